@@ -4,6 +4,16 @@ from collections.abc import Mapping
 
 import msgspec
 
+MANAGED_BY = ("app.kubernetes.io/managed-by", "rpcregistry")
+PART_OF = "rpcregistry.dev/part-of"
+RELEASE = "rpcregistry.dev/release"
+
+
+def _api_name(field: str) -> str:
+    """The Kubernetes API's spelling of a field: ``pod_uid`` is ``podUID``."""
+    first, *rest = field.split("_")
+    return first + "".join(part.upper() if part in {"uid", "ip"} else part.capitalize() for part in rest)
+
 
 class ObjectKey(msgspec.Struct, frozen=True, order=True):
     """Which object of a kind; a cluster-scoped one has the namespace ``""``."""
@@ -83,3 +93,158 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> ObjectKey:
         return ObjectKey("", self.name)
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=_api_name):
+    """One pod's address for one service: a row of ``status.endpoints``.
+
+    *held*: the pod is absent, and the row is kept until that is confirmed (or released).
+    """
+
+    pod_name: str
+    pod_uid: str
+    ip: str
+    ips: tuple[str, ...]
+    port: int | None = None
+    node_name: str = ""
+    host_ip: str = ""
+    version: str = ""
+    group: str = ""
+    protocol: str = ""
+    weight: int | None = None
+    ready: bool
+    phase: str = ""
+    started_at: str = ""
+    metadata: Mapping[str, str] = {}
+    held: bool = False
+
+
+class Requirement(msgspec.Struct, frozen=True, kw_only=True):
+    """One of a label selector's matchExpressions."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+class LabelSelector(msgspec.Struct, frozen=True, kw_only=True, rename=_api_name):
+    """A Kubernetes label selector."""
+
+    match_labels: Mapping[str, str] = {}
+    match_expressions: tuple[Requirement, ...] = ()
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether an object with *labels* is selected.  An empty selector selects nothing here.
+
+        In a Service or a Deployment it would select nothing or be refused, too; a slip of the
+        keyboard must not publish every pod of a namespace.
+        """
+        if not self.match_labels and not self.match_expressions:
+            return False
+        return all(labels.get(key) == value for key, value in self.match_labels.items()) and all(
+            _satisfies(requirement, labels) for requirement in self.match_expressions
+        )
+
+
+def _satisfies(requirement: Requirement, labels: Mapping[str, str]) -> bool:
+    value = labels.get(requirement.key)
+    match requirement.operator:
+        case "In":
+            return value in requirement.values
+        case "NotIn":
+            return value not in requirement.values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case _:
+            return False
+
+
+class RpcServiceSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=_api_name):
+    """What a person (or, for a generated one, the pod controller) asks for."""
+
+    service_name: str = ""
+    selector: LabelSelector | None = None
+    port: int | None = None
+    version: str = ""
+    group: str = ""
+    protocol: str = ""
+    weight: int | None = None
+    metadata: Mapping[str, str] = {}
+    publish_not_ready_addresses: bool = False
+    protect_threshold: int = 0
+    config: tuple[str, ...] | None = None
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=_api_name):
+    """A condition as the Kubernetes API conventions have it; times are RFC 3339."""
+
+    type: str
+    status: str
+    reason: str
+    message: str = ""
+    last_transition_time: str = ""
+    observed_generation: int = 0
+
+
+class RpcServiceStatus(msgspec.Struct, frozen=True, kw_only=True, rename=_api_name):
+    """What the pod controller found; the registry controller's only input."""
+
+    observed_generation: int | None = None
+    service_name: str = ""
+    ready: str = ""
+    ready_endpoints: int = 0
+    total_endpoints: int = 0
+    registry_paths: str = ""
+    endpoints: tuple[Endpoint, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+    def condition(self, type_: str) -> Condition | None:
+        """The condition of that type, if there is one."""
+        return next((condition for condition in self.conditions if condition.type == type_), None)
+
+
+class RpcService(msgspec.Struct, frozen=True, kw_only=True):
+    """An RpcService object.
+
+    *generated*: we made it and no person owns a field of its spec.  *part_of*: the name of the
+    RpcService whose endpoints it carries on, or ``""``.  *released*: the release annotation, RFC
+    3339, or ``""``.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    generation: int = 1
+    created: str = ""
+    deleting: bool = False
+    generated: bool = False
+    part_of: str = ""
+    released: str = ""
+    spec: RpcServiceSpec = RpcServiceSpec()
+    status: RpcServiceStatus = RpcServiceStatus()
+
+    @property
+    def key(self) -> ObjectKey:
+        return ObjectKey(self.namespace, self.name)
+
+    @property
+    def service_name(self) -> str:
+        """What RPC clients look up."""
+        return self.spec.service_name or self.name
+
+    @property
+    def service_key(self) -> ServiceKey:
+        return ServiceKey(self.namespace, self.service_name)
+
+    @property
+    def age(self) -> tuple[str, str]:
+        """Sorts the oldest first, and equally old ones always in the same order."""
+        return (self.created, self.uid)
+
+    @property
+    def known(self) -> bool:
+        """Whether its status has ever been written: a new object is first seen empty."""
+        return self.status.observed_generation is not None
