@@ -61,6 +61,11 @@ class _FieldsEntry(msgspec.Struct, rename="camel"):
     fields_v1: dict[str, msgspec.Raw] | None = msgspec.field(name="fieldsV1", default=None)
 
 
+class _Owner(msgspec.Struct):
+    uid: str
+    controller: bool = False
+
+
 class _Meta(msgspec.Struct, rename="camel"):
     name: str
     uid: str = ""
@@ -72,6 +77,7 @@ class _Meta(msgspec.Struct, rename="camel"):
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     managed_fields: list[_FieldsEntry] | None = None
+    owner_references: list[_Owner] | None = None
 
 
 class _PodMeta(msgspec.Struct, rename="camel"):
@@ -196,6 +202,7 @@ def decode_rpcservice(data: bytes | msgspec.Raw) -> RpcService:
         deleting=meta.deletion_timestamp is not None,
         generated=_is_generated(labels, meta.managed_fields or ()),
         part_of=labels.get(PART_OF, ""),
+        owner_uid=next((owner.uid for owner in meta.owner_references or () if owner.controller), ""),
         released=annotations.get(RELEASE, ""),
         spec=service.spec or RpcServiceSpec(),
         status=service.status or RpcServiceStatus(),
@@ -245,7 +252,9 @@ def _is_generated(labels: Mapping[str, str], managers: Iterable[_FieldsEntry]) -
 
 PODS: Resource[Pod] = Resource("", "v1", "pods", "Pod", decode_pod)
 NODES: Resource[Node] = Resource("", "v1", "nodes", "Node", decode_node)
-RPCSERVICES: Resource[RpcService] = Resource(GROUP, API_VERSION, "rpcservices", "RpcService", decode_rpcservice)
+RPCSERVICES: Resource[RpcService] = Resource(
+    GROUP, API_VERSION, "rpcservices", "RpcService", decode_rpcservice
+)
 
 
 def builtins(value: Any) -> Any:

@@ -208,9 +208,9 @@ class RpcServiceStatus(msgspec.Struct, frozen=True, kw_only=True, rename=_api_na
 class RpcService(msgspec.Struct, frozen=True, kw_only=True):
     """An RpcService object.
 
-    *generated*: we made it and no person owns a field of its spec.  *part_of*: the name of the
-    RpcService whose endpoints it carries on, or ``""``.  *released*: the release annotation, RFC
-    3339, or ``""``.
+    *generated*: we made it and no person owns a field of its spec.  *part_of*: the label that names
+    the RpcService whose endpoints it carries on, or ``""``, and *owner_uid* that one's uid.
+    *released*: the release annotation, RFC 3339, or ``""``.
     """
 
     namespace: str
@@ -222,6 +222,7 @@ class RpcService(msgspec.Struct, frozen=True, kw_only=True):
     deleting: bool = False
     generated: bool = False
     part_of: str = ""
+    owner_uid: str = ""
     released: str = ""
     spec: RpcServiceSpec = RpcServiceSpec()
     status: RpcServiceStatus = RpcServiceStatus()
@@ -243,6 +244,11 @@ class RpcService(msgspec.Struct, frozen=True, kw_only=True):
     def age(self) -> tuple[str, str]:
         """Sorts the oldest first, and equally old ones always in the same order."""
         return (self.created, self.uid)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it only carries on the endpoints of another RpcService."""
+        return self.generated and bool(self.part_of)
 
     @property
     def known(self) -> bool:

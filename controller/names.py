@@ -1,0 +1,53 @@
+"""Names that Kubernetes accepts, made from names that it does not: readable, and never the same twice.
+
+Sources: RFC 1123 as Kubernetes reads it (k8s.io/apimachinery, pkg/util/validation).
+"""
+
+import re
+from collections.abc import Container
+from hashlib import sha256
+
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_SERVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._$-]{0,252}")
+
+
+def is_service_name(name: str) -> bool:
+    """Whether RPC clients may look a service up by *name*: it becomes a segment of a znode's path.
+
+    >>> is_service_name("com.foo.Bar$Baz"), is_service_name("../esc"), is_service_name("zookeeper")
+    (True, False, False)
+    """
+    return _SERVICE_NAME.fullmatch(name) is not None and name != "zookeeper"
+
+
+def is_subdomain(name: str) -> bool:
+    """Whether *name* can be an object's name (DNS-1123 subdomain, at most 253 characters)."""
+    return len(name) <= 253 and _SUBDOMAIN.fullmatch(name) is not None
+
+
+def digest(text: str) -> str:
+    """Eight hex digits that tell *text* from others."""
+    return sha256(text.encode()).hexdigest()[:8]
+
+
+def label_value(text: str) -> str:
+    """*text* as a label's value: itself where it fits 63 characters, else its head and a digest."""
+    return text if len(text) <= 63 else f"{text[:54]}-{digest(text)}"
+
+
+def object_name(service_name: str, taken: Container[str]) -> str:
+    """The name of the RpcService generated for *service_name*; *taken* are others' names.
+
+    >>> object_name("echo", ()), object_name("echo", ("echo",)), object_name("com.foo.Bar", ())
+    ('echo', 'echo-092c79e8', 'com.foo.bar-cbd95f93')
+    """
+    if is_subdomain(service_name) and service_name not in taken:
+        return service_name
+    labels = (re.sub(r"[^a-z0-9]+", "-", label).strip("-") for label in service_name.lower().split("."))
+    slug = ".".join(label for label in labels if label)[:244].rstrip("-.")
+    return f"{slug}-{digest(service_name)}"
+
+
+def part_name(head: str, head_uid: str, number: int) -> str:
+    """The name of the *number*-th further RpcService that carries *head*'s endpoints."""
+    return f"{head[:244].rstrip('-.')}-{digest(f'{head_uid}/{number}')}"

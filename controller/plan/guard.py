@@ -1,0 +1,49 @@
+"""Whether what is absent may be withdrawn now, or has to wait.
+
+Mirrors that trusted one empty or filtered answer have emptied whole registries.  So an absence that
+a second quorum LIST confirms still has to be small, or to last, before it counts.
+"""
+
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Generic, TypeVar
+
+import msgspec
+
+Id = TypeVar("Id", bound=Hashable)
+
+FEW_ENDPOINTS = 10
+SMALL_SHARE = 5  # one in five: 20 %
+
+
+class Verdict(msgspec.Struct, Generic[Id], frozen=True):
+    """*withdraw* now; *hold*, and look again at the time given (seconds, the caller's clock)."""
+
+    withdraw: frozenset[Id]
+    hold: Mapping[Id, float]
+
+
+def judge(
+    absent: Mapping[Id, int],
+    total: int,
+    since: Mapping[Id, float],
+    released: Iterable[Id],
+    now: float,
+    confirm: float,
+) -> Verdict[Id]:
+    """Judge *absent*: what is missing, to how many endpoints each stands for.
+
+    *total*: all endpoints listed; *since*: when each was first held; *released*: what a person let
+    go; *confirm*: how long a large absence has to last, in seconds.
+
+    >>> judge({"a": 1}, 3, {}, (), 0.0, 30.0).withdraw
+    frozenset({'a'})
+    >>> judge({"a": 1, "b": 1}, 3, {"a": 0.0}, (), 5.0, 30.0).hold
+    {'a': 30.0, 'b': 35.0}
+    """
+    weight = sum(absent.values())
+    if weight <= FEW_ENDPOINTS and weight <= max(1, total // SMALL_SHARE):
+        return Verdict(frozenset(absent), {})
+    until = {subject: since.get(subject, now) + confirm for subject in absent}
+    gone = frozenset(released) & absent.keys()
+    withdraw = gone | {subject for subject, end in until.items() if end <= now}
+    return Verdict(withdraw, {subject: end for subject, end in until.items() if subject not in withdraw})

@@ -1,0 +1,371 @@
+"""Which RpcServices there should be for one service name in one namespace, and what they list.
+
+Annotated pods are listed by the *owner* of the name: the oldest declared RpcService, else a
+generated one.  A declared RpcService with a selector also lists the pods it selects.  An owner with
+more endpoints than fit into one object carries on in *parts*.
+
+What is listed already is withdrawn only by what is *shown*: the pod itself, in a state that is not
+published.  A listed pod that is merely absent stays until its absence is confirmed (``plan.guard``).
+"""
+
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from itertools import count
+
+import msgspec
+
+from controller.model import Condition, Declaration, Endpoint, Pod, RpcService, RpcServiceStatus, ServiceKey
+from controller.names import object_name, part_name
+
+FINISHED = ("Succeeded", "Failed")
+
+
+class Create(msgspec.Struct, frozen=True):
+    """Create a generated RpcService (a part of *head*, where that is given) and write its status."""
+
+    namespace: str
+    name: str
+    service_name: str
+    status: RpcServiceStatus
+    head: RpcService | None = None
+
+
+class SetStatus(msgspec.Struct, frozen=True):
+    """Replace the status of an RpcService."""
+
+    service: RpcService
+    status: RpcServiceStatus
+
+
+class Delete(msgspec.Struct, frozen=True):
+    """Delete a generated RpcService, whose status is empty by then."""
+
+    service: RpcService
+
+
+Op = Create | SetStatus | Delete
+
+
+class Observed(msgspec.Struct, frozen=True):
+    """What was read for one key.
+
+    *services*: the RpcServices of the name.  *pods*, by name: those that declare the service, are
+    selected by one of *services*, or are named by a status.  *taken*: names of the namespace's
+    RpcServices.  *bad_nodes*: the nodes that exist and are not Ready.
+    """
+
+    services: Collection[RpcService]
+    pods: Mapping[str, Pod]
+    taken: Container[str] = ()
+    bad_nodes: Container[str] = ()
+
+
+class Absences(msgspec.Struct, frozen=True):
+    """What is known of listed pods that are absent, by uid.
+
+    *confirmed* are gone for sure; *held* wait for a confirmation; *unknown*: the pods cannot be
+    read, so nothing is known of any.
+    """
+
+    confirmed: Container[str] = ()
+    held: Container[str] = ()
+    unknown: bool = False
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """*endpoints_per_object*: the most rows in one RpcService; *registry_paths*: name to znode paths."""
+
+    endpoints_per_object: int = 250
+    layouts: tuple[str, ...] = ()
+
+    def registry_paths(self, service_name: str) -> str:
+        """The service's paths in ZooKeeper, comma-separated; *layouts* are the base paths."""
+        return ",".join(f"{base.rstrip('/')}/{service_name}" for base in self.layouts)
+
+
+def names_service(pod: Pod, service_name: str) -> bool:
+    """Whether the pod says that it serves *service_name*, and may still come to do so.
+
+    Pods without an address and terminating ones count: a rolling update must not delete the
+    RpcService between two pods.
+    """
+    return pod.phase not in FINISHED and any(d.service_name == service_name for d in pod.declarations)
+
+
+def is_listed(pod: Pod) -> bool:
+    """Whether the pod is an endpoint at all, Ready or not.
+
+    A terminating pod is withdrawn at once: it still answers, but it is about to stop.  A finished
+    one (an evicted pod is Failed) may keep its address in the API long after it was given away.
+    """
+    return bool(pod.ips) and not pod.terminating and pod.phase not in FINISHED
+
+
+def plan(key: ServiceKey, observed: Observed, absences: Absences, settings: Settings, now: str) -> list[Op]:
+    """The operations that make the RpcServices of *key* right, in the order to apply them.
+
+    Whatever adds endpoints comes before whatever removes them, so that a pod that moves from one
+    object to another is listed all the time, wherever the list of operations is cut off.
+    """
+    services = sorted(observed.services, key=lambda service: service.age)
+    declared = [service for service in services if not service.generated]
+    generated = [service for service in services if service.generated and not service.is_part]
+    owner = next(iter([*declared, *generated]), None)
+    rows = desired_rows(key, services, owner, observed, absences)
+    named = any(names_service(pod, key.service_name) for pod in observed.pods.values())
+    if owner is None:
+        return [_create(key, rows.get("", []), observed, settings, now)] if named or rows else []
+    heads = declared or [owner]
+    if owner.generated and not named and not rows and not absences.unknown:
+        heads = []
+    ops: list[Op] = []
+    for head in heads:
+        parts = [service for service in services if service.is_part and service.owner_uid == head.uid]
+        ops += _spread(head, parts, rows.get(head.name, []), observed.taken, settings, now)
+    kept = {head.uid for head in heads}
+    for service in services:
+        if (
+            service.generated
+            and service.uid not in kept
+            and not (service.is_part and service.owner_uid in kept)
+        ):
+            ops += _remove(service, settings, now)
+    return sorted(ops, key=_additions_first)
+
+
+def desired_rows(
+    key: ServiceKey,
+    services: Sequence[RpcService],
+    owner: RpcService | None,
+    observed: Observed,
+    absences: Absences,
+) -> dict[str, list[Endpoint]]:
+    """The endpoints that belong to each head, by its name (``""``: to one that has to be created)."""
+    home = owner.name if owner else ""
+    rows = _shown(key, services, home, observed.pods.values())
+    heads = {service.name for service in services if not service.generated} | {home}
+    for service in services:
+        for row in service.status.endpoints:
+            head, shown = rows.get((row.pod_uid, row.port), (None, None))
+            absent = is_absent(row, observed.pods.get(row.pod_name), shown, observed.bad_nodes)
+            if (absent and row.pod_uid not in absences.confirmed) or (
+                absences.unknown and not _covers(shown, row)
+            ):
+                head = head or (service.name if service.name in heads else home)
+                held = row.pod_uid in absences.held
+                rows[row.pod_uid, row.port] = head, _with_held(row, held)
+    by_head: dict[str, list[Endpoint]] = {}
+    for head, row in rows.values():
+        by_head.setdefault(head, []).append(row)
+    return by_head
+
+
+def suspects(key: ServiceKey, observed: Observed) -> dict[str, int]:
+    """The listed pods that are absent, confirmed or not: uid to how many rows."""
+    rows = _shown(key, sorted(observed.services, key=lambda service: service.age), "", observed.pods.values())
+    weights: dict[str, int] = {}
+    for service in observed.services:
+        for row in service.status.endpoints:
+            _, shown = rows.get((row.pod_uid, row.port), ("", None))
+            if is_absent(row, observed.pods.get(row.pod_name), shown, observed.bad_nodes):
+                weights[row.pod_uid] = weights.get(row.pod_uid, 0) + 1
+    return weights
+
+
+def is_absent(row: Endpoint, pod: Pod | None, shown: Endpoint | None, bad_nodes: Container[str]) -> bool:
+    """Whether a listed *row* is missing, rather than shown to have changed.
+
+    *pod* has the row's pod name; *shown* is what the pods say of the row now.  A pod that turns
+    not-Ready because its Node is not Ready counts as absent: the Node's silence says nothing about
+    the pod.  Another pod of the same name shows that the listed one is gone.
+    """
+    if pod is None:
+        return True
+    return shown is not None and row.ready and not shown.ready and pod.node_name in bad_nodes
+
+
+def _covers(shown: Endpoint | None, row: Endpoint) -> bool:
+    return shown is not None and shown.ready >= row.ready
+
+
+def _with_held(row: Endpoint, held: bool) -> Endpoint:
+    return row if row.held == held else msgspec.structs.replace(row, held=held)
+
+
+def _shown(
+    key: ServiceKey, services: Sequence[RpcService], home: str, pods: Iterable[Pod]
+) -> dict[tuple[str, int | None], tuple[str, Endpoint]]:
+    """What the pods show: (uid, port) to the head it belongs to and the row."""
+    rows: dict[tuple[str, int | None], tuple[str, Endpoint]] = {}
+    for pod in pods:
+        if is_listed(pod):
+            head, declarations = _membership(pod, key, services, home)
+            for declaration in declarations:
+                rows.setdefault((pod.uid, declaration.port), (head, _endpoint(pod, declaration)))
+    return rows
+
+
+def _membership(
+    pod: Pod, key: ServiceKey, services: Iterable[RpcService], home: str
+) -> tuple[str, Sequence[Declaration]]:
+    declarations = [d for d in pod.declarations if d.service_name == key.service_name]
+    if declarations:
+        return home, declarations
+    for service in services:
+        spec = service.spec
+        if spec.selector and not service.is_part and spec.selector.matches(pod.labels):
+            return service.name, [
+                Declaration(
+                    service_name=key.service_name,
+                    version=spec.version,
+                    port=spec.port,
+                    group=spec.group,
+                    protocol=spec.protocol,
+                    weight=spec.weight,
+                    metadata=spec.metadata,
+                )
+            ]
+    return home, []
+
+
+def _endpoint(pod: Pod, declaration: Declaration) -> Endpoint:
+    return Endpoint(
+        pod_name=pod.name,
+        pod_uid=pod.uid,
+        ip=pod.ips[0],
+        ips=pod.ips,
+        port=declaration.port,
+        node_name=pod.node_name,
+        host_ip=pod.host_ip,
+        version=declaration.version,
+        group=declaration.group,
+        protocol=declaration.protocol,
+        weight=declaration.weight,
+        ready=pod.ready,
+        phase=pod.phase,
+        started_at=pod.started_at,
+        metadata=declaration.metadata,
+    )
+
+
+def _create(
+    key: ServiceKey, rows: list[Endpoint], observed: Observed, settings: Settings, now: str
+) -> Create:
+    """A new head.  What does not fit follows once it exists: parts need its uid."""
+    name = object_name(key.service_name, observed.taken)
+    blank = RpcService(namespace=key.namespace, name=name, uid="", resource_version="")
+    first = sorted(rows, key=_row_order)[: settings.endpoints_per_object]
+    return Create(
+        key.namespace, name, key.service_name, _status(blank, key.service_name, first, settings, now)
+    )
+
+
+def _spread(
+    head: RpcService,
+    parts: Sequence[RpcService],
+    rows: Iterable[Endpoint],
+    taken: Container[str],
+    settings: Settings,
+    now: str,
+) -> Iterable[Op]:
+    """Lay *rows* out over *head* and its *parts*: a pod stays in its object, a new one goes where room is."""
+    where = {row.pod_uid: service.name for service in (head, *parts) for row in service.status.endpoints}
+    laid: dict[str, list[Endpoint]] = {service.name: [] for service in (head, *parts)}
+    homeless = []
+    for row in sorted(rows, key=_row_order):
+        if row.pod_uid in where:
+            laid[where[row.pod_uid]].append(row)
+        else:
+            homeless.append(row)
+    numbers = (n for n in count(1) if part_name(head.name, head.uid, n) not in taken)
+    for row in homeless:
+        room = (name for name, placed in laid.items() if len(placed) < settings.endpoints_per_object)
+        name = where.get(row.pod_uid) or next(room, None) or part_name(head.name, head.uid, next(numbers))
+        where[row.pod_uid] = name
+        laid.setdefault(name, []).append(row)
+    existing = {service.name: service for service in (head, *parts)}
+    for name, placed in laid.items():
+        service = existing.get(name)
+        if service is None:
+            blank = RpcService(namespace=head.namespace, name=name, uid="", resource_version="")
+            status = _status(blank, head.service_name, placed, settings, now)
+            yield Create(head.namespace, name, head.service_name, status, head)
+        elif not placed and service is not head:
+            yield from _remove(service, settings, now)
+        else:
+            yield from _set_status(service, placed, settings, now)
+
+
+def _remove(service: RpcService, settings: Settings, now: str) -> Iterable[Op]:
+    """Empty the status first: an RpcService that goes with endpoints in it withdraws nothing."""
+    if service.status.endpoints:
+        yield from _set_status(service, [], settings, now)
+    if not service.deleting:
+        yield Delete(service)
+
+
+def _set_status(
+    service: RpcService, rows: Iterable[Endpoint], settings: Settings, now: str
+) -> Iterable[SetStatus]:
+    status = _status(service, service.service_name, rows, settings, now)
+    if status != service.status:
+        yield SetStatus(service, status)
+
+
+def _status(
+    service: RpcService, service_name: str, rows: Iterable[Endpoint], settings: Settings, now: str
+) -> RpcServiceStatus:
+    endpoints = tuple(sorted(rows, key=_row_order))
+    ready = sum(endpoint.ready for endpoint in endpoints)
+    return RpcServiceStatus(
+        observed_generation=service.generation,
+        service_name=service_name,
+        ready=f"{ready}/{len(endpoints)}",
+        ready_endpoints=ready,
+        total_endpoints=len(endpoints),
+        registry_paths=settings.registry_paths(service_name),
+        endpoints=endpoints,
+        conditions=with_condition(service, _availability(ready, len(endpoints)), now),
+    )
+
+
+def _availability(ready: int, total: int) -> Condition:
+    if ready:
+        return Condition(type="EndpointsAvailable", status="True", reason="EndpointsReady")
+    if total:
+        return Condition(
+            type="EndpointsAvailable",
+            status="False",
+            reason="NoReadyEndpoints",
+            message="none of the pods that serve this is Ready",
+        )
+    return Condition(
+        type="EndpointsAvailable", status="False", reason="NoEndpoints", message="no pod serves this"
+    )
+
+
+def with_condition(service: RpcService, condition: Condition, now: str) -> tuple[Condition, ...]:
+    """The RpcService's conditions with *condition* in them; its time moves only when its status does."""
+    observed = service.status.condition(condition.type)
+    moved = observed is None or observed.status != condition.status
+    stamped = msgspec.structs.replace(
+        condition,
+        last_transition_time=now if moved or observed is None else observed.last_transition_time,
+        observed_generation=service.generation,
+    )
+    others = [entry for entry in service.status.conditions if entry.type != condition.type]
+    return tuple(sorted([*others, stamped], key=lambda entry: entry.type))
+
+
+def _row_order(row: Endpoint) -> tuple[str, int]:
+    return (row.pod_name, -1 if row.port is None else row.port)
+
+
+def _additions_first(op: Op) -> int:
+    match op:
+        case Create():
+            return 0
+        case SetStatus(service, status):
+            listed = {(row.pod_uid, row.port) for row in service.status.endpoints}
+            return 1 if any((row.pod_uid, row.port) not in listed for row in status.endpoints) else 2
+        case Delete():
+            return 3
