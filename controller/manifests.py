@@ -19,6 +19,7 @@ from controller.model import (
     Node,
     ObjectKey,
     Pod,
+    Regarding,
     RpcService,
     RpcServiceSpec,
     RpcServiceStatus,
@@ -59,6 +60,12 @@ class Resource(Generic[T]):
 class _FieldsEntry(msgspec.Struct, rename="camel"):
     manager: str = ""
     fields_v1: dict[str, msgspec.Raw] | None = msgspec.field(name="fieldsV1", default=None)
+
+
+def regarding(resource: Resource[T], named: T) -> Regarding:
+    """The object as an Event names it."""
+    key = named.key
+    return Regarding(resource.api_version, resource.kind, key.namespace, key.name, named.uid)
 
 
 class _Owner(msgspec.Struct):

@@ -42,6 +42,16 @@ class Problem(msgspec.Struct, frozen=True, order=True):
     message: str
 
 
+class Regarding(msgspec.Struct, frozen=True):
+    """Which object an Event is about."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+
 class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     """One service that a pod says it serves."""
 

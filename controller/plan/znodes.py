@@ -6,12 +6,12 @@ as the path: a znode that it does not name is not ours to withdraw.
 """
 
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 
 from controller.layouts import kube2zk
-from controller.model import Endpoint, Problem, RpcService
+from controller.model import Condition, Endpoint, Problem, RpcService
 from controller.names import is_service_name
 
 OWNED = "/rpcregistry/owned"
@@ -69,9 +69,23 @@ class Layout(msgspec.Struct, frozen=True):
         """The service's path."""
         return f"{self.base.rstrip('/')}/{service_name}"
 
+    @property
+    def ledger_root(self) -> str:
+        """Where the layout's ledger entries lie."""
+        return f"{OWNED}/{self.name}"
+
     def ledger_path(self, path: str) -> str:
         """Where the ledger's entry of a service path lies."""
-        return f"{OWNED}/{self.name}/{quote(path, safe='')}"
+        return f"{self.ledger_root}/{quote(path, safe='')}"
+
+    def service_name(self, ledger_entry: str) -> str | None:
+        """Whose entry a child of ``ledger_root`` is; None for a service of another base path.
+
+        >>> Layout("kube2zk", "/rpc_v2").service_name("%2Frpc_v2%2Fecho")
+        'echo'
+        """
+        base, _, name = unquote(ledger_entry).rpartition("/")
+        return name if base == self.base.rstrip("/") else None
 
 
 class Ledger(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -281,3 +295,29 @@ def _withdraw(layout: Layout, path: str, ledger: Ledger, observed: Observed, now
 
 def _version(znode: Znode | None) -> int:
     return znode.version if znode else 0
+
+
+def synced(service: RpcService, wanted: Publication, outcomes: Iterable[Outcome]) -> Condition:
+    """The Synced condition of an RpcService once *outcomes*, one a layout, were written."""
+    refusals = [wanted.refused.get(service.uid), *(outcome.refusal for outcome in outcomes)]
+    refusal = next(filter(None, refusals), None)
+    held = sum(row.held for row in service.status.endpoints)
+    if refusal:
+        return Condition(type="Synced", status="False", reason=refusal.reason, message=refusal.message)
+    if held:
+        message = (
+            f"{held} listed pods are absent and stay published until that is confirmed; "
+            "`rpcregistry release` withdraws them now"
+        )
+        return Condition(type="Synced", status="False", reason="Held", message=message)
+    return Condition(
+        type="Synced", status="True", reason="Synced", message="the registry holds what the status lists"
+    )
+
+
+def unavailable(seconds: float) -> Condition:
+    """The Synced condition of an RpcService whose own change could not be written for so long."""
+    message = (
+        f"a change has waited for ZooKeeper for more than {seconds:.0f} s; it holds what was written before"
+    )
+    return Condition(type="Synced", status="False", reason="RegistryUnavailable", message=message)

@@ -1,0 +1,260 @@
+"""The command line: one function per subcommand; flags and environment become ``Settings``."""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, ParamSpec, TypeVar
+
+import click
+
+from controller.errors import Failure
+from controller.layouts import LAYOUTS
+from controller.settings import Settings, base_path, duration, layout, size
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+CONTROLLERS = ("rpcservice", "registry")
+KUBE2ZK_FLAGS = {
+    "syncperiod": "--resync-period",
+    "zkservers": "--zk-servers",
+    "zkpath": "--zkpath",
+    "mockregistry": "--dry-run",
+    "namespace": "--namespace",
+}
+
+
+class _Parsed(click.ParamType):
+    """A parameter whose text is read by a function that raises ``ValueError``."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+DURATION = _Parsed("duration", duration)
+SIZE = _Parsed("size", size)
+LAYOUT = _Parsed("name=path", lambda text: layout(text, tuple(LAYOUTS)))
+PATH = _Parsed("path", base_path)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name for name in text.split(",") if name)
+    unknown = set(names) - set(CONTROLLERS)
+    if unknown or not names:
+        raise ValueError(f"{text!r}: choose from {', '.join(CONTROLLERS)}, separated by commas")
+    return names
+
+
+def _cluster_options(command: Callable[P, R]) -> Callable[P, R]:
+    """The options of every command that reads the cluster or the registry."""
+    for option in reversed(
+        [
+            click.option("--kubeconfig", metavar="FILE", help="Default: in-cluster, then the usual file."),
+            click.option(
+                "--namespace",
+                "namespaces",
+                multiple=True,
+                envvar=["RPCREGISTRY_NAMESPACE", "namespace"],
+                help="Only this namespace (repeatable).  Default: all.",
+            ),
+            click.option(
+                "--zk-servers",
+                envvar=["RPCREGISTRY_ZK_SERVERS", "zkservers"],
+                default="127.0.0.1:2181",
+                show_default=True,
+                metavar="HOST:PORT,…[/CHROOT]",
+                help="The ZooKeeper ensemble.",
+            ),
+            click.option(
+                "--layout",
+                "layouts",
+                type=LAYOUT,
+                multiple=True,
+                metavar="NAME=BASEPATH",
+                help="How and where services are written (repeatable).  [default: kube2zk=/rpc_v2]",
+            ),
+            click.option("--zkpath", type=PATH, envvar=["RPCREGISTRY_ZKPATH", "zkpath"], hidden=True),
+            click.option("--cluster-id", default="", help="Default: the UID of namespace kube-system."),
+            click.option(
+                "--cross-namespace",
+                type=click.Choice(["union", "deny"]),
+                default="union",
+                show_default=True,
+                help="What the same service name in several namespaces means.",
+            ),
+            click.option(
+                "--adopt",
+                type=click.Choice(["unowned", "never"]),
+                default="unowned",
+                show_default=True,
+                help="Whether znodes that were there before are taken over.",
+            ),
+            click.option("--max-znode-bytes", type=SIZE, default="512KiB", show_default=True),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "RPCREGISTRY"})
+@click.version_option(package_name="rpcregistry")
+def main() -> None:
+    """Publish Kubernetes pods in ZooKeeper, where RPC frameworks look for their servers.
+
+    Each flag has an environment variable: RPCREGISTRY_ and its name, as in RPCREGISTRY_ZK_SERVERS.
+    """
+
+
+@main.command(context_settings={"auto_envvar_prefix": "RPCREGISTRY"})
+@_cluster_options
+@click.option("--pod-label-selector", default="", help="Watch only these pods.  Default: all.")
+@click.option(
+    "--controllers",
+    type=_Parsed("names", _names),
+    default=",".join(CONTROLLERS),
+    show_default=True,
+    help="Which controllers to run, separated by commas.",
+)
+@click.option("--leader-elect/--no-leader-elect", default=True, show_default=True)
+@click.option("--lease-namespace", default="", help="Where the Lease lies.  Default: the own namespace.")
+@click.option("--dry-run/--no-dry-run", default=False, help="Log each write instead; take no Lease, no fence.")
+@click.option("--batch-window", type=DURATION, default="100ms", show_default=True)
+@click.option("--resync-period", type=DURATION, default="1h", show_default=True)
+@click.option("--compare-period", type=DURATION, default="60s", show_default=True)
+@click.option(
+    "--policy",
+    type=click.Choice(["sync", "upsert-only"]),
+    default="sync",
+    show_default=True,
+    help="upsert-only never removes a znode.",
+)
+@click.option(
+    "--guard-confirm",
+    type=DURATION,
+    default="30s",
+    show_default=True,
+    help="How long a large absence has to last before it is believed.",
+)
+@click.option(
+    "--ownership-grace",
+    type=DURATION,
+    default="24h",
+    show_default=True,
+    help="How long the ledger remembers a service that was withdrawn.",
+)
+@click.option("--endpoints-per-object", type=click.IntRange(1, 2000), default=250, show_default=True)
+@click.option("--bind-address", default="0.0.0.0:8080", show_default=True, help="Of metrics and probes.")
+@click.option("--log-format", type=click.Choice(["json", "console"]), help="Default: json off a terminal.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    default="info",
+    show_default=True,
+)
+def run(
+    log_format: str | None, log_level: str, zkpath: str | None, ownership_grace: float, **flags: Any
+) -> None:
+    """Run the controllers until SIGTERM."""
+    from controller.assembly import run_controllers
+    from controller.telemetry import configure_logging
+
+    configure_logging(log_format, log_level)
+    flags["layouts"] = _layouts(flags["layouts"], zkpath)
+    sys.exit(run_controllers(Settings(**flags, ownership_grace=timedelta(seconds=ownership_grace))))
+
+
+@main.command()
+@_cluster_options
+@click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def verify(output: str, layouts: tuple[Any, ...], zkpath: str | None, **flags: Any) -> None:
+    """Compare the cluster's RpcServices with the registry.
+
+    Exits with 0 where they are in sync, 1 on drift, 2 where it could not look.
+    """
+    from controller.verify import verify_registry
+
+    sys.exit(verify_registry(output=output, layouts=_layouts(layouts, zkpath), **flags))
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE…")
+@click.option("--layout", "layouts", type=LAYOUT, multiple=True, metavar="NAME=BASEPATH")
+def render(files: tuple[str, ...], layouts: tuple[Any, ...]) -> None:
+    """Show, offline, the RpcServices and znodes that manifests would give.
+
+    FILE is YAML or JSON: pods, workloads with a pod template, RpcServices; ``-`` is standard input.
+    Exits with 1 where an annotation is wrong.
+    """
+    from controller.render import render_files
+
+    sys.exit(render_files(files, _layouts(layouts, None)))
+
+
+@main.command()
+@click.option("--kubeconfig", metavar="FILE", help="Default: in-cluster, then the usual file.")
+@click.option("--namespace", "namespaces", multiple=True, help="Only in this namespace (repeatable).")
+@click.argument("services", nargs=-1, metavar="[SERVICE]…")
+def release(kubeconfig: str | None, namespaces: tuple[str, ...], services: tuple[str, ...]) -> None:
+    """Withdraw now what is Held: all of it, or that of the SERVICEs named."""
+    from controller.release import release_held
+
+    sys.exit(release_held(kubeconfig, namespaces, services))
+
+
+def _layouts(layouts: tuple[Any, ...], zkpath: str | None) -> tuple[Any, ...]:
+    return layouts or (layout(f"kube2zk={zkpath or '/rpc_v2'}", tuple(LAYOUTS)),)
+
+
+def translate(arguments: Sequence[str]) -> list[str]:
+    """kube2zk's flags (one dash or two, Go's ``-flag=value``) as ours; ``run`` where no command is named.
+
+    >>> translate(["-zkservers", "zk:2181", "-mockregistry=true"])
+    ['run', '--zk-servers', 'zk:2181', '--dry-run']
+    """
+    translated = []
+    for argument in arguments:
+        match = re.fullmatch(r"--?([a-z0-9]+)(=.*)?", argument, re.DOTALL)
+        flag = KUBE2ZK_FLAGS.get(match[1]) if match else None
+        if match is None or flag is None:
+            translated.append(argument)
+        elif flag == "--dry-run":
+            off = (match[2] or "").lower() in ("=false", "=f", "=0")
+            translated.append("--no-dry-run" if off else flag)
+        else:
+            translated.append(flag + (match[2] or ""))
+    if translated and translated[0].startswith("-") and translated[0] not in ("-h", "--help", "--version"):
+        translated.insert(0, "run")
+    return translated
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run the command line; return the exit code: 0 done, 1 failed, 2 bad usage or configuration."""
+    try:
+        # With standalone_mode off a help page's Exit comes back as its code.
+        return main.main(translate(arguments), prog_name="rpcregistry", standalone_mode=False) or 0
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "rpcregistry"
+        return _fail(2, f"{error.format_message()} (see {command} --help)")
+    except click.ClickException as error:
+        return _fail(2, error.format_message())
+    except click.Abort:
+        return _fail(1, "interrupted")
+    except Failure as failure:
+        return _fail(1, str(failure))
+
+
+def _fail(code: int, message: str) -> int:
+    line = " ".join(message.split())
+    os.write(2, f"rpcregistry: {line}\n".encode())
+    return code

@@ -1,0 +1,50 @@
+"""The fence: the znode whose version every write transaction checks.
+
+A Lease alone keeps nobody from writing: a leader that was paused wakes and goes on where it was.  The
+new leader changes the fence first, so the paused one's transactions fail as a whole.
+"""
+
+import secrets
+from collections.abc import Callable
+
+from controller.errors import Conflict
+from controller.plan.znodes import FENCES, Check, Create, Set
+from controller.reconcile.ports import Registry
+
+
+class Fence:
+    """The fence of one cluster id; *renew* renews the Lease, or raises where it is not ours any more."""
+
+    def __init__(self, registry: Registry, cluster_id: str, renew: Callable[[], None]) -> None:
+        self._registry = registry
+        self._renew = renew
+        self._path = f"{FENCES}/{cluster_id}"
+        self._version: int | None = None
+
+    def check(self) -> Check:
+        """What every transaction starts with; takes the fence where it is not held yet."""
+        if self._version is None:
+            self._version = self._take()
+        return Check(self._path, self._version)
+
+    def gone(self, path: str) -> bool:
+        """Whether *path*, which a transaction did not find, is the fence: then it is taken anew."""
+        if path == self._path:
+            self._version = None
+        return path == self._path
+
+    def _take(self) -> int:
+        """Change the fence at the version read, with the Lease renewed in between.
+
+        An old leader that wakes between the two cannot win: either its Lease cannot be renewed, or
+        the version it read is no longer the fence's.
+        """
+        self._registry.make_parents(self._path)
+        observed = self._registry.read([self._path])[self._path]
+        self._renew()
+        token = secrets.token_hex(8).encode()
+        op = Set(self._path, token, observed.version) if observed else Create(self._path, token)
+        version = self._registry.commit([op])[0]
+        if version is None:
+            raise Conflict(f"{self._path}: the version written is not known")
+        return version

@@ -1,0 +1,68 @@
+"""What reconcilers need of the world: small enough that a test's world in memory is a small class."""
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from controller.manifests import Named, Resource
+from controller.model import ObjectKey, Problem, Regarding
+from controller.plan.znodes import Op, Znode
+from controller.runtime.informer import Change
+
+__all__ = ["Change", "Kube", "Source", "Store"]
+
+T = TypeVar("T", bound=Named)
+T_co = TypeVar("T_co", bound=Named, covariant=True)
+
+
+class Kube(Protocol):
+    """Writes to the API server.  Each fails with an ``errors.Failure``."""
+
+    def create(self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any]) -> T: ...
+    def patch(
+        self, resource: Resource[T], key: ObjectKey, patch: Mapping[str, Any], subresource: str = ""
+    ) -> T: ...
+    def delete(self, resource: Resource[T], key: ObjectKey, uid: str, resource_version: str) -> None: ...
+
+
+class Store(Protocol[T_co]):
+    """What an informer holds."""
+
+    def get(self, key: ObjectKey) -> T_co | None: ...
+    def values(self) -> Sequence[T_co]: ...
+    def indexed(self, index: str, value: Hashable) -> Sequence[T_co]: ...
+
+
+class Source(Protocol[T]):
+    """An informer, as reconcilers see it.
+
+    *unknown*: why the source cannot be read, or None.  ``second_look`` is a quorum LIST of its own,
+    and fails where the source is unknown.  ``observe`` takes what our own write returned.
+    """
+
+    @property
+    def store(self) -> Store[T]: ...
+    @property
+    def unknown(self) -> str | None: ...
+    def second_look(self) -> Iterable[T]: ...
+    def observe(self, written: T) -> None: ...
+
+
+class Registry(Protocol):
+    """ZooKeeper.  Each call fails with an ``errors.Failure``; ``commit`` is one transaction."""
+
+    @property
+    def connected(self) -> bool: ...
+    @property
+    def generation(self) -> int: ...
+    def read(self, paths: Iterable[str]) -> dict[str, Znode | None]: ...
+    def children(self, path: str) -> list[str]: ...
+    def commit(self, ops: Sequence[Op]) -> list[int | None]: ...
+    def make_parents(self, path: str) -> None: ...
+
+
+class Events(Protocol):
+    """Where Events about objects go; never blocks."""
+
+    def record(
+        self, regarding: Regarding, problem: Problem, action: str, *, warning: bool, salt: str = ""
+    ) -> None: ...

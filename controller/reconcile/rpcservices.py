@@ -1,0 +1,333 @@
+"""The pod controller: projects pods into RpcServices."""
+
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from controller.manifests import API_VERSION, GROUP, RPCSERVICES, builtins
+from controller.model import (
+    MANAGED_BY,
+    PART_OF,
+    Node,
+    ObjectKey,
+    Pod,
+    RpcService,
+    RpcServiceStatus,
+    ServiceKey,
+)
+from controller.names import label_value
+from controller.plan import rpcservices as planning
+from controller.reconcile.guard import Guard, Sight, is_release
+from controller.reconcile.ports import Change, Kube, Source, Store
+
+DECLARED = "declared"  # index of pods: (namespace, service name)
+NAMED = "named"  # index of RpcServices: ServiceKey
+
+
+def pod_indexes() -> Mapping[str, Callable[[Pod], Iterable[ServiceKey]]]:
+    """The indexes that the pod store needs."""
+    return {DECLARED: declared_keys}
+
+
+def service_indexes() -> Mapping[str, Callable[[RpcService], Iterable[ServiceKey]]]:
+    """The indexes that the RpcService store needs."""
+    return {NAMED: lambda service: [service.service_key]}
+
+
+def declared_keys(pod: Pod) -> set[ServiceKey]:
+    """What the pod says it serves."""
+    return {ServiceKey(pod.namespace, declaration.service_name) for declaration in pod.declarations}
+
+
+class RpcServiceReconciler:
+    """Makes the RpcServices of one key equal to what the pods of its namespace say.
+
+    Changes are told by any thread (``pod_changed``, ``service_changed``, ``node_changed``), which
+    return the keys to reconcile; a key is reconciled by one thread at a time.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        pods: Source[Pod],
+        nodes: Source[Node],
+        services: Source[RpcService],
+        settings: planning.Settings,
+        clock: Callable[[], float],
+        now: Callable[[], datetime],
+        confirm: float,
+        enqueue: Callable[[Iterable[ServiceKey]], None],
+    ) -> None:
+        self._kube = kube
+        self._pods = pods
+        self._nodes = nodes
+        self._services = services
+        self._settings = settings
+        self._now = now
+        self._enqueue = enqueue
+        self._selected = _Selections(pods.store)
+        self._unknown_since: datetime | None = None
+        self.guard: Guard[str] = Guard(self._look, self._decided, confirm, clock, now)
+
+    # what changes mean
+
+    def pod_changed(self, change: Change[Pod]) -> set[ServiceKey]:
+        """The keys that a pod's change touches: what it served before, and what it serves now."""
+        keys: set[ServiceKey] = set()
+        for pod in (change.old, change.new):
+            if pod:
+                keys |= declared_keys(pod)
+        for name in self._selected.pod_changed(change):
+            service = self._services.store.get(name)
+            if service:
+                keys.add(service.service_key)
+        if change.new:
+            self.guard.back(change.new.uid)
+        elif change.old and not change.listed:
+            self.guard.gone(change.old.uid)
+        return keys
+
+    def service_changed(self, change: Change[RpcService]) -> set[ServiceKey]:
+        """The keys that an RpcService's change touches."""
+        self._selected.service_changed(change)
+        if change.new and change.old and change.new.released != change.old.released:
+            self.guard.poke()
+        return {service.service_key for service in (change.old, change.new) if service}
+
+    def node_changed(self, change: Change[Node]) -> set[ServiceKey]:
+        """The keys with an endpoint on a Node that turned (not-)Ready or went away."""
+        node = change.old or change.new
+        if node is None or (change.old and change.new and change.old.ready == change.new.ready):
+            return set()
+        self.guard.poke()
+        return {
+            service.service_key
+            for service in self._services.store.values()
+            if any(row.node_name == node.name for row in service.status.endpoints)
+        }
+
+    def every_key(self) -> set[ServiceKey]:
+        """All keys: of every RpcService and of every declaration."""
+        keys = {service.service_key for service in self._services.store.values()}
+        for pod in self._pods.store.values():
+            keys |= declared_keys(pod)
+        return keys
+
+    # reconciling
+
+    def reconcile(self, key: ServiceKey) -> bool:
+        """Make observed equal desired for *key*; return whether anything was written."""
+        observed = self._observe(key)
+        absences = self._absences(observed.services)
+        seen = planning.suspects(key, observed)
+        if any(uid not in self.guard.confirmed and uid not in self.guard.held for uid in seen):
+            self.guard.poke()
+        ops = planning.plan(key, observed, absences, self._settings, self._now_text())
+        latest: dict[str, RpcService] = {}
+        for op in ops:
+            self._apply(op, latest)
+        return bool(ops)
+
+    def _observe(self, key: ServiceKey) -> planning.Observed:
+        services = self._services.store.indexed(NAMED, key)
+        pods = {pod.name: pod for pod in self._pods.store.indexed(DECLARED, key)}
+        names = {row.pod_name for service in services for row in service.status.endpoints}
+        for service in services:
+            names |= self._selected.pods_of(service.key)
+        for name in names - pods.keys():
+            pod = self._pods.store.get(ObjectKey(key.namespace, name))
+            if pod:
+                pods[name] = pod
+        return planning.Observed(
+            services=services,
+            pods=pods,
+            taken=_Taken(self._services.store, key.namespace),
+            bad_nodes=_BadNodes(self._nodes.store),
+        )
+
+    def _absences(self, services: Iterable[RpcService]) -> planning.Absences:
+        unknown = self._pods.unknown is not None
+        if not unknown:
+            self._unknown_since = None
+        elif self._unknown_since is None:
+            self._unknown_since = self._now()
+        since = self._unknown_since
+        released = since is not None and any(
+            is_release(service.released, since, self._now()) for service in services
+        )
+        return planning.Absences(
+            confirmed=self.guard.confirmed, held=self.guard.held, unknown=unknown and not released
+        )
+
+    def _now_text(self) -> str:
+        return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def _apply(self, op: planning.Op, latest: dict[str, RpcService]) -> None:
+        match op:
+            case planning.Create(namespace, name, service_name, status, head):
+                manifest = generated_manifest(namespace, name, service_name, head)
+                created = self._kube.create(RPCSERVICES, namespace, manifest)
+                self._set_status(created, status)
+            case planning.SetStatus(service, status):
+                latest[service.uid] = self._set_status(service, status)
+            case planning.Delete(service):
+                service = latest.get(service.uid, service)
+                self._kube.delete(RPCSERVICES, service.key, service.uid, service.resource_version)
+
+    def _set_status(self, service: RpcService, status: RpcServiceStatus) -> RpcService:
+        status = msgspec.structs.replace(status, observed_generation=service.generation)
+        written = self._kube.patch(RPCSERVICES, service.key, status_patch(service, status), "status")
+        self._services.observe(written)
+        return written
+
+    # absences
+
+    def _look(self, confirmed: Collection[str]) -> Sight[str] | None:
+        suspects = self._suspects()
+        if not (suspects.keys() - confirmed):
+            return None
+        pods, nodes = self._pods.second_look(), self._nodes.second_look()
+        bad_nodes = {node.name for node in nodes if not node.ready}
+        present = {pod.uid for pod in pods if pod.ready or pod.node_name not in bad_nodes}
+        absent = {
+            uid: weight for uid, weight in suspects.items() if uid not in present and uid not in confirmed
+        }
+        services = self._services.store.values()
+        releases = {
+            row.pod_uid: service.released
+            for service in services
+            if service.released
+            for row in service.status.endpoints
+            if row.pod_uid in absent
+        }
+        return Sight(absent, sum(len(service.status.endpoints) for service in services), releases)
+
+    def _suspects(self) -> dict[str, int]:
+        weights: dict[str, int] = {}
+        for key in {service.service_key for service in self._services.store.values()}:
+            for uid, weight in planning.suspects(key, self._observe(key)).items():
+                weights[uid] = weights.get(uid, 0) + weight
+        return weights
+
+    def _decided(self, uids: Collection[str]) -> None:
+        self._enqueue(
+            service.service_key
+            for service in self._services.store.values()
+            if any(row.pod_uid in uids for row in service.status.endpoints)
+        )
+
+
+def generated_manifest(
+    namespace: str, name: str, service_name: str, head: RpcService | None = None
+) -> dict[str, Any]:
+    """The manifest of a generated RpcService, or of a part of *head*."""
+    key, value = MANAGED_BY
+    metadata: dict[str, Any] = {"name": name, "namespace": namespace, "labels": {key: value}}
+    if head:
+        metadata["labels"][PART_OF] = label_value(head.name)
+        metadata["ownerReferences"] = [
+            {
+                "apiVersion": f"{GROUP}/{API_VERSION}",
+                "kind": RPCSERVICES.kind,
+                "name": head.name,
+                "uid": head.uid,
+                "controller": True,
+                "blockOwnerDeletion": False,
+            }
+        ]
+    return {
+        "apiVersion": f"{GROUP}/{API_VERSION}",
+        "kind": RPCSERVICES.kind,
+        "metadata": metadata,
+        "spec": {"serviceName": service_name},
+    }
+
+
+def status_patch(service: RpcService, status: RpcServiceStatus) -> dict[str, Any]:
+    """A merge patch that replaces the status of *service* as it was read, and fails otherwise."""
+    return {
+        "metadata": {"uid": service.uid, "resourceVersion": service.resource_version},
+        "status": builtins(status),
+    }
+
+
+class _Selections:
+    """Which pods each RpcService with a selector selects, kept up change by change."""
+
+    def __init__(self, pods: Store[Pod]) -> None:
+        self._pods = pods
+        self._lock = threading.Lock()
+        self._services: dict[str, dict[ObjectKey, RpcService]] = {}  # by namespace: those with a selector
+        self._selected: dict[ObjectKey, set[str]] = {}
+
+    def pods_of(self, service: ObjectKey) -> set[str]:
+        """The names of the selected pods; the caller's own set."""
+        with self._lock:
+            return set(self._selected.get(service, ()))
+
+    def pod_changed(self, change: Change[Pod]) -> set[ObjectKey]:
+        """The RpcServices that selected the pod before or do now."""
+        pod = change.new or change.old
+        touched: set[ObjectKey] = set()
+        if pod is None:
+            return touched
+        with self._lock:
+            for key, service in self._services.get(pod.namespace, {}).items():
+                names = self._selected[key]
+                if pod.name in names:
+                    touched.add(key)
+                    names.discard(pod.name)
+                if change.new and service.spec.selector and service.spec.selector.matches(change.new.labels):
+                    touched.add(key)
+                    names.add(pod.name)
+        return touched
+
+    def service_changed(self, change: Change[RpcService]) -> None:
+        """Select anew where the selector is new."""
+        service = change.new or change.old
+        if service is None:
+            return
+        selector = change.new.spec.selector if change.new and not change.new.is_part else None
+        before = change.old.spec.selector if change.old else None
+        with self._lock:
+            peers = self._services.setdefault(service.namespace, {})
+            if selector is None or change.new is None:
+                peers.pop(service.key, None)
+                self._selected.pop(service.key, None)
+                return
+            peers[service.key] = change.new
+            if selector != before or service.key not in self._selected:
+                self._selected[service.key] = {
+                    pod.name
+                    for pod in self._pods.values()
+                    if pod.namespace == service.namespace and selector.matches(pod.labels)
+                }
+
+
+class _Store(Protocol):
+    def get(self, key: ObjectKey) -> Any: ...
+
+
+class _Taken:
+    """The names of a namespace's RpcServices."""
+
+    def __init__(self, store: _Store, namespace: str) -> None:
+        self._store = store
+        self._namespace = namespace
+
+    def __contains__(self, name: object) -> bool:
+        return self._store.get(ObjectKey(self._namespace, str(name))) is not None
+
+
+class _BadNodes:
+    """The names of the nodes that exist and are not Ready."""
+
+    def __init__(self, store: Store[Node]) -> None:
+        self._store = store
+
+    def __contains__(self, name: object) -> bool:
+        node = self._store.get(ObjectKey("", str(name)))
+        return node is not None and not node.ready

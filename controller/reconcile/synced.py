@@ -1,0 +1,73 @@
+"""Writes the Synced condition of RpcServices, on transitions only."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from controller.manifests import RPCSERVICES, builtins, regarding
+from controller.model import Condition, ObjectKey, Problem, RpcService
+from controller.plan.rpcservices import with_condition
+from controller.reconcile.ports import Events, Kube, Source
+
+
+class SyncedReconciler:
+    """Keeps what the condition should be, and makes it so; ``want`` may be called by any thread."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        services: Source[RpcService],
+        events: Events,
+        now: Callable[[], datetime],
+        enqueue: Callable[[ObjectKey], None],
+    ) -> None:
+        self._kube = kube
+        self._services = services
+        self._events = events
+        self._now = now
+        self._enqueue = enqueue
+        self._wanted: dict[ObjectKey, Condition] = {}
+
+    def want(self, service: RpcService, condition: Condition) -> None:
+        """The condition that *service* should have from now on."""
+        waiting = self._wanted.get(service.key)
+        observed = service.status.condition(condition.type)
+        if waiting is None and observed and _same(observed, condition):
+            return
+        self._wanted[service.key] = condition
+        self._enqueue(service.key)
+
+    def reconcile(self, key: ObjectKey) -> bool:
+        """Write the condition where it is not what is wanted; return whether it was written."""
+        wanted, service = self._wanted.get(key), self._services.store.get(key)
+        if wanted is None or service is None or not service.known:
+            self._wanted.pop(key, None)
+            return False
+        observed = service.status.condition(wanted.type)
+        changed = observed is None or not _same(observed, wanted)
+        if changed:
+            self._write(service, wanted)
+        if self._wanted.get(key) is wanted:
+            del self._wanted[key]
+        return changed
+
+    def _write(self, service: RpcService, wanted: Condition) -> None:
+        now = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        conditions = with_condition(service, wanted, now)
+        patch = {
+            "metadata": {"uid": service.uid, "resourceVersion": service.resource_version},
+            "status": {"conditions": builtins(conditions)},
+        }
+        written = self._kube.patch(RPCSERVICES, service.key, patch, "status")
+        self._services.observe(written)
+        stamped = written.status.condition(wanted.type)
+        self._events.record(
+            regarding(RPCSERVICES, written),
+            Problem(wanted.reason, wanted.message),
+            "Publish",
+            warning=wanted.status != "True",
+            salt=stamped.last_transition_time if stamped else now,
+        )
+
+
+def _same(observed: Condition, wanted: Condition) -> bool:
+    return (observed.status, observed.reason) == (wanted.status, wanted.reason)

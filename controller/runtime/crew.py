@@ -1,0 +1,46 @@
+"""The threads of a process: when one of them dies, the process must not go on half-dead."""
+
+import threading
+from collections.abc import Callable
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+class Crew:
+    """Starts threads, and knows whether one of them failed."""
+
+    def __init__(self) -> None:
+        self._threads: list[threading.Thread] = []
+        self._over = threading.Event()
+        self.failure: BaseException | None = None
+
+    def start(self, name: str, target: Callable[[], None]) -> None:
+        """Run *target* in a daemon thread; an exception that it raises ends the crew."""
+
+        def run() -> None:
+            try:
+                target()
+            except BaseException as error:
+                log.exception("thread failed", thread=name)
+                self.failure = self.failure or error
+                self._over.set()
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def end(self) -> None:
+        """Let ``wait`` return."""
+        self._over.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the crew is ended, or a thread fails; return whether that came about."""
+        return self._over.wait(timeout)
+
+    def join(self, deadline: float, clock: Callable[[], float]) -> list[str]:
+        """Wait for all threads until *deadline*; return the names of those still running."""
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - clock()))
+        return [thread.name for thread in self._threads if thread.is_alive()]

@@ -1,0 +1,97 @@
+"""What the command line and the environment say, as values: durations, sizes, layouts.
+
+Formats are Kubernetes' and Go's, because that is what platform engineers type: ``1h30m``, ``100ms``
+(Go, package time), ``512KiB`` or ``512Ki`` (Kubernetes quantities), ``kube2zk=/rpc_v2``.
+"""
+
+import re
+from datetime import timedelta
+
+import msgspec
+
+from controller.plan.znodes import Layout
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|m|s|us|µs|ns))+")
+_PIECE = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)")
+_SIZE = re.compile(r"(\d+)\s*(|K|M|G|Ki|Mi|Gi|KiB|MiB|GiB|KB|MB|GB|B)")
+_MULTIPLES = {"": 1, "B": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The flags of ``rpcregistry run``; durations are in seconds, *max_znode_bytes* in bytes."""
+
+    kubeconfig: str | None
+    namespaces: tuple[str, ...]
+    pod_label_selector: str
+    controllers: tuple[str, ...]
+    zk_servers: str
+    layouts: tuple[Layout, ...]
+    cluster_id: str
+    cross_namespace: str
+    leader_elect: bool
+    lease_namespace: str
+    dry_run: bool
+    batch_window: float
+    resync_period: float
+    compare_period: float
+    policy: str
+    adopt: str
+    guard_confirm: float
+    ownership_grace: timedelta
+    endpoints_per_object: int
+    max_znode_bytes: int
+    bind_address: str
+
+
+def duration(text: str) -> float:
+    """Seconds, from Go's notation of a duration.
+
+    >>> duration("1h0m0s"), duration("100ms"), duration("0")
+    (3600.0, 0.1, 0.0)
+    """
+    if text == "0":
+        return 0.0
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f"{text!r} is no duration: write it like 30s, 100ms or 1h30m")
+    return sum(float(number) * _UNITS[unit] for number, unit in _PIECE.findall(text))
+
+
+def size(text: str) -> int:
+    """Bytes, from a number with a unit.
+
+    >>> size("512KiB"), size("1Mi"), size("1000")
+    (524288, 1048576, 1000)
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is no size: write it like 512KiB or 1MiB")
+    number, unit = match.groups()
+    return int(number) * _MULTIPLES[unit.removesuffix("B") if len(unit) > 1 else unit]
+
+
+def layout(text: str, known: tuple[str, ...]) -> Layout:
+    """A layout and its base path, from ``NAME=BASEPATH``.
+
+    >>> layout("kube2zk=/rpc_v2/", ("kube2zk",))
+    Layout(name='kube2zk', base='/rpc_v2')
+    """
+    name, separator, base = text.partition("=")
+    if not separator:
+        raise ValueError(f"{text!r} is no layout: write it NAME=BASEPATH, for example kube2zk=/rpc_v2")
+    if name not in known:
+        raise ValueError(f"there is no layout {name!r}; there is {', '.join(known)}")
+    return Layout(name, base_path(base))
+
+
+def base_path(text: str) -> str:
+    """A znode path under which services are written; it need not exist yet."""
+    if not text.startswith("/"):
+        raise ValueError(f"the base path {text!r} has to start with '/': write '/{text}'")
+    path = text.rstrip("/")
+    segments = path.split("/")[1:]
+    if not path or not all(re.fullmatch(r"[A-Za-z0-9._-]+", segment) for segment in segments):
+        raise ValueError(f"the base path {text!r} needs one or more segments of A-Za-z0-9._-")
+    if segments[0] in ("zookeeper", "rpcregistry") or any(segment in (".", "..") for segment in segments):
+        raise ValueError(f"the base path {text!r} is reserved: choose another, for example /rpc_v2")
+    return path
