@@ -1,0 +1,406 @@
+"""Which RpcServices there should be: decided on values, without a cluster."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.model import Declaration, Endpoint, LabelSelector, Pod, RpcService, RpcServiceSpec, ServiceKey
+from controller.plan.rpcservices import (
+    Absences,
+    Create,
+    Delete,
+    Observed,
+    Op,
+    SetStatus,
+    Settings,
+    is_listed,
+    names_service,
+    plan,
+    suspects,
+)
+
+NOW = "2026-11-21T02:02:02Z"
+KEY = ServiceKey("default", "echo")
+SETTINGS = Settings(endpoints_per_object=3, layouts=("/rpc_v2",))
+
+
+def pod(name: str, *services: str, **fields: object) -> Pod:
+    defaults: dict[str, object] = {
+        "uid": f"uid-{name}",
+        "ips": (f"10.0.0.{sum(name.encode()) % 250}",),
+        "phase": "Running",
+        "ready": True,
+        "node_name": "node1",
+        "declarations": tuple(Declaration(service_name=service) for service in services),
+    }
+    return Pod(namespace="default", name=name, **{**defaults, **fields})  # type: ignore[arg-type]
+
+
+def service(name: str, *, generated: bool = True, created: str = "1", **fields: object) -> RpcService:
+    return RpcService(
+        namespace="default",
+        name=name,
+        uid=f"uid-{name}",
+        resource_version="1",
+        generated=generated,
+        created=created,
+        **{"spec": RpcServiceSpec(service_name="echo"), **fields},  # type: ignore[arg-type]
+    )
+
+
+class World:
+    """The RpcServices and pods of one namespace, as the plan's operations change them."""
+
+    def __init__(self, pods: list[Pod], services: list[RpcService] | None = None) -> None:
+        self.pods = {pod.name: pod for pod in pods}
+        self.services = {service.name: service for service in services or ()}
+        self.absences = Absences()
+        self.bad_nodes: set[str] = set()
+
+    def observe(self) -> Observed:
+        mine = [service for service in self.services.values() if service.service_name == "echo"]
+        return Observed(mine, self.pods, self.services, self.bad_nodes)
+
+    def plan(self) -> list[Op]:
+        return plan(KEY, self.observe(), self.absences, SETTINGS, NOW)
+
+    def apply(self, op: Op) -> None:
+        match op:
+            case Create(_, name, service_name, status, head):
+                assert name not in self.services
+                self.services[name] = service(
+                    name,
+                    created=str(len(self.services) + 2),
+                    part_of=head.name if head else "",
+                    owner_uid=head.uid if head else "",
+                    spec=RpcServiceSpec(service_name=service_name),
+                    status=msgspec.structs.replace(status, observed_generation=1),
+                )
+            case SetStatus(observed, status):
+                self.services[observed.name] = msgspec.structs.replace(
+                    self.services[observed.name], status=status
+                )
+            case Delete(observed):
+                assert not self.services[observed.name].status.endpoints, "deleted with endpoints in it"
+                del self.services[observed.name]
+
+    def settle(self) -> "World":
+        for _ in range(10):
+            ops = self.plan()
+            if not ops:
+                return self
+            for op in ops:
+                self.apply(op)
+        raise AssertionError(f"never settles: {self.plan()}")
+
+    def listed(self) -> dict[str, list[str]]:
+        return {
+            name: [row.pod_name for row in service.status.endpoints]
+            for name, service in sorted(self.services.items())
+        }
+
+
+@pytest.mark.parametrize(
+    ("fields", "listed", "named"),
+    [
+        pytest.param({}, True, True, id="running and ready"),
+        pytest.param({"ready": False}, True, True, id="not ready is listed as such"),
+        pytest.param({"phase": "Pending", "ready": False}, True, True, id="pending with an address"),
+        pytest.param({"phase": "Pending", "ips": ()}, False, True, id="pending without an address"),
+        pytest.param({"phase": "Unknown"}, True, True, id="phase unknown"),
+        pytest.param({"phase": "Succeeded"}, False, False, id="succeeded"),
+        pytest.param({"phase": "Failed"}, False, False, id="failed, or evicted"),
+        pytest.param({"terminating": True}, False, True, id="terminating"),
+        pytest.param({"ips": ("fd00::1",)}, True, True, id="IPv6 only"),
+        pytest.param({"host_ip": "10.0.0.1", "ips": ("10.0.0.1",)}, True, True, id="host network"),
+    ],
+)
+def test_which_pods_are_endpoints_and_which_keep_a_service_alive(fields, listed, named):
+    candidate = pod("p", "echo", **fields)
+
+    assert is_listed(candidate) is listed
+    assert names_service(candidate, "echo") is named
+
+
+def test_a_declaring_pod_gets_a_generated_rpcservice_with_its_row():
+    world = World([pod("p", "echo", started_at=NOW, host_ip="10.1.0.1")]).settle()
+
+    status = world.services["echo"].status
+    assert status.endpoints == (
+        Endpoint(
+            pod_name="p",
+            pod_uid="uid-p",
+            ip="10.0.0.112",
+            ips=("10.0.0.112",),
+            node_name="node1",
+            host_ip="10.1.0.1",
+            ready=True,
+            phase="Running",
+            started_at=NOW,
+        ),
+    )
+    assert (status.ready, status.registry_paths, status.observed_generation) == ("1/1", "/rpc_v2/echo", 1)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "listed"),
+    [
+        pytest.param([], [], {}, id="nobody names it"),
+        pytest.param([pod("p", "echo")], [], {"echo": ["p"]}, id="an absent pod stays until confirmed"),
+        pytest.param(
+            [pod("p", "echo")], [pod("p", "echo", phase="Failed")], {}, id="an evicted pod ends the service"
+        ),
+        pytest.param([pod("p", "echo")], [pod("p")], {}, id="the annotation is gone"),
+        pytest.param([pod("p", "echo")], [pod("p", "other")], {}, id="the annotation moved to another"),
+        pytest.param(
+            [pod("p", "echo")], [pod("p", "echo", ready=False)], {"echo": ["p"]}, id="not ready stays listed"
+        ),
+        pytest.param(
+            [pod("p", "echo")], [pod("p", "echo", terminating=True)], {"echo": []}, id="terminating"
+        ),
+        pytest.param(
+            [pod("p", "echo")],
+            [pod("p", "echo", uid="uid-2", ips=("10.9.9.9",))],
+            {"echo": ["p"]},
+            id="the same name again is a new pod",
+        ),
+    ],
+)
+def test_what_pods_show_is_followed(before, after, listed):
+    world = World(before).settle()
+    world.pods = {pod.name: pod for pod in after}
+    world.settle()
+
+    assert world.listed() == listed
+    assert {row.pod_uid for s in world.services.values() for row in s.status.endpoints} <= {
+        pod.uid for pod in [*before, *after]
+    }
+
+
+def test_a_recreated_pod_replaces_the_old_row():
+    world = World([pod("p", "echo")]).settle()
+    world.pods = {"p": pod("p", "echo", uid="uid-2", ips=("10.9.9.9",))}
+    world.settle()
+
+    assert [row.ip for row in world.services["echo"].status.endpoints] == ["10.9.9.9"]
+
+
+def test_a_second_pass_does_nothing():
+    world = World([pod("a", "echo"), pod("b", "echo")]).settle()
+
+    assert world.plan() == []
+
+
+def test_a_confirmed_absence_is_withdrawn_and_the_generated_service_goes():
+    world = World([pod("p", "echo")]).settle()
+    world.pods = {}
+    world.absences = Absences(confirmed={"uid-p"})
+
+    emptied, deleted = world.plan()
+
+    assert isinstance(emptied, SetStatus)
+    assert emptied.status.endpoints == ()
+    assert isinstance(deleted, Delete)
+
+
+def test_a_held_absence_is_marked_and_unmarked():
+    world = World([pod("p", "echo")]).settle()
+    pods, world.pods = world.pods, {}
+    world.absences = Absences(held={"uid-p"})
+    world.settle()
+    assert [row.held for row in world.services["echo"].status.endpoints] == [True]
+
+    world.pods = pods
+    world.settle()
+    assert [row.held for row in world.services["echo"].status.endpoints] == [False]
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        pytest.param({}, id="nothing shown"),
+        pytest.param({"p": pod("p", "echo", ready=False)}, id="shown not ready"),
+        pytest.param({"p": pod("p", "echo", phase="Failed")}, id="shown failed"),
+        pytest.param({"p": pod("p")}, id="shown without the annotation"),
+    ],
+)
+def test_an_unknown_source_withdraws_nothing_and_still_adds(shown):
+    world = World([pod("p", "echo")]).settle()
+    world.pods = {**shown, "q": pod("q", "echo")}
+    world.absences = Absences(unknown=True)
+    world.settle()
+
+    assert [(row.pod_name, row.ready) for row in world.services["echo"].status.endpoints] == [
+        ("p", True),
+        ("q", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("bad_nodes", "confirmed", "ready"),
+    [
+        pytest.param(set(), set(), False, id="its own failure counts at once"),
+        pytest.param({"node1"}, set(), True, id="a silent Node says nothing about the pod"),
+        pytest.param({"node1"}, {"uid-p"}, False, id="until that is confirmed"),
+        pytest.param({"node2"}, set(), False, id="another Node does not matter"),
+    ],
+)
+def test_a_pod_that_turns_not_ready_with_its_node(bad_nodes, confirmed, ready):
+    world = World([pod("p", "echo")]).settle()
+    world.pods = {"p": pod("p", "echo", ready=False)}
+    world.bad_nodes = bad_nodes
+    world.absences = Absences(confirmed=confirmed)
+    assert bool(suspects(KEY, world.observe())) is bool(bad_nodes & {"node1"})
+    world.settle()
+
+    assert [row.ready for row in world.services["echo"].status.endpoints] == [ready]
+
+
+def test_a_changed_annotation_counts_even_where_the_node_is_silent():
+    world = World([pod("p", "echo"), pod("q", "echo")]).settle()
+    world.pods["p"] = pod("p", ready=False)
+    world.bad_nodes = {"node1"}
+    world.settle()
+
+    assert world.listed() == {"echo": ["q"]}
+
+
+def test_a_declared_one_takes_over_and_never_is_a_pod_unlisted_on_the_way():
+    world = World([pod("a", "echo"), pod("b", "echo")]).settle()
+    world.services["mine"] = service("mine", generated=False, created="9")
+
+    for op in world.plan():
+        world.apply(op)
+        assert {row.pod_name for s in world.services.values() for row in s.status.endpoints} == {"a", "b"}
+
+    assert world.settle().listed() == {"mine": ["a", "b"]}
+
+
+def test_annotated_pods_go_to_the_older_of_two_declared_ones():
+    older, newer = service("z", generated=False, created="1"), service("a", generated=False, created="2")
+    world = World([pod("p", "echo")], [newer, older]).settle()
+
+    assert world.listed() == {"a": [], "z": ["p"]}
+
+
+def test_a_selector_adds_pods_with_the_specs_defaults_and_an_annotation_counts_first():
+    spec = RpcServiceSpec(
+        service_name="echo", selector=LabelSelector(match_labels={"app": "x"}), port=20880, version="v1"
+    )
+    annotated = pod(
+        "a", labels={"app": "x"}, declarations=(Declaration(service_name="echo", port=1, version="v0"),)
+    )
+    selected, other = pod("b", labels={"app": "x"}), pod("c", labels={"app": "y"})
+    world = World([annotated, selected, other], [service("echo", generated=False, spec=spec)]).settle()
+
+    rows = [(row.pod_name, row.port, row.version) for row in world.services["echo"].status.endpoints]
+    assert rows == [("a", 1, "v0"), ("b", 20880, "v1")]
+
+
+def test_a_declared_one_is_never_deleted():
+    world = World([], [service("echo", generated=False)]).settle()
+
+    assert world.listed() == {"echo": []}
+    assert world.services["echo"].status.condition("EndpointsAvailable").reason == "NoEndpoints"
+
+
+@pytest.mark.parametrize(
+    ("service_name", "taken", "name"),
+    [
+        pytest.param("echo", {}, "echo", id="the name itself"),
+        pytest.param("echo", {"echo": "other"}, "echo-092c79e8", id="taken by another service"),
+        pytest.param("com.foo.Bar$Baz", {}, "com.foo.bar-baz-9af2194a", id="a Java class"),
+    ],
+)
+def test_the_name_of_a_generated_rpcservice(service_name, taken, name):
+    key = ServiceKey("default", service_name)
+    (op,) = plan(key, Observed([], {"p": pod("p", service_name)}, taken), Absences(), SETTINGS, NOW)
+
+    assert isinstance(op, Create)
+    assert op.name == name
+
+
+def test_many_endpoints_are_spread_and_a_pod_stays_in_its_object():
+    world = World([pod(f"p{n}", "echo") for n in range(8)]).settle()
+    before = world.listed()
+    assert sorted(len(names) for names in before.values()) == [2, 3, 3]
+
+    world.pods["p0"] = pod("p0", "echo", ready=False)
+    assert len(world.plan()) == 1, "one change rewrites one object"
+    world.settle()
+    del world.pods["p1"]
+    world.absences = Absences(confirmed={"uid-p1"})
+    world.settle()
+
+    after = world.listed()
+    assert {name: [p for p in pods if p != "p1"] for name, pods in before.items()} == after
+
+
+def test_an_emptied_part_goes_and_its_head_stays():
+    world = World([pod(f"p{n}", "echo") for n in range(4)]).settle()
+    part = next(name for name in world.services if name != "echo")
+    (last,) = world.listed()[part]
+    del world.pods[last]
+    world.absences = Absences(confirmed={f"uid-{last}"})
+
+    assert list(world.settle().services) == ["echo"]
+
+
+def test_parts_of_a_head_that_was_deleted_give_their_pods_to_the_new_one():
+    world = World([pod(f"p{n}", "echo") for n in range(5)]).settle()
+    del world.services["echo"]
+    for op in world.plan():
+        world.apply(op)
+    names = sorted(name for pods in world.settle().listed().values() for name in pods)
+
+    assert names == [f"p{n}" for n in range(5)]
+
+
+def test_the_observed_is_not_changed():
+    world = World([pod("a", "echo")], [service("echo")])
+    before = msgspec.json.encode([list(world.services.values()), list(world.pods.values())])
+    world.plan()
+
+    assert msgspec.json.encode([list(world.services.values()), list(world.pods.values())]) == before
+
+
+pods_strategy = st.lists(
+    st.builds(
+        pod,
+        st.sampled_from([f"p{n}" for n in range(8)]),
+        st.sampled_from(["echo", "other"]),
+        ready=st.booleans(),
+        terminating=st.booleans(),
+        phase=st.sampled_from(["Pending", "Running", "Failed"]),
+        ips=st.sampled_from([(), ("10.0.0.1",), ("10.0.0.2", "fd00::2")]),
+    ),
+    unique_by=lambda pod: pod.name,
+)
+
+
+@given(pods_strategy, pods_strategy)
+def test_the_end_does_not_depend_on_the_way(first, second):
+    by_way = World(first).settle()
+    by_way.pods = {pod.name: pod for pod in second}
+    by_way.absences = Absences(confirmed={pod.uid for pod in first})
+    by_way.settle()
+    at_once = World(second).settle()
+
+    def rows(world: World) -> set[Endpoint]:
+        return {msgspec.json.encode(row) for s in world.services.values() for row in s.status.endpoints}
+
+    assert rows(by_way) == rows(at_once)
+
+
+@given(pods_strategy, pods_strategy, st.integers(0, 6))
+def test_a_plan_that_is_cut_off_leads_to_the_same_end(first, second, applied):
+    world = World(first).settle()
+    world.pods = {pod.name: pod for pod in second}
+    world.absences = Absences(confirmed={pod.uid for pod in first})
+    for op in world.plan()[:applied]:
+        world.apply(op)
+    world.settle()
+
+    expected = sorted(pod.name for pod in second if is_listed(pod) and names_service(pod, "echo"))
+    assert sorted(name for names in world.listed().values() for name in names) == expected
