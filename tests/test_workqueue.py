@@ -1,0 +1,534 @@
+"""The queue of keys, on a clock that only the tests move."""
+
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from controller.runtime.workqueue import LONGEST_RETRY, RETRIES_A_SECOND, Workqueue
+
+WINDOW = 0.1
+ALL = 1_000
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+class World:
+    """A queue, and what comes out of it when."""
+
+    def __init__(self):
+        self.clock = Clock()
+        self.queue = Workqueue(WINDOW, self.clock, jitter=lambda seconds: seconds)
+
+    def advance(self, seconds):
+        self.clock.now += seconds
+
+    def take(self, limit=ALL):
+        return self.queue.get(limit, timeout=0)
+
+    def next_after(self, step=0.001, longest=100.0):
+        """Seconds until something is due, to the precision of *step*."""
+        start = self.clock.now
+        for n in range(int(longest / step)):
+            self.clock.now = start + n * step
+            if self.queue.depth:
+                return pytest.approx(n * step, abs=2 * step)
+        return None
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def test_a_key_is_due_at_once_when_it_is_new(world):
+    world.queue.add("a")
+
+    assert world.take() == ["a"]
+
+
+def test_a_key_added_often_is_worked_once(world):
+    for _ in range(5):
+        world.queue.add("a")
+
+    assert world.take() == ["a"]
+    world.queue.done("a")
+    assert world.take() == []
+
+
+def test_a_key_is_never_given_out_while_it_is_worked(world):
+    world.queue.add("a")
+    world.take()
+    world.queue.add("a")
+
+    assert world.take() == []
+
+
+def test_a_key_added_often_while_it_is_worked_is_worked_once_more(world):
+    world.queue.add("a")
+    world.take()
+    world.queue.add("a")
+    world.queue.add("a")
+    world.queue.done("a")
+
+    assert world.take() == ["a"]
+    world.queue.done("a")
+    world.advance(100)
+    assert world.take() == []
+
+
+def test_the_earliest_of_several_times_counts(world):
+    world.queue.add_after("a", 5)
+    world.queue.add_after("a", 1)
+    world.queue.add_after("a", 3)
+
+    assert world.next_after() == 1
+    assert world.take() == ["a"]
+    world.queue.done("a")
+    world.advance(10)
+    assert world.take() == []
+
+
+def test_the_earliest_of_several_times_counts_for_a_key_that_is_worked(world):
+    world.queue.add("a")
+    world.take()
+    world.queue.add_after("a", 5)
+    world.queue.add_after("a", 1)
+    world.queue.add_after("a", 3)
+    world.queue.done("a")
+
+    assert world.next_after() == 1
+
+
+def test_limit_bounds_what_is_taken_and_leaves_the_rest(world):
+    for key in "bca":
+        world.queue.add(key)
+
+    assert world.take(limit=2) == ["b", "c"]
+    assert world.take(limit=2) == ["a"]
+
+
+def test_a_delayed_key_is_not_starved_by_keys_added_later(world):
+    world.queue.add_after("delayed", 1)
+    world.advance(2)
+    for key in range(10):
+        world.queue.add(key)
+
+    assert world.take(limit=1) == ["delayed"]
+
+
+def test_a_failing_key_takes_its_turn_among_others(world):
+    world.queue.add("failing")
+    world.take()
+    world.queue.retry("failing", after=2)
+    world.queue.add_after("before", 1)
+    world.queue.add_after("after", 3)
+    world.advance(4)
+
+    assert world.take() == ["before", "failing", "after"]
+
+
+@given(st.lists(st.integers(0, 100), max_size=30))
+def test_keys_come_in_the_order_in_which_they_are_due(delays):
+    world = World()
+    for key, delay in enumerate(delays):
+        world.queue.add_after(key, delay)
+    world.advance(101)
+
+    assert world.take() == sorted(range(len(delays)), key=lambda key: delays[key])
+
+
+@pytest.mark.parametrize(
+    ("wrote", "window"),
+    [
+        pytest.param(None, 0, id="no write, no window"),
+        pytest.param(0.0, 0.1, id="the batch window"),
+        pytest.param(0.5, 2.0, id="four times a slow write"),
+    ],
+)
+def test_a_write_opens_a_window_in_which_changes_become_one(world, wrote, window):
+    world.queue.add("a")
+    world.take()
+    world.queue.done("a", wrote)
+    world.queue.add("a")
+
+    assert world.next_after() == window
+
+
+def test_what_is_added_during_the_write_waits_for_the_window_too(world):
+    world.queue.add("a")
+    world.take()
+    world.queue.add("a")
+    world.queue.done("a", wrote=0.01)
+
+    assert world.next_after() == WINDOW
+
+
+def test_a_write_after_a_failure_opens_a_whole_window(world):
+    world.queue.add("a")
+    world.take()
+    world.queue.retry("a")
+    world.advance(0.01)
+    world.take()
+    world.queue.done("a", wrote=0.5)
+    world.queue.add("a")
+
+    assert world.next_after() == 2
+
+
+def test_a_window_delays_no_other_key(world):
+    world.queue.add("a")
+    world.take()
+    world.queue.done("a", wrote=10)
+    world.queue.add("b")
+
+    assert world.take() == ["b"]
+
+
+def test_a_key_that_was_idle_for_longer_than_its_window_is_due_at_once(world):
+    world.queue.add("a")
+    world.take()
+    world.queue.done("a", wrote=0.5)
+    world.advance(2.1)
+    world.queue.add("a")
+
+    assert world.take() == ["a"]
+
+
+def fail(world, key, times):
+    """Work *key* that often, in vain; return how long it was away each time."""
+    world.queue.add(key)
+    delays = []
+    for _ in range(times):
+        delays.append(world.next_after(step=0.0005))
+        assert world.take() == [key]
+        world.queue.retry(key)
+    return delays
+
+
+def test_a_failing_key_comes_back_later_and_later(world):
+    assert fail(world, "a", 8) == [0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32]
+
+
+def test_the_delay_of_a_failing_key_is_bounded_however_often_it_fails(world):
+    world.queue.add("a")
+    for _ in range(2000):
+        assert world.take() == ["a"]
+        world.queue.retry("a")
+        world.advance(LONGEST_RETRY)
+
+
+def test_a_key_that_is_done_starts_over(world):
+    fail(world, "a", 6)
+    world.advance(1)
+    world.take()
+    world.queue.done("a")
+
+    assert fail(world, "a", 3) == [0, 0.005, 0.01]
+
+
+def test_a_failing_key_that_is_added_comes_back_after_the_batch_window(world):
+    fail(world, "a", 10)
+    world.queue.add("a")
+
+    assert world.next_after() == WINDOW
+
+
+def test_a_key_added_while_its_work_failed_comes_back_after_the_batch_window(world):
+    fail(world, "a", 10)
+    world.advance(10)
+    world.take()
+    world.queue.add("a")
+    world.queue.retry("a")
+
+    assert world.next_after() == WINDOW
+    world.take()
+    world.queue.done("a")
+    world.advance(100)
+    assert world.take() == []
+
+
+def test_nothing_brings_a_key_back_before_the_time_that_the_other_side_named(world):
+    world.queue.add("a")
+    world.take()
+    world.queue.add("a")
+    world.queue.retry("a", after=7)
+    world.queue.add("a")
+
+    assert world.next_after(step=0.01) == 7
+
+
+def test_failing_keys_share_a_limit_in_all(world):
+    for key in range(100):
+        world.queue.add(key)
+    for key in world.take():
+        world.queue.retry(key, after=0)
+    given_out = []
+    for _ in range(300):
+        for key in world.take():
+            given_out.append(world.clock.now)
+            world.queue.retry(key, after=0)
+        world.advance(0.01)
+
+    assert len(given_out) == 3 * RETRIES_A_SECOND
+    assert all(
+        later - earlier >= 1.0
+        for earlier, later in zip(given_out, given_out[RETRIES_A_SECOND:], strict=False)
+    )
+
+
+def test_failing_keys_take_turns(world):
+    for key in range(100):
+        world.queue.add(key)
+    for key in world.take():
+        world.queue.retry(key, after=0)
+    seen = set()
+    for _ in range(6):
+        for key in world.take():
+            seen.add(key)
+            world.queue.retry(key, after=0)
+        world.advance(1.0)
+
+    assert seen == set(range(100))
+
+
+def test_failing_keys_do_not_hold_up_others(world):
+    for key in range(100):
+        world.queue.add(key)
+    for key in world.take():
+        world.queue.retry(key, after=0)
+    assert len(world.take()) == RETRIES_A_SECOND
+    world.queue.add("healthy")
+
+    assert world.take() == ["healthy"]
+
+
+def test_once_retries_succeed_they_are_not_limited(world):
+    for key in range(1000):
+        world.queue.add(key)
+    for key in world.take():
+        world.queue.retry(key, after=0)
+    worked = 0
+    while keys := world.take():
+        worked += len(keys)
+        for key in keys:
+            world.queue.done(key)
+
+    assert worked == 1000
+
+
+def test_depth_counts_what_is_due_and_not_taken(world):
+    world.queue.add("due")
+    world.queue.add_after("later", 5)
+    assert world.queue.depth == 1
+
+    world.take()
+    assert world.queue.depth == 0
+
+
+def test_idle_keys_cost_no_memory(world):
+    for key in range(1000):
+        world.queue.add(key)
+    for key in world.take():
+        world.queue.retry(key)
+    while world.queue.depth or world.next_after(step=0.01) is not None:
+        for key in world.take():
+            world.queue.done(key, wrote=0.01)
+    world.advance(100)
+    world.take()
+
+    held = {name: held for name, held in vars(world.queue).items() if hasattr(held, "__len__")}
+    assert len(held) == 7
+    assert not any(held.values())
+
+
+def test_a_time_that_is_brought_forward_again_and_again_costs_no_memory(world):
+    world.queue.add_after("b", 1)
+    for _ in range(10_000):
+        world.queue.add("a")
+        world.take()
+        world.queue.done("a")
+        world.queue.add_after("a", 3600)
+
+    assert len(world.queue._fresh._heap) < 100
+
+
+def waiting(queue):
+    """A thread that waits for keys, and the list into which it puts what it gets."""
+    taken = []
+    thread = threading.Thread(target=lambda: taken.append(queue.get(10)), daemon=True)
+    thread.start()
+    return thread, taken
+
+
+def test_close_ends_every_wait_at_once():
+    queue = Workqueue(WINDOW)
+    waits = [waiting(queue) for _ in range(3)]
+    queue.close()
+    for thread, _ in waits:
+        thread.join(5)
+
+    assert [taken for _, taken in waits] == [[[]], [[]], [[]]]
+
+
+def test_a_closed_queue_gives_nothing_even_when_something_is_due(world):
+    world.queue.add("a")
+    world.queue.close()
+
+    assert world.take() == []
+
+
+def test_a_wait_ends_when_a_key_is_added():
+    queue = Workqueue(WINDOW)
+    thread, taken = waiting(queue)
+    queue.add("a")
+    thread.join(5)
+
+    assert taken == [["a"]]
+
+
+def test_a_wait_ends_when_a_delayed_key_is_due():
+    queue = Workqueue(WINDOW)
+    queue.add_after("a", 0.05)
+    thread, taken = waiting(queue)
+    thread.join(5)
+
+    assert taken == [["a"]]
+
+
+def test_a_wait_ends_when_its_time_is_over():
+    assert Workqueue(WINDOW).get(10, timeout=0.01) == []
+
+
+def test_threads_never_work_one_key_at_once_and_lose_none():
+    queue = Workqueue(batch_window=0.0)
+    keys = range(5)
+    busy = {key: threading.Lock() for key in keys}
+    newest, worked, overlaps = dict.fromkeys(keys, 0), dict.fromkeys(keys, 0), []
+
+    def work():
+        while taken := queue.get(2):
+            for key in taken:
+                if not busy[key].acquire(blocking=False):
+                    overlaps.append(key)
+                worked[key] = newest[key]
+                busy[key].release()
+                queue.done(key, wrote=0.0)
+
+    workers = [threading.Thread(target=work, daemon=True) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for n in range(2000):
+        newest[n % 5] = n
+        queue.add(n % 5)
+    deadline = time.monotonic() + 10
+    while worked != newest and time.monotonic() < deadline:
+        time.sleep(0.01)
+    queue.close()
+    for worker in workers:
+        worker.join(5)
+
+    assert overlaps == []
+    assert worked == newest
+
+
+KEYS = st.sampled_from("abcd")
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """Any order of calls: no key twice at once, none lost, none for nothing, none too early."""
+
+    def __init__(self):
+        super().__init__()
+        self.world = World()
+        self.wanted = {}  # key -> the time before which it must not come
+        self.working = set()
+        self.again = {}
+        self.not_before = {}
+
+    @property
+    def now(self):
+        return self.world.clock.now
+
+    def want(self, key, due):
+        wanted = self.again if key in self.working else self.wanted
+        wanted[key] = min(due, wanted.get(key, due))
+
+    @rule(key=KEYS)
+    def add(self, key):
+        self.world.queue.add(key)
+        self.want(key, self.now)
+
+    @rule(key=KEYS, seconds=st.sampled_from([0, 0.05, 1, 100]))
+    def add_after(self, key, seconds):
+        self.world.queue.add_after(key, seconds)
+        self.want(key, self.now + seconds)
+
+    @rule(seconds=st.sampled_from([0.004, 0.1, 1, 70]))
+    def advance(self, seconds):
+        self.world.advance(seconds)
+
+    @rule(limit=st.integers(1, 4))
+    def get(self, limit):
+        self.taken(self.world.take(limit), limit)
+
+    def taken(self, keys, limit):
+        assert len(set(keys)) == len(keys) <= limit
+        for key in keys:
+            assert key not in self.working
+            assert self.wanted.pop(key) <= self.now
+            assert self.not_before.get(key, 0) <= self.now
+            self.working.add(key)
+
+    def give_back(self, key):
+        self.working.remove(key)
+        if key in self.again:
+            self.wanted[key] = self.again.pop(key)
+
+    @precondition(lambda self: self.working)
+    @rule(data=st.data(), wrote=st.sampled_from([None, 0.0, 0.2]))
+    def done(self, data, wrote):
+        key = data.draw(st.sampled_from(sorted(self.working)))
+        self.world.queue.done(key, wrote)
+        self.give_back(key)
+        self.not_before[key] = self.now + (0 if wrote is None else max(WINDOW, 4 * wrote))
+
+    @precondition(lambda self: self.working)
+    @rule(data=st.data(), after=st.sampled_from([None, 0, 5]))
+    def retry(self, data, after):
+        key = data.draw(st.sampled_from(sorted(self.working)))
+        self.world.queue.retry(key, after)
+        self.give_back(key)
+        self.not_before[key] = self.now + (after or 0)
+        self.want(key, self.now + (after or 0))
+
+    @invariant()
+    def what_is_due_is_what_was_wanted(self):
+        assert self.world.queue.depth <= len(self.wanted)
+
+    def teardown(self):
+        for key in sorted(self.working):
+            self.world.queue.done(key)
+            self.give_back(key)
+        for _ in range(3):
+            self.world.advance(200)
+            for key in (keys := self.world.take()):
+                self.world.queue.done(key)
+            self.taken(keys, ALL)
+            for key in keys:
+                self.give_back(key)
+        assert not self.wanted, "lost"
+        assert not self.world.queue._fresh
+        assert not self.world.queue._failing
+
+
+TestQueueMachine = QueueMachine.TestCase
