@@ -35,3 +35,7 @@ class Unknown(Rejected):
 
 class Fenced(Failure):
     """Another process took over the fence.  Stop writing: step down."""
+
+
+class Misconfigured(Failure):
+    """What we were told to connect with cannot be used.  Somebody has to mend it and start us again."""
