@@ -270,7 +270,6 @@ class Informer(Generic[T]):
         """
         version = int(getattr(written, "resource_version", 0))
         with self._lock:
-            self._highest = max(self._highest, version)
             if self.store.get(written.key) is None and version <= (self._position or 0):
                 return  # the watch is further than the write: the object is deleted again
             self._tell(self.store.put(written, version))
