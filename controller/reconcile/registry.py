@@ -79,6 +79,7 @@ class RegistryReconciler:
         self._events = events
         self._observed: dict[str, planning.Znode | None] = {}
         self._stale: set[str] = set()  # observed, but changed since by somebody, perhaps by us
+        self._written: set[str] = set()  # in the batch in hand
         self._generation = -1  # of the connection with which everything was compared last
         self._changed: dict[str, float] = {}  # names whose own change is not written yet: since when
         self.guard: Guard[Missing] = Guard(self._look, self._decided, confirm, clock, now)
@@ -139,13 +140,14 @@ class RegistryReconciler:
 
     # reconciling
 
-    def reconcile(self, names: Sequence[str]) -> dict[str, Failure]:
-        """Make the znodes of *names* right; return those that failed.
+    def reconcile(self, names: Sequence[str]) -> tuple[dict[str, Failure], set[str]]:
+        """Make the znodes of *names* right; return those that failed, and those for which it wrote.
 
         All are written in as few transactions as fit; where one cannot be, each of its names is
         tried alone, so that a name that is refused costs no other.
         """
         failures: dict[str, Failure] = {}
+        self._written.clear()
         try:
             self._write(names)
         except (Conflict, Rejected) as failure:
@@ -163,7 +165,7 @@ class RegistryReconciler:
             if name not in failures:
                 self._changed.pop(name, None)
         self._tell_unavailable(failures)
-        return failures
+        return failures, set(self._written)
 
     def _write(self, names: Sequence[str], fresh: bool = False) -> None:
         if not self._registry.connected:
@@ -263,6 +265,7 @@ class RegistryReconciler:
         ops = [op for _, _, outcomes in batch for outcome in outcomes for op in outcome.ops]
         if ops:
             self._transact(ops)
+            self._written.update(name for name, _, outcomes in batch if any(o.ops for o in outcomes))
         for name, wanted, outcomes in batch:
             for service in self._services.store.indexed(BY_NAME, name):
                 for note in (note for outcome in outcomes for note in outcome.notes):

@@ -1,0 +1,76 @@
+"""``--dry-run``: reads as always, and logs each write instead of making it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+
+from controller.manifests import Named, Resource
+from controller.model import ObjectKey
+from controller.plan.znodes import Check, Create, Delete, Op, Set
+from controller.reconcile.ports import Registry, Source
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T", bound=Named)
+
+
+class DryRunKube:
+    """Writes nothing: what would have been patched comes back as it is."""
+
+    def __init__(self, source: Source[Any]) -> None:
+        self._source = source
+
+    def create(self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any]) -> T:
+        """Log what would be created."""
+        log.info(
+            "dry run: create", kind=resource.kind, namespace=namespace, name=manifest["metadata"]["name"]
+        )
+        metadata = {**manifest["metadata"], "uid": "dry-run", "resourceVersion": "0"}
+        return resource.decode(msgspec.json.encode({**manifest, "metadata": metadata}))
+
+    def patch(
+        self, resource: Resource[T], key: ObjectKey, patch: Mapping[str, Any], subresource: str = ""
+    ) -> T:
+        """Log what would be patched."""
+        log.info("dry run: patch", kind=resource.kind, key=str(key), subresource=subresource, patch=patch)
+        return self._source.store.get(key)  # type: ignore[no-any-return]
+
+    def delete(self, resource: Resource[T], key: ObjectKey, uid: str, resource_version: str) -> None:
+        """Log what would be deleted."""
+        log.info("dry run: delete", kind=resource.kind, key=str(key))
+
+
+class DryRunRegistry:
+    """Reads ZooKeeper and writes nothing to it."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self.read = registry.read
+        self.children = registry.children
+
+    @property
+    def connected(self) -> bool:
+        """As the registry's."""
+        return self._registry.connected
+
+    @property
+    def generation(self) -> int:
+        """As the registry's."""
+        return self._registry.generation
+
+    def commit(self, ops: Sequence[Op]) -> list[int | None]:
+        """Log what would be written; the versions are those that it would leave behind."""
+        for op in ops:
+            match op:
+                case Create(path, data) | Set(path, data, _):
+                    log.info(f"dry run: {type(op).__name__.lower()}", path=path, data=data.decode())
+                case Delete(path, _):
+                    log.info("dry run: delete", path=path)
+                case Check():
+                    pass
+        return [op.version if isinstance(op, Set) else None for op in ops]
+
+    def make_parents(self, path: str) -> None:
+        """Make none."""

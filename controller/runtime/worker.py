@@ -1,0 +1,106 @@
+"""Works a queue: hands its keys to a reconciler, and says what came of each.
+
+Errors are told apart by what happens next (``controller.errors``): what another writer overtook is
+read and planned again at once; the rest comes back later, and nothing is given up.
+"""
+
+import time
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+import structlog
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
+from controller.errors import Conflict, Failure, Fenced, Rejected, Retry
+from controller.runtime.workqueue import Workqueue
+
+K = TypeVar("K", bound=Hashable)
+
+log = structlog.get_logger(__name__)
+
+IDLE = 1.0  # seconds between two looks at whether the queue was closed
+REJECTED_AFTER = 60.0  # what was refused is tried again this many seconds later: permissions do change
+ATTEMPTS_AT_ONCE = 5
+
+
+class Meter(Protocol):
+    """Where the results are counted."""
+
+    def reconciled(self, controller: str, result: str, seconds: float) -> None: ...
+
+
+def work(
+    name: str, queue: Workqueue[K], reconcile: Callable[[K], bool], meter: Meter, stopped: Callable[[], bool]
+) -> None:
+    """Reconcile one key after the other, until stopped; *reconcile* returns whether it wrote."""
+    again = Retrying(
+        retry=retry_if_exception_type(Conflict), stop=stop_after_attempt(ATTEMPTS_AT_ONCE), reraise=True
+    )
+
+    def one(keys: Sequence[K]) -> tuple[dict[K, Exception], Collection[K]]:
+        try:
+            return {}, keys if again(reconcile, keys[0]) else ()
+        except Fenced:
+            raise
+        except Exception as error:  # the worker outlives whatever one key does to it
+            return {keys[0]: error}, ()
+
+    work_batches(name, queue, one, 1, meter, stopped)
+
+
+def work_batches(
+    name: str,
+    queue: Workqueue[K],
+    reconcile: Callable[[Sequence[K]], tuple[Mapping[K, Exception], Collection[K]]],
+    limit: int,
+    meter: Meter,
+    stopped: Callable[[], bool],
+) -> None:
+    """Reconcile up to *limit* keys at a time.
+
+    *reconcile* returns those that failed, and those for which it wrote.
+    """
+    while not stopped():
+        keys = queue.get(limit, IDLE)
+        if not keys:
+            continue
+        started = time.monotonic()
+        failures, written = reconcile(keys)
+        seconds = time.monotonic() - started
+        for key in keys:
+            error = failures.get(key)
+            meter.reconciled(name, _result(error), seconds)
+            if error is None:
+                queue.done(key, seconds if key in written else None)
+            else:
+                _come_back(name, queue, key, error)
+
+
+def _come_back(name: str, queue: Workqueue[K], key: K, error: Exception) -> None:
+    match error:
+        case Retry():
+            log.info("retry", controller=name, key=str(key), reason=str(error))
+            queue.retry(key, error.after)
+        case Rejected():
+            log.warning("rejected", controller=name, key=str(key), reason=str(error))
+            queue.retry(key, REJECTED_AFTER)
+        case Failure():
+            log.warning("failed", controller=name, key=str(key), reason=str(error))
+            queue.retry(key)
+        case _:
+            log.error("unexpected", controller=name, key=str(key), exc_info=error)
+            queue.retry(key)
+
+
+def _result(error: Exception | None) -> str:
+    match error:
+        case None:
+            return "done"
+        case Conflict():
+            return "conflict"
+        case Retry():
+            return "retry"
+        case Rejected():
+            return "rejected"
+        case _:
+            return "error"

@@ -1,0 +1,93 @@
+"""The informers of one resource, one a watched namespace, as the one source that reconcilers see."""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from controller.kube import Kube
+from controller.manifests import Named, Resource
+from controller.model import ObjectKey
+from controller.runtime.crew import Crew
+from controller.runtime.informer import Change, Informer, Store
+
+T = TypeVar("T", bound=Named)
+
+
+class Merged(Generic[T]):
+    """The stores of several namespaces (``""``: of all) as one."""
+
+    def __init__(self, stores: Mapping[str, Store[T]]) -> None:
+        self._stores = stores
+
+    def get(self, key: ObjectKey) -> T | None:
+        """The object, where its namespace is watched and it is there."""
+        store = self._stores.get(key.namespace) or self._stores.get("")
+        return store.get(key) if store else None
+
+    def values(self) -> Sequence[T]:
+        """All objects."""
+        return [item for store in self._stores.values() for item in store.values()]
+
+    def indexed(self, index: str, value: Hashable) -> Sequence[T]:
+        """The objects that an index has under *value*."""
+        return [item for store in self._stores.values() for item in store.indexed(index, value)]
+
+
+class Source(Generic[T]):
+    """What reconcilers read of one resource.
+
+    *changed* is told every change; *listed*, without arguments, that a LIST was taken in.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        resource: Resource[T],
+        namespaces: Sequence[str],
+        indexes: Mapping[str, Callable[[T], Iterable[Hashable]]],
+        changed: Callable[[Change[T]], None],
+        listed: Callable[[], None],
+        restarted: Callable[[str, str], None],
+        label_selector: str = "",
+    ) -> None:
+        self._informers = {
+            namespace: Informer(
+                f"{resource.plural}{' of ' if namespace else ''}{namespace}",
+                kube.reader(resource, namespace, label_selector),
+                indexes,
+                on_change=changed,
+                on_listed=listed,
+                on_restart=lambda reason: restarted(resource.plural, reason),
+            )
+            for namespace in namespaces or ("",)
+        }
+        self.store = Merged({namespace: informer.store for namespace, informer in self._informers.items()})
+
+    @property
+    def filled(self) -> bool:
+        """Whether everything was listed once in this process."""
+        return all(informer.filled.is_set() for informer in self._informers.values())
+
+    @property
+    def unknown(self) -> str | None:
+        """Why the source cannot be read, in full or in part."""
+        return next(filter(None, (informer.unknown for informer in self._informers.values())), None)
+
+    def second_look(self) -> list[T]:
+        """A quorum LIST of its own."""
+        return [item for informer in self._informers.values() for item in informer.second_look()]
+
+    def observe(self, written: T) -> None:
+        """Take in what our own write returned."""
+        informer = self._informers.get(written.key.namespace) or self._informers.get("")
+        if informer:
+            informer.observe(written)
+
+    def start(self, crew: Crew) -> None:
+        """Start to list and watch."""
+        for informer in self._informers.values():
+            crew.start(informer.name, informer.run)
+
+    def stop(self) -> None:
+        """Stop watching."""
+        for informer in self._informers.values():
+            informer.stop()

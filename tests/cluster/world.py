@@ -1,0 +1,257 @@
+"""What the suites do to a real cluster, and how they see what came of it.
+
+Pods here are bound to a node that does not exist, so nobody else writes their status: a test says
+itself when a pod is Ready, and at which address.
+"""
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import kazoo.client
+from kazoo.exceptions import NoNodeError
+from kubernetes import client, config
+
+NOWHERE = "nowhere"
+
+
+class World:
+    """One namespace of the real cluster, one base path of the real ZooKeeper."""
+
+    def __init__(self, kubeconfig: Path, namespace: str, zk: kazoo.client.KazooClient, base: str) -> None:
+        self.namespace = namespace
+        self.zk = zk
+        self.base = base
+        self.api = config.new_client_from_config(str(kubeconfig))
+        self.core = client.CoreV1Api(self.api)
+        self.custom = client.CustomObjectsApi(self.api)
+
+    # pods
+
+    def create_pod(
+        self,
+        name: str,
+        *services: str | Mapping[str, Any],
+        ip: str | None = None,
+        ready: bool = True,
+        phase: str = "Running",
+        annotation: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        node: str = NOWHERE,
+        namespace: str | None = None,
+        **spec: Any,
+    ) -> str:
+        """Create a pod that serves *services*; give it its status where it has an *ip*; return its uid."""
+        entries = [entry if isinstance(entry, Mapping) else {"serviceName": entry} for entry in services]
+        text = annotation if annotation is not None else json.dumps(entries)
+        declares = {"rpc-service": "true"} if annotation is not None or services else {}
+        manifest = {
+            "metadata": {
+                "name": name,
+                "labels": {**declares, **(labels or {})},
+                "annotations": {"rpc-service": text} if declares else {},
+            },
+            "spec": {"nodeName": node, "containers": [{"name": "c", "image": "none"}], **spec},
+        }
+        created = self.core.create_namespaced_pod(namespace or self.namespace, manifest)
+        if ip:
+            self.set_status(name, ip, ready, phase, namespace)
+        return str(created.metadata.uid)
+
+    def set_status(
+        self,
+        name: str,
+        ip: str | None,
+        ready: bool = True,
+        phase: str = "Running",
+        namespace: str | None = None,
+        **more: Any,
+    ) -> None:
+        """Write a pod's status, as its kubelet would."""
+        condition = {"type": "Ready", "status": str(ready), "lastTransitionTime": "2026-11-21T02:02:02Z"}
+        if not ready:
+            condition["reason"] = "ContainersNotReady"
+        status = {
+            "phase": phase,
+            "podIP": ip,
+            "podIPs": [{"ip": ip}] if ip else None,
+            "hostIP": "10.1.0.1",
+            "conditions": [condition],
+            **more,
+        }
+        self.core.patch_namespaced_pod_status(name, namespace or self.namespace, {"status": status})
+
+    def annotate(self, name: str, text: str | None) -> None:
+        """Replace the pod's annotation; None removes it."""
+        self.core.patch_namespaced_pod(
+            name, self.namespace, {"metadata": {"annotations": {"rpc-service": text}}}
+        )
+
+    def delete_pod(self, name: str, namespace: str | None = None) -> None:
+        """Delete the pod at once, as a kubelet that has stopped it does."""
+        self.core.delete_namespaced_pod(name, namespace or self.namespace, grace_period_seconds=0)
+
+    # RpcServices
+
+    def rpcservices(self, namespace: str | None = None) -> dict[str, Any]:
+        """The namespace's RpcServices by name."""
+        listed = self.custom.list_namespaced_custom_object(
+            "rpcregistry.dev", "v1alpha1", namespace or self.namespace, "rpcservices"
+        )
+        return {item["metadata"]["name"]: item for item in listed["items"]}
+
+    def apply_rpcservice(self, name: str, **spec: Any) -> None:
+        """Declare an RpcService as ``kubectl apply --server-side`` does."""
+        manifest = {
+            "apiVersion": "rpcregistry.dev/v1alpha1",
+            "kind": "RpcService",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": spec,
+        }
+        self.api.call_api(
+            "PATCH",
+            f"{self.api.configuration.host}/apis/rpcregistry.dev/v1alpha1/namespaces/{self.namespace}/rpcservices/{name}"
+            "?fieldManager=kubectl&force=true",
+            header_params={"Content-Type": "application/apply-patch+yaml"},
+            body=manifest,
+        )
+
+    def delete_rpcservice(self, name: str) -> None:
+        """Delete an RpcService by hand."""
+        self.custom.delete_namespaced_custom_object(
+            "rpcregistry.dev", "v1alpha1", self.namespace, "rpcservices", name
+        )
+
+    def listed(self, name: str) -> list[str] | None:
+        """The addresses that an RpcService's status lists; None where there is no such RpcService."""
+        service = self.rpcservices().get(name)
+        if service is None:
+            return None
+        return [row["ip"] for row in service.get("status", {}).get("endpoints", [])]
+
+    def synced(self, name: str) -> tuple[str, str] | None:
+        """Status and reason of an RpcService's Synced condition."""
+        conditions = self.rpcservices().get(name, {}).get("status", {}).get("conditions", [])
+        return next(((c["status"], c["reason"]) for c in conditions if c["type"] == "Synced"), None)
+
+    # ZooKeeper, as any other client reads it
+
+    def data(self, service: str) -> str | None:
+        """The bytes of a service's znode, as text."""
+        try:
+            return str(self.zk.get(f"{self.base}/{service}")[0].decode())
+        except NoNodeError:
+            return None
+
+    def servers(self, service: str) -> list[str] | None:
+        """The addresses in a service's znode; None where there is no znode."""
+        data = self.data(service)
+        return None if data is None else list(json.loads(data)["servers"])
+
+    # Events
+
+    def events(self, reason: str, name: str | None = None) -> list[Any]:
+        """The Events of a reason, about an object of that name."""
+        found = self.core.list_namespaced_event(self.namespace).items
+        return [e for e in found if e.reason == reason and name in (None, e.involved_object.name)]
+
+
+class Recorder:
+    """An independent ZooKeeper client that records every state of a service's znode that it sees."""
+
+    def __init__(self, zk: kazoo.client.KazooClient, path: str) -> None:
+        self.states: list[list[str] | None] = []
+
+        @zk.DataWatch(path)
+        def record(data: bytes | None, stat: Any) -> None:
+            self.states.append(None if stat is None else list(json.loads(data or b"{}").get("servers", [])))
+
+    def smallest(self) -> int:
+        """The fewest servers ever seen; 0 where the znode was missing or empty."""
+        return min(len(state or ()) for state in self.states)
+
+
+class Controller:
+    """The public command, as a process of its own."""
+
+    def __init__(self, kubeconfig: Path, zk_servers: str, log: Path, *flags: str) -> None:
+        self._command = [
+            sys.executable, "-m", "controller", "run",
+            "--kubeconfig", str(kubeconfig),
+            "--zk-servers", zk_servers,
+            "--bind-address", "127.0.0.1:0",
+            *flags,
+        ]  # fmt: skip
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, **environment: str) -> "Controller":
+        """Start it; it need not be ready when this returns."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **environment},
+                cwd=Path(__file__).parents[2],
+            )
+        return self
+
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process."""
+        assert self._process
+        self._process.send_signal(number)
+
+    def wait(self, timeout: float = 30) -> int:
+        """Wait for its end; return the exit code."""
+        assert self._process
+        return self._process.wait(timeout)
+
+    def kill(self) -> None:
+        """SIGKILL: no chance to finish anything."""
+        if self.running:
+            self.signal(signal.SIGKILL)
+            self.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; return the exit code."""
+        if self.running:
+            self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def logged(self) -> list[dict[str, Any]]:
+        """Its log lines."""
+        lines = self._log.read_text().splitlines() if self._log.exists() else []
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def peculiar(entries: Sequence[Mapping[str, Any]]) -> str:
+    """The second dialect's annotation."""
+    return base64.b64encode(json.dumps(entries).encode()).decode()
+
+
+def polls(seconds: float) -> Iterator[float]:
+    """Times at which to look again, until *seconds* have passed."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        yield time.monotonic()
+        time.sleep(0.05)
+
+
+Predicate = Callable[[], Any]

@@ -1,0 +1,451 @@
+"""Both controllers on a world in memory: what must hold between two writes, and after a crash in between."""
+
+import json
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from controller.errors import Rejected, Retry
+from controller.model import Declaration, Node, ObjectKey, Pod, RpcService, RpcServiceSpec, RpcServiceStatus
+from controller.plan import rpcservices as rpcservice_plan
+from controller.plan.znodes import Layout, Settings
+from controller.reconcile import registry, rpcservices
+from controller.reconcile.fence import Fence
+from controller.reconcile.registry import RegistryReconciler
+from controller.reconcile.rpcservices import RpcServiceReconciler
+from controller.reconcile.synced import SyncedReconciler
+from tests.worlds import Clock, EventsInMemory, Held, KubeInMemory, ZooKeeperInMemory
+
+LAYOUT = Layout("kube2zk", "/rpc_v2")
+CONFIRM = 30.0
+
+
+class World:
+    """Pods → RpcServices → ZooKeeper.  A controller can be thrown away and started anew on what is there."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.kube: KubeInMemory[RpcService] = KubeInMemory()
+        self.zookeeper = ZooKeeperInMemory()
+        self.events = EventsInMemory()
+        self.crd_there = True
+        self.pods: Held[Pod] = Held(rpcservices.pod_indexes(), self._pod_changed)
+        self.nodes: Held[Node] = Held({}, self._node_changed)
+        indexes = {**rpcservices.service_indexes(), **registry.service_indexes()}
+        self.services: Held[RpcService] = Held(indexes, self._service_changed)
+        self.kube.source = self.services
+        self.start()
+
+    def start(self) -> None:
+        """A new process: it knows nothing but what is in the cluster and in ZooKeeper."""
+        self.keys: set[object] = set()
+        self.names: set[str] = set()
+        self.conditions: set[ObjectKey] = set()
+        self.projector = RpcServiceReconciler(
+            self.kube,
+            self.pods,
+            self.nodes,
+            self.services,
+            rpcservice_plan.Settings(layouts=(LAYOUT.base,)),
+            self.clock,
+            self.clock.now,
+            CONFIRM,
+            lambda keys: self.keys.update(keys),
+        )
+        self.synced = SyncedReconciler(
+            self.kube, self.services, self.events, self.clock.now, self.conditions.add
+        )
+        self.registry = RegistryReconciler(
+            self.zookeeper,
+            self.services,
+            Reader(self),
+            Fence(self.zookeeper, "c1", lambda: None),
+            [LAYOUT],
+            Settings("c1"),
+            (),
+            timedelta(hours=24),
+            self.clock,
+            self.clock.now,
+            CONFIRM,
+            lambda names: self.names.update(names),
+            self.synced.want,
+            self.events,
+        )
+        self.keys |= self.projector.every_key()
+        self.compared = False
+
+    def _pod_changed(self, change):
+        self.keys |= self.projector.pod_changed(change)
+
+    def _node_changed(self, change):
+        self.keys |= self.projector.node_changed(change)
+
+    def _service_changed(self, change):
+        self.keys |= self.projector.service_changed(change)
+        self.names |= self.registry.service_changed(change)
+
+    def settle(self) -> "World":
+        """Work until nothing is left to do, guards included."""
+        if not self.compared:
+            self.names |= self.registry.compare()
+            self.compared = True
+        for _ in range(100):
+            if self.keys:
+                self.projector.reconcile(self.keys.pop())
+            elif self.names:
+                names, self.names = sorted(self.names), set()
+                failures, _ = self.registry.reconcile(names)
+                if failures:
+                    raise next(iter(failures.values()))
+            elif self.conditions:
+                self.synced.reconcile(self.conditions.pop())
+            else:
+                self.projector.guard.look_once()
+                self.registry.guard.look_once()
+                if not (self.keys or self.names):
+                    return self
+        raise AssertionError("never settles")
+
+    def settle_except(self, *expected: type[BaseException]) -> list[str] | None:
+        """As ``settle``, where it may not be possible to."""
+        try:
+            self.settle()
+        except expected:
+            pass
+        return self.servers()
+
+    def servers(self, name: str = "echo") -> list[str] | None:
+        found = self.zookeeper.znodes.get(f"/rpc_v2/{name}")
+        return json.loads(found[0])["servers"] if found else None
+
+    def serve(self, *numbers: int, service: str = "echo", **fields: object) -> None:
+        for number in numbers:
+            self.pods.put(pod(number, service, **fields))
+
+
+class Reader:
+    """What the registry's guard reads of a world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def pods(self) -> list[Pod]:
+        return self._world.pods.second_look()
+
+    def require_crd(self) -> None:
+        if not self._world.crd_there:
+            raise Retry("the CRD is gone")
+
+
+def pod(number: int, service: str = "echo", **fields: object) -> Pod:
+    defaults: dict[str, object] = {
+        "uid": f"u{number}",
+        "ips": (f"10.0.0.{number}",),
+        "phase": "Running",
+        "ready": True,
+        "node_name": "n1",
+        "declarations": (Declaration(service_name=service),),
+    }
+    return Pod(namespace="default", name=f"p{number}", **{**defaults, **fields})  # type: ignore[arg-type]
+
+
+def key(number: int) -> ObjectKey:
+    return ObjectKey("default", f"p{number}")
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_pods_become_rpcservices_become_znodes(world: World):
+    world.serve(1, 2)
+
+    assert world.settle().servers() == ["10.0.0.1", "10.0.0.2"]
+    condition = world.services.get(ObjectKey("default", "echo")).status.condition("Synced")
+    assert (condition.status, condition.reason) == ("True", "Synced")
+    assert [problem.reason for _, problem in world.events.told] == ["Synced"]
+
+
+def test_a_second_pass_and_a_second_process_write_nothing(world: World):
+    world.serve(1, 2)
+    world.settle()
+    writes, commits = len(world.kube.writes), len(world.zookeeper.commits)
+    world.start()
+    world.settle()
+
+    assert (len(world.kube.writes), [c for c in world.zookeeper.commits[commits:] if c]) == (
+        writes,
+        world.zookeeper.commits[commits : commits + 1],  # the fence
+    )
+
+
+def test_a_change_costs_one_status_write_and_one_transaction(world: World):
+    world.serve(1, 2)
+    world.settle()
+    world.kube.writes.clear()
+    world.zookeeper.commits.clear()
+    world.serve(3)
+    world.settle()
+
+    assert world.kube.writes == [("patch", "echo")]
+    assert [[type(op).__name__ for op in ops] for ops in world.zookeeper.commits] == [["Set"]]
+
+
+def test_a_pods_own_event_withdraws_it_at_once(world: World):
+    world.serve(*range(1, 30))
+    world.settle()
+    for number in range(1, 29):
+        world.pods.drop(key(number))
+
+    assert world.settle().servers() == ["10.0.0.29"]
+
+
+@pytest.mark.parametrize(
+    ("there", "missing", "held"),
+    [
+        pytest.param(20, 1, False, id="one of twenty goes at once"),
+        pytest.param(20, 5, True, id="a quarter is held"),
+        pytest.param(100, 11, True, id="more than ten are held"),
+        pytest.param(3, 3, True, id="all of three are held"),
+    ],
+)
+def test_what_is_missing_from_a_list(world: World, there: int, missing: int, held: bool):
+    world.serve(*range(1, there + 1))
+    world.settle()
+    for number in range(1, missing + 1):
+        world.pods.drop(key(number), listed=True)
+    world.settle()
+    assert len(world.servers()) == (there if held else there - missing)
+    if held:
+        assert world.services.get(ObjectKey("default", "echo")).status.condition("Synced").reason == "Held"
+        world.clock.seconds += CONFIRM + 1
+        world.settle()
+    assert len(world.servers() or ()) == there - missing
+
+
+def test_what_a_second_look_finds_stays(world: World):
+    world.serve(*range(1, 21))
+    world.settle()
+    gone = world.pods.get(key(1))
+    world.pods.drop(key(1), listed=True)
+    world.pods.elsewhere.append(gone)
+
+    assert len(world.settle().servers()) == 20
+
+
+def test_a_release_ends_a_hold_once(world: World):
+    world.serve(*range(1, 21))
+    world.settle()
+
+    def release(time: str) -> None:
+        service = world.services.get(ObjectKey("default", "echo"))
+        world.services.put(msgspec.structs.replace(service, released=time))
+        world.settle()
+
+    for number in range(1, 11):
+        world.pods.drop(key(number), listed=True)
+    world.settle()
+    release("2020-01-01T00:00:00Z")
+    assert len(world.servers()) == 20, "a release from before the hold"
+    release("2099-01-01T00:00:00Z")
+    assert len(world.servers()) == 20, "a release to come"
+    world.clock.seconds += 5
+    release(world.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ"))
+    assert len(world.servers()) == 10
+
+    world.clock.seconds += 5
+    for number in range(11, 20):
+        world.pods.drop(key(number), listed=True)
+    assert len(world.settle().servers()) == 10, "the same release counts for no later hold"
+
+
+@pytest.mark.parametrize("seconds", [0.0, CONFIRM * 100])
+def test_an_unknown_source_withdraws_nothing_however_long(world: World, seconds: float):
+    world.serve(*range(1, 4))
+    world.settle()
+    world.pods.unknown = "forbidden"
+    for number in range(1, 4):
+        world.pods.put(pod(number, ready=False))
+    world.clock.seconds += seconds
+
+    assert world.settle_except(Exception) == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+
+
+def test_pods_gone_while_the_controller_was_down_are_missing_for_the_new_one(world: World):
+    world.serve(*range(1, 4))
+    world.settle()
+    for number in range(2, 4):
+        del world.pods._items[key(number)]
+    world.start()
+    world.settle()
+    assert len(world.servers()) == 3
+
+    world.clock.seconds += CONFIRM + 1
+    assert world.settle().servers() == ["10.0.0.1"]
+
+
+def test_an_rpcservice_deleted_by_hand_is_made_again_and_its_znode_stays(world: World):
+    world.serve(1, 2)
+    world.settle()
+    before = world.zookeeper.znodes["/rpc_v2/echo"]
+    world.services.drop(ObjectKey("default", "echo"))
+    world.settle()
+
+    assert world.services.get(ObjectKey("default", "echo"))
+    assert world.zookeeper.znodes["/rpc_v2/echo"] == before
+
+
+def test_rpcservices_that_vanish_with_their_crd_withdraw_nothing(world: World):
+    world.serve(1, 2)
+    world.settle()
+    world.kube.failure = Rejected("the resource is not there")
+    world.crd_there = False
+    world.services.drop(ObjectKey("default", "echo"))
+    world.keys.clear()
+    with pytest.raises(Retry, match="CRD"):
+        world.settle()
+
+    assert world.servers() == ["10.0.0.1", "10.0.0.2"]
+
+
+def test_a_declared_rpcservice_that_is_deleted_is_withdrawn_once_nobody_names_it(world: World):
+    spec = RpcServiceSpec(selector=rpcservice_plan.RpcService.__struct_defaults__[-2].selector)
+    declared = RpcService(
+        namespace="default",
+        name="echo",
+        uid="d",
+        resource_version="1",
+        spec=spec,
+        status=RpcServiceStatus(),
+    )
+    world.services.put(declared)
+    world.serve(1)
+    world.settle()
+    assert world.servers() == ["10.0.0.1"]
+    world.pods._items.clear()
+    world.services.drop(ObjectKey("default", "echo"))
+
+    assert world.settle().servers() is None
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_a_crash_before_any_write_to_zookeeper_leads_to_the_same_end(world: World, number: int):
+    world.zookeeper.writes_left = number
+    story(world)
+    world.zookeeper.writes_left = None
+    world.start()
+    world.settle()
+    world.clock.seconds += CONFIRM + 1  # what was deleted before its znode was, is missing to the new one
+    world.settle()
+
+    assert {path: data for path, (data, _) in world.zookeeper.znodes.items() if "/rpc_v2/" in path} == {
+        path: data for path, (data, _) in undisturbed().zookeeper.znodes.items() if "/rpc_v2/" in path
+    }
+
+
+def story(world: World) -> None:
+    """A few changes; where one cannot be written, the controller is gone and the cluster goes on."""
+    steps = [
+        lambda: world.serve(1, 2),
+        lambda: world.serve(3, service="other"),
+        lambda: world.pods.drop(key(1)),
+        lambda: world.pods.put(pod(2, "moved")),
+    ]
+    for step in steps:
+        step()
+        try:
+            world.settle()
+        except Retry:
+            world.start()
+
+
+def undisturbed() -> World:
+    world = World()
+    story(world)
+    return world
+
+
+def test_a_lost_answer_is_read_back(world: World):
+    world.serve(1)
+    world.settle()
+    world.serve(2)
+    world.zookeeper.lose_answer = True
+    with pytest.raises(Retry):
+        world.settle()
+    world.names.add("echo")
+    commits = len(world.zookeeper.commits)
+
+    assert world.settle().servers() == ["10.0.0.1", "10.0.0.2"]
+    assert len(world.zookeeper.commits) == commits, "it had been written"
+
+
+def test_a_service_that_is_refused_costs_no_other(world: World):
+    world.zookeeper.refused.add("/rpc_v2/bad")
+    world.serve(1, service="bad")
+    world.serve(2, service="good")
+    with pytest.raises(Rejected):
+        world.settle()
+
+    assert (world.servers("good"), world.servers("bad")) == (["10.0.0.2"], None)
+
+
+def test_foreign_edits_are_put_back(world: World):
+    world.serve(1)
+    world.settle()
+    world.zookeeper.znodes["/rpc_v2/echo"] = (b'{"config":["mine"],"servers":["6.6.6.6"],"x":1}', 9)
+    world.names |= world.registry.path_changed("/rpc_v2/echo")
+    world.settle()
+    assert json.loads(world.zookeeper.znodes["/rpc_v2/echo"][0]) == {
+        "config": ["mine"],
+        "servers": ["10.0.0.1"],
+        "x": 1,
+    }
+
+    del world.zookeeper.znodes["/rpc_v2/echo"]
+    world.names |= world.registry.path_changed("/rpc_v2/echo")
+    assert world.settle().servers() == ["10.0.0.1"]
+
+
+def test_a_wiped_zookeeper_is_filled_again(world: World):
+    world.serve(1)
+    world.serve(2, service="other")
+    world.settle()
+    world.zookeeper.znodes.clear()
+    world.compared = False
+
+    assert (world.settle().servers(), world.servers("other")) == (["10.0.0.1"], ["10.0.0.2"])
+
+
+def test_a_change_that_waits_for_zookeeper_shows_after_ten_seconds_and_only_its_own(world: World):
+    world.serve(1)
+    world.serve(2, service="other")
+    world.settle()
+    world.zookeeper.connected = False
+    world.serve(3)
+    for seconds in (0, 11):
+        world.clock.seconds += seconds
+        with pytest.raises(Retry):
+            world.settle()
+        world.names |= {"echo", "other"}
+    with pytest.raises(Retry):
+        world.settle()
+    for waiting in list(world.conditions):
+        world.synced.reconcile(waiting)
+
+    reasons = {s.name: s.status.condition("Synced").reason for s in world.services.values()}
+    assert reasons == {"echo": "RegistryUnavailable", "other": "Synced"}
+
+
+def test_a_silent_node_withdraws_nothing_by_itself(world: World):
+    world.serve(*range(1, 4))
+    world.settle()
+    world.nodes.put(Node(name="n1", uid="n1", ready=False))
+    for number in range(1, 4):
+        world.pods.put(pod(number, ready=False))
+    world.settle()
+    assert len(world.servers()) == 3
+
+    world.clock.seconds += CONFIRM + 1
+    assert world.settle().servers() is None

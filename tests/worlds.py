@@ -1,0 +1,205 @@
+"""Small worlds in memory, for what is decided between two writes; the real ones are in tests/cluster."""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from controller.errors import Conflict, Failure, Fenced, Retry, Unknown
+from controller.manifests import Named, Resource
+from controller.model import ObjectKey, Problem, Regarding
+from controller.plan.znodes import Check, Create, Delete, Op, Set, Znode
+from controller.runtime.informer import Change
+
+T = TypeVar("T", bound=Named)
+
+
+class Clock:
+    """Time that passes when a test says so: seconds, and the wall clock that goes with them."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(1_795_000_000 + self.seconds, UTC)
+
+
+class Held(Generic[T]):
+    """A source whose objects a test puts in and takes out; ``listed`` is what a second look finds."""
+
+    def __init__(
+        self, indexes: Mapping[str, Callable[[T], Iterable[Hashable]]], changed: Callable[[Change[T]], None]
+    ) -> None:
+        self._indexes = indexes
+        self._changed = changed
+        self._items: dict[ObjectKey, T] = {}
+        self.unknown: str | None = None
+        self.elsewhere: list[T] = []  # what only the second look finds
+        self.store = self
+
+    def get(self, key: ObjectKey) -> T | None:
+        return self._items.get(key)
+
+    def values(self) -> list[T]:
+        return list(self._items.values())
+
+    def indexed(self, index: str, value: Hashable) -> list[T]:
+        return [item for item in self._items.values() if value in self._indexes[index](item)]
+
+    def second_look(self) -> list[T]:
+        if self.unknown:
+            raise Unknown(self.unknown)
+        return [*self._items.values(), *self.elsewhere]
+
+    def observe(self, written: T) -> None:
+        self.put(written)
+
+    def put(self, item: T) -> None:
+        old = self._items.get(item.key)
+        self._items[item.key] = item
+        if old != item:
+            self._changed(Change(old, item))
+
+    def drop(self, key: ObjectKey, listed: bool = False) -> None:
+        self._changed(Change(self._items.pop(key), None, listed=listed))
+
+
+class ZooKeeperInMemory:
+    """Znodes with versions and transactions.  ``writes_left`` transactions succeed, the next ones fail."""
+
+    def __init__(self) -> None:
+        self.znodes: dict[str, tuple[bytes, int]] = {}
+        self.children_of: dict[str, int] = {}
+        self.connected = True
+        self.generation = 1
+        self.commits: list[list[Op]] = []
+        self.writes_left: int | None = None
+        self.refused: set[str] = set()
+        self.lose_answer = False
+
+    def read(self, paths: Iterable[str]) -> dict[str, Znode | None]:
+        return {path: self._znode(path) for path in paths}
+
+    def _znode(self, path: str) -> Znode | None:
+        if path not in self.znodes:
+            return None
+        data, version = self.znodes[path]
+        return Znode(data, version, self.children_of.get(path, 0))
+
+    def children(self, path: str) -> list[str]:
+        return [found.rpartition("/")[2] for found in self.znodes if found.rpartition("/")[0] == path]
+
+    def make_parents(self, path: str) -> None:
+        pass
+
+    def commit(self, ops: Sequence[Op]) -> list[int | None]:
+        if self.writes_left == 0:
+            raise Retry("no writes left")
+        if self.writes_left is not None:
+            self.writes_left -= 1
+        after = dict(self.znodes)
+        versions = [self._apply(after, op) for op in ops]
+        self.znodes = after
+        self.commits.append([op for op in ops if not isinstance(op, Check)])
+        if self.lose_answer:
+            self.lose_answer = False
+            raise Retry("the answer was lost")
+        return versions
+
+    def _apply(self, after: dict[str, tuple[bytes, int]], op: Op) -> int | None:
+        data, version = after.get(op.path, (b"", -1))
+        there = op.path in after
+        if op.path in self.refused:
+            from controller.errors import Rejected
+
+            raise Rejected(f"{op.path}: no permission")
+        match op:
+            case Create(path, new) if not there:
+                after[path] = (new, 0)
+                return 0
+            case Set(path, new, expected) if there and expected == version:
+                after[path] = (new, version + 1)
+                return version + 1
+            case Delete(path, expected) if there and expected == version and not self.children_of.get(path):
+                del after[path]
+                return None
+            case Check(_, expected) if there and expected == version:
+                return None
+            case Check() if there:
+                raise Fenced(op.path)
+        conflict = Conflict(f"{op}: there is {after.get(op.path)}")
+        conflict.path = op.path  # type: ignore[attr-defined]
+        raise conflict
+
+
+class EventsInMemory:
+    """What was told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Problem]] = []
+
+    def record(
+        self, regarding: Regarding, problem: Problem, action: str, *, warning: bool, salt: str = ""
+    ) -> None:
+        self.told.append((regarding.name, problem))
+
+
+class KubeInMemory(Generic[T]):
+    """The RpcServices of a cluster: what is written comes back through the source, as a watch brings it."""
+
+    def __init__(self) -> None:
+        self.source: Held[Any] | None = None
+        self.writes: list[tuple[str, str]] = []
+        self.failure: Failure | None = None
+        self._version = 100
+
+    def create(self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any]) -> T:
+        key = ObjectKey(namespace, manifest["metadata"]["name"])
+        self._count("create", key)
+        if self.source.get(key):
+            raise Conflict(f"{key} exists")
+        metadata = {
+            **manifest["metadata"],
+            "uid": f"uid-{self._version}",
+            "resourceVersion": str(self._version),
+            "creationTimestamp": f"{self._version}",
+            "managedFields": [],
+        }
+        created = resource.decode(msgspec.json.encode({**manifest, "metadata": metadata}))
+        self.source.put(created)
+        return created
+
+    def patch(
+        self, resource: Resource[T], key: ObjectKey, patch: Mapping[str, Any], subresource: str = ""
+    ) -> T:
+        self._count("patch", key)
+        observed = self.source.get(key)
+        if observed is None or observed.resource_version != patch["metadata"]["resourceVersion"]:
+            raise Conflict(f"{key} changed")
+        assert subresource == "status"
+        status = {**msgspec.to_builtins(observed.status), **patch["status"]}
+        written = msgspec.structs.replace(
+            observed,
+            status=msgspec.convert(status, type(observed.status)),
+            resource_version=str(self._version),
+        )
+        self.source.put(written)
+        return written
+
+    def delete(self, resource: Resource[T], key: ObjectKey, uid: str, resource_version: str) -> None:
+        self._count("delete", key)
+        observed = self.source.get(key)
+        if observed and observed.resource_version != resource_version:
+            raise Conflict(f"{key} changed")
+        if observed:
+            self.source.drop(key)
+
+    def _count(self, verb: str, key: ObjectKey) -> None:
+        if self.failure:
+            raise self.failure
+        self._version += 1
+        self.writes.append((verb, key.name))
