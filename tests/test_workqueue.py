@@ -257,11 +257,28 @@ def test_a_key_added_while_its_work_failed_comes_back_after_the_batch_window(wor
     assert world.take() == []
 
 
+def test_a_failing_key_comes_back_when_it_is_told_to(world):
+    world.queue.add("a")
+    world.take()
+    world.queue.retry("a", after=7)
+
+    assert world.next_after(step=0.01) == 7
+
+
+def test_a_key_told_to_come_back_late_comes_back_early_when_it_is_added(world):
+    world.queue.add("a")
+    world.take()
+    world.queue.retry("a", after=60)
+    world.queue.add("a")
+
+    assert world.next_after() == WINDOW
+
+
 def test_nothing_brings_a_key_back_before_the_time_that_the_other_side_named(world):
     world.queue.add("a")
     world.take()
     world.queue.add("a")
-    world.queue.retry("a", after=7)
+    world.queue.retry("a", not_before=7)
     world.queue.add("a")
 
     assert world.next_after(step=0.01) == 7
@@ -503,13 +520,13 @@ class QueueMachine(RuleBasedStateMachine):
         self.not_before[key] = self.now + (0 if wrote is None else max(WINDOW, 4 * wrote))
 
     @precondition(lambda self: self.working)
-    @rule(data=st.data(), after=st.sampled_from([None, 0, 5]))
-    def retry(self, data, after):
+    @rule(data=st.data(), after=st.sampled_from([None, 0, 5]), not_before=st.sampled_from([None, 0, 5]))
+    def retry(self, data, after, not_before):
         key = data.draw(st.sampled_from(sorted(self.working)))
-        self.world.queue.retry(key, after)
+        self.world.queue.retry(key, after, not_before)
         self.give_back(key)
-        self.not_before[key] = self.now + (after or 0)
-        self.want(key, self.now + (after or 0))
+        self.not_before[key] = self.now + (not_before or 0)
+        self.want(key, self.now + (not_before if not_before is not None else after or 0))
 
     @invariant()
     def what_is_due_is_what_was_wanted(self):

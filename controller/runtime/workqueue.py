@@ -160,19 +160,21 @@ class Workqueue(Generic[K]):
                 self._put(key, self._again.pop(key))
             self._changed.notify_all()
 
-    def retry(self, key: K, after: float | None = None) -> None:
-        """Give *key* back, failed: it comes back, by itself or when it is added, until it is done.
+    def retry(self, key: K, after: float | None = None, not_before: float | None = None) -> None:
+        """Give *key* back, failed: it comes back until it is done.
 
-        *after*: seconds that the other side told us to wait.  Then nothing brings the key back
-        earlier; without it an added key comes back after the batch window.
+        It comes back by itself, with growing delay or in *after* seconds, and once it is added, after
+        the batch window.  *not_before*: seconds that the other side told us to wait; nothing brings
+        the key back earlier.
         """
         with self._changed:
             now = self._clock()
             del self._working[key]
             self._failures[key] = self._failures.get(key, 0) + 1
-            delay = self._jitter(backoff(self._failures[key])) if after is None else after
-            self._failing.put(key, now + delay)
-            self._open_window(key, now + (self._batch_window if after is None else after))
+            if after is None:
+                after = self._jitter(backoff(self._failures[key]))
+            self._failing.put(key, now + (after if not_before is None else not_before))
+            self._open_window(key, now + (self._batch_window if not_before is None else not_before))
             if key in self._again:
                 self._put(key, self._again.pop(key))
             self._changed.notify_all()
