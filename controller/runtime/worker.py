@@ -80,7 +80,7 @@ def _come_back(name: str, queue: Workqueue[K], key: K, error: Exception) -> None
     match error:
         case Retry():
             log.info("retry", controller=name, key=str(key), reason=str(error))
-            queue.retry(key, error.after)
+            queue.retry(key, not_before=error.after)
         case Rejected():
             log.warning("rejected", controller=name, key=str(key), reason=str(error))
             queue.retry(key, REJECTED_AFTER)
