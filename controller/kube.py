@@ -286,7 +286,7 @@ class Reader(Generic[T]):
             raise Expired(f"{what}: something changed, but its event cannot be read: {error}") from error
         if event.type == "ERROR":
             status = bytes(event.object)
-            raise failure("GET", what, _status(status).code, status)
+            raise failure("GET", what, _status(status).code or 500, status)
         try:
             if event.type == "BOOKMARK":
                 return Bookmark(_number(_positions.decode(event.object).metadata.resource_version))
@@ -376,7 +376,6 @@ class _Transport:
         if not configuration.verify_ssl:
             log.warning("the API server's certificate is not verified")
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # one at every request
-        self.made_at = time.monotonic()
         self._host: str = configuration.host.rstrip("/")
         self._pool: urllib3.PoolManager = RESTClientObject(configuration).pool_manager
         self._configuration = configuration
@@ -424,6 +423,7 @@ class Kube:
         self._lock = threading.Lock()
         self._watches: set[urllib3.BaseHTTPResponse] = set()
         self._stopped = False
+        self._renewed_at = float("-inf")
         self._transport = _Transport(load(), connections)
 
     @classmethod
@@ -565,8 +565,9 @@ class Kube:
     def _renew(self, used: _Transport) -> bool:
         """Read the configuration anew where *used* still has the one in use; return whether that changed."""
         with self._lock:
-            if self._transport is used and time.monotonic() - used.made_at > CREDENTIALS_PERIOD:
-                # Where it cannot be read now, the next refusal tries again.
+            if self._transport is used and time.monotonic() - self._renewed_at > CREDENTIALS_PERIOD:
+                self._renewed_at = time.monotonic()
+                # Where it cannot be read now, a later refusal tries again.
                 with suppress(Misconfigured):
                     self._transport = _Transport(self._load(), self._connections)
                     used.close()
@@ -603,17 +604,19 @@ def _decoded(what: str, resource: Resource[T], body: bytes) -> T:
 
 def _configuration(kubeconfig: str | None, service_account: Path) -> Configuration:
     configuration = Configuration()
+    file = kubeconfig or os.environ.get("KUBECONFIG")
+    in_cluster = not file and _in_cluster(service_account)
     try:
-        if kubeconfig is None and not os.environ.get("KUBECONFIG") and _in_cluster(service_account):
+        if in_cluster:
             InClusterConfigLoader(
                 token_filename=str(service_account / "token"), cert_filename=str(service_account / "ca.crt")
             ).load_and_set(configuration)
-            configuration.proxy = None
         else:
-            load_kube_config(kubeconfig, client_configuration=configuration, persist_config=False)
+            load_kube_config(file, client_configuration=configuration, persist_config=False)
     except Exception as error:
-        raise Misconfigured(f"cannot configure access to the cluster: {error}") from error
-    if _is_loopback(configuration.host):
+        source = service_account if in_cluster else file or "~/.kube/config"
+        raise Misconfigured(f"cannot connect to a cluster with {source}: {error}") from error
+    if in_cluster or _is_loopback(configuration.host):
         configuration.proxy = None
     return configuration
 
