@@ -13,6 +13,7 @@ from hack.cluster import LocalCluster
 
 CRDS = Path(__file__).parents[2] / "crds"
 Manifest = Mapping[str, Any]
+pytestmark = pytest.mark.usefixtures("crds")
 
 
 def rpc_service(name: str = "echo", **spec: object) -> Manifest:

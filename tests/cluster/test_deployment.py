@@ -1,0 +1,368 @@
+"""The Deployment of ``examples/controller.yaml``, run.
+
+No kubelet runs containers in the local cluster, so the test stands in for one: it takes the command,
+variables, user, security context and ServiceAccount from the Deployment, and runs that in the root file
+system of the image that the Dockerfile gives, or in one made of the virtualenv.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from base64 import b64decode
+from collections.abc import Iterator, Mapping, Sequence
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+import pytest
+
+from hack.cluster import LocalCluster
+from tests.cluster.waiting import eventually
+from tests.cluster.world import World
+
+REPOSITORY = Path(__file__).parents[2]
+EXAMPLES = REPOSITORY / "examples"
+IMAGE = REPOSITORY / "hack" / "image"
+NAMESPACE = ACCOUNT = "rpcregistry"
+SECRETS = "run/secrets/kubernetes.io/serviceaccount"
+HOLDER = "jsonpath={.spec.holderIdentity}"
+STOPS_WITHIN = 5.0
+
+
+class Root(NamedTuple):
+    """A root file system.
+
+    *folders* of this machine are mounted into *path*; *config* is the image's, as Docker has it.
+    """
+
+    path: Path
+    folders: Sequence[str]
+    config: Mapping[str, Any]
+
+
+def mounts() -> bool:
+    """Whether this process may make a mount namespace, and mount in it."""
+    command = ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return bool(shutil.which("unshare")) and subprocess.run(command, capture_output=True).returncode == 0
+
+
+pytestmark = [
+    pytest.mark.needs_root,
+    pytest.mark.skipif(not mounts(), reason="mounting needs root"),
+]
+
+
+def missing() -> str | None:
+    """Why no image can be built here without reaching an image registry, or None."""
+    builder = subprocess.run([IMAGE / "builder"], capture_output=True, text=True)
+    if builder.returncode:
+        return builder.stderr.strip()
+    if "BASE_IMAGE" not in os.environ and not shutil.which("debootstrap"):
+        return "no base image: set BASE_IMAGE, or install debootstrap"
+    return None
+
+
+@pytest.fixture(scope="module")
+def image_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Root]:
+    if reason := missing():
+        pytest.skip(reason)
+    base = os.environ.get("BASE_IMAGE") or output(IMAGE / "base")
+    image = output(IMAGE / "build", BASE_IMAGE=base, IMAGE="rpcregistry:test", PYTHON=sys.executable)
+    path = tmp_path_factory.mktemp("image")
+    yield Root(path, (), json.loads(output(IMAGE / "unpack", image, path))["config"])
+    shutil.rmtree(path)
+    output(*output(IMAGE / "builder").split(), "rmi", image)
+
+
+def output(*command: str | Path, **variables: str) -> str:
+    """What *command* prints, run with some more environment variables."""
+    environment = {**os.environ, **variables}
+    return subprocess.run(
+        command, env=environment, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def virtualenv_root(tmp_path_factory: pytest.TempPathFactory) -> Root:
+    folders = [folder for folder in ("/bin", "/etc", "/lib", "/lib64", "/usr") if Path(folder).exists()]
+    config = {"Entrypoint": [sys.executable, "-m", "controller"], "Env": [f"PYTHONPATH={REPOSITORY}"]}
+    path = tmp_path_factory.mktemp("virtualenv")
+    return Root(path, [*folders, sys.base_prefix, sys.prefix, str(REPOSITORY)], config)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("image_root", id="in the image", marks=pytest.mark.full),
+        pytest.param("virtualenv_root", id="in the virtualenv"),
+    ]
+)
+def root(request: pytest.FixtureRequest) -> Root:
+    found: Root = request.getfixturevalue(request.param)
+    return found
+
+
+def entering(root: Root, secrets: Path, context: Mapping[str, Any], command: Sequence[str]) -> str:
+    """The shell script that turns into *command*, in *root*, as the security *context* says.
+
+    It has to be run in a mount namespace of its own.
+    """
+    top = shlex.quote(str(root.path))
+    mounts = [f"{top}{shlex.quote(folder)}" for folder in root.folders]
+    lines = [
+        f"chmod 755 {top}",
+        f"mount --bind {top} {top}",
+        *(f"mkdir -p {mount}; mount --bind {mount.removeprefix(top)} {mount}" for mount in mounts),
+        f"mkdir -p {top}/dev {top}/proc {top}/run {top}/var",
+        f"[ -e {top}/var/run ] || ln -s /run {top}/var/run",
+        f"mount --rbind /dev {top}/dev",
+        f"mount -t proc proc {top}/proc",
+        f"mount -t tmpfs tmpfs {top}/run",
+        f"install -D -m 444 -t {top}/{SECRETS} {shlex.quote(str(secrets))}/*",
+        f"mount -o remount,ro {top}/run",
+    ]
+    if context["readOnlyRootFilesystem"]:
+        lines += [f"mount -o remount,bind,ro {mount}" for mount in (top, *mounts)]
+    user, group = context["runAsUser"], context["runAsGroup"]
+    return "\n".join(
+        [
+            "set -eu",
+            *lines,
+            f"exec chroot --userspec={user}:{group} --groups={group} {top} {shlex.join(command)}",
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def deployment(cluster: LocalCluster, crds: None) -> Iterator[Mapping[str, Any]]:
+    """The Deployment as the server has it, once pods of it are admitted and scheduled."""
+    manifest = str(EXAMPLES / "controller.yaml")
+    cluster.kubectl("apply", "-f", manifest)
+    cluster.kubectl("rollout", "status", "-n", NAMESPACE, "deployment/rpcregistry", "--timeout=60s")
+    yield json.loads(cluster.kubectl("get", "-n", NAMESPACE, "-o", "json", "deployment", "rpcregistry"))
+    cluster.kubectl("delete", "--wait=false", "-f", manifest)
+
+
+class Kubelet(NamedTuple):
+    """Runs the only container of a pod of *deployment* in *root*; *folder* is for what it needs to do so."""
+
+    cluster: LocalCluster
+    deployment: Mapping[str, Any]
+    root: Root
+    folder: Path
+
+    @property
+    def log(self) -> Path:
+        """What the command prints."""
+        return self.folder / "log"
+
+    @property
+    def pod(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.deployment["spec"]["template"]["spec"]
+        return found
+
+    def run(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Start *command* as the pod's security contexts and ServiceAccount say."""
+        pod, (container,) = self.pod, self.pod["containers"]
+        assert not pod.get("volumes"), "this kubelet mounts no volumes"
+        script = entering(
+            self.root, self._secrets(), pod["securityContext"] | container["securityContext"], command
+        )
+        with self.log.open("wb") as log:
+            return subprocess.Popen(
+                ["setpriv", "--no-new-privs", "unshare", "--mount", "sh", "-c", script],
+                stdout=log,
+                stderr=log,
+            )
+
+    def run_container(self, **overrides: str) -> subprocess.Popen[bytes]:
+        """Start the container; *overrides* are variables that name places of this machine."""
+        (container,) = self.pod["containers"]
+        server = urlsplit(self._config["clusters"][0]["cluster"]["server"])
+        declared = {entry["name"]: entry["value"] for entry in container["env"]}
+        environment = declared | {
+            "KUBERNETES_SERVICE_HOST": server.hostname,
+            "KUBERNETES_SERVICE_PORT": server.port,
+            **overrides,
+        }
+        return self.run(
+            [
+                *("env", "-i", *self.root.config["Env"]),
+                *(f"{name}={value}" for name, value in environment.items()),
+                *container.get("command", self.root.config["Entrypoint"]),
+                *container["args"],
+            ]
+        )
+
+    @property
+    def probes(self) -> list[str]:
+        """The paths that tell whether the container is alive and ready."""
+        (container,) = self.pod["containers"]
+        return [container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")]
+
+    @property
+    def _config(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = json.loads(
+            self.cluster.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json")
+        )
+        return found
+
+    def _secrets(self) -> Path:
+        """A folder with what the API server gives to pods of the ServiceAccount."""
+        folder = self.folder / "secrets"
+        folder.mkdir(exist_ok=True)
+        (folder / "namespace").write_text(NAMESPACE)
+        (folder / "token").write_text(
+            self.cluster.kubectl("create", "token", "-n", NAMESPACE, self.pod["serviceAccountName"]).strip()
+        )
+        certificate = self._config["clusters"][0]["cluster"]["certificate-authority-data"]
+        (folder / "ca.crt").write_bytes(b64decode(certificate))
+        return folder
+
+
+@pytest.fixture
+def kubelet(cluster: LocalCluster, deployment: Mapping[str, Any], root: Root, tmp_path: Path) -> Kubelet:
+    return Kubelet(cluster, deployment, root, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        pytest.param("id -u; id -g; id -G", "65532\n65532\n65532\n", id="one user and group"),
+        pytest.param("grep CapEff /proc/self/status", "CapEff:\t0000000000000000", id="no capability"),
+        pytest.param("grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t1", id="no way to get one"),
+        pytest.param("touch /x", "Read-only file system", id="a read-only root"),
+        pytest.param(f"touch /{SECRETS}/x", "Read-only file system", id="a read-only token"),
+    ],
+)
+def test_in_the_container_there_is(kubelet: Kubelet, command: str, says: str) -> None:
+    kubelet.run(["sh", "-c", command]).wait(10)
+    assert says in kubelet.log.read_text()
+
+
+def test_the_container_does_the_whole_job(world: World, cluster: LocalCluster, kubelet: Kubelet) -> None:
+    """Each step needs a right of its own; where one is missing, the controller says "forbidden"."""
+    service, address = f"{world.namespace}-1", f"127.0.0.1:{free_port()}"
+    pods = (EXAMPLES / "test-rpc-service.yaml").read_text().replace("test-rpc-server", world.namespace)
+    process = kubelet.run_container(
+        RPCREGISTRY_ZK_SERVERS=cluster.zk_servers,
+        RPCREGISTRY_LAYOUT=f"kube2zk={world.base}",
+        RPCREGISTRY_BIND_ADDRESS=address,
+    )
+    try:
+        eventually(lambda: all(answers(f"http://{address}{path}") for path in kubelet.probes))
+        cluster.kubectl("apply", "-n", world.namespace, "-f", "-", input=pods)
+        eventually(lambda: len(world.servers(service) or ()) == 3)
+        eventually(lambda: world.synced(service) == ("True", "Synced"))
+        eventually(lambda: world.events("Synced", service))
+        assert cluster.kubectl("get", "lease", "-n", NAMESPACE, "rpcregistry", "-o", HOLDER)
+        cluster.kubectl("delete", "-n", world.namespace, "-f", "-", input=pods)
+        eventually(lambda: world.rpcservices() == {} and world.data(service) is None)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(STOPS_WITHIN) == 0
+    finally:
+        process.kill()
+        print(kubelet.log.read_text())
+    assert "orbidden" not in kubelet.log.read_text()
+    assert not cluster.kubectl("get", "lease", "-n", NAMESPACE, "rpcregistry", "-o", HOLDER)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def answers(url: str) -> bool:
+    """Whether a kubelet's probe of *url* would succeed."""
+    try:
+        with urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except (HTTPException, OSError):
+        return False
+
+
+@pytest.mark.parametrize(
+    ("right", "granted"),
+    [
+        pytest.param("list pods", "yes", id="read pods"),
+        pytest.param("patch rpcservices.rpcregistry.dev --subresource=status", "yes", id="write statuses"),
+        pytest.param("create events.events.k8s.io", "yes", id="tell"),
+        pytest.param(
+            f"update leases.coordination.k8s.io/rpcregistry -n {NAMESPACE}", "yes", id="its own Lease"
+        ),
+        pytest.param(f"update leases.coordination.k8s.io/other -n {NAMESPACE}", "no", id="another Lease"),
+        pytest.param(
+            "update leases.coordination.k8s.io/rpcregistry -n kube-system", "no", id="Leases elsewhere"
+        ),
+        pytest.param("deletecollection rpcservices.rpcregistry.dev", "no", id="delete all at once"),
+        pytest.param("patch pods", "no", id="change pods"),
+        pytest.param("delete pods", "no", id="delete pods"),
+        pytest.param("patch nodes", "no", id="change nodes"),
+        pytest.param("get secrets", "no", id="read secrets"),
+        pytest.param("get configmaps", "no", id="read configuration"),
+        pytest.param("list namespaces", "no", id="list namespaces"),
+        pytest.param(
+            "get customresourcedefinitions.apiextensions.k8s.io/x", "no", id="read any kind's definition"
+        ),
+        pytest.param("delete customresourcedefinitions.apiextensions.k8s.io", "no", id="delete kinds"),
+        pytest.param("create services", "no", id="make Services"),
+        pytest.param("escalate clusterroles.rbac.authorization.k8s.io", "no", id="grant itself more"),
+    ],
+)
+@pytest.mark.usefixtures("deployment")
+def test_its_rights_are_what_it_needs(cluster: LocalCluster, right: str, granted: str) -> None:
+    assert may(cluster, f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}", *right.split()) == granted
+
+
+@pytest.mark.parametrize(
+    ("role", "right", "granted"),
+    [
+        pytest.param("view", "list rpcservices.rpcregistry.dev", "yes", id="viewers read"),
+        pytest.param("view", "create rpcservices.rpcregistry.dev", "no", id="viewers do not write"),
+        pytest.param("edit", "patch localservices.rpcregistry.dev", "yes", id="editors write"),
+        pytest.param("admin", "delete rpcservices.rpcregistry.dev", "yes", id="administrators delete"),
+        pytest.param(
+            "admin", "patch rpcservices.rpcregistry.dev --subresource=status", "no", id="no one publishes"
+        ),
+    ],
+)
+@pytest.mark.usefixtures("deployment")
+def test_users_of_a_namespace_have_rights_too(
+    cluster: LocalCluster, namespace: str, role: str, right: str, granted: str
+) -> None:
+    cluster.kubectl("create", "rolebinding", role, "-n", namespace, f"--clusterrole={role}", "--user=jane")
+    # Roles are aggregated a moment after they were made.
+    eventually(lambda: may(cluster, "jane", "list", "rpcservices.rpcregistry.dev", "-n", namespace) == "yes")
+    assert may(cluster, "jane", *right.split(), "-n", namespace) == granted
+
+
+def may(cluster: LocalCluster, user: str, *right: str) -> str:
+    """``yes`` or ``no``: whether *user* has the right.  kubectl fails on a no."""
+    try:
+        return str(cluster.kubectl("auth", "can-i", f"--as={user}", *right)).strip()
+    except subprocess.CalledProcessError as error:
+        return str(error.stdout).strip()
+
+
+@pytest.mark.usefixtures("deployment")
+def test_the_examples_are_taken_without_a_warning(cluster: LocalCluster, namespace: str) -> None:
+    """Their namespace warns of pods that could do more than they need."""
+    unseen = "".join(
+        f"---\n{path.read_text()}"
+        for path in sorted(EXAMPLES.glob("*.yaml"))
+        if path.name != "controller.yaml"
+    )
+    restricted = "pod-security.kubernetes.io/warn=restricted"
+    cluster.kubectl("label", "namespace", namespace, restricted)
+    cluster.kubectl(
+        *("create", "--dry-run=server", "--warnings-as-errors", "-f", "-"),
+        input=unseen.replace(f"namespace: {NAMESPACE}", f"namespace: {namespace}"),
+    )
