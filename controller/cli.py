@@ -79,6 +79,7 @@ def _cluster_options(command: Callable[P, R]) -> Callable[P, R]:
             click.option(
                 "--layout",
                 "layouts",
+                envvar="RPCREGISTRY_LAYOUT",
                 type=LAYOUT,
                 multiple=True,
                 metavar="NAME=BASEPATH",
@@ -128,7 +129,9 @@ def main() -> None:
 )
 @click.option("--leader-elect/--no-leader-elect", default=True, show_default=True)
 @click.option("--lease-namespace", default="", help="Where the Lease lies.  Default: the own namespace.")
-@click.option("--dry-run/--no-dry-run", default=False, help="Log each write instead; take no Lease, no fence.")
+@click.option(
+    "--dry-run/--no-dry-run", default=False, help="Log each write instead; take no Lease, no fence."
+)
 @click.option("--batch-window", type=DURATION, default="100ms", show_default=True)
 @click.option("--resync-period", type=DURATION, default="1h", show_default=True)
 @click.option("--compare-period", type=DURATION, default="60s", show_default=True)
