@@ -153,7 +153,7 @@ def failure(method: str, what: str, status: int, body: bytes, retry_after: str |
             return Conflict(message)
         case 404, "GET" | "PUT" | "PATCH" | "DELETE" if told.reason == "NotFound" and named:
             return Absent(message)
-        case ((401 | 403 | 404), "GET"):
+        case 401 | 403 | 404, "GET":
             return Unknown(message)
         case 410, _:
             return Expired(message)
@@ -230,9 +230,9 @@ class Reader(Generic[T]):
     def newest_resource_version(self) -> int:
         """How far the server is, by a quorum read: less than what was seen before means a restore."""
         what = f"list one of {self._resource.plural}"
-        body = self._kube.read(what, self._path, {**self._selector, "limit": "1"})
+        body = self._kube.read(what, self._path, {"limit": "1"})
         with _translated(what):
-            return _number(_positions.decode(body).metadata.resource_version)
+            return int(_positions.decode(body).metadata.resource_version)
 
     def watch(self, resource_version: int) -> Iterator[WatchEvent[T]]:
         """What happens after *resource_version*, until the server ends the watch.
@@ -269,7 +269,7 @@ class Reader(Generic[T]):
                     else:
                         items.append(item)
                 if not page.metadata.continue_:
-                    return Listing(items, unreadable, _number(page.metadata.resource_version))
+                    return Listing(items, unreadable, int(page.metadata.resource_version))
             query["continue"] = page.metadata.continue_
 
     def _decode(self, raw: msgspec.Raw) -> T | Unreadable:
@@ -289,9 +289,9 @@ class Reader(Generic[T]):
             raise failure("GET", what, _status(status).code or 500, status)
         try:
             if event.type == "BOOKMARK":
-                return Bookmark(_number(_positions.decode(event.object).metadata.resource_version))
+                return Bookmark(int(_positions.decode(event.object).metadata.resource_version))
             found = _objects.decode(event.object)
-            version = _number(found.metadata.resource_version)
+            version = int(found.metadata.resource_version)
         except (msgspec.MsgspecError, ValueError) as error:
             return Unreadable(ObjectKey("", ""), "", f"{event.type}: {error}", 0)
         meta = found.metadata
@@ -331,12 +331,6 @@ def lines(what: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
 def _unreadable(meta: _Meta, message: str) -> Unreadable:
     version = int(meta.resource_version) if meta.resource_version.isdecimal() else 0
     return Unreadable(ObjectKey(meta.namespace, meta.name), meta.uid, message, version)
-
-
-def _number(resource_version: str) -> int:
-    if not resource_version.isdecimal():
-        raise ValueError(f"the resourceVersion {resource_version!r} is no number")
-    return int(resource_version)
 
 
 # Paths: an empty name, or one of dots, would mean a whole collection, and a DELETE of it.

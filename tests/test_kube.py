@@ -254,7 +254,7 @@ def test_the_time_that_the_server_names_is_kept(code: int, header: str | None, a
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<html>token=s3cret</html>", b'{"data": "s3cret"}', b'"s3cret"', b"[1]"]
+    "body", [b"", b"<html>token=s3cret</html>", b'{"data": "s3cret"}', b'{"message": "s3cret"}', b"[1]"]
 )
 def test_a_message_shows_nothing_of_a_body_that_is_no_status(body: bytes) -> None:
     assert str(failure("GET", "list pods", 404, body)) == "list pods: 404 Not Found:"
@@ -269,6 +269,9 @@ def test_a_connection_that_is_refused_is_tried_again_later(tmp_path: Path) -> No
     assert "s3cret" not in str(caught.value)
 
 
+DROPS: list[bytes | Callable[[], object]] = [b" ", lambda: time.sleep(0.3)] * 5
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -278,9 +281,7 @@ def test_a_connection_that_is_refused_is_tried_again_later(tmp_path: Path) -> No
         pytest.param(page(version=""), id="no resourceVersion"),
         pytest.param(page(pod("a"), {"metadata": None}), id="an item that is no object"),
         pytest.param(Answer(pieces=[b"{", lambda: time.sleep(0.8)]), id="silence"),
-        pytest.param(
-            Answer(pieces=[b" ", lambda: time.sleep(0.3)] * 6), id="an answer that comes drop by drop"
-        ),
+        pytest.param(Answer(pieces=DROPS + page().pieces), id="an answer that comes drop by drop"),
         pytest.param(Answer(pieces=[b"not gzip"], headers={"Content-Encoding": "gzip"}), id="bad gzip"),
     ],
 )
@@ -510,6 +511,13 @@ def test_a_watch_that_is_refused_tells_no_event(
 ) -> None:
     script.append(answer)
     assert [type(event) for event in watched(kube)] == [told]
+
+
+def test_a_watch_that_is_throttled_says_for_how_long(kube: Kube, script: list[Answer]) -> None:
+    script.append(Answer(429, headers={"Retry-After": "7"}))
+    (told,) = watched(kube)
+    assert isinstance(told, Retry)
+    assert told.after == 7
 
 
 def test_an_unreadable_event_says_what_it_is_about(kube: Kube, script: list[Answer]) -> None:
