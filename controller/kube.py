@@ -468,7 +468,7 @@ class Kube:
     ) -> T:
         """Merge *patch* into an object.
 
-        ``Conflict`` where the object is gone, or is not at the patch's resourceVersion or uid.
+        ``Conflict`` where the object is gone, or is not at the patch's resourceVersion.
         """
         what = f"patch {resource.kind} {key}"
         path = _path(resource, key.namespace, key.name, *((subresource,) if subresource else ()))
