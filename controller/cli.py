@@ -26,7 +26,7 @@ KUBE2ZK_FLAGS = {
 }
 
 
-class _Parsed(click.ParamType):
+class _Parsed(click.ParamType[Any]):
     """A parameter whose text is read by a function that raises ``ValueError``."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
@@ -185,7 +185,10 @@ def verify(output: str, layouts: tuple[Any, ...], zkpath: str | None, **flags: A
 
     Exits with 0 where they are in sync, 1 on drift, 2 where it could not look.
     """
+    from controller.telemetry import configure_logging
     from controller.verify import verify_registry
+
+    configure_logging("console", "error")
 
     sys.exit(verify_registry(output=output, layouts=_layouts(layouts, zkpath), **flags))
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
+from controller.errors import Rejected
 from controller.manifests import Named, Resource
 from controller.model import ObjectKey
 from controller.plan.znodes import Check, Create, Delete, Op, Set
@@ -35,7 +36,10 @@ class DryRunKube:
     ) -> T:
         """Log what would be patched."""
         log.info("dry run: patch", kind=resource.kind, key=str(key), subresource=subresource, patch=patch)
-        return self._source.store.get(key)  # type: ignore[no-any-return]
+        observed: T | None = self._source.store.get(key)
+        if observed is None:
+            raise Rejected(f"{resource.kind} {key} is not there: in a dry run nothing is created")
+        return observed
 
     def delete(self, resource: Resource[T], key: ObjectKey, uid: str, resource_version: str) -> None:
         """Log what would be deleted."""
@@ -65,7 +69,7 @@ class DryRunRegistry:
         for op in ops:
             match op:
                 case Create(path, data) | Set(path, data, _):
-                    log.info(f"dry run: {type(op).__name__.lower()}", path=path, data=data.decode())
+                    log.info("dry run: write", op=type(op).__name__, path=path, data=data.decode())
                 case Delete(path, _):
                     log.info("dry run: delete", path=path)
                 case Check():

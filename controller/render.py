@@ -17,7 +17,7 @@ import yaml
 
 from controller.errors import Rejected
 from controller.manifests import builtins, decode_pod, decode_rpcservice
-from controller.model import Pod, Problem, RpcService, ServiceKey
+from controller.model import Pod, RpcService, RpcServiceSpec, ServiceKey
 from controller.plan import rpcservices, znodes
 
 Manifest = Mapping[str, Any]
@@ -76,7 +76,7 @@ def _applied(op: rpcservices.Op, number: int) -> RpcService:
                 generated=True,
                 part_of=head.name if head else "",
                 owner_uid=head.uid if head else "",
-                spec=msgspec.structs.replace(RpcService.__struct_defaults__[-2], service_name=service_name),
+                spec=RpcServiceSpec(service_name=service_name),
                 status=msgspec.structs.replace(status, observed_generation=1),
             )
         case rpcservices.SetStatus(service, status):
@@ -110,7 +110,7 @@ def _plain(value: Any) -> Any:
 def _znodes(services: Sequence[RpcService], layouts: Sequence[znodes.Layout]) -> dict[str, str]:
     settings = znodes.Settings(cluster_id="")
     nothing = znodes.Observed(None, None)
-    rendered = {}
+    rendered: dict[str, str] = {}
     for layout in layouts:
         for name in sorted({service.service_name for service in services}):
             same = [service for service in services if service.service_name == name]
@@ -174,8 +174,8 @@ def _pod_manifests(manifest: Manifest) -> Iterator[Manifest]:
             "spec": {"jobTemplate": {"spec": {"template": dict(template)}}},
         }:
             yield _placed(template, metadata, f"{metadata.get('name', '')}-0")
-        case {"metadata": dict(metadata), "spec": {"template": dict(template), **spec}}:
-            for number in range(spec.get("replicas", 1)):
+        case {"metadata": dict(metadata), "spec": {"template": dict(template)}}:
+            for number in range(int(manifest["spec"].get("replicas", 1))):
                 yield _placed(template, metadata, f"{metadata.get('name', '')}-{number}")
 
 
@@ -185,6 +185,3 @@ def _placed(pod: Manifest, owner: Manifest, name: str) -> Manifest:
     uid = sha256(f"{namespace}/{name}".encode()).hexdigest()[:12]
     named = {"uid": uid, **pod.get("metadata", {}), "name": name, "namespace": namespace}
     return {**pod, "metadata": named}
-
-
-__all__ = ["Problem", "render_files", "settle"]

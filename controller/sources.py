@@ -49,6 +49,7 @@ class Source(Generic[T]):
         restarted: Callable[[str, str], None],
         label_selector: str = "",
     ) -> None:
+        self.name = resource.plural
         self._informers = {
             namespace: Informer(
                 f"{resource.plural}{' of ' if namespace else ''}{namespace}",

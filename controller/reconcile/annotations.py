@@ -20,6 +20,8 @@ class AnnotationReconciler:
     def reconcile(self, key: ObjectKey) -> bool:
         """Record what is wrong with the pod; nothing of the cluster's is written."""
         pod = self._pods.store.get(key)
-        for problem in pod.problems if pod else ():
+        if pod is None:
+            return False
+        for problem in pod.problems:
             self._events.record(regarding(PODS, pod), problem, "Declare", warning=True)
         return False

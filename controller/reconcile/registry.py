@@ -10,6 +10,7 @@ from controller.errors import Conflict, Failure, Rejected, Retry
 from controller.layouts import kube2zk
 from controller.manifests import RPCSERVICES, regarding
 from controller.model import Condition, Pod, RpcService
+from controller.names import is_service_name
 from controller.plan import znodes as planning
 from controller.reconcile.fence import Fence
 from controller.reconcile.guard import Guard, Sight
@@ -44,7 +45,8 @@ class RegistryReconciler:
     """Makes the znodes of a service name equal to what the RpcServices of that name list.
 
     One thread calls ``reconcile``; changes are told by any thread.  *conditions* is told what the
-    Synced condition of an RpcService should be.
+    Synced condition of an RpcService should be, *written* the layout, operation and service name of each
+    znode that was written.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class RegistryReconciler:
         enqueue: Callable[[Iterable[str]], None],
         conditions: Callable[[RpcService, Condition], None],
         events: Events,
+        written: Callable[[str, str, str], None],
     ) -> None:
         self._registry = registry
         self._services = services
@@ -77,6 +80,7 @@ class RegistryReconciler:
         self._enqueue = enqueue
         self._conditions = conditions
         self._events = events
+        self._tell_written = written
         self._observed: dict[str, planning.Znode | None] = {}
         self._stale: set[str] = set()  # observed, but changed since by somebody, perhaps by us
         self._written: set[str] = set()  # in the batch in hand
@@ -189,7 +193,7 @@ class RegistryReconciler:
         return [
             path
             for name in names
-            if planning.is_service_name(name)
+            if is_service_name(name)
             for layout in self._layouts
             for path in (layout.path(name), layout.ledger_path(layout.path(name)))
         ]
@@ -265,7 +269,12 @@ class RegistryReconciler:
         ops = [op for _, _, outcomes in batch for outcome in outcomes for op in outcome.ops]
         if ops:
             self._transact(ops)
-            self._written.update(name for name, _, outcomes in batch if any(o.ops for o in outcomes))
+        for name, _, outcomes in batch:
+            for layout, outcome in zip(self._layouts, outcomes, strict=True):
+                for op in outcome.ops:
+                    self._written.add(name)
+                    if op.path == layout.path(name):
+                        self._tell_written(layout.name, type(op).__name__.lower(), name)
         for name, wanted, outcomes in batch:
             for service in self._services.store.indexed(BY_NAME, name):
                 for note in (note for outcome in outcomes for note in outcome.notes):

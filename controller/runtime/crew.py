@@ -1,7 +1,7 @@
 """The threads of a process: when one of them dies, the process must not go on half-dead."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import structlog
 
@@ -39,8 +39,9 @@ class Crew:
         """Wait until the crew is ended, or a thread fails; return whether that came about."""
         return self._over.wait(timeout)
 
-    def join(self, deadline: float, clock: Callable[[], float]) -> list[str]:
-        """Wait for all threads until *deadline*; return the names of those still running."""
-        for thread in self._threads:
+    def join(self, deadline: float, clock: Callable[[], float], besides: Collection[str] = ()) -> list[str]:
+        """Wait until *deadline* for all threads *besides* some; return the names of those still running."""
+        awaited = [thread for thread in self._threads if thread.name not in besides]
+        for thread in awaited:
             thread.join(max(0.0, deadline - clock()))
-        return [thread.name for thread in self._threads if thread.is_alive()]
+        return [thread.name for thread in awaited if thread.is_alive()]

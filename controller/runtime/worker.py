@@ -18,7 +18,7 @@ K = TypeVar("K", bound=Hashable)
 
 log = structlog.get_logger(__name__)
 
-IDLE = 1.0  # seconds between two looks at whether the queue was closed
+IDLE = 0.2  # seconds between two looks at whether the queue was closed
 REJECTED_AFTER = 60.0  # what was refused is tried again this many seconds later: permissions do change
 ATTEMPTS_AT_ONCE = 5
 
@@ -42,7 +42,7 @@ def work(
             return {}, keys if again(reconcile, keys[0]) else ()
         except Fenced:
             raise
-        except Exception as error:  # the worker outlives whatever one key does to it
+        except Exception as error:  # noqa: BLE001  (the worker outlives what one key does to it)
             return {keys[0]: error}, ()
 
     work_batches(name, queue, one, 1, meter, stopped)
@@ -55,12 +55,15 @@ def work_batches(
     limit: int,
     meter: Meter,
     stopped: Callable[[], bool],
+    prepare: Callable[[], None] = lambda: None,
 ) -> None:
     """Reconcile up to *limit* keys at a time.
 
-    *reconcile* returns those that failed, and those for which it wrote.
+    *reconcile* returns those that failed, and those for which it wrote.  *prepare* is called before
+    each look at the queue, at least every ``IDLE`` seconds.
     """
     while not stopped():
+        prepare()
         keys = queue.get(limit, IDLE)
         if not keys:
             continue

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from hack.cluster import LocalCluster
 
 CRDS = Path(__file__).parents[2] / "crds"

@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
-
 from hack.cluster import LocalCluster
+
 from tests.cluster.waiting import eventually
 from tests.cluster.world import World
 

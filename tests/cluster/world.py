@@ -10,8 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,15 @@ NOWHERE = "nowhere"
 class World:
     """One namespace of the real cluster, one base path of the real ZooKeeper."""
 
-    def __init__(self, kubeconfig: Path, namespace: str, zk: kazoo.client.KazooClient, base: str) -> None:
+    def __init__(
+        self,
+        kubeconfig: Path,
+        kubectl: Callable[..., str],
+        namespace: str,
+        zk: kazoo.client.KazooClient,
+        base: str,
+    ) -> None:
+        self.kubectl = kubectl
         self.namespace = namespace
         self.zk = zk
         self.base = base
@@ -81,7 +88,7 @@ class World:
         status = {
             "phase": phase,
             "podIP": ip,
-            "podIPs": [{"ip": ip}] if ip else None,
+            "podIPs": [{"ip": ip}, {"$patch": "replace"}] if ip else None,
             "hostIP": "10.1.0.1",
             "conditions": [condition],
             **more,
@@ -115,13 +122,7 @@ class World:
             "metadata": {"name": name, "namespace": self.namespace},
             "spec": spec,
         }
-        self.api.call_api(
-            "PATCH",
-            f"{self.api.configuration.host}/apis/rpcregistry.dev/v1alpha1/namespaces/{self.namespace}/rpcservices/{name}"
-            "?fieldManager=kubectl&force=true",
-            header_params={"Content-Type": "application/apply-patch+yaml"},
-            body=manifest,
-        )
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=json.dumps(manifest))
 
     def delete_rpcservice(self, name: str) -> None:
         """Delete an RpcService by hand."""
@@ -151,9 +152,9 @@ class World:
             return None
 
     def servers(self, service: str) -> list[str] | None:
-        """The addresses in a service's znode; None where there is no znode."""
+        """The addresses in a service's znode; None where there is no znode, or nothing in it."""
         data = self.data(service)
-        return None if data is None else list(json.loads(data)["servers"])
+        return None if not data else list(json.loads(data)["servers"])
 
     # Events
 
@@ -235,23 +236,19 @@ class Controller:
             self.signal(signal.SIGTERM)
         return self.wait()
 
+    def text(self) -> str:
+        """All that it logged or complained about."""
+        return self._log.read_text() if self._log.exists() else ""
+
+    def leads(self) -> bool:
+        """Whether it has begun to write."""
+        return any(line.get("event") == "leading" for line in self.logged())
+
     def logged(self) -> list[dict[str, Any]]:
         """Its log lines."""
-        lines = self._log.read_text().splitlines() if self._log.exists() else []
-        return [json.loads(line) for line in lines if line.startswith("{")]
+        return [json.loads(line) for line in self.text().splitlines() if line.startswith("{")]
 
 
 def peculiar(entries: Sequence[Mapping[str, Any]]) -> str:
     """The second dialect's annotation."""
     return base64.b64encode(json.dumps(entries).encode()).decode()
-
-
-def polls(seconds: float) -> Iterator[float]:
-    """Times at which to look again, until *seconds* have passed."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        yield time.monotonic()
-        time.sleep(0.05)
-
-
-Predicate = Callable[[], Any]

@@ -1,0 +1,434 @@
+"""Wires the controllers together and runs them as one process."""
+
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+from tenacity import (
+    RetryError,
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_when_event_set,
+    wait_random_exponential,
+)
+
+from controller.dryrun import DryRunKube, DryRunRegistry
+from controller.errors import Failure, Fenced, Retry
+from controller.kube import LEASE_TIMEOUTS, Kube
+from controller.leases import KubeLease
+from controller.manifests import NODES, PODS, RPCSERVICES
+from controller.model import Node, ObjectKey, Pod, RpcService, ServiceKey
+from controller.plan import rpcservices as rpcservice_plan
+from controller.plan import znodes as znode_plan
+from controller.reconcile import registry, rpcservices
+from controller.reconcile.annotations import AnnotationReconciler
+from controller.reconcile.fence import Fence
+from controller.reconcile.registry import RegistryReconciler
+from controller.reconcile.rpcservices import RpcServiceReconciler
+from controller.reconcile.synced import SyncedReconciler
+from controller.runtime.crew import Crew
+from controller.runtime.election import Elector
+from controller.runtime.informer import Change
+from controller.runtime.worker import work, work_batches
+from controller.runtime.workqueue import Workqueue
+from controller.settings import Settings
+from controller.sources import Source
+from controller.telemetry import EventRecorder, Health, Metrics, serve
+from controller.zk import ZooKeeper
+
+log = structlog.get_logger(__name__)
+K = TypeVar("K", bound=Hashable)
+
+LEASE = "rpcregistry"
+CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/rpcservices.rpcregistry.dev"
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+STATUS_WRITERS = 8
+CONDITION_WRITERS = 2
+REGISTRY_BATCH = 100
+CONDITION_DELAY = 0.2  # seconds: the Synced conditions of a cold start come after the znodes
+TICK = 0.2  # seconds between two looks at what has no queue
+SHUTDOWN = 4.0  # seconds
+
+
+def run_controllers(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT; return the exit code."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    kube = Kube.from_config(settings.kubeconfig)
+    return Process(settings, kube).run(stop)
+
+
+def now() -> datetime:
+    """The wall clock: for what people read, never for how long something lasts."""
+    return datetime.now(UTC)
+
+
+class Process:
+    """The controllers of one process: what they read, their queues, and their threads.
+
+    Everything is read from the start, so that a new leader need not wait; nothing is written before
+    this process leads, and not before all that a controller depends on was listed.
+    """
+
+    def __init__(self, settings: Settings, kube: Kube) -> None:
+        self._settings = settings
+        self._kube = kube
+        self._crew = Crew()
+        self._stopping = threading.Event()
+        self._leading = threading.Event()
+        self._metrics = Metrics()
+        self._identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+        self._events = EventRecorder(_NoPoster() if settings.dry_run else kube, self._identity)
+        self._seen: dict[str, float] = {}  # names whose pods changed: when, until a znode is written
+        self._keys: Workqueue[ServiceKey] = Workqueue(settings.batch_window)
+        self._problems: Workqueue[ObjectKey] = Workqueue(0.0)
+        self._names: Workqueue[str] = Workqueue(settings.batch_window)
+        self._conditions: Workqueue[ObjectKey] = Workqueue(0.0)
+        self._make_sources()
+        self._sources: list[Source[Any]] = [self._services]
+        if self._runs("rpcservice"):
+            self._sources += [self._pods, self._nodes]
+        self._make_pod_controller()
+        self._zookeeper = ZooKeeper(
+            settings.zk_servers, on_connection=self._metrics.connected, on_changed=self._path_changed
+        )
+        self._registry: RegistryReconciler | None = None  # made once this process leads
+        self._elector: Elector | None = None
+
+    # making
+
+    def _make_sources(self) -> None:
+        settings, restarted = self._settings, self._metrics.watch_restarted
+        source = partial(Source, self._kube)
+        self._pods: Source[Pod] = source(
+            PODS,
+            settings.namespaces,
+            rpcservices.pod_indexes(),
+            self._pod_changed,
+            self._listed,
+            restarted,
+            settings.pod_label_selector,
+        )
+        self._nodes: Source[Node] = source(NODES, (), {}, self._node_changed, self._listed, restarted)
+        self._services: Source[RpcService] = source(
+            RPCSERVICES,
+            settings.namespaces,
+            {**rpcservices.service_indexes(), **registry.service_indexes()},
+            self._service_changed,
+            self._listed,
+            restarted,
+        )
+
+    def _make_pod_controller(self) -> None:
+        settings = self._settings
+        self._writer = DryRunKube(self._services) if settings.dry_run else self._kube
+        self._annotations = AnnotationReconciler(self._pods, self._events)
+        self._projector = RpcServiceReconciler(
+            self._writer,
+            self._pods,
+            self._nodes,
+            self._services,
+            rpcservice_plan.Settings(
+                settings.endpoints_per_object, tuple(layout.base for layout in settings.layouts)
+            ),
+            time.monotonic,
+            now,
+            settings.guard_confirm,
+            partial(_add_all, self._keys),
+        )
+        self._synced = SyncedReconciler(
+            self._writer,
+            self._services,
+            self._events,
+            now,
+            lambda key: self._conditions.add_after(key, CONDITION_DELAY),
+        )
+
+    def _make_registry(self, cluster_id: str, renew: Callable[[], None]) -> RegistryReconciler:
+        settings = self._settings
+        zookeeper = DryRunRegistry(self._zookeeper) if settings.dry_run else self._zookeeper
+        return RegistryReconciler(
+            zookeeper,
+            self._services,
+            _SecondLook(self._kube, self._settings),
+            None if settings.dry_run else Fence(zookeeper, cluster_id, renew),
+            settings.layouts,
+            znode_plan.Settings(
+                cluster_id=cluster_id,
+                cross_namespace=settings.cross_namespace,
+                policy=settings.policy,
+                adopt=settings.adopt,
+                max_znode_bytes=settings.max_znode_bytes,
+            ),
+            settings.namespaces,
+            settings.ownership_grace,
+            time.monotonic,
+            now,
+            settings.guard_confirm,
+            partial(_add_all, self._names),
+            self._synced.want,
+            self._events,
+            self._written,
+        )
+
+    # what changes mean, told by the informers' threads
+
+    def _pod_changed(self, change: Change[Pod]) -> None:
+        if self._runs("rpcservice"):
+            keys = self._projector.pod_changed(change)
+            if not change.listed:
+                seen = time.monotonic()
+                for key in keys:
+                    self._seen.setdefault(key.service_name, seen)
+            _add_all(self._keys, keys)
+            _add_all(self._problems, self._annotations.pod_changed(change))
+
+    def _node_changed(self, change: Change[Node]) -> None:
+        _add_all(self._keys, self._projector.node_changed(change))
+
+    def _service_changed(self, change: Change[RpcService]) -> None:
+        if self._runs("rpcservice"):
+            _add_all(self._keys, self._projector.service_changed(change))
+        if self._registry:
+            _add_all(self._names, self._registry.service_changed(change))
+
+    def _path_changed(self, path: str) -> None:
+        if self._registry:
+            _add_all(self._names, self._registry.path_changed(path))
+
+    def _listed(self) -> None:
+        """A LIST may show that something is missing, or that what was unknown is known again."""
+        if self._leading.is_set():
+            self._resync()
+
+    def _resync(self) -> None:
+        if self._runs("rpcservice"):
+            _add_all(self._keys, self._projector.every_key())
+            self._projector.guard.poke()
+        if self._registry:
+            _add_all(self._names, {service.service_name for service in self._services.store.values()})
+            self._registry.guard.poke()
+
+    def _written(self, layout: str, op: str, name: str) -> None:
+        """A znode was written."""
+        self._metrics.registry_written(layout, op)
+        seen = self._seen.pop(name, None)
+        if seen is not None:
+            self._metrics.propagated(time.monotonic() - seen)
+
+    def _runs(self, controller: str) -> bool:
+        return controller in self._settings.controllers
+
+    # running
+
+    def run(self, stop: threading.Event) -> int:
+        """Run until *stop* is set, the Lease is lost or a thread fails; return the exit code."""
+        settings = self._settings
+        self._metrics.measure(
+            {"rpcservice": lambda: self._keys.depth, "registry": lambda: self._names.depth},
+            lambda: len({service.service_name for service in self._services.store.values()}),
+            lambda: sum(len(service.status.endpoints) for service in self._services.store.values()),
+            self._held,
+        )
+        serve(settings.bind_address, self._metrics, Health(self._why_not_live, self._why_not_ready))
+        for source in self._sources:
+            source.start(self._crew)
+        self._crew.start("events", self._events.run)
+        if self._runs("registry"):
+            self._zookeeper.start()
+        self._crew.start("lead", self._lead)
+        while not stop.wait(TICK) and not self._crew.wait(0):
+            pass
+        self._shut_down()
+        return 1 if self._crew.failure else 0
+
+    def _lead(self) -> None:
+        """Become the leader, then start to write."""
+        cluster_id = self._settings.cluster_id or self._patiently(self._kube.cluster_id)
+        if cluster_id is None:
+            return
+        if self._settings.dry_run or not self._settings.leader_elect:
+            self._start(cluster_id, lambda: None)
+            return
+        lease_kube = Kube.from_config(self._settings.kubeconfig, connections=2, timeouts=LEASE_TIMEOUTS)
+        self._elector = elector = Elector(
+            KubeLease(lease_kube, self._settings.lease_namespace or own_namespace(), LEASE),
+            self._identity,
+            on_elected=lambda: self._start(cluster_id, elector.renew),
+            on_lost=self._lost,
+        )
+        self._crew.start("lease-watch", elector.watch)
+        elector.run()
+
+    def _patiently(self, read: Callable[[], str]) -> str | None:
+        """What *read* returns, as soon as it does; None where the process is to end before."""
+        again = Retrying(
+            retry=retry_if_exception_type(Failure),
+            wait=wait_random_exponential(multiplier=0.5, max=5),
+            stop=stop_when_event_set(self._stopping),
+            before_sleep=lambda state: log.warning(
+                "not ready", reason=str(state.outcome.exception() if state.outcome else "")
+            ),
+            sleep=sleep_using_event(self._stopping),
+        )
+        try:
+            return again(read)
+        except RetryError:
+            return None
+
+    def _start(self, cluster_id: str, renew: Callable[[], None]) -> None:
+        """Lead: start the workers, each once all that it depends on was listed."""
+        log.info("leading", identity=self._identity, cluster=cluster_id)
+        self._metrics.leading(True)
+        if self._runs("registry"):
+            self._registry = self._make_registry(cluster_id, renew)
+        self._leading.set()
+        self._crew.start("start", self._start_workers)
+
+    def _start_workers(self) -> None:
+        if not self._wait_until_filled():
+            return
+        self._resync()
+        if self._runs("rpcservice"):
+            for number in range(STATUS_WRITERS):
+                self._work(f"rpcservice-{number}", "rpcservice", self._keys, self._projector.reconcile)
+            self._work("annotations", "annotation", self._problems, self._annotations.reconcile)
+            self._crew.start("rpcservice-guard", self._projector.guard.run)
+            for pod in self._pods.store.values():
+                if pod.problems:
+                    self._problems.add(pod.key)
+        if self._registry:
+            self._crew.start("registry", partial(self._mirror, self._registry))
+            self._crew.start("registry-guard", self._registry.guard.run)
+            for number in range(CONDITION_WRITERS):
+                self._work(f"condition-{number}", "condition", self._conditions, self._synced.reconcile)
+        self._crew.start("resync", self._resync_periodically)
+
+    def _work(self, name: str, controller: str, queue: Workqueue[K], reconcile: Callable[[K], bool]) -> None:
+        self._crew.start(
+            name, partial(work, controller, queue, reconcile, self._metrics, self._stopping.is_set)
+        )
+
+    def _mirror(self, reconciler: RegistryReconciler) -> None:
+        """Reconcile names, and compare everything whenever that is due."""
+        due = 0.0
+
+        def prepare() -> None:
+            nonlocal due
+            if self._zookeeper.connected and (not reconciler.compared or time.monotonic() >= due):
+                try:
+                    _add_all(self._names, reconciler.compare())
+                except Retry as retry:
+                    log.warning("cannot compare", reason=str(retry))
+                else:
+                    due = time.monotonic() + self._settings.compare_period
+
+        work_batches(
+            "registry",
+            self._names,
+            reconciler.reconcile,
+            REGISTRY_BATCH,
+            self._metrics,
+            self._stopping.is_set,
+            prepare,
+        )
+
+    def _resync_periodically(self) -> None:
+        while not self._stopping.wait(self._settings.resync_period):
+            self._resync()
+
+    def _wait_until_filled(self) -> bool:
+        while not all(source.filled for source in self._sources):
+            if self._stopping.wait(TICK / 10):
+                return False
+        return True
+
+    def _lost(self, reason: str) -> None:
+        """Another process may lead now: nothing more may be written."""
+        log.error("the Lease is lost", reason=reason)
+        self._crew.failure = self._crew.failure or Fenced(reason)
+        self._crew.end()
+
+    def _shut_down(self) -> None:
+        """Finish the writes in hand and give the Lease back; nothing is withdrawn."""
+        deadline = time.monotonic() + SHUTDOWN
+        self._stopping.set()
+        for queue in (self._keys, self._problems, self._names, self._conditions):
+            queue.close()
+        self._projector.guard.stop()
+        if self._registry:
+            self._registry.guard.stop()
+        for source in self._sources:
+            source.stop()
+        self._kube.stop()
+        self._events.stop()
+        late = self._crew.join(deadline, time.monotonic, besides=("lead", "lease-watch"))
+        if late:
+            log.warning("still running", threads=late)
+        if self._elector:
+            self._elector.release()
+        self._zookeeper.close()
+
+    # what others ask
+
+    def _held(self) -> int:
+        return len(self._projector.guard.held) + (len(self._registry.guard.held) if self._registry else 0)
+
+    def _why_not_live(self) -> str | None:
+        """Only what a restart would mend."""
+        failure = self._crew.failure
+        return f"a thread failed: {failure}" if failure else None
+
+    def _why_not_ready(self) -> str | None:
+        for source in self._sources:
+            if not source.filled:
+                return source.unknown or f"{source.name} are not listed yet"
+        if self._leading.is_set() and self._runs("registry") and not self._zookeeper.connected:
+            return "ZooKeeper is not connected"
+        return None
+
+
+class _SecondLook:
+    """What the registry's guard reads, whether or not this process runs the pod controller."""
+
+    def __init__(self, kube: Kube, settings: Settings) -> None:
+        self._kube = kube
+        self._settings = settings
+
+    def pods(self) -> Iterable[Pod]:
+        """All pods of the watched namespaces, by a quorum LIST."""
+        for namespace in self._settings.namespaces or ("",):
+            yield from self._kube.list(PODS, namespace, self._settings.pod_label_selector).items
+
+    def require_crd(self) -> None:
+        """Fail unless the RpcService CRD is there and not being deleted."""
+        if self._kube.raw("GET", CRD)["metadata"].get("deletionTimestamp"):
+            raise Retry("the CRD of RpcServices is being deleted")
+
+
+class _NoPoster:
+    """Posts no Events: in a dry run."""
+
+    def raw(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
+        """Log what would be told."""
+        log.info("dry run: event", reason=body["reason"], note=body["note"], about=body["regarding"]["name"])
+
+
+def own_namespace() -> str:
+    """The pod's namespace; ``default`` outside of a pod."""
+    return NAMESPACE_FILE.read_text().strip() if NAMESPACE_FILE.exists() else "default"
+
+
+def _add_all(queue: Workqueue[K], keys: Iterable[K]) -> None:
+    for key in keys:
+        queue.add(key)

@@ -1,0 +1,35 @@
+"""The Lease in the API server, as the elector sees it."""
+
+from controller.kube import Absent, Kube
+from controller.runtime.election import Lease, decode, encode
+
+
+class KubeLease:
+    """The Lease *name* in *namespace*; what a ``Lease`` does not hold is left alone by ``update``."""
+
+    def __init__(self, kube: Kube, namespace: str, name: str) -> None:
+        self._kube = kube
+        self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._name = name
+
+    def get(self) -> Lease | None:
+        """The Lease, if there is one."""
+        try:
+            return decode(self._kube.raw("GET", f"{self._collection}/{self._name}"))
+        except Absent:
+            return None
+
+    def create(self, lease: Lease) -> Lease:
+        """Create it; ``Conflict`` where there is one."""
+        manifest = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": self._name},
+            "spec": {key: value for key, value in encode(lease).items() if value is not None},
+        }
+        return decode(self._kube.raw("POST", self._collection, manifest))
+
+    def update(self, lease: Lease) -> Lease:
+        """Write it; ``Conflict`` where somebody else wrote it since it was read."""
+        patch = {"metadata": {"resourceVersion": lease.resource_version}, "spec": encode(lease)}
+        return decode(self._kube.raw("PATCH", f"{self._collection}/{self._name}", patch))

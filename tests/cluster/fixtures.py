@@ -1,0 +1,106 @@
+"""Fixtures of the suites that run the public command against a real cluster."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+from kubernetes import client, config
+
+from tests.cluster.waiting import eventually
+from tests.cluster.world import Controller, World
+
+CRDS = Path(__file__).parents[2] / "crds"
+
+
+@pytest.fixture(scope="session")
+def crds(cluster: Any) -> None:
+    """The CRDs, applied and served."""
+    cluster.kubectl("apply", "-f", str(CRDS))
+    cluster.kubectl("wait", "--for=condition=Established", "-f", str(CRDS), "--timeout=30s")
+
+
+@pytest.fixture
+def other_namespace(cluster: Any, namespace: str) -> Iterator[str]:
+    """A second namespace beside the test's own."""
+    core = client.CoreV1Api(config.new_client_from_config(str(cluster.kubeconfig)))
+    name = f"{namespace}-other"
+    core.create_namespace({"metadata": {"name": name}})
+    yield name
+    core.delete_namespace(name)
+
+
+@pytest.fixture
+def world(cluster: Any, crds: None, namespace: str, zk: KazooClient) -> World:
+    """A namespace of its own, and a base path of its own."""
+    return World(Path(cluster.kubeconfig), cluster.kubectl, namespace, zk, f"/{namespace}")
+
+
+@pytest.fixture
+def start_controller(
+    cluster: Any, world: World, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Controller]]:
+    """Starts the public command for the test's namespaces and base path; ends it with the test."""
+    started: list[Controller] = []
+
+    def start(
+        *flags: str, leader_elect: bool = False, wait: bool = True, kubeconfig: Path | None = None
+    ) -> Controller:
+        scope = ["--namespace", world.namespace]
+        if "other_namespace" in request.fixturenames:
+            scope += ["--namespace", f"{world.namespace}-other"]
+        layout = [] if "--layout" in flags else ["--layout", f"kube2zk={world.base}"]
+        lead = ["--lease-namespace", world.namespace] if leader_elect else ["--no-leader-elect"]
+        controller = Controller(
+            kubeconfig or Path(cluster.kubeconfig),
+            cluster.zk_servers,
+            tmp_path / f"controller-{len(started)}.log",
+            *scope,
+            *layout,
+            *lead,
+            "--cluster-id",
+            f"test-{world.namespace}",
+            *flags,
+        )
+        started.append(controller.start())
+        if wait:
+            eventually(controller.leads)
+        return controller
+
+    yield start
+    for controller in started:
+        controller.kill()
+        if getattr(request.node, "failed", False):
+            print(controller.text())
+
+
+@pytest.fixture
+def controller(start_controller: Callable[..., Controller]) -> Controller:
+    """The public command, running."""
+    return start_controller()
+
+
+@pytest.fixture
+def verify(cluster: Any, world: World) -> Callable[[], tuple[int, list[dict[str, str]]]]:
+    """``rpcregistry verify`` for the test's namespace: exit code and findings."""
+
+    def run() -> tuple[int, list[dict[str, str]]]:
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "controller", "verify", "--output", "json",
+                "--kubeconfig", str(cluster.kubeconfig), "--zk-servers", cluster.zk_servers,
+                "--namespace", world.namespace, "--layout", f"kube2zk={world.base}",
+                "--cluster-id", f"test-{world.namespace}",
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode in (0, 1), done.stderr
+        return done.returncode, json.loads(done.stdout)["findings"]
+
+    return run

@@ -1,0 +1,19 @@
+"""Waiting for what comes about in its own time."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PATIENCE = 8.0  # seconds; machines are shared, so this bounds a failure and measures nothing
+
+
+def eventually(look: Callable[[], T], timeout: float = PATIENCE) -> T:
+    """Look every 50 ms until what is seen is true; return it, or fail with what was seen last."""
+    end = time.monotonic() + timeout
+    while not (seen := look()):
+        if time.monotonic() >= end:
+            raise AssertionError(f"still {seen!r} after {timeout:g} s")
+        time.sleep(0.05)
+    return seen
