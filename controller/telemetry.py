@@ -263,13 +263,11 @@ def configure_logging(log_format: str | None, level: str) -> None:
     they send, credentials included.
     """
     is_console = sys.stderr.isatty() if log_format is None else log_format == "console"
-    render = (
-        structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
-        if is_console
-        else structlog.processors.JSONRenderer()
-    )
+    render: list[structlog.types.Processor] = [structlog.processors.JSONRenderer()]
+    if is_console:
+        plain = structlog.dev.plain_traceback
+        console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
+        render = [_printable_values, console]
     shared: list[structlog.types.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -287,8 +285,8 @@ def configure_logging(log_format: str | None, level: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                _printable_values,
-                lambda logger, name, event: _SECRET.sub("[secret]", str(render(logger, name, event))),
+                *render,
+                lambda _logger, _name, line: _SECRET.sub("[secret]", str(line)),
             ],
         )
     )
