@@ -153,20 +153,19 @@ def _index(
 
 
 class Restart(msgspec.Struct, frozen=True):
-    """How to go on: why (for metrics), with a LIST or not, and whether at once if all was well before."""
+    """How to go on: why, and whether with a LIST."""
 
     reason: str
     relist: bool = False
-    at_once: bool = False
 
 
 def restart(failure: Failure | None) -> Restart:
     """How to go on after *failure*; None is a watch that the server ended."""
     match failure:
         case None:
-            return Restart("ended", at_once=True)
+            return Restart("ended")
         case Expired():
-            return Restart("expired", relist=True, at_once=True)
+            return Restart("expired", relist=True)
         case Rejected():
             return Restart("refused")
         case Retry(after=float()):
@@ -175,13 +174,24 @@ def restart(failure: Failure | None) -> Restart:
             return Restart("broken")
 
 
-def pause(failures: int) -> float:
-    """The seconds to wait after so many failures in a row, at least one, before jitter takes up to half.
+def pause(how: Restart, times: int, healthy: bool) -> float:
+    """The seconds to wait, before jitter takes up to half of them.
 
-    >>> [pause(failures) for failures in (1, 2, 3, 4, 5000)]
+    *times*: how often in a row, this time included, it was restarted for that reason without having
+    been *healthy* in between.  What became of the server before it says "expired" does not count: it
+    is up again, and a LIST will do.
+
+    >>> [pause(Restart("broken"), times, healthy=False) for times in (1, 2, 3, 4, 5000)]
     [1.6, 3.2, 6.4, 10.0, 10.0]
+    >>> [pause(Restart("expired", relist=True), times, healthy=False) for times in (1, 2, 3)]
+    [0.0, 1.6, 3.2]
+    >>> pause(Restart("ended"), 1, healthy=True)
+    0.0
     """
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10))
+    if how.reason == "ended" and healthy:
+        return 0.0
+    times -= how.reason == "expired"
+    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(times - 1, 10)) if times else 0.0
 
 
 class Informer(Generic[T]):
@@ -231,7 +241,7 @@ class Informer(Generic[T]):
 
     def run(self) -> None:
         """List and watch until ``stop``.  What is no ``Failure`` is a mistake of ours, and is raised."""
-        failures = 0
+        before, times = "", 0
         while not self._stopping.is_set():
             began, failure = self._clock(), None
             try:
@@ -241,14 +251,15 @@ class Informer(Generic[T]):
             if self._stopping.is_set():
                 return
             healthy = self._clock() - began >= HEALTHY_AFTER
-            failures = 1 if healthy else failures + 1
             how = restart(failure)
+            times = times + 1 if how.reason == before and not healthy else 1
+            before = how.reason
             if how.relist:
                 self._position = None
             if how.reason == "refused":
                 self._refused = str(failure)
             self._on_restart(how.reason)
-            seconds = 0.0 if healthy and how.at_once else pause(failures) * random.uniform(0.5, 1)
+            seconds = pause(how, times, healthy) * random.uniform(0.5, 1)
             seconds = max(seconds, getattr(failure, "after", None) or 0.0)
             if failure:
                 log.warning(
