@@ -229,7 +229,7 @@ class Elector:
                 return self._attempt()
             except Failure as failure:
                 self._say("cannot renew the Lease" if self.leading else "cannot get the Lease", str(failure))
-                return self._timing.retry * random.uniform(1.0, 1.2)
+                return self._timing.retry * random.uniform(0.8, 1.0)
 
     def check(self) -> float:
         """End leadership if it was not renewed in time; return the seconds until the next look."""
@@ -253,7 +253,7 @@ class Elector:
         ):
             case Wait(seconds):
                 self._say("following", self._observed.holder if self._observed else "")
-                return min(seconds, self._timing.retry * random.uniform(1.0, 1.2))
+                return min(seconds, self._timing.retry * random.uniform(0.8, 1.0))
             case Lost(reason):
                 self._lose(reason)
             case Write(lease):
