@@ -6,7 +6,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PATIENCE = 8.0  # seconds; machines are shared, so this bounds a failure and measures nothing
+PATIENCE = 30.0  # seconds; machines are shared, so this bounds a failure and measures nothing
 
 
 def eventually(look: Callable[[], T], timeout: float = PATIENCE) -> T:

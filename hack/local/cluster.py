@@ -1,0 +1,338 @@
+"""The local cluster: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kwok and ZooKeeper.
+
+All of it listens on loopback, on ports of its own, and lives in one directory: several can run side
+by side.  What is in the directory is enough to find, stop or go on with it from another process.
+"""
+
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hack.local.binaries import find, kwok_stages, zookeeper_command
+from hack.local.pki import make_key, make_pki
+from hack.local.process import Process
+
+ADMIN_TOKEN = "admin-of-the-local-cluster"
+PORTS = ("etcd", "etcd-peer", "apiserver", "kwok", "zookeeper")
+ORDER = ("zookeeper", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
+
+
+class LocalCluster:
+    """A cluster in *directory*.  ``up`` may be called again, by any process; ``down`` ends it.
+
+    *durable*: etcd and ZooKeeper sync each write to the disk.  *nodes*: how many kwok nodes, ``node1``…
+    *apiserver_flags* are added to kube-apiserver's.
+    """
+
+    def __init__(
+        self, directory: Path, *, durable: bool = False, nodes: int = 3, apiserver_flags: Sequence[str] = ()
+    ) -> None:
+        self.directory = directory.resolve()
+        self.kubeconfig = self.directory / "kubeconfig"
+        self.ca_file = self.directory / "pki" / "ca.crt"
+        self._durable = durable
+        self._nodes = nodes
+        self._apiserver_flags = apiserver_flags
+        self._processes: dict[str, Process] = {}
+        self._ports: dict[str, int] = {}
+
+    def __enter__(self) -> "LocalCluster":
+        self.up()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.down()
+
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return f"https://127.0.0.1:{self._ports['apiserver']}"
+
+    @property
+    def zk_servers(self) -> str:
+        """The ZooKeeper server's address."""
+        return f"127.0.0.1:{self._ports['zookeeper']}"
+
+    def process(self, name: str) -> Process:
+        """A process by its program's name."""
+        return self._processes[name]
+
+    def up(self, progress: Callable[[str], None] = lambda _: None) -> None:
+        """Start whatever does not run yet, and wait until all of it serves."""
+        self._prepare()
+        for name in ("zookeeper", "etcd"):
+            self.process(name).start()
+        self.process("etcd").wait_until_ready()
+        progress("etcd is ready")
+        self.process("kube-apiserver").start()
+        self.process("kube-apiserver").wait_until_ready()
+        progress("kube-apiserver is ready")
+        for name in ("kube-controller-manager", "kube-scheduler", "kwok"):
+            self.process(name).start()
+        self._add_nodes()
+        self.process("zookeeper").wait_until_ready()
+        progress("ZooKeeper is ready")
+        self._wait_for_nodes()
+        progress(f"{self._nodes} nodes are ready")
+
+    def down(self) -> None:
+        """Stop everything; the directory stays."""
+        if not (self.directory / "ports.json").exists():
+            return
+        self._load()
+        for name in reversed(ORDER):
+            # Of a cluster that goes, nothing is worth waiting for.
+            self.process(name).kill()
+
+    def kubectl(self, *arguments: str, input: str | None = None) -> str:  # noqa: A002
+        """Run kubectl as the administrator; return what it prints, or raise with what it complains about."""
+        done = subprocess.run(
+            [str(find("kubectl")), "--kubeconfig", str(self.kubeconfig), *arguments],
+            input=input,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def kubeconfig_for(self, token: str, file: Path, server: str | None = None) -> Path:
+        """Write a kubeconfig for whoever *token* belongs to; *server*: a proxy in between."""
+        cluster: dict[str, Any] = {
+            "server": server or self.server,
+            "certificate-authority": str(self.ca_file),
+        }
+        content = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "local", "cluster": cluster}],
+            "users": [{"name": "user", "user": {"token": token}}],
+            "contexts": [{"name": "local", "context": {"cluster": "local", "user": "user"}}],
+            "current-context": "local",
+        }
+        file.write_text(yaml.safe_dump(content))
+        file.chmod(0o600)
+        return file
+
+    def wipe_zookeeper(self) -> None:
+        """Delete ZooKeeper's data, as a person does by mistake; to be called while it is down."""
+        shutil.rmtree(self.directory / "zookeeper")
+
+    # making
+
+    def _prepare(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / "pki").mkdir(exist_ok=True)
+        ports = self.directory / "ports.json"
+        if not ports.exists():
+            ports.write_text(json.dumps(dict(zip(PORTS, free_ports(len(PORTS)), strict=True))))
+            make_pki(self.directory / "pki")
+            make_key(self.directory / "pki" / "service-accounts.key")
+            (self.directory / "tokens.csv").write_text(f'{ADMIN_TOKEN},admin,admin,"system:masters"\n')
+        self._load()
+        self.kubeconfig_for(ADMIN_TOKEN, self.kubeconfig)
+        self._write_configuration()
+
+    def _load(self) -> None:
+        self._ports = json.loads((self.directory / "ports.json").read_text())
+        makers = {
+            "etcd": (self._etcd, self._answers(f"http://127.0.0.1:{self._ports['etcd']}/health")),
+            "kube-apiserver": (self._apiserver, self._answers(f"{self.server}/readyz")),
+            "kube-controller-manager": (self._controller_manager, lambda: True),
+            "kube-scheduler": (self._scheduler, lambda: True),
+            "kwok": (self._kwok, lambda: True),
+            "zookeeper": (self._zookeeper, self._zookeeper_serves),
+        }
+        for name, (command, ready) in makers.items():
+            if name not in self._processes:
+                self._processes[name] = Process(name, self.directory, command(), ready)
+
+    def _etcd(self) -> list[str]:
+        client = f"http://127.0.0.1:{self._ports['etcd']}"
+        peer = f"http://127.0.0.1:{self._ports['etcd-peer']}"
+        return [
+            str(find("etcd")),
+            "--data-dir=etcd",
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            "--log-level=warn",
+            *([] if self._durable else ["--unsafe-no-fsync"]),
+        ]
+
+    def _apiserver(self) -> list[str]:
+        return [
+            str(find("kube-apiserver")),
+            f"--etcd-servers=http://127.0.0.1:{self._ports['etcd']}",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            f"--secure-port={self._ports['apiserver']}",
+            "--tls-cert-file=pki/apiserver.crt",
+            "--tls-private-key-file=pki/apiserver.key",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--service-account-key-file=pki/service-accounts.key",
+            "--service-account-signing-key-file=pki/service-accounts.key",
+            "--token-auth-file=tokens.csv",
+            "--authorization-mode=RBAC",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            "--endpoint-reconciler-type=none",
+            *self._apiserver_flags,
+        ]
+
+    def _controller_manager(self) -> list[str]:
+        return [
+            str(find("kube-controller-manager")),
+            "--kubeconfig=kubeconfig",
+            "--use-service-account-credentials",
+            "--service-account-private-key-file=pki/service-accounts.key",
+            "--root-ca-file=pki/ca.crt",
+            "--secure-port=0",
+            "--leader-elect=false",
+            # Tests bind pods to a node that does not exist, so that nobody else writes their status.
+            "--controllers=*,-pod-garbage-collector-controller",
+        ]
+
+    def _scheduler(self) -> list[str]:
+        return [
+            str(find("kube-scheduler")),
+            "--kubeconfig=kubeconfig",
+            "--secure-port=0",
+            "--leader-elect=false",
+        ]
+
+    def _kwok(self) -> list[str]:
+        return [str(find("kwok")), "--kubeconfig=kubeconfig", "--config=kwok.yaml"]
+
+    def _zookeeper(self) -> list[str]:
+        command = zookeeper_command()
+        if command[0] == "java":
+            sync = "yes" if self._durable else "no"
+            command += [f"-Dzookeeper.forceSync={sync}", "org.apache.zookeeper.server.quorum.QuorumPeerMain"]
+        return [*command, "zoo.cfg"]
+
+    def _write_configuration(self) -> None:
+        options = {
+            "manageAllNodes": True,
+            "cidr": "10.0.0.1/16",
+            "nodeIP": "10.1.0.1",
+            "serverAddress": f"127.0.0.1:{self._ports['kwok']}",
+            "nodeLeaseDurationSeconds": 40,
+            "podPlayStageParallelism": 8,
+            "nodePlayStageParallelism": 8,
+            "nodeLeaseParallelism": 8,
+            "podsOnNodeSyncParallelism": 8,
+        }
+        kwok = {
+            "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
+            "kind": "KwokConfiguration",
+            "options": options,
+        }
+        stages = [stage.read_text() for stage in kwok_stages()]
+        (self.directory / "kwok.yaml").write_text("\n---\n".join([yaml.safe_dump(kwok), *stages]))
+        zookeeper = {
+            "tickTime": 1000,
+            "dataDir": self.directory / "zookeeper",
+            "clientPort": self._ports["zookeeper"],
+            "clientPortAddress": "127.0.0.1",
+            "admin.enableServer": "false",
+            "maxClientCnxns": 0,
+            "4lw.commands.whitelist": "*",
+        }
+        lines = "".join(f"{key}={value}\n" for key, value in zookeeper.items())
+        (self.directory / "zoo.cfg").write_text(lines)
+
+    def _add_nodes(self) -> None:
+        nodes = [
+            {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {"name": f"node{n}", "labels": {"kubernetes.io/hostname": f"node{n}"}},
+                "spec": {"podCIDR": f"10.{100 + n // 250}.{n % 250}.0/24"},
+            }
+            for n in range(1, self._nodes + 1)
+        ]
+        self.kubectl(
+            "apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes})
+        )
+
+    def _wait_for_nodes(self, seconds: float = 60.0) -> None:
+        end = time.monotonic() + seconds
+        while True:
+            nodes = json.loads(self.kubectl("get", "nodes", "-o", "json"))["items"]
+            waiting = [node["metadata"]["name"] for node in nodes if not _schedulable(node)]
+            # Pods need their namespace's ServiceAccount, which the controller manager makes.
+            if not waiting and "default" in self.kubectl("get", "serviceaccounts", "-o", "name"):
+                return
+            if time.monotonic() > end:
+                raise RuntimeError(
+                    f"nodes {', '.join(waiting)} do not become ready: see {self.directory}/logs"
+                )
+            time.sleep(0.2)
+
+    # looking
+
+    def _answers(self, url: str) -> Callable[[], bool]:
+        def look() -> bool:
+            request = urllib.request.Request(url, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})
+            context = (
+                ssl.create_default_context(cafile=str(self.ca_file)) if url.startswith("https") else None
+            )
+            opener = urllib.request.build_opener(
+                urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+            )
+            try:
+                with opener.open(request, timeout=2) as answer:
+                    return bool(answer.status == 200)
+            except OSError:
+                return False
+
+        return look
+
+    def _zookeeper_serves(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self._ports["zookeeper"]), timeout=2) as connection:
+                connection.sendall(b"srvr")
+                return b"Mode:" in connection.makefile("rb").read()
+        except OSError:
+            return False
+
+
+def _schedulable(node: dict[str, Any]) -> bool:
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"].get("conditions", []))
+    return ready and not node["spec"].get("taints")
+
+
+def free_ports(count: int) -> list[int]:
+    """So many ports of loopback that nobody uses, below those that connections are made from."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports: list[int] = []
+    sockets = []
+    # Each cluster begins to look elsewhere, so that two that start at once do not meet.
+    candidate = 10000 + int.from_bytes(os.urandom(2), "big") % (lowest - 12000)
+    while len(ports) < count:
+        candidate += 1
+        listening = socket.socket()
+        try:
+            listening.bind(("127.0.0.1", candidate))
+        except OSError:
+            listening.close()
+            continue
+        sockets.append(listening)
+        ports.append(candidate)
+    for listening in sockets:
+        listening.close()
+    return ports

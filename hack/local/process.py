@@ -1,0 +1,109 @@
+"""One process of the local cluster, found again by the file that has its pid."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+STOP_WITHIN = 10.0
+
+
+class Process:
+    """A program with its log; it outlives whoever started it, and whoever stops it may be another."""
+
+    def __init__(self, name: str, directory: Path, command: Sequence[str], ready: Callable[[], bool]) -> None:
+        self.name = name
+        self.log = directory / "logs" / f"{name}.log"
+        self._command = command
+        self._directory = directory
+        self._pid_file = directory / f"{name}.pid"
+        self._ready = ready
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The pid, while the program runs."""
+        try:
+            pid, started = self._pid_file.read_text().split()
+        except (OSError, ValueError):
+            return None
+        if self._child and self._child.pid == int(pid):
+            self._child.poll()
+        return int(pid) if _start_time(int(pid)) == started else None
+
+    def start(self) -> None:
+        """Start it, unless it runs."""
+        if self.pid:
+            return
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self._child = subprocess.Popen(
+                self._command,
+                cwd=self._directory,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self._pid_file.write_text(f"{self._child.pid} {_start_time(self._child.pid)}")
+
+    def wait_until_ready(self, seconds: float = 60.0) -> None:
+        """Wait until it serves; its last words are in the error where it does not come to that."""
+        end = time.monotonic() + seconds
+        while not self._ready():
+            if not self.pid or time.monotonic() > end:
+                state = "did not become ready" if self.pid else "has ended"
+                tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+                raise RuntimeError(f"{self.name} {state}; the end of {self.log}:\n{tail}")
+            time.sleep(0.05)
+
+    def signal(self, number: int) -> None:
+        """Send a signal, where it runs."""
+        pid = self.pid
+        if pid:
+            os.kill(pid, number)
+
+    def pause(self) -> None:
+        """SIGSTOP: it hangs, and its kernel goes on answering."""
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self.signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        self.signal(signal.SIGKILL)
+        self._wait_for_end(STOP_WITHIN)
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL where that does not help."""
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        if not self._wait_for_end(STOP_WITHIN):
+            self.kill()
+
+    def restart(self) -> None:
+        """Kill it and start it again, on the same port and data."""
+        self.kill()
+        self.start()
+        self.wait_until_ready()
+
+    def _wait_for_end(self, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while self.pid:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+        return True
+
+
+def _start_time(pid: int) -> str | None:
+    """What tells a process from a later one with its pid (proc(5), field 22); None for a dead one."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]

@@ -1,0 +1,40 @@
+"""The real cluster that the suites share: one a run, a namespace a test."""
+
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kazoo.client import KazooClient
+
+from hack.local.cluster import LocalCluster
+
+pytest_plugins = ["tests.cluster.fixtures"]
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """A control plane, three kwok nodes and a ZooKeeper, up and running."""
+    with LocalCluster(tmp_path_factory.mktemp("cluster")) as local:
+        yield local
+
+
+@pytest.fixture
+def namespace(cluster: LocalCluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of the test's own."""
+    readable = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:40].strip("-")
+    name = f"{readable}-{uuid.uuid4().hex[:6]}"
+    cluster.kubectl("create", "namespace", name)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def zk(cluster: LocalCluster) -> Iterator[KazooClient]:
+    """A ZooKeeper client that is not ours: it reads what any other would."""
+    client = KazooClient(cluster.zk_servers)
+    client.start()
+    yield client
+    client.stop()
+    client.close()
