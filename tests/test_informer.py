@@ -224,7 +224,7 @@ def test_a_server_that_ends_each_watch_at_once_is_asked_ever_more_slowly() -> No
 
 
 def test_a_long_watch_makes_the_pauses_short_again() -> None:
-    server = Server(listing(5, A), *[[BROKEN] for _ in range(3)], [LONG, BROKEN])
+    server = Server(listing(5, A), [BROKEN], [BROKEN], [BROKEN], [LONG, BROKEN])
     server.run()
     assert server.pauses[2] > 3
     assert 0.8 <= server.pauses[3] <= 1.6
