@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from http import HTTPStatus
+from http.client import responses
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -147,7 +147,8 @@ def failure(method: str, what: str, status: int, body: bytes, retry_after: str |
     """
     told = _status(body)
     named = bool(told.details and told.details.name)
-    message = " ".join(f"{what}: {status} {told.reason or _phrase(status)}: {told.message}".split())[:1000]
+    reason = told.reason or responses.get(status, "")
+    message = " ".join(f"{what}: {status} {reason}: {told.message}".split())[:1000]
     match status, method:
         case 409, _:
             return Conflict(message)
@@ -157,9 +158,9 @@ def failure(method: str, what: str, status: int, body: bytes, retry_after: str |
             return Unknown(message)
         case 410, _:
             return Expired(message)
-        case 504, "GET" if _says(told, "Too large resource version"):
+        case 504, "GET" if "Too large resource version" in told.message:
             return Expired(message)
-        case 500, _ if _says(told, "request is too large") or _says(told, "larger than max"):
+        case 500, _ if "request is too large" in told.message or "larger than max" in told.message:
             return Rejected(message)
         case 429, _:
             return Retry(message, _seconds(retry_after) or 1.0)
@@ -174,14 +175,6 @@ def _status(body: bytes) -> _Status:
     except msgspec.MsgspecError:
         return _Status()
     return told if told.kind == "Status" else _Status()
-
-
-def _says(told: _Status, text: str) -> bool:
-    return text in told.message
-
-
-def _phrase(status: int) -> str:
-    return HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""
 
 
 def _seconds(retry_after: str | None) -> float | None:
