@@ -2,13 +2,13 @@
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hack.cluster import LocalCluster
+
+from hack.local.cluster import LocalCluster
 
 CRDS = Path(__file__).parents[2] / "crds"
 Manifest = Mapping[str, Any]
@@ -50,10 +50,6 @@ def patch(cluster: LocalCluster, namespace: str, target: str, body: object, *opt
         *("patch", "-n", namespace, target, "--type=merge", "--patch-file=/dev/stdin", *options),
         input=json.dumps(body),
     )
-
-
-def reason_of(error: pytest.ExceptionInfo[subprocess.CalledProcessError]) -> str:
-    return str(error.value.stderr)
 
 
 @pytest.mark.parametrize(
@@ -249,9 +245,8 @@ SHARE = "several Services cannot share"
     ],
 )
 def test_the_server_refuses(cluster: LocalCluster, namespace: str, manifest: Manifest, message: str) -> None:
-    with pytest.raises(subprocess.CalledProcessError) as error:
+    with pytest.raises(RuntimeError, match=re.escape(message)):
         create(cluster, namespace, manifest, "--dry-run=server")
-    assert message in reason_of(error)
 
 
 @pytest.mark.parametrize("kind", ["rpcservice", "localservice"])
@@ -323,9 +318,10 @@ def test_a_service_cannot_be_renamed(
     cluster: LocalCluster, namespace: str, before: Manifest, after: Manifest
 ) -> None:
     create(cluster, namespace, rpc_service("echo", **before))
-    with pytest.raises(subprocess.CalledProcessError) as error:
+    with pytest.raises(
+        RuntimeError, match=re.escape("spec.serviceName: Invalid value: a service cannot be renamed")
+    ):
         patch(cluster, namespace, "rpcservice/echo", {"spec": after})
-    assert "spec.serviceName: Invalid value: a service cannot be renamed" in reason_of(error)
 
 
 @pytest.mark.parametrize(
@@ -418,9 +414,8 @@ def test_the_server_refuses_a_status_with(
     cluster: LocalCluster, namespace: str, status: Manifest, message: str
 ) -> None:
     create(cluster, namespace, rpc_service())
-    with pytest.raises(subprocess.CalledProcessError) as error:
+    with pytest.raises(RuntimeError, match=re.escape(message)):
         patch(cluster, namespace, "rpcservice/echo", {"status": status}, "--subresource=status")
-    assert message in reason_of(error)
 
 
 def test_2000_endpoints_fit_into_one_object(cluster: LocalCluster, namespace: str) -> None:
