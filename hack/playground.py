@@ -1,0 +1,125 @@
+"""``make up`` and ``make down``: a local cluster with the controller running in it, to play with.
+
+The controller runs as the ServiceAccount of ``examples/controller.yaml``, with its rights and no more.
+"""
+
+import json
+import os
+import shlex
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from hack.local.binaries import Unavailable, find
+from hack.local.cluster import LocalCluster, free_ports
+from hack.local.process import Process
+
+TOP = Path(__file__).parents[1]
+DIRECTORY = TOP / ".local"
+ACCOUNT = ("rpcregistry", "rpcregistry")  # namespace and name of the controller's ServiceAccount
+CRDS = TOP / "crds"
+EXAMPLES = TOP / "examples"
+
+
+class Playground:
+    """A local cluster in *directory*, and the controller."""
+
+    def __init__(self, directory: Path) -> None:
+        self.cluster = LocalCluster(directory / "cluster")
+        self._directory = directory.resolve()
+        self._port_file = self._directory / "controller.port"
+        self._environment_file = self._directory / "controller.env"
+
+    def up(self, say: Callable[[str], None]) -> None:
+        """Start whatever does not run yet; the controller anew where its variables changed."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self.cluster.up(say)
+        self.cluster.kubectl("apply", "-f", str(CRDS))
+        self.cluster.kubectl("wait", "--for=condition=Established", "-f", str(CRDS), "--timeout=60s")
+        self.cluster.kubectl("apply", "-f", str(EXAMPLES / "controller.yaml"))
+        # kwok's nodes only pretend to run pods; the controller itself runs here.
+        self.cluster.kubectl("-n", ACCOUNT[0], "scale", "deployment/rpcregistry", "--replicas=0")
+        self._start_controller()
+        say("the controller is ready")
+
+    def down(self) -> None:
+        """Stop the controller and the cluster."""
+        if self._port_file.exists():
+            self.controller.stop()
+        self.cluster.down()
+
+    @property
+    def controller(self) -> Process:
+        """The controller's process; it has been told a port."""
+        port = int(self._port_file.read_text())
+        command = [
+            sys.executable, "-m", "controller", "run",
+            "--kubeconfig", str(self._directory / "controller.kubeconfig"),
+            "--zk-servers", self.cluster.zk_servers,
+            "--lease-namespace", ACCOUNT[0],
+            "--bind-address", f"127.0.0.1:{port}",
+        ]  # fmt: skip
+        return Process("controller", self._directory, command, lambda: _is_ready(port))
+
+    def _start_controller(self) -> None:
+        if not self._port_file.exists():
+            self._port_file.write_text(str(free_ports(1)[0]))
+        namespace, name = ACCOUNT
+        token = self.cluster.kubectl("-n", namespace, "create", "token", name, "--duration=8760h").strip()
+        self.cluster.kubeconfig_for(token, self._directory / "controller.kubeconfig")
+        controller = self.controller
+        wanted = json.dumps({k: v for k, v in sorted(os.environ.items()) if k.startswith("RPCREGISTRY_")})
+        if not self._environment_file.exists() or self._environment_file.read_text() != wanted:
+            controller.stop()
+        self._environment_file.write_text(wanted)
+        controller.start()
+        controller.wait_until_ready()
+
+    def write_env(self, file: Path) -> None:
+        """Write shell lines that point kubectl and rpcregistry at the playground."""
+        programs = dict.fromkeys(str(Path(path).parent) for path in (sys.executable, find("kubectl")))
+        file.write_text(
+            f"export KUBECONFIG={shlex.quote(str(self.cluster.kubeconfig))}\n"
+            f"export ZK_SERVERS={self.cluster.zk_servers}\n"
+            f"export RPCREGISTRY_ZK_SERVERS={self.cluster.zk_servers}\n"
+            f"export PATH={shlex.quote(':'.join(programs))}:$PATH\n"
+        )
+
+
+def _is_ready(port: int) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+@click.group()
+def main() -> None:
+    """The demo's playground, left running."""
+
+
+@main.command()
+def up() -> None:
+    """Start it, or what of it does not run; then: . .local/env"""
+    playground = Playground(DIRECTORY)
+    try:
+        playground.up(lambda message: click.echo(f"  {message}"))
+    except (Unavailable, RuntimeError) as error:
+        raise click.ClickException(str(error)) from error
+    playground.write_env(DIRECTORY / "env")
+    click.echo("Ready.  Now:  . .local/env && kubectl apply -f examples/test-rpc-service.yaml")
+
+
+@main.command()
+def down() -> None:
+    """Stop it."""
+    Playground(DIRECTORY).down()
+
+
+if __name__ == "__main__":
+    main()
