@@ -104,11 +104,13 @@ def _stage() -> Iterator[Stage]:
 @contextmanager
 def _on_a_given_cluster(stage: Stage, directory: Path) -> Iterator[None]:
     stage.kubectl("apply", "-f", str(CRDS))
+    # Where a controller runs already, this one follows it.
+    namespaces = stage.kubectl("get", "namespaces", "-o", "name", show=False).split()
     command = [
         sys.executable, "-m", "controller", "run",
         "--kubeconfig", str(stage.kubeconfig),
         "--zk-servers", stage.zk_servers,
-        "--lease-namespace", "default",
+        "--lease-namespace", "rpcregistry" if "namespace/rpcregistry" in namespaces else "default",
         "--bind-address", "127.0.0.1:0",
     ]  # fmt: skip
     controller = Process("controller", directory, command, lambda: True)

@@ -184,8 +184,11 @@ def _once(name: str, make: Callable[[Path], None]) -> Path:
         partial = cache_directory() / f"{name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        make(partial)
-        partial.rename(folder)
+        try:
+            make(partial)
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

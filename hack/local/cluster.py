@@ -45,7 +45,8 @@ class LocalCluster:
         self._nodes = nodes
         self._apiserver_flags = apiserver_flags
         self._processes: dict[str, Process] = {}
-        self._ports: dict[str, int] = {}
+        ports = self.directory / "ports.json"
+        self._ports: dict[str, int] = json.loads(ports.read_text()) if ports.exists() else {}
 
     def __enter__(self) -> "LocalCluster":
         self.up()
