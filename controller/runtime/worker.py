@@ -19,7 +19,6 @@ K = TypeVar("K", bound=Hashable)
 log = structlog.get_logger(__name__)
 
 IDLE = 0.2  # seconds between two looks at whether the queue was closed
-REJECTED_AFTER = 60.0  # what was refused is tried again this many seconds later: permissions do change
 ATTEMPTS_AT_ONCE = 5
 
 
@@ -86,7 +85,8 @@ def _come_back(name: str, queue: Workqueue[K], key: K, error: Exception) -> None
             queue.retry(key, not_before=error.after)
         case Rejected():
             log.warning("rejected", controller=name, key=str(key), reason=str(error))
-            queue.retry(key, REJECTED_AFTER)
+            # With back-off all the same: permissions that were just given take a moment to arrive.
+            queue.retry(key)
         case Failure():
             log.warning("failed", controller=name, key=str(key), reason=str(error))
             queue.retry(key)
