@@ -540,10 +540,16 @@ def test_renew_renews_the_lease_at_once(world, leader):
     assert world.server.lease.holder == "leader"
 
 
+@pytest.mark.parametrize("touch", [Server.edit, Server.delete])
+def test_what_a_person_did_to_the_lease_does_not_keep_its_leader_from_renewing_it(world, leader, touch):
+    touch(world.server)
+    leader.elector.renew()
+
+    assert world.server.lease.holder == "leader"
+
+
 def test_renew_fails_where_the_lease_was_taken(world, leader):
     world.server.edit(holder="other")
-    with pytest.raises(Conflict):
-        leader.elector.renew()
     with pytest.raises(Fenced):
         leader.elector.renew()
 

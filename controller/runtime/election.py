@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
-from controller.errors import Failure, Fenced
+from controller.errors import Conflict, Failure, Fenced
 
 log = structlog.get_logger(__name__)
 
@@ -167,7 +167,7 @@ class Elector:
         self._observed: Lease | None = None
         self._observed_at = float("-inf")  # when it was first seen as it is
         self._up_to_date = False  # whether it is what our own write returned
-        self._said = ""
+        self._said: tuple[str, dict[str, str]] | None = None  # what was logged last
         self._state = threading.Lock()  # never held during a call
         self._until: float | None = None  # when leadership ends unless it is renewed; None before it began
         self._over = False
@@ -228,7 +228,8 @@ class Elector:
             try:
                 return self._attempt()
             except Failure as failure:
-                self._say("cannot renew the Lease" if self.leading else "cannot get the Lease", str(failure))
+                event = "cannot renew the Lease" if self.leading else "cannot get the Lease"
+                self._say(log.warning, event, reason=str(failure))
                 return self._timing.retry * random.uniform(0.8, 1.0)
 
     def check(self) -> float:
@@ -240,6 +241,13 @@ class Elector:
         return min(max(left, 0.0), self._timing.retry)
 
     def _attempt(self) -> float:
+        try:
+            return self._look_and_write()
+        except Conflict:  # perhaps somebody only put a label on it
+            return self._look_and_write()
+
+    def _look_and_write(self) -> float:
+        """Do what ``decide`` says, having read the Lease unless it is known to be as we wrote it."""
         up_to_date, self._up_to_date = self._up_to_date, False
         if not up_to_date:
             self._observe(self._leases.get())
@@ -252,7 +260,7 @@ class Elector:
             timing=self._timing,
         ):
             case Wait(seconds):
-                self._say("following", self._observed.holder if self._observed else "")
+                self._say(log.info, "following", holder=self._observed.holder if self._observed else "")
                 return min(seconds, self._timing.retry * random.uniform(0.8, 1.0))
             case Lost(reason):
                 self._lose(reason)
@@ -283,7 +291,7 @@ class Elector:
                 return
             elected = self._until is None
             self._until = until
-        self._say("leading", self._identity)
+        self._say(log.info, "leading", identity=self._identity)
         if elected:
             self._on_elected()
 
@@ -296,11 +304,11 @@ class Elector:
             log.error("lost the Lease", reason=reason)
             self._on_lost(reason)
 
-    def _say(self, event: str, about: str) -> None:
+    def _say(self, tell: Callable[..., None], event: str, **about: str) -> None:
         """Log what is new."""
-        if self._said != event + about:
-            self._said = event + about
-            log.info(event, about=about)
+        if self._said != (event, about):
+            self._said = event, about
+            tell(event, **about)
 
     def _stamp(self) -> str:
         return self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
