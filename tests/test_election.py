@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from controller.errors import Conflict, Fenced, Rejected, Retry
 from controller.runtime.election import Elector, Lease, Lost, Timing, Wait, Write, decide, decode, encode
@@ -576,6 +577,21 @@ def test_renew_fails_where_leadership_ended_meanwhile(world, leader):
     leader.weather = [Weather(back=20)]
     with pytest.raises(Fenced):
         leader.elector.renew()
+
+
+def test_what_goes_on_is_logged_once(world):
+    with capture_logs() as logs:
+        leader, _ = world.start("a"), world.start("b")
+        world.run(60)
+        leader.weather = [Weather(answer="never sent")] * 2
+        world.run(60)
+
+    assert sorted((entry["event"], entry["log_level"]) for entry in logs) == [
+        ("cannot renew the Lease", "warning"),
+        ("following", "info"),
+        ("leading", "info"),
+        ("leading", "info"),
+    ]
 
 
 # Real threads and time
