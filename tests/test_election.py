@@ -581,7 +581,9 @@ def test_renew_fails_where_leadership_ended_meanwhile(world, leader):
 
 def test_what_goes_on_is_logged_once(world):
     with capture_logs() as logs:
-        leader, _ = world.start("a"), world.start("b")
+        leader = world.start("leader")
+        world.run(1)
+        world.start("follower")
         world.run(60)
         leader.weather = [Weather(answer="never sent")] * 2
         world.run(60)
