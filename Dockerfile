@@ -1,6 +1,6 @@
 # `rpcregistry run`, as a user without rights, on a root file system that may be read-only.
 # `make image` builds it, and hack/image/base makes a BASE_IMAGE where no image registry is reached.
-ARG BASE_IMAGE=python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d
+ARG BASE_IMAGE=python:3.11.14-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build
 # How the package index is reached comes as secrets, so that no layer holds it.

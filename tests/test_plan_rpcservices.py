@@ -34,7 +34,7 @@ def pod(name: str, *services: str, **fields: object) -> Pod:
         "node_name": "node1",
         "declarations": tuple(Declaration(service_name=service) for service in services),
     }
-    return Pod(namespace="default", name=name, **{**defaults, **fields})  # type: ignore[arg-type]
+    return Pod(namespace="default", name=name, **{**defaults, **fields})
 
 
 def service(name: str, *, generated: bool = True, created: str = "1", **fields: object) -> RpcService:
@@ -45,7 +45,7 @@ def service(name: str, *, generated: bool = True, created: str = "1", **fields: 
         resource_version="1",
         generated=generated,
         created=created,
-        **{"spec": RpcServiceSpec(service_name="echo"), **fields},  # type: ignore[arg-type]
+        **{"spec": RpcServiceSpec(service_name="echo"), **fields},
     )
 
 
@@ -387,7 +387,7 @@ def test_the_end_does_not_depend_on_the_way(first, second):
     by_way.settle()
     at_once = World(second).settle()
 
-    def rows(world: World) -> set[Endpoint]:
+    def rows(world: World) -> set[bytes]:
         return {msgspec.json.encode(row) for s in world.services.values() for row in s.status.endpoints}
 
     assert rows(by_way) == rows(at_once)

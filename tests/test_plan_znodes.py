@@ -30,7 +30,7 @@ OURS = Settings(cluster_id="c1")
 
 def row(ip: str, **fields: object) -> Endpoint:
     defaults: dict[str, object] = {"ready": True, "phase": "Running"}
-    return Endpoint(pod_name=ip, pod_uid=ip, ip=ip, ips=(ip,), **{**defaults, **fields})  # type: ignore[arg-type]
+    return Endpoint(pod_name=ip, pod_uid=ip, ip=ip, ips=(ip,), **{**defaults, **fields})
 
 
 def service(*rows: Endpoint, name: str = "echo", **fields: object) -> RpcService:
@@ -41,7 +41,7 @@ def service(*rows: Endpoint, name: str = "echo", **fields: object) -> RpcService
         "created": "1",
         "status": status,
     }
-    return RpcService(name=name, uid=f"uid-{name}", resource_version="1", **{**defaults, **fields})  # type: ignore[arg-type]
+    return RpcService(name=name, uid=f"uid-{name}", resource_version="1", **{**defaults, **fields})
 
 
 def content(*ips: str, config: tuple[str, ...] = DEFAULT_CONFIG) -> bytes:
@@ -50,12 +50,12 @@ def content(*ips: str, config: tuple[str, ...] = DEFAULT_CONFIG) -> bytes:
 
 def entry(cluster: str = "c1", **fields: object) -> Znode:
     defaults: dict[str, object] = {"namespaces": ("default",), "config": DEFAULT_CONFIG}
-    return Znode(Ledger(cluster, **{**defaults, **fields}).encode(), 3)  # type: ignore[arg-type]
+    return Znode(Ledger(cluster, **{**defaults, **fields}).encode(), 3)
 
 
 def wanted(*ips: str, **fields: object) -> Publication:
     rows = tuple(row(ip) for ip in ips)
-    return Publication(endpoints=rows, namespaces=("default",) if ips else (), **fields)  # type: ignore[arg-type]
+    return Publication(endpoints=rows, namespaces=("default",) if ips else (), **fields)
 
 
 WITHDRAWN = Ledger("c1", config=DEFAULT_CONFIG, withdrawn_at=NOW).encode()

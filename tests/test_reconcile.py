@@ -1,5 +1,6 @@
 """Both controllers on a world in memory: what must hold between two writes, and after a crash in between."""
 
+import contextlib
 import json
 from datetime import timedelta
 
@@ -111,10 +112,8 @@ class World:
 
     def settle_except(self, *expected: type[BaseException]) -> list[str] | None:
         """As ``settle``, where it may not be possible to."""
-        try:
+        with contextlib.suppress(expected):
             self.settle()
-        except expected:
-            pass
         return self.servers()
 
     def servers(self, name: str = "echo") -> list[str] | None:
@@ -149,7 +148,7 @@ def pod(number: int, service: str = "echo", **fields: object) -> Pod:
         "node_name": "n1",
         "declarations": (Declaration(service_name=service),),
     }
-    return Pod(namespace="default", name=f"p{number}", **{**defaults, **fields})  # type: ignore[arg-type]
+    return Pod(namespace="default", name=f"p{number}", **{**defaults, **fields})
 
 
 def key(number: int) -> ObjectKey:

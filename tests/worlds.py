@@ -111,7 +111,7 @@ class ZooKeeperInMemory:
         return versions
 
     def _apply(self, after: dict[str, tuple[bytes, int]], op: Op) -> int | None:
-        data, version = after.get(op.path, (b"", -1))
+        _data, version = after.get(op.path, (b"", -1))
         there = op.path in after
         if op.path in self.refused:
             from controller.errors import Rejected

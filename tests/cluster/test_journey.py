@@ -3,12 +3,17 @@
 import json
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from kazoo.client import KazooClient
 
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, Recorder, World, peculiar
+
+
+def has_servers(world: World, count: int) -> bool:
+    return len(world.servers("test-rpc-server-1") or ()) == count
 
 
 def test_kube2zks_own_walk_with_a_deployment(world: World, controller: Controller, cluster):
@@ -30,7 +35,7 @@ def test_kube2zks_own_walk_with_a_deployment(world: World, controller: Controlle
 
     for replicas in (5, 1):
         cluster.kubectl("scale", "deployment/rpc", f"--replicas={replicas}", "-n", world.namespace)
-        eventually(lambda n=replicas: len(world.servers("test-rpc-server-1") or ()) == n)
+        eventually(partial(has_servers, world, replicas))
     addresses = {pod.status.pod_ip for pod in world.core.list_namespaced_pod(world.namespace).items}
     assert set(world.servers("test-rpc-server-1")) <= addresses
     cluster.kubectl("scale", "deployment/rpc", "--replicas=0", "-n", world.namespace)

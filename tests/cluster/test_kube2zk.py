@@ -1,4 +1,4 @@
-"""What users of kube2zk rely on, and each of its failures (K1–K21), on the real cluster.
+"""What users of kube2zk rely on, and each of its failures (K1 to K21), on the real cluster.
 
 The numbers are those of the list of kube2zk's failures; `world` is a namespace with a base path of its
 own, `controller` the public command, running.
