@@ -138,6 +138,7 @@ class Process:
             self._pods,
             self._nodes,
             self._services,
+            lambda name: self._kube.get(NODES, ObjectKey("", name)),
             rpcservice_plan.Settings(
                 settings.endpoints_per_object, tuple(layout.base for layout in settings.layouts)
             ),
@@ -217,7 +218,8 @@ class Process:
             self._projector.guard.poke()
         if self._registry:
             _add_all(self._names, {service.service_name for service in self._services.store.values()})
-            self._registry.guard.poke()
+            if self._registry.compared:
+                self._registry.guard.poke()
 
     def _written(self, layout: str, op: str, name: str) -> None:
         """A znode was written."""

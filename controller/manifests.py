@@ -99,6 +99,7 @@ class _PodMeta(msgspec.Struct, rename="camel"):
 class _ConditionEntry(msgspec.Struct, rename="camel"):
     type: str
     status: str
+    reason: str | None = None
 
 
 class _Running(msgspec.Struct, rename="camel"):
@@ -174,6 +175,7 @@ def decode_pod(data: bytes | msgspec.Raw) -> Pod:
         ips=tuple(dict.fromkeys(ip for ip in reported if publishable(ip))),
         phase=status.phase,
         ready=_is_true(status.conditions, "Ready"),
+        silenced=_is_silenced(status.conditions),
         terminating=meta.deletion_timestamp is not None,
         started_at=max(_started(status.container_statuses or ()), default=""),
         service_account=spec.service_account_name,
@@ -237,6 +239,16 @@ def publishable(ip: str) -> bool:
 
 def _is_true(conditions: Iterable[_ConditionEntry] | None, type_: str) -> bool:
     return any(entry.type == type_ and entry.status == "True" for entry in conditions or ())
+
+
+def _is_silenced(conditions: Iterable[_ConditionEntry] | None) -> bool:
+    """Whether the pod is not Ready and no reason is given: a kubelet always gives one.
+
+    Source: kubernetes, pkg/controller/util/node, ``MarkPodsNotReady``, which changes the status only.
+    """
+    return any(
+        entry.type == "Ready" and entry.status != "True" and not entry.reason for entry in conditions or ()
+    )
 
 
 def _started(containers: Iterable[_ContainerStatus]) -> Iterable[str]:

@@ -69,7 +69,8 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     """A pod, reduced to what decides whether and how it is published.
 
     *ips* holds the usable addresses of its status, the primary first; *started_at* is RFC 3339 or
-    ``""``; *declarations* and *problems* are what its annotations say (``dialects.read``).
+    ``""``; *silenced*: it is not Ready, and nobody says why, which is how the node lifecycle controller
+    marks the pods of a Node that it does not hear from; *declarations* and *problems* are what its annotations say (``dialects.read``).
     """
 
     namespace: str
@@ -81,6 +82,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     ips: tuple[str, ...] = ()
     phase: str = ""
     ready: bool = False
+    silenced: bool = False
     terminating: bool = False
     started_at: str = ""
     service_account: str = ""

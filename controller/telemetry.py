@@ -195,24 +195,29 @@ class Server:
         self._socket = _listen(bind_address)
         self.port: int = self._socket.getsockname()[1]
         self._loop = asyncio.new_event_loop()
+        self._closing = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop listening, and drop the connections there are."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join()
 
     def _run(self) -> None:
-        listening = asyncio.start_server(self._serve, sock=self._socket, limit=LONGEST_REQUEST)
-        self._loop.run_until_complete(listening)
-        self._loop.run_forever()
-        self._socket.close()
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._listen())
+
+    async def _listen(self) -> None:
+        async with await asyncio.start_server(self._serve, sock=self._socket, limit=LONGEST_REQUEST):
+            await self._closing.wait()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections[writer] = None
         if len(self._connections) > MOST_CONNECTIONS:
-            next(iter(self._connections)).transport.abort()
+            oldest = next(iter(self._connections))
+            del self._connections[oldest]
+            oldest.transport.abort()
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 request = await reader.readuntil(b"\r\n\r\n")
@@ -221,8 +226,10 @@ class Server:
                 await writer.wait_closed()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # the client's own affair
+        except asyncio.CancelledError:
+            pass  # the server is closing
         finally:
-            del self._connections[writer]
+            self._connections.pop(writer, None)
             writer.transport.abort()
 
     def _answer(self, request: bytes) -> bytes:
@@ -411,6 +418,11 @@ class EventRecorder:
                 self._known.popitem(last=False)
             self._waiting.append(event)
             self._condition.notify()
+
+    @property
+    def waiting(self) -> int:
+        """How many are not told yet."""
+        return len(self._waiting)
 
     def run(self) -> None:
         """Post what is recorded, until stopped."""

@@ -31,6 +31,7 @@ class World:
         self.zookeeper = ZooKeeperInMemory()
         self.events = EventsInMemory()
         self.crd_there = True
+        self.node_now: Node | None = None  # what the API server says of a Node, ahead of its watch
         self.written: list[tuple[str, str, str]] = []
         self.pods: Held[Pod] = Held(rpcservices.pod_indexes(), self._pod_changed)
         self.nodes: Held[Node] = Held({}, self._node_changed)
@@ -49,6 +50,7 @@ class World:
             self.pods,
             self.nodes,
             self.services,
+            lambda name: self.node_now or self.nodes.get(ObjectKey("", name)),
             rpcservice_plan.Settings(layouts=(LAYOUT.base,)),
             self.clock,
             self.clock.now,
@@ -451,3 +453,26 @@ def test_a_silent_node_withdraws_nothing_by_itself(world: World):
 
     world.clock.seconds += CONFIRM + 1
     assert world.settle().servers() is None
+
+
+@pytest.mark.parametrize(
+    ("node_ready", "silenced", "published"),
+    [
+        pytest.param(False, True, 3, id="its Node is not Ready, and the watch is late to say so"),
+        pytest.param(True, True, 2, id="its Node is Ready"),
+        pytest.param(False, False, 2, id="its kubelet says why it is not Ready"),
+    ],
+)
+def test_a_pod_that_is_silenced_before_its_node_is_seen_to_be(
+    world: World, node_ready: bool, silenced: bool, published: int
+):
+    world.nodes.put(Node(name="n1", uid="n1", ready=True))
+    world.serve(*range(1, 4))
+    world.settle()
+    world.node_now = Node(name="n1", uid="n1", ready=node_ready)
+    world.pods.put(pod(1, ready=False, silenced=silenced))
+    while world.keys:
+        world.projector.reconcile(world.keys.pop())
+    world.registry.reconcile(["echo"])
+
+    assert len(world.servers() or ()) == published

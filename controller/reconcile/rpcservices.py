@@ -55,6 +55,7 @@ class RpcServiceReconciler:
         pods: Source[Pod],
         nodes: Source[Node],
         services: Source[RpcService],
+        read_node: Callable[[str], Node | None],
         settings: planning.Settings,
         clock: Callable[[], float],
         now: Callable[[], datetime],
@@ -65,6 +66,7 @@ class RpcServiceReconciler:
         self._pods = pods
         self._nodes = nodes
         self._services = services
+        self._read_node = read_node
         self._settings = settings
         self._now = now
         self._enqueue = enqueue
@@ -121,6 +123,10 @@ class RpcServiceReconciler:
     def reconcile(self, key: ServiceKey) -> bool:
         """Make observed equal desired for *key*; return whether anything was written."""
         observed = self._observe(key)
+        silent = self._silent_nodes(observed)
+        if silent:
+            bad_nodes = _BadNodes(self._nodes.store, silent)
+            observed = msgspec.structs.replace(observed, bad_nodes=bad_nodes)
         absences = self._absences(observed.services)
         seen = planning.suspects(key, observed)
         if any(uid not in self.guard.confirmed and uid not in self.guard.held for uid in seen):
@@ -147,6 +153,19 @@ class RpcServiceReconciler:
             taken=_Taken(self._services.store, key.namespace),
             bad_nodes=_BadNodes(self._nodes.store),
         )
+
+    def _silent_nodes(self, observed: planning.Observed) -> set[str]:
+        """The nodes that turned not-Ready, and whose watch event is behind that of their pods.
+
+        Two watches keep no order: read the Node of a pod that was silenced while its Node still
+        looks Ready, before the pod is taken for one that failed by itself.
+        """
+        listed = {
+            row.pod_uid for service in observed.services for row in service.status.endpoints if row.ready
+        }
+        names = {pod.node_name for pod in observed.pods.values() if pod.silenced and pod.uid in listed}
+        nodes = (self._read_node(name) for name in names if name and name not in observed.bad_nodes)
+        return {node.name for node in nodes if node and not node.ready}
 
     def _absences(self, services: Iterable[RpcService]) -> planning.Absences:
         unknown = self._pods.unknown is not None
@@ -323,11 +342,14 @@ class _Taken:
 
 
 class _BadNodes:
-    """The names of the nodes that exist and are not Ready."""
+    """The names of the nodes that exist and are not Ready; *late*: those that the store has yet to show so."""
 
-    def __init__(self, store: Store[Node]) -> None:
+    def __init__(self, store: Store[Node], late: Collection[str] = ()) -> None:
         self._store = store
+        self._late = late
 
     def __contains__(self, name: object) -> bool:
+        if name in self._late:
+            return True
         node = self._store.get(ObjectKey("", str(name)))
         return node is not None and not node.ready

@@ -49,7 +49,11 @@ class LocalCluster:
         self._ports: dict[str, int] = json.loads(ports.read_text()) if ports.exists() else {}
 
     def __enter__(self) -> "LocalCluster":
-        self.up()
+        try:
+            self.up()
+        except BaseException:
+            self.down()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
