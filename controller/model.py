@@ -70,7 +70,8 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
 
     *ips* holds the usable addresses of its status, the primary first; *started_at* is RFC 3339 or
     ``""``; *silenced*: it is not Ready, and nobody says why, which is how the node lifecycle controller
-    marks the pods of a Node that it does not hear from; *declarations* and *problems* are what its annotations say (``dialects.read``).
+    marks the pods of a Node that it does not hear from; *declarations* and *problems* are what its
+    annotations say (``dialects.read``).
     """
 
     namespace: str

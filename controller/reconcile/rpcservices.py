@@ -342,7 +342,7 @@ class _Taken:
 
 
 class _BadNodes:
-    """The names of the nodes that exist and are not Ready; *late*: those that the store has yet to show so."""
+    """The nodes that exist and are not Ready; *late*: those that the store does not show so yet."""
 
     def __init__(self, store: Store[Node], late: Collection[str] = ()) -> None:
         self._store = store
