@@ -8,8 +8,14 @@ import pytest
 from kazoo.client import KazooClient
 
 from hack.local.cluster import LocalCluster
-
-pytest_plugins = ["tests.cluster.fixtures"]
+from tests.cluster.fixtures import (  # noqa: F401  (fixtures are found by their names in here)
+    controller,
+    crds,
+    other_namespace,
+    start_controller,
+    verify,
+    world,
+)
 
 
 @pytest.fixture(scope="session")
