@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 
-from controller.errors import Failure
+from controller.errors import Failure, Misconfigured
 from controller.layouts import LAYOUTS
 from controller.settings import Settings, base_path, duration, layout, size
 
@@ -17,6 +17,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 CONTROLLERS = ("rpcservice", "registry")
+ENVIRONMENT = {"auto_envvar_prefix": "RPCREGISTRY"}  # the same variables for every command
 KUBE2ZK_FLAGS = {
     "syncperiod": "--resync-period",
     "zkservers": "--zk-servers",
@@ -117,7 +118,7 @@ def main() -> None:
     """
 
 
-@main.command(context_settings={"auto_envvar_prefix": "RPCREGISTRY"})
+@main.command(context_settings=ENVIRONMENT)
 @_cluster_options
 @click.option("--pod-label-selector", default="", help="Watch only these pods.  Default: all.")
 @click.option(
@@ -177,7 +178,7 @@ def run(
     sys.exit(run_controllers(Settings(**flags, ownership_grace=timedelta(seconds=ownership_grace))))
 
 
-@main.command()
+@main.command(context_settings=ENVIRONMENT)
 @_cluster_options
 @click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def verify(output: str, layouts: tuple[Any, ...], zkpath: str | None, **flags: Any) -> None:
@@ -207,7 +208,7 @@ def render(files: tuple[str, ...], layouts: tuple[Any, ...]) -> None:
     sys.exit(render_files(files, _layouts(layouts, None)))
 
 
-@main.command()
+@main.command(context_settings=ENVIRONMENT)
 @click.option("--kubeconfig", metavar="FILE", help="Default: in-cluster, then the usual file.")
 @click.option("--namespace", "namespaces", multiple=True, help="Only in this namespace (repeatable).")
 @click.argument("services", nargs=-1, metavar="[SERVICE]…")
@@ -256,6 +257,8 @@ def run_command(arguments: Sequence[str]) -> int:
         return _fail(2, error.format_message())
     except click.Abort:
         return _fail(1, "interrupted")
+    except Misconfigured as failure:
+        return _fail(2, str(failure))
     except Failure as failure:
         return _fail(1, str(failure))
 
