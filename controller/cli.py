@@ -249,7 +249,9 @@ def run_command(arguments: Sequence[str]) -> int:
     """Run the command line; return the exit code: 0 done, 1 failed, 2 bad usage or configuration."""
     try:
         # With standalone_mode off a help page's Exit comes back as its code.
-        return main.main(translate(arguments), prog_name="rpcregistry", standalone_mode=False) or 0
+        return (
+            main.main(translate(arguments) or ["--help"], prog_name="rpcregistry", standalone_mode=False) or 0
+        )
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "rpcregistry"
         return _fail(2, f"{error.format_message()} (see {command} --help)")
