@@ -161,7 +161,7 @@ class Process:
         return RegistryReconciler(
             zookeeper,
             self._services,
-            _SecondLook(self._kube, self._settings),
+            _SecondLook(self._kube, self._settings, self._pods if self._runs("rpcservice") else None),
             None if settings.dry_run else Fence(zookeeper, cluster_id, renew),
             settings.layouts,
             znode_plan.Settings(
@@ -403,14 +403,21 @@ class Process:
 class _SecondLook:
     """What the registry's guard reads, whether or not this process runs the pod controller."""
 
-    def __init__(self, kube: Kube, settings: Settings) -> None:
+    def __init__(self, kube: Kube, settings: Settings, watched: Source[Pod] | None) -> None:
         self._kube = kube
         self._settings = settings
+        self._watched = watched
 
     def pods(self) -> Iterable[Pod]:
         """All pods of the watched namespaces, by a quorum LIST."""
+        if self._watched:
+            yield from self._watched.second_look()
+            return
         for namespace in self._settings.namespaces or ("",):
-            yield from self._kube.list(PODS, namespace, self._settings.pod_label_selector).items
+            listing = self._kube.list(PODS, namespace, self._settings.pod_label_selector)
+            if listing.unreadable:
+                raise Retry(f"pod {listing.unreadable[0].key} cannot be read: it may name any service")
+            yield from listing.items
 
     def require_crd(self) -> None:
         """Fail unless the RpcService CRD is there and not being deleted."""
