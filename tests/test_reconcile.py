@@ -314,6 +314,29 @@ def test_rpcservices_that_vanish_with_their_crd_withdraw_nothing(world: World):
     assert world.servers() == ["10.0.0.1", "10.0.0.2"]
 
 
+def test_a_declared_rpcservice_that_took_over_and_is_deleted_leaves_the_znode_as_it_is(world: World):
+    world.serve(1)
+    world.settle()
+    before = world.zookeeper.znodes["/rpc_v2/echo"]
+    mine = RpcService(
+        namespace="default",
+        name="mine",
+        uid="d",
+        resource_version="1",
+        spec=RpcServiceSpec(service_name="echo"),
+    )
+    world.services.put(mine)
+    world.settle()
+    assert [service.name for service in world.services.values()] == ["mine"]
+    world.services.drop(mine.key)
+    # The registry may well be the first to see it.
+    world.registry.reconcile(["echo"])
+    world.settle()
+
+    assert [service.name for service in world.services.values()] == ["echo"]
+    assert world.zookeeper.znodes["/rpc_v2/echo"] == before
+
+
 def test_a_declared_rpcservice_that_is_deleted_is_withdrawn_once_nobody_names_it(world: World):
     spec = RpcServiceSpec()
     declared = RpcService(

@@ -94,11 +94,18 @@ class RegistryReconciler:
         """The names that an RpcService's change touches."""
         old, new = change.old, change.new
         names = {service.service_name for service in (old, new) if service}
-        if new:
-            self.guard.back((new.service_name, new.namespace))
-        elif old and not change.listed and not old.status.endpoints:
-            # Emptied before it was deleted: nothing to confirm.
-            self.guard.gone((old.service_name, old.namespace))
+        for service in filter(None, (old, new)):
+            subject = (service.service_name, service.namespace)
+            if (
+                new is None
+                and not change.listed
+                and not service.status.endpoints
+                and not self._lists(subject)
+            ):
+                # The last one, and emptied before it was deleted: nothing to confirm.
+                self.guard.gone(subject)
+            else:
+                self.guard.back(subject)
         if old is None or new is None or old.status.endpoints != new.status.endpoints or old.spec != new.spec:
             for name in names:
                 self._changed.setdefault(name, self._clock())
@@ -256,14 +263,18 @@ class RegistryReconciler:
 
     def _missing(self, name: str) -> set[Missing]:
         """The namespaces for which the ledger says that we published the name, and none lists it now."""
-        listing = {service.namespace for service in self._services.store.indexed(BY_NAME, name)}
         return {
             (name, namespace)
             for layout in self._layouts
             if (ledger := self._ledger(layout, name)) and ledger.cluster == self._settings.cluster_id
             for namespace in ledger.namespaces
-            if self._watches(namespace) and namespace not in listing
+            if self._watches(namespace) and not self._lists((name, namespace))
         }
+
+    def _lists(self, subject: Missing) -> bool:
+        """Whether there is an RpcService of that name in that namespace."""
+        name, namespace = subject
+        return any(service.namespace == namespace for service in self._services.store.indexed(BY_NAME, name))
 
     def _commit(self, batch: Sequence[tuple[str, planning.Publication, list[planning.Outcome]]]) -> None:
         ops = [op for _, _, outcomes in batch for outcome in outcomes for op in outcome.ops]

@@ -157,6 +157,7 @@ def test_killed_at_any_moment_nothing_is_withdrawn(
 
 def test_a_generated_rpcservice_deleted_by_hand(world: World, controller: Controller, zk: KazooClient):
     world.create_pod("a", "echo", ip="172.16.0.1")
+    eventually(lambda: world.servers("echo") == ["172.16.0.1"])
     eventually(lambda: world.synced("echo") == ("True", "Synced"))
     uid = world.rpcservices()["echo"]["metadata"]["uid"]
     seen = Recorder(zk, f"{world.base}/echo")
@@ -171,7 +172,7 @@ def test_a_declared_rpcservice_takes_over_and_its_deletion_gives_back(
     world: World, controller: Controller, zk: KazooClient
 ):
     world.create_pod("a", "echo", ip="172.16.0.1")
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.servers("echo") == ["172.16.0.1"])
     seen = Recorder(zk, f"{world.base}/echo")
 
     world.apply_rpcservice("mine", serviceName="echo")
