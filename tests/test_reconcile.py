@@ -328,6 +328,9 @@ def test_a_declared_rpcservice_that_took_over_and_is_deleted_leaves_the_znode_as
     world.services.put(mine)
     world.settle()
     assert [service.name for service in world.services.values()] == ["mine"]
+    emptied = msgspec.structs.replace(mine, name="emptied", uid="e", generated=True)
+    world.services.put(emptied)
+    world.services.drop(emptied.key)  # the last thing seen before the declared one goes
     world.services.drop(mine.key)
     # The registry may well be the first to see it.
     world.registry.reconcile(["echo"])
