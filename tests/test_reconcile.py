@@ -334,6 +334,7 @@ def test_a_declared_rpcservice_that_took_over_and_is_deleted_leaves_the_znode_as
     world.services.drop(mine.key)
     # The registry may well be the first to see it.
     world.registry.reconcile(["echo"])
+    assert world.zookeeper.znodes["/rpc_v2/echo"] == before
     world.settle()
 
     assert [service.name for service in world.services.values()] == ["echo"]

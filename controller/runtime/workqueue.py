@@ -18,7 +18,8 @@ K = TypeVar("K", bound=Hashable)
 FIRST_RETRY = 0.005
 LONGEST_RETRY = 60.0
 RETRIES_A_SECOND = 20
-WINDOW_PER_WRITE = 4  # a window is at least this many times as long as the write before it took
+WINDOW_PER_WRITE = 4  # a window is at least this many times as long as the write before it took,
+LONGEST_WINDOW = 1.0  # but no longer for that than this: one slow write says little about the next
 
 
 def backoff(failures: int) -> float:
@@ -155,7 +156,8 @@ class Workqueue(Generic[K]):
             if self._failures.pop(key, 0) and taken in self._spent:
                 self._spent.remove(taken)  # the limit is on work that fails
             if wrote is not None:
-                self._open_window(key, now + max(self._batch_window, WINDOW_PER_WRITE * wrote))
+                slow = min(WINDOW_PER_WRITE * wrote, LONGEST_WINDOW)
+                self._open_window(key, now + max(self._batch_window, slow))
             if key in self._again:
                 self._put(key, self._again.pop(key))
             self._changed.notify_all()
