@@ -91,10 +91,15 @@ def output(*command: str | Path, **variables: str) -> str:
 
 @pytest.fixture(scope="module")
 def virtualenv_root(tmp_path_factory: pytest.TempPathFactory) -> Root:
-    folders = [folder for folder in ("/bin", "/etc", "/lib", "/lib64", "/usr") if Path(folder).exists()]
+    wanted = ["/bin", "/etc", "/lib", "/lib64", "/usr", sys.base_prefix, sys.prefix, str(REPOSITORY)]
+    there = dict.fromkeys(folder for folder in wanted if Path(folder).exists())
+    # A folder inside of another is mounted with it; a mount of its own would be hidden by that.
+    folders = [
+        folder for folder in there if not any(Path(folder).is_relative_to(f) for f in there if f != folder)
+    ]
     config = {"Entrypoint": [sys.executable, "-m", "controller"], "Env": [f"PYTHONPATH={REPOSITORY}"]}
     path = tmp_path_factory.mktemp("virtualenv")
-    return Root(path, [*folders, sys.base_prefix, sys.prefix, str(REPOSITORY)], config)
+    return Root(path, folders, config)
 
 
 @pytest.fixture(
