@@ -153,7 +153,6 @@ class Health:
     ready: Callable[[], str | None]
 
 
-LONGEST_REQUEST = 8192  # bytes
 REQUEST_TIMEOUT = 5.0  # seconds for a connection, from its first byte to its last
 MOST_CONNECTIONS = 64
 
@@ -209,7 +208,7 @@ class Server:
             runner.run(self._listen())
 
     async def _listen(self) -> None:
-        async with await asyncio.start_server(self._serve, sock=self._socket, limit=LONGEST_REQUEST):
+        async with await asyncio.start_server(self._serve, sock=self._socket):
             await self._closing.wait()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -297,7 +296,6 @@ def configure_logging(log_format: str | None, level: str) -> None:
             ],
         )
     )
-    logging.raiseExceptions = False  # a full disk stops the log, and nothing else
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("controller").setLevel(level.upper())
 

@@ -1,0 +1,539 @@
+"""What operators see: Events, each once; a server that cannot be kept busy; logs without secrets."""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from hashlib import sha256
+from http.client import HTTPConnection
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.errors import Conflict, Failure, Misconfigured, Rejected, Retry
+from controller.model import Problem, Regarding
+from controller.telemetry import (
+    EVENT_INTERVAL,
+    MOST_CONNECTIONS,
+    MOST_WAITING,
+    REQUEST_TIMEOUT,
+    EventRecorder,
+    Health,
+    Metrics,
+    Server,
+    event_manifest,
+    serve,
+)
+from tests.cluster.waiting import eventually
+
+POD = Regarding("v1", "Pod", "shop", "web-1", "uid-1")
+BAD = Problem("InvalidAnnotation", "rpc-service[0].port: 0 is too small")
+AT = datetime(2026, 11, 21, 2, 2, 2, 7, UTC)
+
+
+# Events
+
+
+def told(
+    regarding: Regarding = POD,
+    problem: Problem = BAD,
+    warning: bool = True,
+    salt: str = "",
+    identity: str = "host_1",
+) -> dict[str, Any]:
+    return event_manifest(regarding, problem, "Declare", warning, salt, identity, AT)
+
+
+def name_of(event: Mapping[str, Any]) -> str:
+    return str(event["metadata"]["name"])
+
+
+def test_an_event_says_what_about_which_object_and_who_says_so() -> None:
+    digest = sha256(b"uid-1\0InvalidAnnotation\0rpc-service[0].port: 0 is too small").hexdigest()[:16]
+    assert told() == {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {
+            "name": f"web-1.{digest}",
+            "namespace": "shop",
+            "labels": {"app.kubernetes.io/managed-by": "rpcregistry"},
+        },
+        "regarding": {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "namespace": "shop",
+            "name": "web-1",
+            "uid": "uid-1",
+        },
+        "type": "Warning",
+        "reason": "InvalidAnnotation",
+        "action": "Declare",
+        "note": "rpc-service[0].port: 0 is too small",
+        "eventTime": "2026-11-21T02:02:02.000007Z",
+        "reportingController": "rpcregistry",
+        "reportingInstance": "host_1",
+    }
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(told(msgspec.structs.replace(POD, uid="uid-2")), id="another object of that name"),
+        pytest.param(told(problem=Problem("NameTaken", BAD.message)), id="another reason"),
+        pytest.param(told(problem=Problem(BAD.reason, "else")), id="another note"),
+        pytest.param(told(salt="2026-11-21T02:02:02Z"), id="another transition"),
+    ],
+)
+def test_what_is_another_thing_to_say_has_another_name(other: Mapping[str, Any]) -> None:
+    assert name_of(other) != name_of(told())
+
+
+def test_two_processes_give_the_same_event_the_same_name() -> None:
+    assert name_of(told(identity="host_2")) == name_of(told())
+
+
+def test_an_event_about_a_cluster_scoped_object_lies_in_the_default_namespace() -> None:
+    event = told(Regarding("v1", "Node", "", "n1", "uid-n"))
+    assert (event["metadata"]["namespace"], event["regarding"]["namespace"]) == ("default", "")
+
+
+def test_a_normal_event_is_no_warning() -> None:
+    assert told(warning=False)["type"] == "Normal"
+
+
+@pytest.mark.parametrize(
+    ("message", "note"),
+    [
+        pytest.param("two\nlines", r"two\nlines", id="a line break"),
+        pytest.param("\x1b[31mred", r"\x1b[31mred", id="a terminal's escape sequence"),
+        pytest.param("a\u202eb", r"a\u202eb", id="a change of the writing direction"),
+        pytest.param("a\ud800b", r"a\ud800b", id="half of a surrogate pair"),
+        pytest.param("größer", "größer", id="letters are left as they are"),
+    ],
+)
+def test_a_note_holds_nothing_that_a_terminal_would_obey(message: str, note: str) -> None:
+    assert told(problem=Problem("R", message))["note"] == note
+
+
+@given(st.text(max_size=1500))
+def test_the_api_server_takes_whatever_is_to_be_told(message: str) -> None:
+    event = told(problem=Problem("R", message), identity="h" * 300)
+    assert len(event["note"].encode()) <= 1000
+    assert msgspec.json.decode(msgspec.json.encode(event)) == event
+    assert len(event["reportingInstance"]) <= 128
+
+
+def test_a_long_note_ends_where_it_is_cut() -> None:
+    assert told(problem=Problem("R", "ü" * 900))["note"] == "ü" * 498 + "…"
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        pytest.param("n" * 236, "n" * 236, id="as long as fits"),
+        pytest.param("n" * 253, "n" * 236, id="the longest there is"),
+        pytest.param("n" * 235 + ".n", "n" * 235, id="cut after a dot"),
+        pytest.param("n" * 234 + "--n", "n" * 234, id="cut between dashes"),
+    ],
+)
+def test_the_event_of_a_long_name_has_a_name_that_is_none_too_long(name: str, start: str) -> None:
+    event = told(msgspec.structs.replace(POD, name=name))
+    assert re.fullmatch(start + r"\.[0-9a-f]{16}", name_of(event))
+
+
+class ApiServer:
+    """Keeps Events by name, and notes when each request came.  ``answers`` are the failures to come."""
+
+    def __init__(self) -> None:
+        self.events: dict[str, Mapping[str, Any]] = {}
+        self.requests: list[tuple[float, str, str]] = []
+        self.answers: list[Failure] = []
+        self.refuses: Callable[[Mapping[str, Any]], Failure | None] = lambda _: None
+
+    def raw(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
+        self.requests.append((time.monotonic(), f"{method} {path}", name_of(body)))
+        failure = self.answers.pop(0) if self.answers else self.refuses(body)
+        if failure:
+            raise failure
+        if name_of(body) in self.events:
+            raise Conflict("AlreadyExists")
+        self.events[name_of(body)] = body
+        return body
+
+
+@pytest.fixture
+def api() -> ApiServer:
+    return ApiServer()
+
+
+@pytest.fixture
+def start(api: ApiServer) -> Iterator[Callable[[], EventRecorder]]:
+    """Starts recorders that post to *api*, each in a thread of its own."""
+    started: list[tuple[EventRecorder, threading.Thread]] = []
+
+    def start() -> EventRecorder:
+        recorder = EventRecorder(api, "host_1", lambda: AT)
+        thread = threading.Thread(target=recorder.run, daemon=True)
+        thread.start()
+        started.append((recorder, thread))
+        return recorder
+
+    yield start
+    for recorder, thread in started:
+        recorder.stop()
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def recorder(start: Callable[[], EventRecorder]) -> EventRecorder:
+    return start()
+
+
+def record(recorder: EventRecorder, *messages: str, salt: str = "") -> None:
+    for message in messages:
+        recorder.record(POD, Problem("R", message), "Declare", warning=True, salt=salt)
+
+
+def notes(api: ApiServer) -> set[str]:
+    return {event["note"] for event in api.events.values()}
+
+
+def test_what_is_recorded_is_posted(api: ApiServer, recorder: EventRecorder) -> None:
+    record(recorder, "a")
+    eventually(lambda: notes(api) == {"a"})
+    assert api.requests[0][1] == "POST /apis/events.k8s.io/v1/namespaces/shop/events"
+
+
+def test_an_event_is_told_once_in_a_process(api: ApiServer, recorder: EventRecorder) -> None:
+    record(recorder, "a", "a")
+    eventually(lambda: notes(api) == {"a"})
+    record(recorder, "a", "b")
+    eventually(lambda: notes(api) == {"a", "b"})
+    assert len(api.requests) == 2
+
+
+def test_a_transition_is_told_again_though_it_says_the_same(api: ApiServer, recorder: EventRecorder) -> None:
+    record(recorder, "a", salt="02:02")
+    record(recorder, "a", salt="03:03")
+    eventually(lambda: len(api.events) == 2)
+
+
+def test_what_an_earlier_process_told_is_told(api: ApiServer, start: Callable[[], EventRecorder]) -> None:
+    record(start(), "a")
+    eventually(lambda: notes(api) == {"a"})
+    successor = start()
+    record(successor, "a", "b")
+    eventually(lambda: notes(api) == {"a", "b"})
+    record(successor, "c")
+    eventually(lambda: notes(api) == {"a", "b", "c"})
+    assert len(api.requests) == 4
+
+
+def test_what_failed_is_posted_again(api: ApiServer, recorder: EventRecorder) -> None:
+    api.answers = [Retry("503"), Retry("429", after=0.01)]
+    record(recorder, "a")
+    eventually(lambda: notes(api) == {"a"})
+    assert len(api.requests) == 3
+
+
+def test_an_event_that_always_fails_holds_up_no_other(api: ApiServer, recorder: EventRecorder) -> None:
+    api.refuses = lambda event: Retry("webhook down") if event["note"] == "a" else None
+    record(recorder, "a", "b", "c")
+    eventually(lambda: notes(api) == {"b", "c"})
+
+
+def test_a_refused_event_is_not_posted_again_until_it_is_recorded_again(
+    api: ApiServer, recorder: EventRecorder
+) -> None:
+    api.answers = [Rejected("403")]
+    record(recorder, "a", "b")
+    eventually(lambda: notes(api) == {"b"})
+    assert len(api.requests) == 2
+    record(recorder, "a")
+    eventually(lambda: notes(api) == {"a", "b"})
+
+
+def test_at_most_ten_events_a_second_are_posted_whether_they_are_taken_or_not(
+    api: ApiServer, recorder: EventRecorder
+) -> None:
+    api.answers = [Rejected("403"), Retry("429", after=0.0), Conflict("AlreadyExists")]
+    record(recorder, *map(str, range(8)))
+    eventually(lambda: len(api.requests) == 9)
+    times = [at for at, _, _ in api.requests]
+    assert min(later - earlier for earlier, later in pairwise(times)) >= EVENT_INTERVAL
+
+
+def test_a_flood_is_bounded_and_recording_it_waits_for_nothing(api: ApiServer) -> None:
+    never_run = EventRecorder(api, "host_1")
+    record(never_run, *map(str, range(MOST_WAITING + 10)))
+    assert never_run.waiting == MOST_WAITING
+
+
+def test_stopping_waits_for_no_pause(api: ApiServer) -> None:
+    recorder = EventRecorder(api, "host_1")
+    api.answers = [Retry("429", after=30.0)]
+    thread = threading.Thread(target=recorder.run, daemon=True)
+    thread.start()
+    record(recorder, "a")
+    eventually(lambda: api.requests)
+    stopped = time.monotonic()
+    recorder.stop()
+    thread.join(10)
+    assert time.monotonic() < stopped + 5
+
+
+# probes and metrics
+
+
+class World:
+    """A server, and what it is asked about."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics()
+        self.not_live: str | None = None
+        self.not_ready: str | None = None
+        health = Health(lambda: self.not_live, lambda: self.not_ready)
+        self.server: Server = serve("127.0.0.1:0", self.metrics, health)
+
+    def get(self, path: str, method: str = "GET", body: bytes | None = None) -> tuple[int, str]:
+        connection = HTTPConnection("127.0.0.1", self.server.port, timeout=10)
+        connection.request(method, path, body)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+
+    def send(self, data: bytes) -> socket.socket:
+        """A connection on which only *data* was sent."""
+        connection = socket.create_connection(("127.0.0.1", self.server.port), timeout=10)
+        connection.sendall(data)
+        return connection
+
+    def answer(self, request: bytes) -> bytes:
+        """All that the server sends after *request*, until it closes the connection."""
+        answer = b""
+        with self.send(b"") as connection, suppress(ConnectionError):
+            connection.sendall(request)
+            while piece := connection.recv(65536):
+                answer += piece
+        return answer
+
+    def sample(self, name: str) -> float | None:
+        """The value of a metric, named with its labels."""
+        lines = self.get("/metrics")[1].splitlines()
+        return next((float(line.split()[-1]) for line in lines if line.startswith(f"{name} ")), None)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    yield world
+    world.server.close()
+
+
+def test_a_probe_says_ok_or_why_not(world: World) -> None:
+    world.not_ready = "pods are not listed yet"
+    assert world.get("/healthz") == (200, "ok\n")
+    assert world.get("/readyz?verbose") == (503, "pods are not listed yet\n")
+    assert world.answer(b"HEAD /readyz HTTP/1.1\r\n\r\n").endswith(b"Connection: close\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        pytest.param("GET", "/", 404, id="the root"),
+        pytest.param("GET", "/../../etc/passwd", 404, id="outside of what is served"),
+        pytest.param("GET", "/metrics/../healthz", 404, id="a path that would lead back"),
+        pytest.param("GET", "//healthz", 404, id="a path that is not quite ours"),
+        pytest.param("POST", "/healthz", 405, id="a write"),
+        pytest.param("DELETE", "/metrics", 405, id="a delete"),
+    ],
+)
+def test_nothing_else_is_served(world: World, method: str, path: str, status: int) -> None:
+    assert world.get(path, method) == (status, "")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(b"\r\n\r\n", id="nothing"),
+        pytest.param(b"\xff\xfe\x00\r\n\r\n", id="no text"),
+        pytest.param(b"GET\r\n\r\n", id="no path"),
+        pytest.param(b"POST /healthz HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", id="a body to come"),
+        pytest.param(b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 100_000, id="a header without end"),
+        pytest.param(b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n", id="a path that is too long"),
+    ],
+)
+def test_a_strange_request_ends_its_connection_and_nothing_else(world: World, request_: bytes) -> None:
+    begun = time.monotonic()
+    world.answer(request_)
+    assert time.monotonic() < begun + REQUEST_TIMEOUT
+    assert world.get("/healthz") == (200, "ok\n")
+
+
+def test_clients_that_never_finish_keep_no_probe_out(world: World) -> None:
+    slow = [world.send(b"GET /healthz HTTP/1.1\r\n") for _ in range(4 * MOST_CONNECTIONS)]
+    assert world.get("/healthz") == (200, "ok\n")
+    eventually(lambda: sum(map(is_open, slow)) <= MOST_CONNECTIONS, timeout=REQUEST_TIMEOUT / 2)
+    slow[-1].sendall(b"\r\n")
+    assert slow[-1].recv(1024).startswith(b"HTTP/1.1 200 OK")
+
+
+def is_open(connection: socket.socket) -> bool:
+    """Whether the server has neither closed *connection* nor answered on it."""
+    connection.settimeout(0)
+    try:
+        connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except ConnectionError:
+        pass
+    finally:
+        connection.settimeout(10)
+    return False
+
+
+def test_a_connection_that_sends_byte_after_byte_ends_all_the_same(world: World) -> None:
+    connection = world.send(b"GET /healthz HTTP/1.1\r\nX: ")
+    connection.settimeout(0.05)
+
+    def is_over() -> bool:
+        try:
+            connection.sendall(b"x")
+            return connection.recv(1) == b""
+        except TimeoutError:
+            return False
+        except ConnectionError:
+            return True
+
+    eventually(is_over)
+
+
+def test_metrics_have_the_names_that_are_promised(world: World) -> None:
+    metrics = world.metrics
+    metrics.reconciled("registry", "done", 0.02)
+    metrics.propagated(0.003)
+    metrics.registry_written("kube2zk", "set")
+    metrics.watch_restarted("pods", "expired")
+    metrics.leading(True)
+    metrics.connected(True)
+    metrics.measure({"registry": lambda: 3}, services=lambda: 4, endpoints=lambda: 5, held=lambda: 6)
+    names = [
+        'rpcregistry_reconcile_total{controller="registry",result="done"}',
+        'rpcregistry_reconcile_seconds_count{controller="registry"}',
+        "rpcregistry_propagation_seconds_count",
+        'rpcregistry_registry_writes_total{layout="kube2zk",op="set"}',
+        'rpcregistry_watch_restarts_total{reason="expired",resource="pods"}',
+        "rpcregistry_leader",
+        "rpcregistry_zookeeper_connected",
+        'rpcregistry_queue_depth{controller="registry"}',
+        "rpcregistry_services",
+        "rpcregistry_endpoints",
+        "rpcregistry_held",
+    ]
+    assert [world.sample(name) for name in names] == [1, 1, 1, 1, 1, 1, 1, 3, 4, 5, 6]
+
+
+def test_two_processes_of_one_test_share_no_metrics(world: World) -> None:
+    Metrics().leading(True)
+    assert world.sample("rpcregistry_leader") == 0
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:http", "127.0.0.1:99999", "192.0.2.1:8080"])
+def test_an_address_that_cannot_be_listened_at_is_a_mistake_of_the_configuration(address: str) -> None:
+    with pytest.raises(Misconfigured, match=address):
+        serve(address, Metrics(), Health(lambda: None, lambda: None))
+
+
+# logs
+
+
+def logged(log_format: str, level: str, code: str) -> str:
+    """What a process that runs *code* writes to standard error."""
+    prelude = (
+        "import logging, structlog\n"
+        "from controller.telemetry import configure_logging\n"
+        f"configure_logging({log_format!r}, {level!r})\n"
+        "log = structlog.get_logger('controller.x')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", prelude + code], capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stderr
+
+
+def test_a_line_of_the_log_is_an_object_that_says_when_and_where() -> None:
+    line = json.loads(logged("json", "info", "log.debug('no'); log.info('set', path='/rpc_v2/echo')"))
+    assert datetime.fromisoformat(line.pop("timestamp")).tzinfo is not None
+    assert line == {"event": "set", "level": "info", "logger": "controller.x", "path": "/rpc_v2/echo"}
+
+
+def test_an_exception_is_logged_with_its_traceback_on_the_same_line() -> None:
+    code = "try: 1 / 0\nexcept ZeroDivisionError: log.exception('failed')"
+    assert "ZeroDivisionError" in json.loads(logged("json", "info", code))["exception"]
+
+
+def test_at_debug_libraries_do_not_tell_what_they_send() -> None:
+    text = logged("json", "debug", "log.debug('ours'); logging.getLogger('urllib3').info('theirs')")
+    assert "ours" in text
+    assert "theirs" not in text
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param("log.info('x', header='Bearer s3cr3t')", id="a bearer token"),
+        pytest.param("log.info('x', patch={'a': ['Authorization: Basic s3cr3t']})", id="deep in a value"),
+        pytest.param("log.info('x', token='eyJhbGciOiJSUzI1.s3cr3t.s3cr3t')", id="a service account's token"),
+        pytest.param("logging.getLogger('kazoo').warning('bearer s3cr3t')", id="by a library"),
+        pytest.param(
+            "try: raise ValueError('Bearer s3cr3t')\nexcept ValueError: log.exception('x')",
+            id="by an exception",
+        ),
+    ],
+)
+def test_a_secret_in_a_message_is_not_logged(log_format: str, code: str) -> None:
+    text = logged(log_format, "debug", code)
+    assert "[secret]" in text
+    assert "s3cr3t" not in text
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_value_from_outside_starts_no_line_of_its_own(log_format: str) -> None:
+    text = logged(log_format, "info", r"log.info('x', a='\nforged', b='\x1b[2J', c='\u202e')")
+    assert len(text.splitlines()) == 1
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+
+
+def test_a_log_that_cannot_be_written_stops_nothing() -> None:
+    code = "import sys, os; os.close(2); log.info('x'); print('went on')"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import structlog\nfrom controller.telemetry import configure_logging\n"
+            "configure_logging('json', 'info')\nlog = structlog.get_logger('controller.x')\n" + code,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout == "went on\n"
+
+
+def test_logging_can_be_configured_again() -> None:
+    text = logged("console", "info", "configure_logging('json', 'info'); log.info('once')")
+    assert json.loads(text)["event"] == "once"
