@@ -57,6 +57,11 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
+def _without_empty(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """An empty namespace is kube2zk's way to say: all."""
+    return tuple(filter(None, values))
+
+
 def _cluster_options(command: Callable[P, R]) -> Callable[P, R]:
     """The options of every command that reads the cluster or the registry."""
     for option in reversed(
@@ -66,6 +71,7 @@ def _cluster_options(command: Callable[P, R]) -> Callable[P, R]:
                 "--namespace",
                 "namespaces",
                 multiple=True,
+                callback=_without_empty,
                 envvar=["RPCREGISTRY_NAMESPACE", "namespace"],
                 help="Only this namespace (repeatable).  Default: all.",
             ),
