@@ -29,6 +29,10 @@ class Rejected(Failure):
     """The other side understood and refused.  It stays refused until something there changes."""
 
 
+class Ending(Rejected):
+    """The namespace is being deleted, or is gone: what was refused is not needed any more."""
+
+
 class Unknown(Rejected):
     """The source refuses to be read (401, 403, 404): what it holds is unknown, not empty."""
 

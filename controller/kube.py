@@ -31,7 +31,7 @@ from kubernetes.config.config_exception import ConfigException
 from kubernetes.config.incluster_config import InClusterConfigLoader
 from kubernetes.config.kube_config import load_kube_config
 
-from controller.errors import Conflict, Expired, Failure, Misconfigured, Rejected, Retry, Unknown
+from controller.errors import Conflict, Ending, Expired, Failure, Misconfigured, Rejected, Retry, Unknown
 from controller.manifests import FIELD_MANAGER, Named, Resource
 from controller.model import ObjectKey
 from controller.names import is_subdomain
@@ -156,6 +156,10 @@ def failure(method: str, what: str, status: int, body: bytes, retry_after: str |
             return Absent(message)
         case 401 | 403 | 404, "GET":
             return Unknown(message)
+        case 403, _ if told.details and _Cause("NamespaceTerminating") in (told.details.causes or ()):
+            return Ending(message)
+        case 404, "POST" if told.reason == "NotFound" and named:
+            return Ending(message)
         case 410, _:
             return Expired(message)
         case 504, "GET" if "Too large resource version" in told.message:

@@ -29,7 +29,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from controller.errors import Conflict, Failure, Misconfigured, Retry
+from controller.errors import Conflict, Ending, Failure, Misconfigured, Retry
 from controller.model import MANAGED_BY, Problem, Regarding
 
 log = structlog.get_logger(__name__)
@@ -453,6 +453,8 @@ class EventRecorder:
                 self._waiting.append(event)  # behind the others: it may be the only one that fails
             pause = min(LONGEST_PAUSE, EVENT_INTERVAL * 2.0 ** min(failures, 16))
             return failures + 1, max(EVENT_INTERVAL, retry.after or pause)
+        except Ending:
+            pass  # nobody is left to read it
         except Failure as failure:
             log.warning("event refused", reason=str(failure))
             with self._condition:

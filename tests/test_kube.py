@@ -24,7 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from controller.errors import Conflict, Expired, Failure, Misconfigured, Rejected, Retry, Unknown
+from controller.errors import Conflict, Ending, Expired, Failure, Misconfigured, Rejected, Retry, Unknown
 from controller.kube import Absent, Kube, Timeouts, failure
 from controller.manifests import PODS, RPCSERVICES
 from controller.model import ObjectKey
@@ -212,7 +212,17 @@ def line(type_: str, body: object) -> bytes:
         pytest.param(
             "PATCH", 404, "NotFound", "not found", {"name": "x"}, Conflict, id="patched what is gone"
         ),
-        pytest.param("POST", 404, "NotFound", "not found", {"name": "x"}, Rejected, id="no such namespace"),
+        pytest.param("POST", 404, "NotFound", "not found", {"name": "x"}, Ending, id="no such namespace"),
+        pytest.param("POST", 404, "NotFound", "could not find", {}, Rejected, id="no such resource to write"),
+        pytest.param(
+            "POST",
+            403,
+            "Forbidden",
+            "it is being terminated",
+            {"causes": [{"reason": "NamespaceTerminating"}]},
+            Ending,
+            id="the namespace is being deleted",
+        ),
         pytest.param("GET", 404, "NotFound", "could not find", {}, Unknown, id="no such resource"),
         pytest.param("PUT", 500, "", "etcdserver: request is too large", {}, Rejected, id="1.6 MiB"),
         pytest.param("PUT", 500, "", "trying to send message larger than max", {}, Rejected, id="2.5 MiB"),
@@ -226,7 +236,7 @@ def line(type_: str, body: object) -> bytes:
     ],
 )
 def test_what_the_server_answers_says_what_to_do_next(
-    method: str, code: int, reason: str, message: str, details: dict[str, str], means: type[Failure]
+    method: str, code: int, reason: str, message: str, details: dict[str, Any], means: type[Failure]
 ) -> None:
     body = {"kind": "Status", "code": code, "reason": reason, "message": message, "details": details}
     told = failure(method, "touch Pod default/x", code, msgspec.json.encode(body))

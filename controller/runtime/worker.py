@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 import structlog
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
-from controller.errors import Conflict, Failure, Fenced, Rejected, Retry
+from controller.errors import Conflict, Ending, Failure, Fenced, Rejected, Retry
 from controller.runtime.workqueue import Workqueue
 
 K = TypeVar("K", bound=Hashable)
@@ -83,6 +83,9 @@ def _come_back(name: str, queue: Workqueue[K], key: K, error: Exception) -> None
         case Retry():
             log.info("retry", controller=name, key=str(key), reason=str(error))
             queue.retry(key, not_before=error.after)
+        case Ending():
+            log.debug("namespace is ending", controller=name, key=str(key))
+            queue.retry(key)  # until its pods and RpcServices are gone, and it has nothing to do
         case Rejected():
             log.warning("rejected", controller=name, key=str(key), reason=str(error))
             # With back-off all the same: permissions that were just given take a moment to arrive.
