@@ -1,0 +1,175 @@
+"""A TCP proxy on loopback, which does to connections what networks and servers do on bad days."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+CHUNK = 65536
+
+
+class _Loss(NamedTuple):
+    """What is to be lost: the first request whose bytes match, or the answer to it."""
+
+    matches: Callable[[bytes], bool]
+    delivered: bool
+    then: Callable[[], None]
+
+
+class _Pair:
+    """A client's connection, and the one made for it to the server."""
+
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+        self.client = client
+        self.server = server
+        self.awaited: _Loss | None = None  # the answer that comes next is to be lost
+
+    def cut(self) -> None:
+        """End both, in the middle of whatever goes on."""
+        for end in (self.client, self.server):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+class Proxy:
+    """Passes bytes between its clients and the *target* (``HOST:PORT``), until told otherwise.
+
+    What is told holds until ``pass_through``; a lost request or answer is one only.  *on_answer* is
+    shown what the server sends.
+    """
+
+    def __init__(self, target: str, on_answer: Callable[[bytes], None] = lambda _: None) -> None:
+        host, port = target.rsplit(":", 1)
+        self._target = host, int(port)
+        self._on_answer = on_answer
+        self._lock = threading.Lock()
+        self._pairs: set[_Pair] = set()
+        self._refusing = False
+        self._passing = threading.Event()
+        self._passing.set()
+        self._held = bytearray()
+        self._delay = 0.0
+        self._loss: _Loss | None = None
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __enter__(self) -> "Proxy":
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.close()
+        self._passing.set()
+
+    # what goes wrong
+
+    def pass_through(self) -> None:
+        """All is well (again); what a black hole held back arrives late."""
+        self._refusing, self._delay = False, 0.0
+        self._held.clear()
+        self._passing.set()
+
+    def cut(self) -> None:
+        """Break all connections; new ones are served."""
+        with self._lock:
+            pairs, self._pairs = self._pairs, set()
+        for pair in pairs:
+            pair.cut()
+
+    def close(self) -> None:
+        """Break all connections, and each new one."""
+        self._refusing = True
+        self.cut()
+
+    def blackhole(self) -> None:
+        """Take connections and bytes, and deliver none: nobody is told that something is wrong."""
+        self._passing.clear()
+
+    @property
+    def held(self) -> bytes:
+        """What clients sent into the black hole."""
+        return bytes(self._held)
+
+    def delay(self, seconds: float) -> None:
+        """Deliver everything so much later."""
+        self._delay = seconds
+
+    def lose_request(self, matches: Callable[[bytes], bool], then: Callable[[], None] = lambda: None) -> None:
+        """Deliver nothing of the first request whose bytes match: call *then*, and break the connection."""
+        self._loss = _Loss(matches, False, then)
+
+    def lose_reply(self, matches: Callable[[bytes], bool], then: Callable[[], None] = lambda: None) -> None:
+        """Deliver that request; once it is answered, call *then*, and break the connection instead."""
+        self._loss = _Loss(matches, True, then)
+
+    # passing
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        try:
+            server = socket.create_connection(self._target, timeout=5)
+        except OSError:
+            client.close()
+            return
+        server.settimeout(None)
+        pair = _Pair(client, server)
+        with self._lock:
+            self._pairs.add(pair)
+        if self._refusing:
+            self.cut()
+        threading.Thread(target=self._pump, args=(pair, client, server, self._request), daemon=True).start()
+        self._pump(pair, server, client, self._answer)
+
+    def _pump(
+        self,
+        pair: _Pair,
+        source: socket.socket,
+        sink: socket.socket,
+        goes_on: Callable[[_Pair, bytes], bool],
+    ) -> None:
+        with suppress(OSError):
+            while (data := source.recv(CHUNK)) and goes_on(pair, data):
+                sink.sendall(data)
+        with self._lock:
+            self._pairs.discard(pair)
+        pair.cut()
+
+    def _request(self, pair: _Pair, data: bytes) -> bool:
+        """Let a client's bytes wait as they have to; return whether they go on."""
+        if not self._passing.is_set():
+            self._held += data
+        self._wait()
+        loss = self._loss
+        if loss is None or not loss.matches(data):
+            return True
+        self._loss = None
+        if loss.delivered:
+            pair.awaited = loss
+            return True
+        loss.then()
+        return False
+
+    def _answer(self, pair: _Pair, data: bytes) -> bool:
+        """The same for the server's bytes."""
+        self._on_answer(data)
+        self._wait()
+        if pair.awaited:
+            pair.awaited.then()
+        return pair.awaited is None
+
+    def _wait(self) -> None:
+        time.sleep(self._delay)
+        self._passing.wait()
