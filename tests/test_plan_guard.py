@@ -23,11 +23,24 @@ from controller.plan.guard import judge
     ],
 )
 def test_what_may_be_withdrawn(absent, total, since, released, withdraw):
-    verdict = judge(absent, total, since, released, now=100.0, confirm=30.0)
+    verdict = judge(absent, total, since, released, now=100.0, confirm=30.0, besides=0)
 
     assert verdict.withdraw == withdraw
     assert verdict.hold.keys() == absent.keys() - withdraw
 
 
+@pytest.mark.parametrize(
+    ("besides", "withdraw"),
+    [
+        pytest.param(8, {"a"}, id="ten with those of a moment ago"),
+        pytest.param(9, set(), id="more than ten with them"),
+    ],
+)
+def test_a_large_loss_in_small_pieces_is_held(besides, withdraw):
+    verdict = judge({"a": 2}, 1000, {}, (), now=100.0, confirm=30.0, besides=besides)
+
+    assert verdict.withdraw == withdraw
+
+
 def test_a_hold_ends_when_it_began_plus_the_confirmation_time():
-    assert judge({"a": 11}, 1000, {"a": 90.0}, (), now=100.0, confirm=30.0).hold == {"a": 120.0}
+    assert judge({"a": 11}, 1000, {"a": 90.0}, (), now=100.0, confirm=30.0, besides=0).hold == {"a": 120.0}

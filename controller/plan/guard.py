@@ -29,18 +29,21 @@ def judge(
     released: Iterable[Id],
     now: float,
     confirm: float,
+    besides: int,
 ) -> Verdict[Id]:
     """Judge *absent*: what is missing, to how many endpoints each stands for.
 
     *total*: all endpoints listed; *since*: when each was first held; *released*: what a person let
-    go; *confirm*: how long a large absence has to last, in seconds.
+    go; *confirm*: how long a large absence has to last, in seconds; *besides*: how many endpoints were
+    withdrawn a moment ago or are about to be missing, too.  A large loss that comes in small pieces is
+    no small one.
 
-    >>> judge({"a": 1}, 3, {}, (), 0.0, 30.0).withdraw
+    >>> judge({"a": 1}, 3, {}, (), 0.0, 30.0, 0).withdraw
     frozenset({'a'})
-    >>> judge({"a": 1, "b": 1}, 3, {"a": 0.0}, (), 5.0, 30.0).hold
+    >>> judge({"a": 1, "b": 1}, 3, {"a": 0.0}, (), 5.0, 30.0, 0).hold
     {'a': 30.0, 'b': 35.0}
     """
-    weight = sum(absent.values())
+    weight = sum(absent.values()) + besides
     if weight <= FEW_ENDPOINTS and weight <= max(1, total // SMALL_SHARE):
         return Verdict(frozenset(absent), {})
     until = {subject: since.get(subject, now) + confirm for subject in absent}

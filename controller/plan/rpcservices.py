@@ -176,11 +176,14 @@ def is_absent(row: Endpoint, pod: Pod | None, shown: Endpoint | None, bad_nodes:
 
     *pod* has the row's pod name; *shown* is what the pods say of the row now.  A pod that turns
     not-Ready because its Node is not Ready counts as absent: the Node's silence says nothing about
-    the pod.  Another pod of the same name shows that the listed one is gone.
+    the pod.  One that is held for that stays absent until its kubelet says something about it, which
+    is some seconds after the Node is Ready again.  Another pod of the same name shows that the listed one
+    is gone.
     """
     if pod is None:
         return True
-    return shown is not None and row.ready and not shown.ready and pod.node_name in bad_nodes
+    unheard = pod.node_name in bad_nodes or (pod.silenced and row.held)
+    return shown is not None and row.ready and not shown.ready and unheard
 
 
 def _covers(shown: Endpoint | None, row: Endpoint) -> bool:

@@ -1,6 +1,7 @@
 """Confirming absences: the second look, and the wait, before what is missing is withdrawn."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Hashable, Mapping
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
@@ -22,11 +23,13 @@ class Sight(msgspec.Struct, Generic[Id], frozen=True):
     """What a second look found.
 
     *absent*: what is still missing, to the number of endpoints each stands for; *total*: all endpoints
-    listed; *releases*: the times (RFC 3339) at which people released the absent, where they did.
+    listed; *expected*: those that are likely to be missing soon; *releases*: the times (RFC 3339) at
+    which people released the absent, where they did.
     """
 
     absent: Mapping[Id, int]
     total: int
+    expected: int = 0
     releases: Mapping[Id, str] = {}
 
 
@@ -56,6 +59,7 @@ class Guard(Generic[Id]):
         self._stopping = False
         self._confirmed: set[Id] = set()
         self._since: dict[Id, tuple[float, datetime]] = {}  # held: since when, on both clocks
+        self._withdrawn: deque[tuple[float, int]] = deque()  # endpoints, within the time of a confirmation
 
     @property
     def confirmed(self) -> Collection[Id]:
@@ -122,8 +126,12 @@ class Guard(Generic[Id]):
             if subject in self._since and is_release(time, self._since[subject][1], self._now())
         ]
         since = {subject: start for subject, (start, _) in self._since.items()}
-        verdict = judge(sight.absent, sight.total, since, released, now, self._confirm)
+        while self._withdrawn and self._withdrawn[0][0] + self._confirm <= now:
+            self._withdrawn.popleft()
+        besides = sight.expected + sum(weight for _, weight in self._withdrawn)
+        verdict = judge(sight.absent, sight.total, since, released, now, self._confirm, besides)
         self._confirmed |= verdict.withdraw
+        self._withdrawn.append((now, sum(sight.absent[subject] for subject in verdict.withdraw)))
         self._since = {subject: self._since.get(subject, (now, self._now())) for subject in verdict.hold}
         if verdict.hold:
             log.warning("held", absent=len(verdict.hold), total=sight.total, confirm_seconds=self._confirm)

@@ -210,19 +210,23 @@ class RpcServiceReconciler:
             return None
         pods, nodes = self._pods.second_look(), self._nodes.second_look()
         bad_nodes = {node.name for node in nodes if not node.ready}
-        present = {pod.uid for pod in pods if pod.ready or pod.node_name not in bad_nodes}
+        unheard = {pod.uid for pod in pods if pod.node_name in bad_nodes and not pod.ready}
+        unheard |= {pod.uid for pod in pods if pod.silenced and pod.uid in self.guard.held}
+        present = {pod.uid for pod in pods} - unheard
         absent = {
             uid: weight for uid, weight in suspects.items() if uid not in present and uid not in confirmed
         }
-        services = self._services.store.values()
+        rows = [
+            (service, row) for service in self._services.store.values() for row in service.status.endpoints
+        ]
+        # One after the other, the pods of a Node that is not Ready are said not to be Ready.
+        expected = sum(row.node_name in bad_nodes and row.pod_uid not in suspects for _, row in rows)
         releases = {
             row.pod_uid: service.released
-            for service in services
-            if service.released
-            for row in service.status.endpoints
-            if row.pod_uid in absent
+            for service, row in rows
+            if service.released and row.pod_uid in absent
         }
-        return Sight(absent, sum(len(service.status.endpoints) for service in services), releases)
+        return Sight(absent, len(rows), expected, releases)
 
     def _suspects(self) -> dict[str, int]:
         weights: dict[str, int] = {}
