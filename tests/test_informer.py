@@ -422,12 +422,15 @@ def test_our_own_write_is_not_lost_to_a_list_that_was_made_before_it() -> None:
 # The second look
 
 
-def test_a_second_look_asks_the_server_and_leaves_the_store_alone() -> None:
+def test_a_second_look_asks_the_server_and_takes_in_what_the_store_lacks() -> None:
     server = Server(listing(5, A), [])
     server.run()
     server.script = [listing(9, B, unreadable=(unreadable("a", 8),))]
     assert server.informer.second_look() == [B, A]
-    assert server.held == {A}
+    assert server.held == {A, B}
+    server.script = [listing(10)]
+    assert server.informer.second_look() == []
+    assert server.held == {A, B}
 
 
 @pytest.mark.parametrize(

@@ -288,7 +288,8 @@ class Informer(Generic[T]):
     def second_look(self) -> list[T]:
         """What is there now, by a LIST of its own; ``Unknown`` where nobody can tell.
 
-        An object that cannot be read is shown as it last could be: it is there.
+        An object that cannot be read is shown as it last could be: it is there.  What the store lacks,
+        because an earlier LIST did, is taken in.
         """
         if self.unknown:
             raise Unknown(self.unknown)
@@ -296,6 +297,12 @@ class Informer(Generic[T]):
         listing = self._reader.list()
         if listing.resource_version < highest:
             raise Unknown(_restored(self.name, highest, listing.resource_version))
+        with self._lock:
+            # Where the watch is further, it may be by a deletion.
+            if listing.resource_version >= (self._position or 0):
+                for item in listing.items:
+                    if self.store.get(item.key) is None:
+                        self._tell(self.store.put(item, listing.resource_version))
         return [*listing.items, *self._last_read(listing.unreadable).values()]
 
     # The thread's
