@@ -1,0 +1,384 @@
+"""Nothing is withdrawn because something could not be seen; what is really gone goes in time."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+import yaml
+from kazoo.client import KazooClient
+from kubernetes.client import AuthorizationV1Api
+
+from hack.local.cluster import LocalCluster, free_ports
+from hack.local.http_proxy import Answer, HttpProxy, error_event, is_list, is_of, is_watch, without_items
+from tests.cluster.fixtures import CRDS
+from tests.cluster.waiting import eventually
+from tests.cluster.world import Controller, Recorder, World
+
+ROLE = Path(__file__).parents[2] / "examples" / "controller.yaml"
+OURS = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+
+
+def serve(world: World, service: str = "echo", count: int = 3, **pod: Any) -> None:
+    """So many Ready pods, whose addresses are ``OURS`` and those that follow."""
+    for number in range(1, count + 1):
+        world.create_pod(f"{service}-{number}", service, ip=f"10.0.0.{number}", **pod)
+
+
+def is_published(world: World, addresses: list[str], service: str = "echo") -> bool:
+    """Whether the znode has the addresses, and the RpcService says that all is right."""
+    return world.servers(service) == addresses and world.synced(service) == ("True", "Synced")
+
+
+def answer_once(api: HttpProxy, resource: str, change: Callable[[bytes], bytes]) -> Callable[[], bool]:
+    """Have the next LIST of *resource* answered differently, after a watch that broke; whether it was."""
+    api.instead = once(
+        lambda method, path: error_event(410, "Expired") if is_watch(path) and is_of(path, resource) else None
+    )
+    listed: list[str] = []
+
+    def rewrite(method: str, path: str, status: int, body: bytes) -> Answer:
+        if not listed and is_list(method, path, resource):
+            listed.append(path)
+            return status, change(body)
+        return status, body
+
+    api.rewrite = rewrite
+    api.cut_watches(resource)
+    return lambda: bool(listed)
+
+
+def once(answer: Callable[[str, str], Answer | None]) -> Callable[[str, str], Answer | None]:
+    """*answer*, until it has answered."""
+    answered: list[Answer] = []
+
+    def instead(method: str, path: str) -> Answer | None:
+        given = None if answered else answer(method, path)
+        if given:
+            answered.append(given)
+        return given
+
+    return instead
+
+
+@pytest.mark.parametrize(
+    ("resource", "kept"),
+    [
+        pytest.param("pods", 0, id="no pods"),
+        pytest.param("pods", 1, id="some of the pods"),
+        pytest.param("rpcservices", 0, id="no RpcServices"),
+    ],
+)
+def test_a_list_that_lacks_something_once_withdraws_nothing(
+    world: World, start_controller, zk: KazooClient, api: HttpProxy, through_api: Path, resource, kept
+):
+    start_controller("--guard-confirm", "1s", kubeconfig=through_api)
+    serve(world)
+    eventually(lambda: is_published(world, OURS))
+    seen = Recorder(zk, f"{world.base}/echo")
+
+    names = [f"echo-{n}" for n in range(1, kept + 1)]
+    eventually(
+        answer_once(
+            api, resource, lambda body: without_items(body, lambda item: item["metadata"]["name"] in names)
+        )
+    )
+    world.create_pod("later", "other", ip="10.0.1.1")
+    eventually(lambda: is_published(world, ["10.0.1.1"], "other"))
+    assert seen.states == [OURS]
+    assert world.listed("echo") == OURS
+
+
+def test_what_a_list_lacked_once_is_followed_again(
+    world: World, start_controller, api: HttpProxy, through_api: Path
+):
+    start_controller("--guard-confirm", "1s", kubeconfig=through_api)
+    serve(world, labels={"app": "x"})
+    eventually(lambda: is_published(world, OURS))
+    api.requests.clear()
+    eventually(answer_once(api, "pods", without_items))
+    eventually(lambda: sum(is_list(*request, "pods") for request in api.requests) > 1)
+    world.create_pod("later", "other", ip="10.0.1.1")
+    eventually(lambda: is_published(world, ["10.0.1.1"], "other"))
+
+    world.apply_rpcservice("declared", selector={"matchLabels": {"app": "x"}})
+    eventually(lambda: world.servers("declared") == OURS)
+    world.delete_pod("echo-1")
+    eventually(lambda: is_published(world, OURS[1:]))
+
+
+def test_a_crd_that_is_deleted_and_applied_again(
+    cluster: LocalCluster, world: World, controller: Controller, zk: KazooClient
+):
+    serve(world)
+    eventually(lambda: is_published(world, OURS))
+    seen = Recorder(zk, f"{world.base}/echo")
+
+    cluster.kubectl("delete", "crd", "rpcservices.rpcregistry.dev")
+    eventually(lambda: any("404" in line.get("reason", "") for line in controller.logged()))
+    cluster.kubectl("apply", "-f", str(CRDS))
+    cluster.kubectl("wait", "--for=condition=Established", "-f", str(CRDS), "--timeout=30s")
+    eventually(lambda: is_published(world, OURS))
+    assert seen.states == [OURS]
+    world.delete_pod("echo-1")
+    eventually(lambda: is_published(world, OURS[1:]))
+
+
+@pytest.fixture
+def least_rights(cluster: LocalCluster, world: World) -> Iterator[Callable[[bool], str]]:
+    """Gives a ServiceAccount the rights of the examples, or takes them away; returns its token."""
+    role = next(found for found in yaml.safe_load_all(ROLE.read_text()) if found["kind"] == "ClusterRole")
+    name = role["metadata"]["name"] = world.namespace
+    cluster.kubectl("create", "serviceaccount", "rpcregistry", "-n", name)
+    account = f"--serviceaccount={name}:rpcregistry"
+    cluster.kubectl("create", "clusterrolebinding", name, f"--clusterrole={name}", account)
+
+    def grant(granted: bool) -> str:
+        rules = (
+            role["rules"] if granted else [rule for rule in role["rules"] if "pods" not in rule["resources"]]
+        )
+        cluster.kubectl("apply", "-f", "-", input=json.dumps({**role, "rules": rules}))
+        return cluster.kubectl("create", "token", "rpcregistry", "-n", name).strip()
+
+    yield grant
+    cluster.kubectl("delete", "clusterrole,clusterrolebinding", name)
+
+
+def test_pods_that_may_not_be_read_for_a_while(
+    cluster: LocalCluster,
+    world: World,
+    start_controller,
+    zk: KazooClient,
+    api: HttpProxy,
+    least_rights: Callable[[bool], str],
+    tmp_path: Path,
+):
+    token = least_rights(True)
+    kubeconfig = cluster.kubeconfig_for(token, tmp_path / "least-rights", api.server)
+    controller = start_controller("--guard-confirm", "1s", kubeconfig=kubeconfig)
+    serve(world)
+    eventually(lambda: is_published(world, OURS))
+    seen = Recorder(zk, f"{world.base}/echo")
+
+    least_rights(False)
+    eventually(lambda: not may_list_pods(world))
+    api.cut_watches("pods")
+    eventually(lambda: any("403" in line.get("reason", "") for line in controller.logged()))
+    world.delete_pod("echo-1")
+    world.apply_rpcservice("declared")
+    eventually(lambda: world.synced("declared"))
+    assert seen.states == [OURS]
+    least_rights(True)
+    eventually(lambda: is_published(world, OURS[1:]))
+    assert seen.smallest() == 2
+
+
+def may_list_pods(world: World) -> bool:
+    """Whether the ServiceAccount has that right."""
+    review = {
+        "spec": {
+            "user": f"system:serviceaccount:{world.namespace}:rpcregistry",
+            "resourceAttributes": {"verb": "list", "resource": "pods", "namespace": world.namespace},
+        }
+    }
+    answer = AuthorizationV1Api(world.api).create_subject_access_review(review)
+    return bool(answer.status.allowed)
+
+
+MANY = [f"10.0.0.{number}" for number in range(1, 13)]
+
+
+def delete_while_down(world: World, controller: Controller, *kept: str) -> None:
+    """Delete all pods but *kept* while no controller looks, and start it again."""
+    assert controller.stop() == 0
+    for pod in world.core.list_namespaced_pod(world.namespace).items:
+        if pod.metadata.name not in kept:
+            world.delete_pod(pod.metadata.name)
+    controller.start()
+
+
+def test_a_real_mass_deletion_is_held_and_goes_through_in_time(
+    world: World, start_controller, zk: KazooClient
+):
+    (port,) = free_ports(1)
+    controller = start_controller("--guard-confirm", "3s", "--bind-address", f"127.0.0.1:{port}")
+    serve(world, count=12)
+    eventually(lambda: is_published(world, MANY))
+    seen = Recorder(zk, f"{world.base}/echo")
+
+    delete_while_down(world, controller, "echo-1")
+    eventually(lambda: world.synced("echo") == ("False", "Held"))
+    assert metric(port, "rpcregistry_held") == 11
+    assert seen.states == [MANY]
+    eventually(lambda: is_published(world, MANY[:1]))
+    assert metric(port, "rpcregistry_held") == 0
+    (event,) = eventually(lambda: world.events("Held", "echo"))
+    assert "11" in event.message
+    assert seen.states == [MANY, MANY[:1]]
+
+
+def metric(port: int, name: str) -> float:
+    """A metric without labels, as Prometheus would read it."""
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
+        lines = response.read().decode().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.split()[0] == name)
+
+
+def test_a_release_cuts_the_wait_short(cluster: LocalCluster, world: World, start_controller):
+    controller = start_controller("--guard-confirm", "1h")
+    serve(world, count=12)
+    eventually(lambda: is_published(world, MANY))
+
+    delete_while_down(world, controller)
+    eventually(lambda: world.synced("echo") == ("False", "Held"))
+    assert world.servers("echo") == MANY
+    released = subprocess.run(
+        [sys.executable, "-m", "controller", "release", "--kubeconfig", str(cluster.kubeconfig)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"{world.namespace}/echo released" in released.stdout
+    eventually(lambda: world.data("echo") is None)
+    eventually(lambda: world.rpcservices() == {})
+
+
+def test_a_declared_rpcservice_deleted_while_nobody_looked(world: World, start_controller):
+    controller = start_controller("--guard-confirm", "1s")
+    world.apply_rpcservice("mine", serviceName="echo", selector={"matchLabels": {"app": "x"}})
+    for number in (1, 2, 3):
+        world.create_pod(f"p{number}", ip=f"10.0.0.{number}", labels={"app": "x"})
+    eventually(lambda: world.servers("echo") == OURS)
+    assert controller.stop() == 0
+    world.delete_rpcservice("mine")
+
+    controller.start()
+    eventually(lambda: world.data("echo") is None)
+
+
+def test_a_declared_rpcservice_deleted_while_nobody_looked_whose_pods_say_what_they_serve(
+    world: World, start_controller, zk: KazooClient
+):
+    controller = start_controller("--guard-confirm", "1s")
+    world.apply_rpcservice("mine", serviceName="echo", config=["keepalive 1"])
+    serve(world)
+    eventually(lambda: world.servers("echo") == OURS)
+    assert controller.stop() == 0
+    seen = Recorder(zk, f"{world.base}/echo")
+    world.delete_rpcservice("mine")
+
+    controller.start()
+    eventually(lambda: world.rpcservices().keys() == {"echo"} and is_published(world, OURS))
+    assert seen.states == [OURS]
+
+
+@pytest.fixture
+def node(cluster: LocalCluster, world: World) -> Iterator[Callable[[bool], None]]:
+    """A Node that neither a kubelet nor anybody else keeps; sets whether it is Ready."""
+    name = world.namespace
+    # Pods need their namespace's ServiceAccount, which the controller manager makes.
+    eventually(lambda: world.core.list_namespaced_service_account(name).items)
+    for process in ("kube-controller-manager", "kwok"):
+        cluster.process(process).stop()
+    world.core.create_node(
+        {"metadata": {"name": name}, "spec": {"taints": [{"key": "x", "effect": "NoSchedule"}]}}
+    )
+
+    def set_ready(ready: bool) -> None:
+        now = "2026-11-21T02:02:02Z"
+        condition = {
+            "type": "Ready",
+            "status": str(ready) if ready else "Unknown",
+            "lastHeartbeatTime": now,
+            "lastTransitionTime": now,
+            "reason": "Test",
+            "message": "",
+        }
+        world.core.patch_node_status(name, {"status": {"conditions": [condition]}})
+
+    set_ready(True)
+    yield set_ready
+    world.core.delete_node(name)
+
+
+def silence(world: World, set_ready: Callable[[bool], None]) -> None:
+    """What the controller manager does when a kubelet is not heard of, in the same order."""
+    set_ready(False)
+    for number in range(1, 13):
+        world.set_status(
+            f"echo-{number}", f"10.0.0.{number}", conditions=[{"type": "Ready", "status": "False"}]
+        )
+
+
+def test_pods_that_fall_silent_with_their_nodes_are_held(
+    world: World, start_controller, zk: KazooClient, node: Callable[[bool], None]
+):
+    start_controller("--guard-confirm", "3s")
+    serve(world, count=12, node=world.namespace)
+    eventually(lambda: is_published(world, MANY))
+    seen = Recorder(zk, f"{world.base}/echo")
+
+    silence(world, node)
+    eventually(lambda: world.synced("echo") == ("False", "Held"))
+    assert seen.states == [MANY]
+    eventually(lambda: world.data("echo") is None)
+
+
+def test_pods_whose_nodes_come_back_in_time_were_never_withdrawn(
+    world: World, start_controller, zk: KazooClient, node: Callable[[bool], None]
+):
+    start_controller("--guard-confirm", "1h")
+    serve(world, count=12, node=world.namespace)
+    eventually(lambda: is_published(world, MANY))
+    seen = Recorder(zk, f"{world.base}/echo")
+
+    silence(world, node)
+    eventually(lambda: world.synced("echo") == ("False", "Held"))
+    node(True)
+    for number in range(1, 13):
+        world.set_status(f"echo-{number}", f"10.0.0.{number}")
+    eventually(lambda: is_published(world, MANY))
+    assert seen.states == [MANY]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("running", [True, False], ids=["while the controller runs", "before it starts"])
+def test_an_etcd_restored_to_an_older_state_withdraws_nothing(
+    cluster: LocalCluster, world: World, start_controller, zk: KazooClient, running: bool
+):
+    """The pods made since the backup are unknown to the restored server, and serve all the same."""
+    controller = start_controller("--guard-confirm", "1h")
+    serve(world, "before")
+    eventually(lambda: is_published(world, OURS, "before"))
+    backup = cluster.directory / "backup"
+    with_api_server_down(cluster, lambda: shutil.copytree(cluster.directory / "etcd", backup))
+    serve(world, "echo", count=12)
+    eventually(lambda: is_published(world, MANY))
+    seen = Recorder(zk, f"{world.base}/echo")
+    if not running:
+        assert controller.stop() == 0
+
+    def restore() -> None:
+        shutil.rmtree(cluster.directory / "etcd")
+        backup.rename(cluster.directory / "etcd")
+
+    with_api_server_down(cluster, restore)
+    if not running:
+        controller.start()
+    # What else happens is followed, by additions.
+    world.create_pod("later", "before", ip="10.0.0.4")
+    eventually(lambda: world.servers("before") == [*OURS, "10.0.0.4"])
+    assert seen.states == [MANY]
+
+
+def with_api_server_down(cluster: LocalCluster, act: Callable[[], object]) -> None:
+    """Do something to etcd's data; all that has read the API starts anew, but the controller."""
+    for name in ("kwok", "kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd"):
+        cluster.process(name).stop()
+    act()
+    cluster.up()
