@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from http.client import responses
 from ipaddress import ip_address
 from pathlib import Path
@@ -168,9 +169,8 @@ def failure(method: str, what: str, status: int, body: bytes, retry_after: str |
             return Rejected(message)
         case 429, _:
             return Retry(message, _seconds(retry_after) or 1.0)
-        case 408, _:
-            return Retry(message)
-    return Rejected(message) if status < 500 else Retry(message, _seconds(retry_after))
+    again = status >= 500 or status == HTTPStatus.REQUEST_TIMEOUT
+    return Retry(message, _seconds(retry_after)) if again else Rejected(message)
 
 
 def _status(body: bytes) -> _Status:
