@@ -52,7 +52,7 @@ class Process:
     def wait_until_ready(self, seconds: float = 60.0) -> None:
         """Wait until it serves; its last words are in the error where it does not come to that."""
         end = time.monotonic() + seconds
-        while not self._ready():
+        while not self.pid or not self._ready():
             if not self.pid or time.monotonic() > end:
                 state = "did not become ready" if self.pid else "has ended"
                 tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
