@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from controller.errors import Rejected
+from controller.errors import Misconfigured
 from controller.manifests import builtins, decode_pod, decode_rpcservice
 from controller.model import Pod, RpcService, RpcServiceSpec, ServiceKey
 from controller.plan import rpcservices, znodes
@@ -27,11 +27,14 @@ NOW = "1970-01-01T00:00:00Z"  # conditions carry a time, and offline there is no
 def render_files(files: Sequence[str], layouts: Sequence[znodes.Layout]) -> int:
     """Print the RpcServices and znodes; return the exit code: 1 where an annotation is wrong."""
     objects = [manifest for file in files for manifest in _read(file)]
-    pods = list(_pods(objects))
-    services = settle(pods, list(_services(objects)), layouts)
+    try:
+        pods, declared = list(_pods(objects)), list(_services(objects))
+    except (msgspec.MsgspecError, ValueError, TypeError) as error:
+        raise Misconfigured(f"{', '.join(files)}: a manifest that cannot be read: {error}") from error
+    services = settle(pods, declared, layouts)
     problems = [(pod, problem) for pod in pods for problem in pod.problems]
     documents = [*map(_manifest, services), {"znodes": _znodes(services, layouts)}]
-    yaml.safe_dump_all(documents, sys.stdout, sort_keys=False, explicit_start=True)
+    yaml.safe_dump_all(documents, sys.stdout, sort_keys=False, explicit_start=True, width=1_000_000)
     for pod, problem in dict.fromkeys((pod.key, problem) for pod, problem in problems):
         sys.stderr.write(f"{pod}: {problem.reason}: {problem.message}\n")
     return 1 if problems else 0
@@ -128,7 +131,7 @@ def _read(file: str) -> Iterator[Manifest]:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
         documents = list(yaml.safe_load_all(text))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise Rejected(f"{file}: {error}") from error
+        raise Misconfigured(f"{file}: {error}") from error
     for document in documents:
         yield from _flat(document)
 
