@@ -236,6 +236,7 @@ def test_a_cut_off_plan_is_no_case_of_its_own_because_a_path_and_its_entry_are_o
             id="escaped as Go does",
         ),
         pytest.param(b"\xff\xfe", None, id="no UTF-8"),
+        pytest.param(b'{"servers":[],"x":"\xff"}', None, id="no UTF-8 under a key of others"),
         pytest.param(b"[" * 100_000, None, id="nested without end"),
     ],
 )
@@ -255,6 +256,13 @@ def test_servers_are_distinct_and_in_numeric_order_ipv4_first():
     rows = [row(ip) for ip in ("fd00::1", "10.0.0.10", "10.0.0.9", "10.0.0.10")]
 
     assert servers(rows) == ("10.0.0.9", "10.0.0.10", "fd00::1")
+
+
+def test_what_is_no_address_is_not_published_whoever_wrote_it_into_the_status():
+    assert servers([row("10.0.0.1"), row("nowhere"), row("10.0.0.01")], ["", "10.0.0.2"]) == (
+        "10.0.0.1",
+        "10.0.0.2",
+    )
 
 
 def test_what_is_encoded_is_what_go_would_read():

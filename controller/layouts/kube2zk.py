@@ -39,7 +39,8 @@ def parse(data: bytes) -> Content | None:
     Content(config=None, servers=('10.0.0.1',), others={'x': b'1'})
     """
     try:
-        fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        # As text: what is not looked into is not checked to be UTF-8, and has to be written back.
+        fields = msgspec.json.decode(data.decode(), type=dict[str, msgspec.Raw])
         return Content(
             config=_strings(fields.pop("config", None)),
             servers=_strings(fields.pop("servers", None)) or (),
@@ -72,8 +73,12 @@ def _dump(value: Sequence[str] | str | None) -> str:
 
 
 def servers(endpoints: Iterable[Endpoint], keep: Iterable[str] = ()) -> tuple[str, ...]:
-    """The distinct addresses in numeric order, IPv4 first; *keep* are addresses that must stay."""
-    return tuple(sorted({*(endpoint.ip for endpoint in endpoints), *filter(_is_address, keep)}, key=_numeric))
+    """The distinct addresses in numeric order, IPv4 first; *keep* are addresses that must stay.
+
+    What is no address is left out, whoever wrote it.
+    """
+    listed = {*(endpoint.ip for endpoint in endpoints), *keep}
+    return tuple(sorted(filter(_is_address, listed), key=_numeric))
 
 
 def _is_address(text: str) -> bool:
