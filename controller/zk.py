@@ -212,18 +212,18 @@ class ZooKeeper:
         if not ops:
             return []
         size = sum(map(_size, ops))
-        what = f"commit {ops[0].path} and {len(ops) - 1} more"
+        verb = f"commit {len(ops)} ops from"
         if size > LARGEST_TRANSACTION:
-            raise TooLarge(f"{what}: {size} bytes, more than {LARGEST_TRANSACTION}")
+            raise TooLarge(f"{verb} {ops[0].path}: {size} bytes, more than {LARGEST_TRANSACTION}")
         client = self._ready()
-        with self._translated(client, what):
+        with self._translated(client, verb, ops[0].path):
             results = self._submit(client.transaction(), ops).get(timeout=ANSWER_TIMEOUT)
         errors = [(op, result) for op, result in zip(ops, results, strict=True) if _is_error(result)]
         for op, error in errors:
             if not isinstance(error, _ROLLED_BACK):
                 raise _op_failure(op, error, leading=op is ops[0]) from error
         if errors:
-            raise Retry(f"{what}: rolled back, the server does not say why")
+            raise Retry(f"{verb} {ops[0].path}: rolled back, the server does not say why")
         return [_version(op, result) for op, result in zip(ops, results, strict=True)]
 
     def _submit(self, transaction: TransactionRequest, ops: Iterable[Op]) -> Any:
@@ -250,11 +250,11 @@ class ZooKeeper:
 
         def take() -> None:
             path, result = waiting.popleft()
-            with self._translated(client, f"{verb} {path}"), suppress(NoNodeError):
+            with self._translated(client, verb, path), suppress(NoNodeError):
                 answers[path] = result.get(timeout=ANSWER_TIMEOUT)
 
         for path in paths:
-            with self._translated(client, f"{verb} {path}"):
+            with self._translated(client, verb, path):
                 waiting.append((path, send(client, path)))
             if len(waiting) == IN_FLIGHT:
                 take()
@@ -275,14 +275,14 @@ class ZooKeeper:
         return self._client
 
     @contextmanager
-    def _translated(self, client: KazooClient, what: str) -> Iterator[None]:
+    def _translated(self, client: KazooClient, verb: str, path: str) -> Iterator[None]:
         try:
             yield
         except KazooTimeoutError as error:
             self._give_up(client)
-            raise Retry(f"{what}: no answer within {ANSWER_TIMEOUT:g} s") from error
+            raise Retry(f"{verb} {path}: no answer within {ANSWER_TIMEOUT:g} s") from error
         except (KazooException, ValueError) as error:
-            raise _failure(what, error) from error
+            raise _failure(verb, path, error) from error
 
     def _make_client(self) -> KazooClient:
         retry = KazooRetry(max_tries=-1, max_delay=RECONNECT_DELAY)
@@ -335,7 +335,6 @@ class ZooKeeper:
         """Tell of changes of the connection, and replace a client that is of no use any more."""
         told = 0, False
         while not self._closing.is_set():
-            self._attention.wait(CHECK_PERIOD)
             self._attention.clear()
             with self._lock:
                 now = self._generation, self._connected.is_set()
@@ -351,6 +350,7 @@ class ZooKeeper:
                 told = now
             if spent:
                 self._replace()
+            self._attention.wait(CHECK_PERIOD)
 
     def _replace(self) -> None:
         log.info("zookeeper client replaced", state=self._client.client_state, servers=self._servers)
@@ -403,18 +403,17 @@ def is_spent(state: str, disconnected: float, session_timeout: float, silent: bo
 # what answers mean
 
 
-def _failure(what: str, error: Exception) -> Failure:
-    text = f"{what}: {type(error).__name__} {error}".rstrip()
+def _failure(verb: str, path: str, error: Exception) -> Failure:
+    text = f"{verb} {path}: {type(error).__name__} {error}".rstrip()
+    if isinstance(error, _OVERTAKEN):
+        return Overtaken(text, path)
     return Rejected(text) if isinstance(error, _REFUSED) else Retry(text)
 
 
 def _op_failure(op: Op, error: Exception, leading: bool) -> Failure:
-    what = f"{type(op).__name__.lower()} {op.path}"
     if leading and isinstance(op, Check) and isinstance(error, BadVersionError):
         return Fenced(f"{op.path} is not at version {op.version} any more: another process took over")
-    if isinstance(error, _OVERTAKEN):
-        return Overtaken(f"{what}: {type(error).__name__}", op.path)
-    return _failure(what, error)
+    return _failure(type(op).__name__.lower(), op.path, error)
 
 
 def _is_error(result: Any) -> bool:
