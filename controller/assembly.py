@@ -22,7 +22,7 @@ from tenacity import (
 )
 
 from controller.dryrun import DryRunKube, DryRunRegistry
-from controller.errors import Failure, Fenced, Retry
+from controller.errors import Failure, Fenced, Rejected, Retry
 from controller.kube import LEASE_TIMEOUTS, Kube
 from controller.leases import KubeLease
 from controller.manifests import NODES, PODS, RPCSERVICES
@@ -55,6 +55,7 @@ STATUS_WRITERS = 8
 CONDITION_WRITERS = 2
 REGISTRY_BATCH = 100
 CONDITION_DELAY = 0.2  # seconds: the Synced conditions of a cold start come after the znodes
+COMPARE_AGAIN_AFTER = 1.0  # seconds
 TICK = 0.2  # seconds between two looks at what has no queue
 SHUTDOWN = 4.0  # seconds
 
@@ -323,15 +324,17 @@ class Process:
 
     def _mirror(self, reconciler: RegistryReconciler) -> None:
         """Reconcile names, and compare everything whenever that is due."""
-        due = 0.0
+        due = again = 0.0
 
         def prepare() -> None:
-            nonlocal due
-            if self._zookeeper.connected and (not reconciler.compared or time.monotonic() >= due):
+            nonlocal due, again
+            at = time.monotonic()
+            if self._zookeeper.connected and at >= again and (not reconciler.compared or at >= due):
                 try:
                     _add_all(self._names, reconciler.compare())
-                except Retry as retry:
-                    log.warning("cannot compare", reason=str(retry))
+                except (Retry, Rejected) as failure:
+                    log.warning("cannot compare", reason=str(failure))
+                    again = time.monotonic() + COMPARE_AGAIN_AFTER
                 else:
                     due = time.monotonic() + self._settings.compare_period
 

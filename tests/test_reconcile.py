@@ -422,6 +422,29 @@ def test_a_service_that_is_refused_costs_no_other(world: World):
     assert (world.servers("good"), world.servers("bad")) == (["10.0.0.2"], None)
 
 
+def test_a_znode_that_may_not_be_read_costs_no_other(world: World):
+    world.zookeeper.unreadable.add("/rpc_v2/bad")
+    world.serve(1, service="bad")
+    world.serve(2, service="good")
+    with pytest.raises(Rejected):
+        world.settle()
+    world.compared = False
+    with pytest.raises(Rejected):
+        world.settle()
+
+    assert (world.servers("good"), world.servers("bad")) == (["10.0.0.2"], None)
+
+
+def test_what_nobody_foresaw_about_one_service_costs_no_other(world: World):
+    world.serve(1, service="bad")
+    world.serve(2, service="good")
+    world.zookeeper.cursed.add("/rpc_v2/bad")
+    with pytest.raises(ZeroDivisionError):
+        world.settle()
+
+    assert world.servers("good") == ["10.0.0.2"]
+
+
 def test_foreign_edits_are_put_back(world: World):
     world.serve(1)
     world.settle()
@@ -467,6 +490,21 @@ def test_a_change_that_waits_for_zookeeper_shows_after_ten_seconds_and_only_its_
 
     reasons = {s.name: s.status.condition("Synced").reason for s in world.services.values()}
     assert reasons == {"echo": "RegistryUnavailable", "other": "Synced"}
+
+
+def test_a_change_that_zookeeper_refuses_shows_after_ten_seconds(world: World):
+    world.zookeeper.refused.add("/rpc_v2/echo")
+    world.serve(1)
+    for seconds in (0, 11):
+        world.clock.seconds += seconds
+        with pytest.raises(Rejected):
+            world.settle()
+        world.names.add("echo")
+    for waiting in list(world.conditions):
+        world.synced.reconcile(waiting)
+
+    condition = world.services.get(ObjectKey("default", "echo")).status.condition("Synced")
+    assert condition.reason == "RegistryUnavailable"
 
 
 def test_a_silent_node_withdraws_nothing_by_itself(world: World):

@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from controller.errors import Conflict, Failure, Fenced, Retry, Unknown
+from controller.errors import Conflict, Failure, Fenced, Rejected, Retry, Unknown
 from controller.manifests import Named, Resource
 from controller.model import ObjectKey, Problem, Regarding
 from controller.plan.znodes import Check, Create, Delete, Op, Set, Znode
@@ -78,10 +78,15 @@ class ZooKeeperInMemory:
         self.generation = 1
         self.commits: list[list[Op]] = []
         self.writes_left: int | None = None
-        self.refused: set[str] = set()
+        self.refused: set[str] = set()  # for writing
+        self.unreadable: set[str] = set()
+        self.cursed: set[str] = set()  # writing there fails in a way that nobody foresaw
         self.lose_answer = False
 
     def read(self, paths: Iterable[str]) -> dict[str, Znode | None]:
+        paths = list(paths)
+        if self.unreadable.intersection(paths):
+            raise Rejected("no permission")
         return {path: self._znode(path) for path in paths}
 
     def _znode(self, path: str) -> Znode | None:
@@ -113,9 +118,9 @@ class ZooKeeperInMemory:
     def _apply(self, after: dict[str, tuple[bytes, int]], op: Op) -> int | None:
         _data, version = after.get(op.path, (b"", -1))
         there = op.path in after
+        if op.path in self.cursed:
+            raise ZeroDivisionError(op.path)
         if op.path in self.refused:
-            from controller.errors import Rejected
-
             raise Rejected(f"{op.path}: no permission")
         match op:
             case Create(path, new) if not there:

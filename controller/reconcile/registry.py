@@ -1,12 +1,13 @@
 """The registry controller: keeps ZooKeeper equal to what RpcService statuses list."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
 
-from controller.errors import Conflict, Failure, Rejected, Retry
+from controller.errors import Conflict, Fenced, Rejected, Retry
 from controller.layouts import kube2zk
 from controller.manifests import RPCSERVICES, regarding
 from controller.model import Condition, Pod, RpcService
@@ -140,9 +141,19 @@ class RegistryReconciler:
                 if name:
                     names.add(name)
         self._stale.clear()
-        self._observed = self._registry.read(self._paths(names))
+        self._observed = self._read_anew(names)
         self._generation = generation
         return names
+
+    def _read_anew(self, names: Iterable[str]) -> dict[str, planning.Znode | None]:
+        try:
+            return self._registry.read(self._paths(names))
+        except Rejected:
+            found: dict[str, planning.Znode | None] = {}
+            for name in names:
+                with suppress(Rejected):  # a znode that may not be read costs no other
+                    found |= self._registry.read(self._paths([name]))
+            return found
 
     @property
     def compared(self) -> bool:
@@ -151,32 +162,42 @@ class RegistryReconciler:
 
     # reconciling
 
-    def reconcile(self, names: Sequence[str]) -> tuple[dict[str, Failure], set[str]]:
+    def reconcile(self, names: Sequence[str]) -> tuple[dict[str, Exception], set[str]]:
         """Make the znodes of *names* right; return those that failed, and those for which it wrote.
 
         All are written in as few transactions as fit; where one cannot be, each of its names is
         tried alone, so that a name that is refused costs no other.
         """
-        failures: dict[str, Failure] = {}
         self._written.clear()
+        failures: dict[str, Exception] = {}
         try:
             self._write(names)
-        except (Conflict, Rejected) as failure:
-            log.debug("one by one", services=len(names), reason=str(failure))
-            for name in names:
-                try:
-                    self._write([name], fresh=True)
-                except (Retry, Rejected) as alone:
-                    self._forget([name])
-                    failures[name] = alone
-        except Retry as failure:
-            self._forget(names)
-            failures = dict.fromkeys(names, failure)
+        except Fenced:
+            raise
+        except Exception as failure:  # noqa: BLE001  (what one name does to it costs no other)
+            if isinstance(failure, Retry) and not isinstance(failure, Conflict):
+                self._forget(names)
+                failures = dict.fromkeys(names, failure)
+            else:
+                log.debug("one by one", services=len(names), reason=str(failure))
+                failures = self._one_by_one(names)
         for name in names:
             if name not in failures:
                 self._changed.pop(name, None)
         self._tell_unavailable(failures)
         return failures, set(self._written)
+
+    def _one_by_one(self, names: Iterable[str]) -> dict[str, Exception]:
+        failures: dict[str, Exception] = {}
+        for name in names:
+            try:
+                self._write([name], fresh=True)
+            except Fenced:
+                raise
+            except Exception as failure:  # noqa: BLE001
+                self._forget([name])
+                failures[name] = failure
+        return failures
 
     def _write(self, names: Sequence[str], fresh: bool = False) -> None:
         if not self._registry.connected:
@@ -316,10 +337,10 @@ class RegistryReconciler:
                 case _:
                     self._observed.pop(op.path, None)
 
-    def _tell_unavailable(self, failures: Mapping[str, Failure]) -> None:
-        for name, failure in failures.items():
+    def _tell_unavailable(self, failures: Iterable[str]) -> None:
+        for name in failures:
             waiting = self._clock() - self._changed.get(name, self._clock())
-            if waiting >= UNAVAILABLE_AFTER and isinstance(failure, Retry):
+            if waiting >= UNAVAILABLE_AFTER:
                 for service in self._services.store.indexed(BY_NAME, name):
                     self._conditions(service, planning.unavailable(UNAVAILABLE_AFTER))
 
