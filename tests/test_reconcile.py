@@ -429,10 +429,11 @@ def test_a_znode_that_may_not_be_read_costs_no_other(world: World):
     with pytest.raises(Rejected):
         world.settle()
     world.compared = False
+    world.serve(3, service="good")
     with pytest.raises(Rejected):
         world.settle()
 
-    assert (world.servers("good"), world.servers("bad")) == (["10.0.0.2"], None)
+    assert (world.servers("good"), world.servers("bad")) == (["10.0.0.2", "10.0.0.3"], None)
 
 
 def test_what_nobody_foresaw_about_one_service_costs_no_other(world: World):
