@@ -32,6 +32,7 @@ from controller.plan import znodes as znode_plan
 from controller.reconcile import registry, rpcservices
 from controller.reconcile.annotations import AnnotationReconciler
 from controller.reconcile.fence import Fence
+from controller.reconcile.registration import ALLOWED_FOR, Registration
 from controller.reconcile.registry import RegistryReconciler
 from controller.reconcile.rpcservices import RpcServiceReconciler
 from controller.reconcile.synced import SyncedReconciler
@@ -133,6 +134,7 @@ class Process:
     def _make_pod_controller(self) -> None:
         settings = self._settings
         self._writer = DryRunKube(self._services) if settings.dry_run else self._kube
+        registration = Registration(self._kube.raw, self._events, time.monotonic)
         self._annotations = AnnotationReconciler(self._pods, self._events)
         self._projector = RpcServiceReconciler(
             self._writer,
@@ -140,6 +142,7 @@ class Process:
             self._nodes,
             self._services,
             lambda name: self._kube.get(NODES, ObjectKey("", name)),
+            registration.may_register if settings.require_register_permission else lambda *_: True,
             rpcservice_plan.Settings(
                 settings.endpoints_per_object, tuple(layout.base for layout in settings.layouts)
             ),
@@ -349,7 +352,10 @@ class Process:
         )
 
     def _resync_periodically(self) -> None:
-        while not self._stopping.wait(self._settings.resync_period):
+        period = self._settings.resync_period
+        if self._settings.require_register_permission:
+            period = min(period, ALLOWED_FOR)  # no watch tells that a permission was given or taken
+        while not self._stopping.wait(period):
             self._resync()
 
     def _wait_until_filled(self) -> bool:

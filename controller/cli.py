@@ -134,6 +134,11 @@ def main() -> None:
     show_default=True,
     help="Which controllers to run, separated by commas.",
 )
+@click.option(
+    "--require-register-permission/--no-require-register-permission",
+    default=False,
+    help="A pod's entry counts only if its ServiceAccount may `register` that rpcservice.",
+)
 @click.option("--leader-elect/--no-leader-elect", default=True, show_default=True)
 @click.option("--lease-namespace", default="", help="Where the Lease lies.  Default: the own namespace.")
 @click.option(

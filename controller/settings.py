@@ -29,6 +29,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     layouts: tuple[Layout, ...]
     cluster_id: str
     cross_namespace: str
+    require_register_permission: bool
     leader_elect: bool
     lease_namespace: str
     dry_run: bool

@@ -31,6 +31,7 @@ class World:
         self.zookeeper = ZooKeeperInMemory()
         self.events = EventsInMemory()
         self.crd_there = True
+        self.denied: set[tuple[str, str]] = set()  # pod and RpcService: who may not register what
         self.node_now: Node | None = None  # what the API server says of a Node, ahead of its watch
         self.written: list[tuple[str, str, str]] = []
         self.pods: Held[Pod] = Held(rpcservices.pod_indexes(), self._pod_changed)
@@ -51,6 +52,7 @@ class World:
             self.nodes,
             self.services,
             lambda name: self.node_now or self.nodes.get(ObjectKey("", name)),
+            lambda pod, name: (pod.name, name) not in self.denied,
             rpcservice_plan.Settings(layouts=(LAYOUT.base,)),
             self.clock,
             self.clock.now,
@@ -542,3 +544,24 @@ def test_a_pod_that_is_silenced_before_its_node_is_seen_to_be(
     world.registry.reconcile(["echo"])
 
     assert len(world.servers() or ()) == published
+
+
+def test_a_pod_that_may_not_register_declares_nothing(world: World):
+    world.denied = {("p1", "echo"), ("p2", "other")}
+    world.serve(1, 2)
+    world.serve(3, service="other")
+    assert (world.settle().servers(), world.servers("other")) == (["10.0.0.2"], ["10.0.0.3"])
+
+    world.denied.clear()
+    world.keys |= world.projector.every_key()
+    assert world.settle().servers() == ["10.0.0.1", "10.0.0.2"]
+
+
+def test_whoever_alone_serves_and_loses_the_permission_is_withdrawn(world: World):
+    world.serve(1)
+    world.settle()
+    world.denied = {("p1", "echo")}
+    world.keys |= world.projector.every_key()
+
+    assert world.settle().servers() is None
+    assert world.services.values() == []

@@ -9,7 +9,7 @@ published.  A listed pod that is merely absent stays until its absence is confir
 """
 
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
-from itertools import count
+from itertools import chain, count
 
 import msgspec
 
@@ -100,6 +100,24 @@ def is_listed(pod: Pod) -> bool:
     return bool(pod.ips) and not pod.terminating and pod.phase not in FINISHED
 
 
+def owner_name(key: ServiceKey, services: Collection[RpcService], taken: Container[str]) -> str:
+    """The name of the RpcService that annotated pods are listed by, or will be once it is there."""
+    owner = _owner(sorted(services, key=lambda service: service.age))
+    return owner.name if owner else object_name(key.service_name, taken)
+
+
+def silent_on(pod: Pod, service_name: str) -> Pod:
+    """The pod without what it declares of one service."""
+    others = tuple(d for d in pod.declarations if d.service_name != service_name)
+    return msgspec.structs.replace(pod, declarations=others)
+
+
+def _owner(by_age: Sequence[RpcService]) -> RpcService | None:
+    declared = (service for service in by_age if not service.generated)
+    generated = (service for service in by_age if service.generated and not service.is_part)
+    return next(chain(declared, generated), None)
+
+
 def plan(key: ServiceKey, observed: Observed, absences: Absences, settings: Settings, now: str) -> list[Op]:
     """The operations that make the RpcServices of *key* right, in the order to apply them.
 
@@ -108,8 +126,7 @@ def plan(key: ServiceKey, observed: Observed, absences: Absences, settings: Sett
     """
     services = sorted(observed.services, key=lambda service: service.age)
     declared = [service for service in services if not service.generated]
-    generated = [service for service in services if service.generated and not service.is_part]
-    owner = next(iter([*declared, *generated]), None)
+    owner = _owner(services)
     rows = desired_rows(key, services, owner, observed, absences)
     named = any(names_service(pod, key.service_name) for pod in observed.pods.values())
     if owner is None:

@@ -56,6 +56,7 @@ class RpcServiceReconciler:
         nodes: Source[Node],
         services: Source[RpcService],
         read_node: Callable[[str], Node | None],
+        may_register: Callable[[Pod, str], bool],
         settings: planning.Settings,
         clock: Callable[[], float],
         now: Callable[[], datetime],
@@ -67,6 +68,7 @@ class RpcServiceReconciler:
         self._nodes = nodes
         self._services = services
         self._read_node = read_node
+        self._may_register = may_register
         self._settings = settings
         self._now = now
         self._enqueue = enqueue
@@ -139,7 +141,13 @@ class RpcServiceReconciler:
 
     def _observe(self, key: ServiceKey) -> planning.Observed:
         services = self._services.store.indexed(NAMED, key)
-        pods = {pod.name: pod for pod in self._pods.store.indexed(DECLARED, key)}
+        taken = _Taken(self._services.store, key.namespace)
+        name = planning.owner_name(key, services, taken)
+        declaring = self._pods.store.indexed(DECLARED, key)
+        pods = {
+            pod.name: pod if self._may_register(pod, name) else planning.silent_on(pod, key.service_name)
+            for pod in declaring
+        }
         names = {row.pod_name for service in services for row in service.status.endpoints}
         for service in services:
             names |= self._selected.pods_of(service.key)
@@ -150,7 +158,7 @@ class RpcServiceReconciler:
         return planning.Observed(
             services=services,
             pods=pods,
-            taken=_Taken(self._services.store, key.namespace),
+            taken=taken,
             bad_nodes=_BadNodes(self._nodes.store),
         )
 

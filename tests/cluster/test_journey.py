@@ -253,6 +253,22 @@ def test_when_all_is_right_a_restart_writes_nothing(world: World, start_controll
     assert {name: world.zk.exists(f"{world.base}/{name}").mzxid for name in versions} == znodes
 
 
+def test_a_pod_whose_account_may_not_register_is_told_and_is_published_once_it_may(
+    world: World, start_controller, cluster
+):
+    start_controller("--require-register-permission", "--resync-period", "1s")
+    world.create_pod("a", "echo", ip="172.16.0.1")
+    (event,) = eventually(lambda: world.events("RegisterDenied", "a"))
+    assert "register" in event.message
+    assert world.rpcservices() == {}
+
+    role = ["create", "role", "registrar", "-n", world.namespace, "--verb=register"]
+    cluster.kubectl(*role, "--resource=rpcservices.rpcregistry.dev", "--resource-name=echo")
+    account = f"--serviceaccount={world.namespace}:default"
+    cluster.kubectl("create", "rolebinding", "registrar", "-n", world.namespace, "--role=registrar", account)
+    eventually(lambda: world.servers("echo") == ["172.16.0.1"])
+
+
 def test_verify_tells_drift_from_sync(world: World, controller: Controller, verify):
     world.create_pod("a", "echo", ip="172.16.0.1")
     eventually(lambda: world.servers("echo"))
