@@ -154,7 +154,7 @@ class Health:
 
 
 REQUEST_TIMEOUT = 5.0  # seconds for a connection, from its first byte to its last
-MOST_CONNECTIONS = 64
+MOST_CONNECTIONS = 256  # more than are accepted at a time, else one is dropped before it is looked at
 
 Answer = tuple[HTTPStatus, str, bytes]
 Route = Callable[[], Answer]
