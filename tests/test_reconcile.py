@@ -8,7 +8,16 @@ import msgspec
 import pytest
 
 from controller.errors import Rejected, Retry
-from controller.model import Declaration, Node, ObjectKey, Pod, RpcService, RpcServiceSpec, RpcServiceStatus
+from controller.model import (
+    Declaration,
+    LabelSelector,
+    Node,
+    ObjectKey,
+    Pod,
+    RpcService,
+    RpcServiceSpec,
+    RpcServiceStatus,
+)
 from controller.plan import rpcservices as rpcservice_plan
 from controller.plan.znodes import Layout, Settings
 from controller.reconcile import registry, rpcservices
@@ -27,6 +36,7 @@ class World:
 
     def __init__(self) -> None:
         self.clock = Clock()
+        self.endpoints_per_object = 250
         self.kube: KubeInMemory[RpcService] = KubeInMemory()
         self.zookeeper = ZooKeeperInMemory()
         self.events = EventsInMemory()
@@ -53,7 +63,7 @@ class World:
             self.services,
             lambda name: self.node_now or self.nodes.get(ObjectKey("", name)),
             lambda pod, name: (pod.name, name) not in self.denied,
-            rpcservice_plan.Settings(layouts=(LAYOUT.base,)),
+            rpcservice_plan.Settings(endpoints_per_object=self.endpoints_per_object, layouts=(LAYOUT.base,)),
             self.clock,
             self.clock.now,
             CONFIRM,
@@ -153,6 +163,17 @@ def pod(number: int, service: str = "echo", **fields: object) -> Pod:
         "declarations": (Declaration(service_name=service),),
     }
     return Pod(namespace="default", name=f"p{number}", **{**defaults, **fields})
+
+
+def declared(name: str, uid: str = "", created: str = "", **spec: object) -> RpcService:
+    return RpcService(
+        namespace="default",
+        name=name,
+        uid=uid or name,
+        resource_version="1",
+        created=created,
+        spec=RpcServiceSpec(service_name="echo", **spec),
+    )
 
 
 def key(number: int) -> ObjectKey:
@@ -303,6 +324,66 @@ def test_an_rpcservice_deleted_by_hand_is_made_again_and_its_znode_stays(world: 
     assert world.zookeeper.znodes["/rpc_v2/echo"] == before
 
 
+def test_an_rpcservice_that_goes_again_before_its_status_was_written_withdraws_nothing(world: World):
+    world.serve(1, 2)
+    world.settle()
+    before = world.zookeeper.znodes["/rpc_v2/echo"]
+    world.services.drop(ObjectKey("default", "echo"))
+    world.services.put(declared("echo", "again"))
+    world.services.drop(ObjectKey("default", "echo"))
+    world.registry.reconcile(["echo"])
+
+    assert world.zookeeper.znodes["/rpc_v2/echo"] == before
+
+
+def test_the_rest_of_a_service_is_not_all_of_it(world: World):
+    """One of two RpcServices of a name is deleted by hand: what it listed stays till it is listed again."""
+    world.services.put(declared("older", created="1"))
+    world.services.put(declared("younger", created="2", selector=LabelSelector(match_labels={"app": "x"})))
+    world.serve(1, 2)
+    world.pods.put(pod(3, labels={"app": "x"}, declarations=()))
+    before = world.settle().servers()
+    world.services.drop(ObjectKey("default", "older"))
+    world.registry.reconcile(["echo"])
+    assert world.servers() == before == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+
+    world.settle()
+    assert world.servers() == before
+    world.pods.drop(key(1))
+    assert world.settle().servers() == ["10.0.0.2", "10.0.0.3"]
+
+
+def test_what_a_deleted_rpcservice_listed_goes_once_nobody_names_it(world: World):
+    world.services.put(declared("older", created="1", selector=LabelSelector(match_labels={"app": "y"})))
+    world.services.put(declared("younger", created="2", selector=LabelSelector(match_labels={"app": "x"})))
+    world.pods.put(pod(1, labels={"app": "y"}, declarations=()))
+    for number in range(2, 12):
+        world.pods.put(pod(number, labels={"app": "x"}, declarations=()))
+    world.settle()
+    world.services.drop(ObjectKey("default", "older"))
+
+    assert "10.0.0.1" not in world.settle().servers()
+
+
+def test_the_head_of_a_large_service_is_deleted_by_hand_and_its_parts_go_with_it(world: World):
+    world.endpoints_per_object = 3
+    world.start()
+    world.serve(*range(1, 8))
+    before = world.settle().servers()
+    parts = [service.key for service in world.services.values() if service.is_part]
+    assert len(parts) == 2
+    commits = len(world.zookeeper.commits)
+    world.services.drop(ObjectKey("default", "echo"))
+    world.registry.reconcile(["echo"])
+    for part in parts:
+        world.services.drop(part)
+        world.registry.reconcile(["echo"])
+    world.settle()
+
+    assert (world.servers(), world.zookeeper.commits[commits:]) == (before, [])
+    assert len(world.services.values()) == 3
+
+
 def test_rpcservices_that_vanish_with_their_crd_withdraw_nothing(world: World):
     world.serve(1, 2)
     world.settle()
@@ -358,6 +439,7 @@ def test_a_declared_rpcservice_that_is_deleted_is_withdrawn_once_nobody_names_it
     world.settle()
     assert world.servers() == ["10.0.0.1"]
     world.pods._items.clear()
+    world.pods._items[key(1)] = pod(1, phase="Failed", ready=False)  # evicted: it will not come back
     world.services.drop(ObjectKey("default", "echo"))
 
     assert world.settle().servers() is None

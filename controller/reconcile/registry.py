@@ -1,5 +1,6 @@
 """The registry controller: keeps ZooKeeper equal to what RpcService statuses list."""
 
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -10,9 +11,10 @@ import structlog
 from controller.errors import Conflict, Fenced, Rejected, Retry
 from controller.layouts import kube2zk
 from controller.manifests import RPCSERVICES, regarding
-from controller.model import Condition, Pod, RpcService
+from controller.model import Condition, Pod, RpcService, ServiceKey
 from controller.names import is_service_name
 from controller.plan import znodes as planning
+from controller.plan.rpcservices import FINISHED
 from controller.reconcile.fence import Fence
 from controller.reconcile.guard import Guard, Sight
 from controller.reconcile.ports import Change, Events, Registry, Source
@@ -24,7 +26,9 @@ UNAVAILABLE_AFTER = 10.0
 SERVICES_A_TRANSACTION = 100
 BYTES_A_TRANSACTION = 512 * 1024
 
-Missing = tuple[str, str]  # (service name, namespace): published once, and no RpcService lists it now
+# (service name, namespace, pod uid): published once, and no RpcService lists it now.  Without a uid:
+# there is no RpcService of that name in that namespace.
+Missing = tuple[str, str, str]
 
 
 def service_indexes() -> Mapping[str, Callable[[RpcService], Iterable[str]]]:
@@ -85,6 +89,9 @@ class RegistryReconciler:
         self._observed: dict[str, planning.Znode | None] = {}
         self._stale: set[str] = set()  # observed, but changed since by somebody, perhaps by us
         self._written: set[str] = set()  # in the batch in hand
+        # The uids of pods that an RpcService listed when it went, while none of the same name lists them.
+        self._bereft: dict[ServiceKey, set[str]] = {}
+        self._lock = threading.Lock()  # held while that changes
         self._generation = -1  # of the connection with which everything was compared last
         self._changed: dict[str, float] = {}  # names whose own change is not written yet: since when
         self.guard: Guard[Missing] = Guard(self._look, self._decided, confirm, clock, now)
@@ -95,23 +102,45 @@ class RegistryReconciler:
         """The names that an RpcService's change touches."""
         old, new = change.old, change.new
         names = {service.service_name for service in (old, new) if service}
-        for service in filter(None, (old, new)):
-            subject = (service.service_name, service.namespace)
-            if (
-                new is None
-                and not change.listed
-                and not service.status.endpoints
-                and not self._lists(subject)
-            ):
-                # The last one, and emptied before it was deleted: nothing to confirm.
-                self.guard.gone(subject)
-            else:
-                self.guard.back(subject)
+        if old and new is None:
+            self._gone(old, shown=not change.listed)
+        elif new:
+            self.guard.back((new.service_name, new.namespace, ""))
+            self._note_listed(new)
         if old is None or new is None or old.status.endpoints != new.status.endpoints or old.spec != new.spec:
             for name in names:
                 self._changed.setdefault(name, self._clock())
             return names
         return names if old.known != new.known else set()
+
+    def _gone(self, service: RpcService, shown: bool) -> None:
+        """Note what nobody lists any more; *shown*: by a watch event."""
+        key = service.service_key
+        subject = (key.service_name, key.namespace, "")
+        uids = {row.pod_uid for row in service.status.endpoints}
+        if shown and service.known and not uids and not self._listing(key):
+            # The last one, and emptied before it was deleted: nothing to confirm.
+            self.guard.gone(subject)
+        else:
+            self.guard.back(subject)
+        if uids:
+            for uid in uids:
+                self.guard.back((key.service_name, key.namespace, uid))
+            with self._lock:
+                self._bereft.setdefault(key, set()).update(uids)
+            for other in self._listing(key):
+                self._note_listed(other)
+
+    def _note_listed(self, service: RpcService) -> None:
+        self._forget_bereft(service.service_key, {row.pod_uid for row in service.status.endpoints})
+
+    def _forget_bereft(self, key: ServiceKey, uids: Collection[str]) -> None:
+        with self._lock:
+            left = self._bereft.get(key)
+            if left is not None:
+                left.difference_update(uids)
+                if not left:
+                    del self._bereft[key]
 
     def path_changed(self, path: str) -> set[str]:
         """The names to look at again because a znode of theirs changed, by whomever."""
@@ -283,19 +312,29 @@ class RegistryReconciler:
         return not self._namespaces or namespace in self._namespaces
 
     def _missing(self, name: str) -> set[Missing]:
-        """The namespaces for which the ledger says that we published the name, and none lists it now."""
-        return {
-            (name, namespace)
+        """What of the name was published, and is listed no more.
+
+        The ledger tells the namespaces; of one that still has an RpcService of the name, the RpcServices
+        that went tell the pods.
+        """
+        namespaces = {
+            namespace
             for layout in self._layouts
             if (ledger := self._ledger(layout, name)) and ledger.cluster == self._settings.cluster_id
             for namespace in ledger.namespaces
-            if self._watches(namespace) and not self._lists((name, namespace))
+            if self._watches(namespace) and not self._listing(ServiceKey(namespace, name))
         }
+        missing = {(name, namespace, "") for namespace in namespaces}
+        for namespace in {service.namespace for service in self._services.store.indexed(BY_NAME, name)}:
+            with self._lock:
+                uids = frozenset(self._bereft.get(ServiceKey(namespace, name), ()))
+            missing |= {(name, namespace, uid) for uid in uids}
+        return missing
 
-    def _lists(self, subject: Missing) -> bool:
-        """Whether there is an RpcService of that name in that namespace."""
-        name, namespace = subject
-        return any(service.namespace == namespace for service in self._services.store.indexed(BY_NAME, name))
+    def _listing(self, key: ServiceKey) -> list[RpcService]:
+        """The RpcServices of a key."""
+        services = self._services.store.indexed(BY_NAME, key.service_name)
+        return [service for service in services if service.namespace == key.namespace]
 
     def _commit(self, batch: Sequence[tuple[str, planning.Publication, list[planning.Outcome]]]) -> None:
         ops = [op for _, _, outcomes in batch for outcome in outcomes for op in outcome.ops]
@@ -360,15 +399,22 @@ class RegistryReconciler:
         if not missing - set(confirmed):
             return None
         self._reader.require_crd()
-        listed = {(service.service_name, service.namespace) for service in self._services.second_look()}
+        listed = {
+            (service.service_name, service.namespace, uid)
+            for service in self._services.second_look()
+            for uid in ("", *(row.pod_uid for row in service.status.endpoints))
+        }
         named = {
-            (declaration.service_name, pod.namespace)
+            (declaration.service_name, pod.namespace, uid)
             for pod in self._reader.pods()
+            if pod.phase not in FINISHED
             for declaration in pod.declarations
+            for uid in ("", pod.uid)
         }
         sizes = {name: self._size(name) for name in ledgered}
         absent = missing - set(confirmed) - listed - named
-        return Sight({subject: sizes[subject[0]] for subject in absent}, sum(sizes.values()))
+        weights = {(name, namespace, uid): 1 if uid else sizes[name] for name, namespace, uid in absent}
+        return Sight(weights, sum(sizes.values()))
 
     def _size(self, name: str) -> int:
         """How many addresses the znodes of a name hold."""
@@ -377,7 +423,11 @@ class RegistryReconciler:
         return sum(len(content.servers) for content in parsed if content)
 
     def _decided(self, missing: Collection[Missing]) -> None:
-        self._enqueue({name for name, _ in missing})
+        for name, namespace, uid in missing:
+            if (name, namespace, uid) in self.guard.confirmed:
+                key = ServiceKey(namespace, name)
+                self._forget_bereft(key, {uid} if uid else self._bereft.get(key, ()))
+        self._enqueue({name for name, _, _ in missing})
 
 
 def _size(batch: Iterable[tuple[str, planning.Publication, list[planning.Outcome]]]) -> int:
