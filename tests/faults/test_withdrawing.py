@@ -338,7 +338,7 @@ def test_pods_whose_nodes_come_back_in_time_were_never_withdrawn(
     seen = Recorder(zk, f"{world.base}/echo")
 
     silence(world, node)
-    eventually(lambda: world.synced("echo") == ("False", "Held"))
+    eventually(lambda: all(row.get("held") for row in world.rpcservices()["echo"]["status"]["endpoints"]))
     node(True)
     for number in range(1, 13):
         world.set_status(f"echo-{number}", f"10.0.0.{number}")
