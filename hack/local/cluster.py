@@ -229,11 +229,7 @@ class LocalCluster:
         return [str(find("kwok")), "--kubeconfig=kubeconfig", "--config=kwok.yaml"]
 
     def _zookeeper(self) -> list[str]:
-        command = zookeeper_command()
-        if command[0] == "java":
-            sync = "yes" if self._durable else "no"
-            command += [f"-Dzookeeper.forceSync={sync}", "org.apache.zookeeper.server.quorum.QuorumPeerMain"]
-        return [*command, "zoo.cfg"]
+        return [*zookeeper_command(), str(self.directory / "zoo.cfg")]
 
     def _write_configuration(self) -> None:
         options = {
@@ -261,6 +257,7 @@ class LocalCluster:
             "clientPortAddress": "127.0.0.1",
             "admin.enableServer": "false",
             "maxClientCnxns": 0,
+            "forceSync": "yes" if self._durable else "no",
             "4lw.commands.whitelist": "*",
         }
         lines = "".join(f"{key}={value}\n" for key, value in zookeeper.items())

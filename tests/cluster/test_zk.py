@@ -47,13 +47,11 @@ class Server:
         self.address = f"127.0.0.1:{port}"
         lines = [
             "tickTime=1000", f"dataDir={self._data}", f"clientPort={port}", "clientPortAddress=127.0.0.1",
-            "admin.enableServer=false", "maxClientCnxns=0", "4lw.commands.whitelist=*",
+            "admin.enableServer=false", "maxClientCnxns=0", "4lw.commands.whitelist=*", "forceSync=no",
         ]  # fmt: skip
         (directory / "zoo.cfg").write_text("\n".join(lines))
-        command = zookeeper_command()
-        if command[0] == "java":
-            command += ["-Dzookeeper.forceSync=no", "org.apache.zookeeper.server.quorum.QuorumPeerMain"]
-        self.process = Process("zookeeper", directory, [*command, "zoo.cfg"], self._serves)
+        command = [*zookeeper_command(), str(directory / "zoo.cfg")]
+        self.process = Process("zookeeper", directory, command, self._serves)
 
     def up(self) -> None:
         """Run, and serve, whatever became of it."""
