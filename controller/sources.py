@@ -73,6 +73,11 @@ class Source(Generic[T]):
         """Why the source cannot be read, in full or in part."""
         return next(filter(None, (informer.unknown for informer in self._informers.values())), None)
 
+    def unknown_in(self, namespace: str) -> str | None:
+        """Why the objects of one namespace cannot be read."""
+        informer = self._informers.get(namespace) or self._informers.get("")
+        return informer.unknown if informer else None
+
     def second_look(self) -> list[T]:
         """A quorum LIST of its own."""
         return [item for informer in self._informers.values() for item in informer.second_look()]

@@ -353,6 +353,7 @@ def test_a_source_that_refuses_after_a_watch_is_unknown_until_a_watch_is_accepte
     assert server.requests == ["list", "watch 5", "newest", "newest", "watch 5", "newest", "watch 5"]
     assert server.restarts == ["ended", "refused", "ended"]
     assert server.informer.unknown is None
+    assert server.listed == 2, "what was left undone meanwhile is to be looked at again"
 
 
 def test_a_restored_server_is_noticed_before_a_watch_that_would_be_silent_for_ever() -> None:

@@ -300,6 +300,15 @@ def test_an_unknown_source_withdraws_nothing_however_long(world: World, seconds:
     assert world.settle_except(Exception) == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
 
 
+def test_a_namespace_that_cannot_be_read_holds_up_no_other(world: World):
+    world.serve(1, 2)
+    world.settle()
+    world.pods.unknown, world.pods.unknown_namespace = "forbidden", "elsewhere"
+    world.pods.put(pod(1, ready=False))
+
+    assert world.settle().servers() == ["10.0.0.2"]
+
+
 def test_pods_gone_while_the_controller_was_down_are_missing_for_the_new_one(world: World):
     world.serve(*range(1, 4))
     world.settle()

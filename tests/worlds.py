@@ -38,6 +38,7 @@ class Held(Generic[T]):
         self._changed = changed
         self._items: dict[ObjectKey, T] = {}
         self.unknown: str | None = None
+        self.unknown_namespace = ""  # all
         self.elsewhere: list[T] = []  # what only the second look finds
         self.store = self
 
@@ -49,6 +50,9 @@ class Held(Generic[T]):
 
     def indexed(self, index: str, value: Hashable) -> list[T]:
         return [item for item in self._items.values() if value in self._indexes[index](item)]
+
+    def unknown_in(self, namespace: str) -> str | None:
+        return self.unknown if self.unknown_namespace in ("", namespace) else None
 
     def second_look(self) -> list[T]:
         if self.unknown:

@@ -35,14 +35,16 @@ class Store(Protocol[T_co]):
 class Source(Protocol[T]):
     """An informer, as reconcilers see it.
 
-    *unknown*: why the source cannot be read, or None.  ``second_look`` is a quorum LIST of its own,
-    and fails where the source is unknown.  ``observe`` takes what our own write returned.
+    *unknown*: why the source cannot be read, in full or in part, or None; ``unknown_in``: in a namespace.
+    ``second_look`` is a quorum LIST of its own, and fails where the source is unknown.  ``observe`` takes
+    what our own write returned.
     """
 
     @property
     def store(self) -> Store[T]: ...
     @property
     def unknown(self) -> str | None: ...
+    def unknown_in(self, namespace: str) -> str | None: ...
     def second_look(self) -> Iterable[T]: ...
     def observe(self, written: T) -> None: ...
 

@@ -73,7 +73,7 @@ class RpcServiceReconciler:
         self._now = now
         self._enqueue = enqueue
         self._selected = _Selections(pods.store)
-        self._unknown_since: datetime | None = None
+        self._unknown_since: dict[str, datetime] = {}  # by namespace
         self.guard: Guard[str] = Guard(self._look, self._decided, confirm, clock, now)
 
     # what changes mean
@@ -129,7 +129,7 @@ class RpcServiceReconciler:
         if silent:
             bad_nodes = _BadNodes(self._nodes.store, silent)
             observed = msgspec.structs.replace(observed, bad_nodes=bad_nodes)
-        absences = self._absences(observed.services)
+        absences = self._absences(key.namespace, observed.services)
         seen = planning.suspects(key, observed)
         if any(uid not in self.guard.confirmed and uid not in self.guard.held for uid in seen):
             self.guard.poke()
@@ -175,16 +175,14 @@ class RpcServiceReconciler:
         nodes = (self._read_node(name) for name in names if name and name not in observed.bad_nodes)
         return {node.name for node in nodes if node and not node.ready}
 
-    def _absences(self, services: Iterable[RpcService]) -> planning.Absences:
-        unknown = self._pods.unknown is not None
+    def _absences(self, namespace: str, services: Iterable[RpcService]) -> planning.Absences:
+        unknown = self._pods.unknown_in(namespace) is not None
         if not unknown:
-            self._unknown_since = None
-        elif self._unknown_since is None:
-            self._unknown_since = self._now()
-        since = self._unknown_since
-        released = since is not None and any(
-            is_release(service.released, since, self._now()) for service in services
-        )
+            self._unknown_since.pop(namespace, None)
+            released = False
+        else:
+            since = self._unknown_since.setdefault(namespace, self._now())
+            released = any(is_release(service.released, since, self._now()) for service in services)
         return planning.Absences(
             confirmed=self.guard.confirmed, held=self.guard.held, unknown=unknown and not released
         )

@@ -198,8 +198,8 @@ class Informer(Generic[T]):
     """Keeps the *store* equal to what *reader* reads.  ``run`` is the body of its thread.
 
     *on_change* is told every change, in order and after the store has it; *on_listed* that a LIST was
-    taken in, after its changes; *on_restart* why a watch had to be started again.  All are called by
-    the threads that change the store, and must not block.
+    taken in, after its changes, or that what was unknown is known again; *on_restart* why a watch had
+    to be started again.  All are called by the threads that change the store, and must not block.
     """
 
     def __init__(
@@ -349,7 +349,9 @@ class Informer(Generic[T]):
         return version
 
     def _take(self, event: WatchEvent[T]) -> None:
-        self._refused = None  # the server accepted the watch
+        if self._refused:  # the server accepted the watch
+            self._refused = None
+            self._on_listed()
         position, version = self._position or 0, event.resource_version
         if isinstance(event, Bookmark) and version < position:
             raise Expired(_restored(self.name, position, version))
