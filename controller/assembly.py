@@ -31,7 +31,7 @@ from controller.plan import rpcservices as rpcservice_plan
 from controller.plan import znodes as znode_plan
 from controller.reconcile import registry, rpcservices
 from controller.reconcile.annotations import AnnotationReconciler
-from controller.reconcile.fence import Fence
+from controller.reconcile.fence import Fence, FencedKube
 from controller.reconcile.registration import ALLOWED_FOR, Registration
 from controller.reconcile.registry import RegistryReconciler
 from controller.reconcile.rpcservices import RpcServiceReconciler
@@ -133,7 +133,8 @@ class Process:
 
     def _make_pod_controller(self) -> None:
         settings = self._settings
-        self._writer = DryRunKube(self._services) if settings.dry_run else self._kube
+        fenced = FencedKube(self._kube, lambda: self._elector is None or self._elector.leading)
+        self._writer = DryRunKube(self._services) if settings.dry_run else fenced
         registration = Registration(self._kube.raw, self._events, time.monotonic)
         self._annotations = AnnotationReconciler(self._pods, self._events)
         self._projector = RpcServiceReconciler(

@@ -2,14 +2,22 @@
 
 A Lease alone keeps nobody from writing: a leader that was paused wakes and goes on where it was.  The
 new leader changes the fence first, so the paused one's transactions fail as a whole.
+
+Kubernetes has no such thing.  A resourceVersion is none: who wakes with an old store of pods reads the
+newest RpcServices all the same.  There, who writes looks at the clock first.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from controller.errors import Conflict
+from controller.errors import Conflict, Fenced
+from controller.manifests import Named, Resource
+from controller.model import ObjectKey
 from controller.plan.znodes import FENCES, Check, Create, Set
-from controller.reconcile.ports import Registry
+from controller.reconcile.ports import Kube, Registry
+
+T = TypeVar("T", bound=Named)
 
 
 class Fence:
@@ -48,3 +56,32 @@ class Fence:
         if version is None:
             raise Conflict(f"{self._path}: the version written is not known")
         return version
+
+
+class FencedKube:
+    """Writes to the API server while *leading* says that nobody else can; ``Fenced`` afterwards."""
+
+    def __init__(self, kube: Kube, leading: Callable[[], bool]) -> None:
+        self._kube = kube
+        self._leading = leading
+
+    def create(self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any]) -> T:
+        """Create an object."""
+        self._check()
+        return self._kube.create(resource, namespace, manifest)
+
+    def patch(
+        self, resource: Resource[T], key: ObjectKey, patch: Mapping[str, Any], subresource: str = ""
+    ) -> T:
+        """Merge *patch* into an object."""
+        self._check()
+        return self._kube.patch(resource, key, patch, subresource)
+
+    def delete(self, resource: Resource[T], key: ObjectKey, uid: str, resource_version: str) -> None:
+        """Delete the object as it was read."""
+        self._check()
+        self._kube.delete(resource, key, uid, resource_version)
+
+    def _check(self) -> None:
+        if not self._leading():
+            raise Fenced("the Lease was not renewed in time: another process may lead now")
