@@ -1,0 +1,233 @@
+"""Two controllers: one writes, the other takes over, and an old leader writes nothing any more."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from kazoo.client import KazooClient
+from kubernetes.client import CoordinationV1Api
+
+from hack.local.cluster import ADMIN_TOKEN, LocalCluster
+from hack.local.proxy import Proxy
+from tests.cluster.waiting import eventually
+from tests.cluster.world import Controller, Recorder, World
+
+LEASE = "rpcregistry"
+ONE, TWO, THREE = ["10.0.0.1"], ["10.0.0.2"], ["10.0.0.3"]
+TAKEOVER = 60.0  # seconds, at most: a Lease is free after 15
+
+
+@pytest.fixture
+def start(start_controller) -> Callable[..., Controller]:
+    """Starts a controller that leads only once it has the Lease."""
+    return lambda *flags, **more: start_controller(*flags, leader_elect=True, **more)
+
+
+def follows(controller: Controller) -> bool:
+    return any(line["event"] == "following" for line in controller.logged())
+
+
+def epoch(world: World) -> int:
+    """How often the fence was taken over, the first time aside."""
+    return int(world.zk.get(f"/rpcregistry/fence/test-{world.namespace}")[1].version)
+
+
+def leases(world: World) -> CoordinationV1Api:
+    return CoordinationV1Api(world.api)
+
+
+def give_back(world: World) -> None:
+    """Write into the Lease that its holder has given it up."""
+    spec = {"holderIdentity": None, "leaseDurationSeconds": 1}
+    leases(world).patch_namespaced_lease(LEASE, world.namespace, {"spec": spec})
+
+
+def holder(world: World) -> str | None:
+    """Whose the Lease is."""
+    return leases(world).read_namespaced_lease(LEASE, world.namespace).spec.holder_identity
+
+
+def version(world: World) -> str:
+    """How the Lease is now."""
+    return str(leases(world).read_namespaced_lease(LEASE, world.namespace).metadata.resource_version)
+
+
+def test_l1_of_two_that_start_together_one_writes(world: World, start):
+    both = [start(wait=False), start(wait=False)]
+    eventually(lambda: any(controller.leads() for controller in both))
+    eventually(lambda: any(follows(controller) for controller in both))
+    for number in range(1, 6):
+        world.create_pod(f"p{number}", "echo", ip=f"10.0.0.{number}")
+    eventually(lambda: len(world.servers("echo") or ()) == 5)
+
+    assert sorted(controller.leads() for controller in both) == [False, True]
+    assert epoch(world) == 0
+    assert all(controller.running for controller in both)
+
+
+@pytest.mark.full
+def test_l2_a_leader_that_was_paused_for_longer_than_its_lease(world: World, start, zk: KazooClient):
+    first = start()
+    world.create_pod("a", "echo", ip="10.0.0.1")
+    world.create_pod("b", "echo", ip="10.0.0.2")
+    eventually(lambda: world.servers("echo") == [*ONE, *TWO])
+    second = start(wait=False)
+    eventually(lambda: follows(second))
+
+    first.signal(signal.SIGSTOP)
+    world.delete_pod("b")
+    eventually(lambda: world.servers("echo") == ONE, TAKEOVER)
+    assert (second.leads(), epoch(world)) == (True, 1)
+    seen = Recorder(zk, f"{world.base}/echo")
+    first.signal(signal.SIGCONT)
+    assert first.wait() == 1
+    world.create_pod("c", "echo", ip="10.0.0.3")
+    eventually(lambda: world.servers("echo") == [*ONE, *THREE])
+    assert seen.states == [ONE, [*ONE, *THREE]]
+    assert epoch(world) == 1
+
+
+@pytest.mark.full
+def test_l2_what_an_old_leader_had_sent_is_refused_by_the_fence(
+    cluster: LocalCluster, world: World, start, zk: KazooClient, zk_proxy: Proxy, tmp_path: Path
+):
+    """Its znode is still as it was when it was read: only the fence keeps the write from passing."""
+    with Proxy(cluster.server.removeprefix("https://")) as proxy:
+        through = cluster.kubeconfig_for(ADMIN_TOKEN, tmp_path / "through", f"https://{proxy.address}")
+        first = start("--zk-servers", zk_proxy.address, kubeconfig=through)
+        world.create_pod("a", "echo", ip="10.0.0.1")
+        eventually(lambda: world.synced("echo") == ("True", "Synced"))
+        right = world.rpcservices()["echo"]["status"]
+        second = start("--guard-confirm", "1h", wait=False)
+        eventually(lambda: follows(second))
+        seen = Recorder(zk, f"{world.base}/echo")
+
+        zk_proxy.blackhole()
+        world.create_pod("b", "echo", ip="10.0.0.2")
+        eventually(lambda: b"10.0.0.2" in zk_proxy.held)
+        first.signal(signal.SIGSTOP)
+        proxy.close()
+        world.delete_pod("b")
+        world.custom.patch_namespaced_custom_object_status(
+            "rpcregistry.dev", "v1alpha1", world.namespace, "rpcservices", "echo", {"status": right}
+        )
+        give_back(world)
+        eventually(second.leads)
+        world.create_pod("c", "other", ip="10.0.0.3")
+        eventually(lambda: world.servers("other") == THREE)
+        assert seen.states == [ONE]
+        zk_proxy.pass_through()
+        first.signal(signal.SIGCONT)
+        assert first.wait() == 1
+        assert "another process took over" in first.text()
+        world.create_pod("d", "echo", ip="10.0.0.4")
+        eventually(lambda: world.servers("echo") == [*ONE, "10.0.0.4"])
+        assert seen.states == [ONE, [*ONE, "10.0.0.4"]]
+
+
+@pytest.mark.full
+def test_l3_a_leader_that_is_killed(world: World, start, zk: KazooClient):
+    first = start()
+    world.create_pod("a", "echo", ip="10.0.0.1")
+    eventually(lambda: world.servers("echo") == ONE)
+    second = start(wait=False)
+    eventually(lambda: follows(second))
+    seen = Recorder(zk, f"{world.base}/echo")
+
+    first.kill()
+    world.create_pod("b", "echo", ip="10.0.0.2")
+    eventually(lambda: world.servers("echo") == [*ONE, *TWO], TAKEOVER)
+    assert second.leads()
+    assert seen.states == [ONE, [*ONE, *TWO]]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("fault", [Proxy.blackhole, Proxy.close], ids=["silently", "with refusals"])
+def test_l4_a_leader_that_loses_the_api_server_only(
+    cluster: LocalCluster, world: World, start, zk: KazooClient, tmp_path: Path, fault
+):
+    with Proxy(cluster.server.removeprefix("https://")) as proxy:
+        through = cluster.kubeconfig_for(ADMIN_TOKEN, tmp_path / "through", f"https://{proxy.address}")
+        first = start(kubeconfig=through)
+        world.create_pod("a", "echo", ip="10.0.0.1")
+        eventually(lambda: world.servers("echo") == ONE)
+        second = start(wait=False)
+        eventually(lambda: follows(second))
+        seen = Recorder(zk, f"{world.base}/echo")
+
+        fault(proxy)
+        world.create_pod("b", "echo", ip="10.0.0.2")
+        assert first.wait() == 1
+        assert not second.leads()
+        eventually(lambda: world.servers("echo") == [*ONE, *TWO], TAKEOVER)
+        assert second.leads()
+        assert seen.states == [ONE, [*ONE, *TWO]]
+
+
+def test_l6_a_lease_that_is_deleted_by_hand_is_made_again(world: World, start):
+    leader = start()
+    world.create_pod("a", "echo", ip="10.0.0.1")
+    eventually(lambda: world.servers("echo") == ONE)
+    before = holder(world)
+
+    leases(world).delete_namespaced_lease(LEASE, world.namespace)
+    eventually(lambda: leases(world).list_namespaced_lease(world.namespace).items)
+    assert holder(world) == before
+    world.create_pod("b", "echo", ip="10.0.0.2")
+    eventually(lambda: world.servers("echo") == [*ONE, *TWO])
+    assert leader.running
+    assert epoch(world) == 0
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param({"renewTime": None, "acquireTime": None}, id="without times"),
+        pytest.param({"renewTime": "2999-01-01T00:00:00.000000Z"}, id="renewed in the future"),
+    ],
+)
+def test_l6_times_in_the_lease_mean_nothing(world: World, start, spec):
+    leader = start()
+    before = holder(world)
+    leases(world).patch_namespaced_lease(LEASE, world.namespace, {"spec": spec})
+    edited = version(world)
+
+    eventually(
+        lambda: (
+            leases(world).read_namespaced_lease(LEASE, world.namespace).metadata.resource_version != edited
+        )
+    )
+    assert holder(world) == before
+    assert leader.running
+
+
+@pytest.mark.full
+def test_l6_a_lease_that_a_person_gives_to_somebody_else(world: World, start):
+    first = start()
+    second = start(wait=False)
+    eventually(lambda: follows(second))
+
+    leases(world).patch_namespaced_lease(LEASE, world.namespace, {"spec": {"holderIdentity": "somebody"}})
+    assert first.wait() == 1
+    assert not second.leads()
+    eventually(second.leads, TAKEOVER)
+    world.create_pod("a", "echo", ip="10.0.0.1")
+    eventually(lambda: world.servers("echo") == ONE)
+
+
+def test_l9_a_leader_that_is_told_to_stop_gives_the_lease_back(world: World, start, zk: KazooClient):
+    first = start()
+    world.create_pod("a", "echo", ip="10.0.0.1")
+    eventually(lambda: world.servers("echo") == ONE)
+    seen = Recorder(zk, f"{world.base}/echo")
+    first.signal(signal.SIGTERM)
+
+    assert first.wait() == 0
+    assert not holder(world)
+    second = start(wait=False)
+    eventually(second.leads, timeout=10)  # a Lease that is not given back is free after 15 s
+    world.create_pod("b", "echo", ip="10.0.0.2")
+    eventually(lambda: world.servers("echo") == [*ONE, *TWO])
+    assert seen.states == [ONE, [*ONE, *TWO]]
+    assert epoch(world) == 1
