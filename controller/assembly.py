@@ -151,6 +151,7 @@ class Process:
             now,
             settings.guard_confirm,
             partial(_add_all, self._keys),
+            self._names.add,
         )
         self._synced = SyncedReconciler(
             self._writer,
@@ -163,10 +164,12 @@ class Process:
     def _make_registry(self, cluster_id: str, renew: Callable[[], None]) -> RegistryReconciler:
         settings = self._settings
         zookeeper = DryRunRegistry(self._zookeeper) if settings.dry_run else self._zookeeper
+        projects = self._runs("rpcservice") and not settings.dry_run
         return RegistryReconciler(
             zookeeper,
             self._services,
             _SecondLook(self._kube, self._settings, self._pods if self._runs("rpcservice") else None),
+            self._projector.unsettled if projects else lambda _: False,
             None if settings.dry_run else Fence(zookeeper, cluster_id, renew),
             settings.layouts,
             znode_plan.Settings(
@@ -307,6 +310,7 @@ class Process:
             return
         self._resync()
         if self._runs("rpcservice"):
+            self._projector.begin()
             for number in range(STATUS_WRITERS):
                 self._work(f"rpcservice-{number}", "rpcservice", self._keys, self._projector.reconcile)
             self._work("annotations", "annotation", self._problems, self._annotations.reconcile)

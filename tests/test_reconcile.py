@@ -17,6 +17,7 @@ from controller.model import (
     RpcService,
     RpcServiceSpec,
     RpcServiceStatus,
+    ServiceKey,
 )
 from controller.plan import rpcservices as rpcservice_plan
 from controller.plan.znodes import Layout, Settings
@@ -68,6 +69,7 @@ class World:
             self.clock.now,
             CONFIRM,
             lambda keys: self.keys.update(keys),
+            lambda name: self.names.add(name),
         )
         self.synced = SyncedReconciler(
             self.kube, self.services, self.events, self.clock.now, self.conditions.add
@@ -76,6 +78,7 @@ class World:
             self.zookeeper,
             self.services,
             Reader(self),
+            self.projector.unsettled,
             Fence(self.zookeeper, "c1", lambda: None),
             [LAYOUT],
             Settings("c1"),
@@ -89,6 +92,7 @@ class World:
             self.events,
             lambda layout, op, name: self.written.append((layout, op, name)),
         )
+        self.projector.begin()
         self.keys |= self.projector.every_key()
         self.compared = False
 
@@ -155,6 +159,7 @@ class Reader:
 
 def pod(number: int, service: str = "echo", **fields: object) -> Pod:
     defaults: dict[str, object] = {
+        "namespace": "default",
         "uid": f"u{number}",
         "ips": (f"10.0.0.{number}",),
         "phase": "Running",
@@ -162,7 +167,7 @@ def pod(number: int, service: str = "echo", **fields: object) -> Pod:
         "node_name": "n1",
         "declarations": (Declaration(service_name=service),),
     }
-    return Pod(namespace="default", name=f"p{number}", **{**defaults, **fields})
+    return Pod(name=f"p{number}", **{**defaults, **fields})
 
 
 def declared(name: str, uid: str = "", created: str = "", **spec: object) -> RpcService:
@@ -391,6 +396,21 @@ def test_the_head_of_a_large_service_is_deleted_by_hand_and_its_parts_go_with_it
 
     assert (world.servers(), world.zookeeper.commits[commits:]) == (before, [])
     assert len(world.services.values()) == 3
+
+
+def test_a_znode_of_kube2zk_is_taken_over_without_a_gap(world: World):
+    world.zookeeper.znodes["/rpc_v2/echo"] = (b'{"config":["mine"],"servers":["10.0.0.1","10.0.0.2"]}', 3)
+    world.serve(1)
+    world.pods.put(pod(2, namespace="elsewhere"))
+    world.start()
+    world.names |= world.registry.compare()
+    for namespace in ("default", "elsewhere"):
+        world.projector.reconcile(ServiceKey(namespace, "echo"))
+        world.registry.reconcile(["echo"])
+        assert world.servers() == ["10.0.0.1", "10.0.0.2"]
+
+    world.pods.drop(key(1))
+    assert world.settle().servers() == ["10.0.0.2"]
 
 
 def test_rpcservices_that_vanish_with_their_crd_withdraw_nothing(world: World):

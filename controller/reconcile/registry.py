@@ -49,7 +49,8 @@ class Reader(Protocol):
 class RegistryReconciler:
     """Makes the znodes of a service name equal to what the RpcServices of that name list.
 
-    One thread calls ``reconcile``; changes are told by any thread.  *conditions* is told what the
+    One thread calls ``reconcile``; changes are told by any thread.  *unsettled*: whether the statuses of a
+    name are not to be relied on yet.  *conditions* is told what the
     Synced condition of an RpcService should be, *written* the layout, operation and service name of each
     znode that was written.
     """
@@ -59,6 +60,7 @@ class RegistryReconciler:
         registry: Registry,
         services: Source[RpcService],
         reader: Reader,
+        unsettled: Callable[[str], bool],
         fence: Fence | None,
         layouts: Sequence[planning.Layout],
         settings: planning.Settings,
@@ -75,6 +77,7 @@ class RegistryReconciler:
         self._registry = registry
         self._services = services
         self._reader = reader
+        self._unsettled = unsettled
         self._fence = fence
         self._layouts = layouts
         self._settings = settings
@@ -306,7 +309,7 @@ class RegistryReconciler:
             for namespace in getattr(self._ledger(layout, name), "namespaces", ())
         )
         unknown = self._services.unknown is not None
-        return unknown or unwatched or bool(missing)
+        return unknown or unwatched or bool(missing) or self._unsettled(name)
 
     def _watches(self, namespace: str) -> bool:
         return not self._namespaces or namespace in self._namespaces

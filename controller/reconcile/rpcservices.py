@@ -46,7 +46,7 @@ class RpcServiceReconciler:
     """Makes the RpcServices of one key equal to what the pods of its namespace say.
 
     Changes are told by any thread (``pod_changed``, ``service_changed``, ``node_changed``), which
-    return the keys to reconcile; a key is reconciled by one thread at a time.
+    return the keys to reconcile; a key is reconciled by one thread at a time.  *settled*: see ``begin``.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class RpcServiceReconciler:
         now: Callable[[], datetime],
         confirm: float,
         enqueue: Callable[[Iterable[ServiceKey]], None],
+        settled: Callable[[str], None],
     ) -> None:
         self._kube = kube
         self._pods = pods
@@ -72,6 +73,9 @@ class RpcServiceReconciler:
         self._settings = settings
         self._now = now
         self._enqueue = enqueue
+        self._tell_settled = settled
+        self._unsettled: dict[str, set[ServiceKey]] = {}
+        self._lock = threading.Lock()  # held while that changes
         self._selected = _Selections(pods.store)
         self._unknown_since: dict[str, datetime] = {}  # by namespace
         self.guard: Guard[str] = Guard(self._look, self._decided, confirm, clock, now)
@@ -120,6 +124,31 @@ class RpcServiceReconciler:
             keys |= declared_keys(pod)
         return keys
 
+    def begin(self) -> None:
+        """Call each name unsettled until all its keys were found right; *settled* is told the name then.
+
+        Meanwhile its statuses do not list all that there is: somebody may have to be listed anew, or
+        never was.
+        """
+        with self._lock:
+            for key in self.every_key():
+                self._unsettled.setdefault(key.service_name, set()).add(key)
+
+    def unsettled(self, name: str) -> bool:
+        """Whether some RpcService of the name was not looked at since the start."""
+        return name in self._unsettled
+
+    def _settle(self, key: ServiceKey) -> None:
+        with self._lock:
+            left = self._unsettled.get(key.service_name)
+            if left is None:
+                return
+            left.discard(key)
+            if left:
+                return
+            del self._unsettled[key.service_name]
+        self._tell_settled(key.service_name)
+
     # reconciling
 
     def reconcile(self, key: ServiceKey) -> bool:
@@ -137,6 +166,8 @@ class RpcServiceReconciler:
         latest: dict[str, RpcService] = {}
         for op in ops:
             self._apply(op, latest)
+        if not ops:
+            self._settle(key)
         return bool(ops)
 
     def _observe(self, key: ServiceKey) -> planning.Observed:
