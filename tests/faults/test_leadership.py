@@ -97,6 +97,7 @@ def test_l2_what_an_old_leader_had_sent_is_refused_by_the_fence(
         through = cluster.kubeconfig_for(ADMIN_TOKEN, tmp_path / "through", f"https://{proxy.address}")
         first = start("--zk-servers", zk_proxy.address, kubeconfig=through)
         world.create_pod("a", "echo", ip="10.0.0.1")
+        eventually(lambda: world.servers("echo") == ONE)
         eventually(lambda: world.synced("echo") == ("True", "Synced"))
         right = world.rpcservices()["echo"]["status"]
         second = start("--guard-confirm", "1h", wait=False)

@@ -58,6 +58,7 @@ def test_k12_pods_come_and_go_while_zookeeper_is_away(world: World, start_contro
 def test_a_session_that_comes_and_goes_changes_no_rpcservice(world: World, start_controller, zk_proxy: Proxy):
     controller = start_controller("--zk-servers", zk_proxy.address)
     world.create_pod("a", "echo", ip="10.0.0.1")
+    eventually(lambda: world.servers("echo") == ONE)
     eventually(lambda: world.synced("echo") == ("True", "Synced"))
     before = world.rpcservices()["echo"]["metadata"]["resourceVersion"]
 
@@ -155,6 +156,7 @@ def test_z12_a_write_that_is_lost_and_one_whose_answer_is(
 ):
     start_controller("--zk-servers", zk_proxy.address)
     world.create_pod("a", "echo", ip="10.0.0.1")
+    eventually(lambda: world.servers("echo") == ONE)
     eventually(lambda: world.synced("echo") == ("True", "Synced"))
     seen = Recorder(zk, f"{world.base}/echo")
 
