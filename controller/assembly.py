@@ -357,7 +357,7 @@ class Process:
         )
 
     def _resync_periodically(self) -> None:
-        period = self._settings.resync_period
+        period = self._settings.resync_period or threading.TIMEOUT_MAX
         if self._settings.require_register_permission:
             period = min(period, ALLOWED_FOR)  # no watch tells that a permission was given or taken
         while not self._stopping.wait(period):

@@ -11,7 +11,16 @@ import click
 
 from controller.errors import Failure, Misconfigured
 from controller.layouts import LAYOUTS
-from controller.settings import Settings, base_path, duration, layout, size
+from controller.settings import (
+    Settings,
+    base_path,
+    cluster_id,
+    duration,
+    layout,
+    namespace,
+    positive_duration,
+    size,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,6 +53,8 @@ class _Parsed(click.ParamType[Any]):
 
 
 DURATION = _Parsed("duration", duration)
+PERIOD = _Parsed("duration", positive_duration)
+NAMESPACE = _Parsed("name", namespace)
 SIZE = _Parsed("size", size)
 LAYOUT = _Parsed("name=path", lambda text: layout(text, tuple(LAYOUTS)))
 PATH = _Parsed("path", base_path)
@@ -70,6 +81,7 @@ def _cluster_options(command: Callable[P, R]) -> Callable[P, R]:
             click.option(
                 "--namespace",
                 "namespaces",
+                type=NAMESPACE,
                 multiple=True,
                 callback=_without_empty,
                 envvar=["RPCREGISTRY_NAMESPACE", "namespace"],
@@ -93,7 +105,12 @@ def _cluster_options(command: Callable[P, R]) -> Callable[P, R]:
                 help="How and where services are written (repeatable).  [default: kube2zk=/rpc_v2]",
             ),
             click.option("--zkpath", type=PATH, envvar=["RPCREGISTRY_ZKPATH", "zkpath"], hidden=True),
-            click.option("--cluster-id", default="", help="Default: the UID of namespace kube-system."),
+            click.option(
+                "--cluster-id",
+                type=_Parsed("text", cluster_id),
+                default="",
+                help="Default: the UID of namespace kube-system.",
+            ),
             click.option(
                 "--cross-namespace",
                 type=click.Choice(["union", "deny"]),
@@ -140,13 +157,15 @@ def main() -> None:
     help="A pod's entry counts only if its ServiceAccount may `register` that rpcservice.",
 )
 @click.option("--leader-elect/--no-leader-elect", default=True, show_default=True)
-@click.option("--lease-namespace", default="", help="Where the Lease lies.  Default: the own namespace.")
+@click.option(
+    "--lease-namespace", type=NAMESPACE, default="", help="Where the Lease lies.  Default: the own namespace."
+)
 @click.option(
     "--dry-run/--no-dry-run", default=False, help="Log each write instead; take no Lease, no fence."
 )
 @click.option("--batch-window", type=DURATION, default="100ms", show_default=True)
-@click.option("--resync-period", type=DURATION, default="1h", show_default=True)
-@click.option("--compare-period", type=DURATION, default="60s", show_default=True)
+@click.option("--resync-period", type=DURATION, default="1h", show_default=True, help="0: never.")
+@click.option("--compare-period", type=PERIOD, default="60s", show_default=True)
 @click.option(
     "--policy",
     type=click.Choice(["sync", "upsert-only"]),
@@ -221,7 +240,14 @@ def render(files: tuple[str, ...], layouts: tuple[Any, ...]) -> None:
 
 @main.command(context_settings=ENVIRONMENT)
 @click.option("--kubeconfig", metavar="FILE", help="Default: in-cluster, then the usual file.")
-@click.option("--namespace", "namespaces", multiple=True, help="Only in this namespace (repeatable).")
+@click.option(
+    "--namespace",
+    "namespaces",
+    type=NAMESPACE,
+    multiple=True,
+    callback=_without_empty,
+    help="Only in this namespace (repeatable).",
+)
 @click.argument("services", nargs=-1, metavar="[SERVICE]…")
 def release(kubeconfig: str | None, namespaces: tuple[str, ...], services: tuple[str, ...]) -> None:
     """Withdraw now what is Held: all of it, or that of the SERVICEs named."""
@@ -231,6 +257,9 @@ def release(kubeconfig: str | None, namespaces: tuple[str, ...], services: tuple
 
 
 def _layouts(layouts: tuple[Any, ...], zkpath: str | None) -> tuple[Any, ...]:
+    bases = [chosen.base for chosen in layouts]
+    if len(set(bases)) < len(bases):
+        raise click.UsageError("--layout: two layouts need two base paths")
     return layouts or (layout(f"kube2zk={zkpath or '/rpc_v2'}", tuple(LAYOUTS)),)
 
 

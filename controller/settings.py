@@ -15,6 +15,7 @@ _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 1e-6, "µs": 1e-6
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|m|s|us|µs|ns))+")
 _PIECE = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)")
 _SIZE = re.compile(r"(\d+)\s*(|K|M|G|Ki|Mi|Gi|KiB|MiB|GiB|KB|MB|GB|B)")
+LONGEST_DURATION = 10 * 366 * 86400.0
 _MULTIPLES = {"": 1, "B": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
 
 
@@ -55,7 +56,32 @@ def duration(text: str) -> float:
         return 0.0
     if not _DURATION.fullmatch(text):
         raise ValueError(f"{text!r} is no duration: write it like 30s, 100ms or 1h30m")
-    return sum(float(number) * _UNITS[unit] for number, unit in _PIECE.findall(text))
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in _PIECE.findall(text))
+    if seconds > LONGEST_DURATION:
+        raise ValueError(f"{text!r} is too long: write {LONGEST_DURATION / 3600:.0f}h or less")
+    return seconds
+
+
+def positive_duration(text: str) -> float:
+    """Seconds, as ``duration`` reads them, but not 0."""
+    seconds = duration(text)
+    if not seconds:
+        raise ValueError("it has to be more than 0")
+    return seconds
+
+
+def namespace(text: str) -> str:
+    """A namespace's name (DNS-1123 label); ``""`` stands for all."""
+    if text and (len(text) > 63 or not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", text)):
+        raise ValueError(f"{text!r} is no namespace's name: a-z, 0-9 and '-', at most 63")
+    return text
+
+
+def cluster_id(text: str) -> str:
+    """What tells this cluster from others that write to the same ZooKeeper: one segment of a path."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{0,253}", text) or text in (".", ".."):
+        raise ValueError(f"{text!r} is no cluster id: A-Z, a-z, 0-9, '.', '_' and '-', at most 253")
+    return text
 
 
 def size(text: str) -> int:

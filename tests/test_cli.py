@@ -1,0 +1,252 @@
+"""The command line: what it takes, what it says, and with which exit code."""
+
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.cli import main, run_command, translate
+from controller.plan.znodes import Layout
+
+UNREACHABLE = """
+apiVersion: v1
+kind: Config
+clusters: [{name: a, cluster: {server: "http://127.0.0.1:1"}}]
+users: [{name: a, user: {}}]
+contexts: [{name: a, context: {cluster: a, user: a}}]
+current-context: a
+"""
+
+
+@pytest.fixture
+def kubeconfig(tmp_path: Path) -> str:
+    file = tmp_path / "kubeconfig"
+    file.write_text(UNREACHABLE)
+    return str(file)
+
+
+def parsed(*arguments: str) -> dict[str, Any]:
+    """What a command would be called with."""
+    command, *rest = translate(arguments)
+    return main.commands[command].make_context(command, rest).params
+
+
+# What it takes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        pytest.param([], [], id="nothing"),
+        pytest.param(["verify"], ["verify"], id="a command"),
+        pytest.param(["--dry-run"], ["run", "--dry-run"], id="run is what it does"),
+        pytest.param(["--help"], ["--help"], id="but for help"),
+        pytest.param(["-namespace", "x"], ["run", "--namespace", "x"], id="one dash"),
+        pytest.param(["--zkservers=a:1,b:2"], ["run", "--zk-servers=a:1,b:2"], id="two dashes, and ="),
+        pytest.param(["-syncperiod=1h0m0s"], ["run", "--resync-period=1h0m0s"], id="a period"),
+        pytest.param(["-mockregistry"], ["run", "--dry-run"], id="Go's bool"),
+        pytest.param(["-mockregistry=FALSE"], ["run", "--no-dry-run"], id="Go's bool, false"),
+        pytest.param(["run", "--zkpath", "/x"], ["run", "--zkpath", "/x"], id="after the command"),
+    ],
+)
+def test_kube2zks_flags(arguments: list[str], expected: list[str]):
+    assert translate(arguments) == expected
+
+
+def test_kube2zks_own_command_line_means_what_it_meant():
+    flags = parsed("-namespace=", "-zkservers=zk:2181", "-zkpath=/a/b", "-syncperiod=1h0m0s", "-mockregistry")
+
+    assert (flags["namespaces"], flags["zk_servers"], flags["zkpath"]) == ((), "zk:2181", "/a/b")
+    assert (flags["resync_period"], flags["dry_run"]) == (3600.0, True)
+
+
+def test_kube2zks_variables_are_read(monkeypatch: pytest.MonkeyPatch):
+    for name, value in {"namespace": "prod", "zkservers": "zk:2181", "zkpath": "/a"}.items():
+        monkeypatch.setenv(name, value)
+    flags = parsed("run")
+    assert (flags["namespaces"], flags["zk_servers"], flags["zkpath"]) == (("prod",), "zk:2181", "/a")
+
+    for name in ("namespace", "zkservers", "zkpath"):
+        monkeypatch.setenv(name, "")
+    flags = parsed("run")
+    assert (flags["namespaces"], flags["zk_servers"], flags["zkpath"]) == ((), "127.0.0.1:2181", None)
+
+
+DEFAULTS: dict[str, Any] = {
+    "kubeconfig": None,
+    "namespaces": (),
+    "pod_label_selector": "",
+    "controllers": ("rpcservice", "registry"),
+    "zk_servers": "127.0.0.1:2181",
+    "layouts": (),
+    "cluster_id": "",
+    "cross_namespace": "union",
+    "require_register_permission": False,
+    "leader_elect": True,
+    "lease_namespace": "",
+    "dry_run": False,
+    "batch_window": 0.1,
+    "resync_period": 3600.0,
+    "compare_period": 60.0,
+    "policy": "sync",
+    "adopt": "unowned",
+    "guard_confirm": 30.0,
+    "ownership_grace": 86400.0,
+    "endpoints_per_object": 250,
+    "max_znode_bytes": 512 * 1024,
+    "bind_address": "0.0.0.0:8080",
+    "log_format": None,
+    "log_level": "info",
+    "zkpath": None,
+}
+
+
+def test_the_defaults_are_those_of_the_contract():
+    assert parsed("run") == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "flag", "value"),
+    [
+        ("KUBECONFIG", "/x", "kubeconfig", "/x"),
+        ("NAMESPACE", "a b", "namespaces", ("a", "b")),
+        ("POD_LABEL_SELECTOR", "a=b", "pod_label_selector", "a=b"),
+        ("CONTROLLERS", "registry", "controllers", ("registry",)),
+        ("ZK_SERVERS", "zk:1", "zk_servers", "zk:1"),
+        ("LAYOUT", "kube2zk=/a kube2zk=/b", "layouts", (Layout("kube2zk", "/a"), Layout("kube2zk", "/b"))),
+        ("CLUSTER_ID", "c", "cluster_id", "c"),
+        ("CROSS_NAMESPACE", "deny", "cross_namespace", "deny"),
+        ("REQUIRE_REGISTER_PERMISSION", "true", "require_register_permission", True),
+        ("LEADER_ELECT", "false", "leader_elect", False),
+        ("LEASE_NAMESPACE", "x", "lease_namespace", "x"),
+        ("DRY_RUN", "1", "dry_run", True),
+        ("BATCH_WINDOW", "1s", "batch_window", 1.0),
+        ("RESYNC_PERIOD", "0", "resync_period", 0.0),
+        ("COMPARE_PERIOD", "5m", "compare_period", 300.0),
+        ("POLICY", "upsert-only", "policy", "upsert-only"),
+        ("ADOPT", "never", "adopt", "never"),
+        ("GUARD_CONFIRM", "1m30s", "guard_confirm", 90.0),
+        ("OWNERSHIP_GRACE", "1h", "ownership_grace", 3600.0),
+        ("ENDPOINTS_PER_OBJECT", "3", "endpoints_per_object", 3),
+        ("MAX_ZNODE_BYTES", "1MiB", "max_znode_bytes", 1024 * 1024),
+        ("BIND_ADDRESS", "127.0.0.1:0", "bind_address", "127.0.0.1:0"),
+        ("LOG_FORMAT", "json", "log_format", "json"),
+        ("LOG_LEVEL", "DEBUG", "log_level", "debug"),
+    ],
+)
+def test_each_flag_has_a_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, flag: str, value: object
+):
+    monkeypatch.setenv(f"RPCREGISTRY_{variable}", text)
+
+    assert parsed("run") == {**DEFAULTS, flag: value}
+
+
+def test_verify_reads_the_variables_that_run_reads(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RPCREGISTRY_CLUSTER_ID", "c")
+    monkeypatch.setenv("zkservers", "zk:1")
+    flags = parsed("verify")
+
+    assert (flags["cluster_id"], flags["zk_servers"]) == ("c", "zk:1")
+
+
+# What it refuses
+
+WRONG = [
+    pytest.param(["nonsense"], "nonsense", id="a command"),
+    pytest.param(["run", "--nonsense"], "--nonsense", id="a flag"),
+    pytest.param(["run", "--batch-window", "5"], "30s", id="a duration without a unit"),
+    pytest.param(["run", "--ownership-grace", "99999999999h"], "too long", id="an endless duration"),
+    pytest.param(["run", "--compare-period", "0"], "more than 0", id="a period of nothing"),
+    pytest.param(["run", "--max-znode-bytes", "big"], "512KiB", id="a size"),
+    pytest.param(["run", "--layout", "kube2zk"], "NAME=BASEPATH", id="a layout without a path"),
+    pytest.param(["run", "--layout", "dubbi=/x"], "kube2zk", id="an unknown layout"),
+    pytest.param(["run", "--layout", "kube2zk=/a", "--layout", "kube2zk=/a/"], "two", id="a layout twice"),
+    pytest.param(["-zkpath", "rpc_v2"], "'/rpc_v2'", id="K4: a base path without a leading slash"),
+    pytest.param(["-zkpath", "/a/../b"], "/rpc_v2", id="a base path that climbs"),
+    pytest.param(["-zkpath", "/zookeeper"], "reserved", id="ZooKeeper's own base path"),
+    pytest.param(["-zkpath", "/"], "segments", id="the root as a base path"),
+    pytest.param(["run", "--controllers", "registry,x"], "choose from", id="a controller"),
+    pytest.param(["run", "--namespace", ".."], "no namespace", id="a namespace that climbs"),
+    pytest.param(["release", "--namespace", "A B"], "no namespace", id="a namespace of release"),
+    pytest.param(["run", "--cluster-id", "a/b"], "no cluster id", id="a cluster id with a slash"),
+    pytest.param(["run", "--policy", "maybe"], "upsert-only", id="a policy"),
+    pytest.param(["run", "--endpoints-per-object", "0"], "1", id="no endpoints an object"),
+    pytest.param(["run", "--endpoints-per-object", "2001"], "2000", id="more endpoints than fit"),
+    pytest.param(["render"], "FILE", id="nothing to render"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), WRONG)
+def test_wrong_usage_is_said_in_one_line_and_exits_with_2(
+    arguments: list[str], said: str, capfd: pytest.CaptureFixture[str]
+):
+    code = run_command(arguments)
+    out, err = capfd.readouterr()
+
+    assert (code, out) == (2, "")
+    assert_one_line(err, said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["--kubeconfig", "/nowhere"], "/nowhere", id="no kubeconfig"),
+        pytest.param(["--zk-servers", ""], "ZooKeeper", id="no servers"),
+        pytest.param(["--zk-servers", "a:b"], "ZooKeeper", id="no port of a server"),
+        pytest.param(["--bind-address", ":99999"], "HOST:PORT", id="no port to listen at"),
+    ],
+)
+def test_a_wrong_configuration_is_said_in_one_line_and_exits_with_2(
+    arguments: list[str], said: str, kubeconfig: str
+):
+    done = process("run", "--kubeconfig", kubeconfig, *arguments)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert_one_line(done.stderr, said)
+
+
+def process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "controller", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def assert_one_line(err: str, said: str) -> None:
+    assert err.count("\n") == 1
+    assert err.startswith("rpcregistry: ")
+    assert said in err
+
+
+@pytest.mark.parametrize("command", ["run", "verify", "render", "release"])
+def test_each_command_has_help(command: str, capfd: pytest.CaptureFixture[str]):
+    assert run_command([command, "--help"]) == 0
+    assert f"Usage: rpcregistry {command}" in capfd.readouterr().out
+
+
+def test_each_option_of_run_is_in_its_help_but_those_of_kube2zk(capfd: pytest.CaptureFixture[str]):
+    run_command(["run", "--help"])
+    shown = capfd.readouterr().out
+    hidden = [name for name in parsed("run") if f"--{name.removesuffix('s').replace('_', '-')}" not in shown]
+
+    assert hidden == ["zkpath"]
+
+
+def test_a_cluster_that_cannot_be_reached_is_2_for_verify_and_1_for_release(kubeconfig: str):
+    verify, release = (process(name, "--kubeconfig", kubeconfig) for name in ("verify", "release"))
+
+    assert (verify.returncode, release.returncode) == (2, 1)
+    assert_one_line(verify.stderr, "cannot look")
+    assert_one_line(release.stderr, "rpcservices")
+
+
+def test_the_module_is_the_command():
+    assert process("--version").stdout.startswith("rpcregistry, version ")
+
+
+def test_durations_that_pass_fit_the_clocks_that_count_them():
+    grace = parsed("run", "--ownership-grace", "87840h")["ownership_grace"]
+
+    assert timedelta(seconds=grace).days == 3660
