@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
-from controller.errors import Rejected
+from controller.errors import Conflict
 from controller.manifests import Named, Resource
 from controller.model import ObjectKey
 from controller.plan.znodes import Check, Create, Delete, Op, Set
@@ -18,10 +18,11 @@ T = TypeVar("T", bound=Named)
 
 
 class DryRunKube:
-    """Writes nothing: what would have been patched comes back as it is."""
+    """Writes nothing: what would have been patched comes back as it is, or as it would have been made."""
 
     def __init__(self, source: Source[Any]) -> None:
         self._source = source
+        self._made: dict[ObjectKey, Any] = {}
 
     def create(self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any]) -> T:
         """Log what would be created."""
@@ -29,16 +30,18 @@ class DryRunKube:
             "dry run: create", kind=resource.kind, namespace=namespace, name=manifest["metadata"]["name"]
         )
         metadata = {**manifest["metadata"], "uid": "dry-run", "resourceVersion": "0"}
-        return resource.decode(msgspec.json.encode({**manifest, "metadata": metadata}))
+        made = resource.decode(msgspec.json.encode({**manifest, "metadata": metadata}))
+        self._made[made.key] = made
+        return made
 
     def patch(
         self, resource: Resource[T], key: ObjectKey, patch: Mapping[str, Any], subresource: str = ""
     ) -> T:
         """Log what would be patched."""
         log.info("dry run: patch", kind=resource.kind, key=str(key), subresource=subresource, patch=patch)
-        observed: T | None = self._source.store.get(key)
+        observed: T | None = self._source.store.get(key) or self._made.get(key)
         if observed is None:
-            raise Rejected(f"{resource.kind} {key} is not there: in a dry run nothing is created")
+            raise Conflict(f"{resource.kind} {key} is not there any more")
         return observed
 
     def delete(self, resource: Resource[T], key: ObjectKey, uid: str, resource_version: str) -> None:

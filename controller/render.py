@@ -1,14 +1,15 @@
 """``rpcregistry render``: offline, what manifests would give.
 
 A workload (anything with a pod template) stands for as many pods as it has replicas.  A pod without
-a status is taken to be Ready, at an address reserved for documentation (192.0.2.0/24, RFC 5737), so
-that its service shows.
+a status is taken to be Ready, at an address reserved for documentation (192.0.2.0/24, RFC 5737; then
+198.18.0.0/15, RFC 2544), so that its service shows.
 """
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
-from itertools import count
+from ipaddress import ip_network
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -150,13 +151,15 @@ def _services(objects: Iterable[Manifest]) -> Iterator[RpcService]:
         match manifest:
             case {"kind": "RpcService", "metadata": dict(metadata)}:
                 known = {"namespace": "default", "uid": f"declared-{number}", **metadata}
-                yield decode_rpcservice(
+                read = decode_rpcservice(
                     msgspec.json.encode({"metadata": known, "spec": manifest.get("spec")})
                 )
+                # Whoever applies a file owns what is in it, though it was printed by a cluster.
+                yield msgspec.structs.replace(read, generated=False)
 
 
 def _pods(objects: Iterable[Manifest]) -> Iterator[Pod]:
-    addresses = (f"192.0.2.{number}" for number in count(1))
+    addresses = map(str, chain(ip_network("192.0.2.0/24").hosts(), ip_network("198.18.0.0/15").hosts()))
     for manifest in objects:
         for pod in _pod_manifests(manifest):
             decoded = decode_pod(msgspec.json.encode(pod))

@@ -1,7 +1,7 @@
 """``rpcregistry verify``: whether the registry holds what the RpcServices list."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -69,7 +69,7 @@ def _look(
             observed = zookeeper.read(
                 [path for name in paths for path in (paths[name], layout.ledger_path(paths[name]))]
             )
-            yield from findings_of(layout, services, paths, observed, settings)
+            yield from findings_of(layout, services, paths, observed, settings, namespaces)
 
 
 def findings_of(
@@ -78,14 +78,24 @@ def findings_of(
     paths: Mapping[str, str],
     observed: Mapping[str, znodes.Znode | None],
     settings: znodes.Settings,
+    namespaces: Collection[str],
 ) -> Iterator[Finding]:
-    """What is not as it should be among *paths* (by service name), as they were *observed*."""
+    """What is not as it should be among *paths* (by service name), as they were *observed*.
+
+    *services* are those of *namespaces* (all, where none is given): what the ledger says of others stays.
+    """
     by_name: dict[str, list[RpcService]] = {}
     for service in services:
         by_name.setdefault(service.service_name, []).append(service)
     for name, path in sorted(paths.items()):
         view = znodes.Observed(observed.get(path), observed.get(layout.ledger_path(path)))
-        wanted = znodes.publication(by_name.get(name, []), False, settings)
+        if name not in by_name and view.ledger is None:
+            if view.znode:
+                yield Finding(layout.name, path, "foreign", "nothing of ours")
+            continue
+        published = znodes.decode_ledger(view.ledger.data).namespaces if view.ledger else ()
+        unseen = bool(namespaces) and not set(published) <= set(namespaces)
+        wanted = znodes.publication(by_name.get(name, []), unseen, settings)
         outcome = znodes.plan(layout, name, wanted, view, settings, "")
         finding = _finding(outcome, view, wanted, path)
         if finding:
@@ -120,6 +130,6 @@ def _print(findings: Iterable[Finding]) -> None:
     for finding in sorted(findings):
         table.add_row(finding.layout, finding.path, finding.state, finding.detail)
     if table.row_count:
-        Console().print(table)
+        Console(markup=False).print(table)
     else:
         Console().print("in sync")

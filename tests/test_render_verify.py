@@ -1,0 +1,201 @@
+"""What the commands that change nothing say: ``render``, ``verify``, and ``run --dry-run``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from controller.cli import run_command
+from controller.dryrun import DryRunKube, DryRunRegistry
+from controller.manifests import RPCSERVICES
+from controller.model import Endpoint, ObjectKey, RpcService, RpcServiceSpec, RpcServiceStatus
+from controller.plan.znodes import Create, Delete, Layout, Ledger, Set, Settings, Znode
+from controller.reconcile import rpcservices
+from controller.verify import findings_of
+from tests.worlds import Held, ZooKeeperInMemory
+
+POD = """
+kind: Pod
+metadata:
+  name: p
+  labels: {rpc-service: "true"}
+  annotations: {rpc-service: '[{"serviceName": "echo"}]'}
+"""
+DEPLOYMENT = """
+kind: Deployment
+metadata: {name: d, namespace: shop}
+spec:
+  replicas: REPLICAS
+  template:
+    metadata:
+      labels: {rpc-service: "true"}
+      annotations: {rpc-service: '[{"serviceName": "echo", "port": 80}, {"serviceName": "cart"}]'}
+"""
+
+
+def render(tmp_path: Path, capfd: pytest.CaptureFixture[str], *manifests: str) -> tuple[int, list[Any], str]:
+    """The exit code, the documents printed, and what was said on standard error."""
+    file = tmp_path / "manifests.yaml"
+    file.write_text("---".join(manifests))
+    try:
+        code = run_command(["render", str(file)])
+    except SystemExit as end:
+        code = int(end.code or 0)
+    out, err = capfd.readouterr()
+    return code, list(yaml.safe_load_all(out)), err
+
+
+def test_a_workload_stands_for_its_replicas(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    code, (cart, echo, last), err = render(tmp_path, capfd, DEPLOYMENT.replace("REPLICAS", "2"))
+
+    assert (code, err) == (0, "")
+    assert [service["metadata"] for service in (cart, echo)] == [
+        {"name": "cart", "namespace": "shop"},
+        {"name": "echo", "namespace": "shop"},
+    ]
+    assert [row["port"] for row in echo["status"]["endpoints"]] == [80, 80]
+    servers = {path: json.loads(data)["servers"] for path, data in last["znodes"].items()}
+    assert servers == {path: ["192.0.2.1", "192.0.2.2"] for path in ("/rpc_v2/cart", "/rpc_v2/echo")}
+
+
+def test_each_of_many_replicas_has_an_address(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    code, documents, _ = render(tmp_path, capfd, DEPLOYMENT.replace("REPLICAS", "300"))
+
+    assert code == 0
+    assert len(json.loads(documents[-1]["znodes"]["/rpc_v2/echo"])["servers"]) == 300
+
+
+def test_an_rpcservice_as_a_cluster_prints_it_is_taken_for_declared(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    printed = """
+kind: RpcService
+metadata: {name: echo, labels: {app.kubernetes.io/managed-by: rpcregistry}}
+spec: {serviceName: echo}
+"""
+    code, documents, _ = render(tmp_path, capfd, printed)
+
+    assert (code, documents[0]["status"]["ready"], documents[-1]) == (0, "0/0", {"znodes": {}})
+
+
+@pytest.mark.parametrize(
+    ("manifest", "code", "said"),
+    [
+        pytest.param(POD.replace("echo", "a/b"), 1, "InvalidAnnotation", id="a wrong annotation"),
+        pytest.param(POD.replace('"true"', "true"), 2, "labels", id="a label that is no string"),
+        pytest.param("a: [", 2, "line 1", id="no YAML"),
+        pytest.param(DEPLOYMENT.replace("REPLICAS", "many"), 2, "many", id="a word for a number"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], manifest: str, code: int, said: str
+):
+    found, _, err = render(tmp_path, capfd, manifest)
+
+    assert found == code
+    assert err.count("\n") == 1
+    assert said in err
+
+
+LAYOUT = Layout("kube2zk", "/rpc_v2")
+OURS = Settings("c1")
+
+
+def service(name: str, *ips: str, namespace: str = "default", known: bool = True) -> RpcService:
+    rows = tuple(Endpoint(pod_name=ip, pod_uid=ip, ip=ip, ips=(ip,), ready=True) for ip in ips)
+    return RpcService(
+        namespace=namespace,
+        name=name,
+        uid=f"{namespace}/{name}",
+        resource_version="1",
+        spec=RpcServiceSpec(service_name=name),
+        status=RpcServiceStatus(observed_generation=1 if known else None, endpoints=rows),
+    )
+
+
+def content(*ips: str) -> bytes:
+    return json.dumps({"config": ["mine"], "servers": ips}, separators=(",", ":")).encode()
+
+
+def entry(*namespaces: str, cluster: str = "c1", **fields: str) -> bytes:
+    return Ledger(cluster, namespaces, config=("mine",), **fields).encode()
+
+
+@pytest.mark.parametrize(
+    ("services", "znode", "ledger", "state"),
+    [
+        pytest.param(
+            [service("echo", "10.0.0.1")], content("10.0.0.1"), entry("default"), None, id="in sync"
+        ),
+        pytest.param([service("echo", "10.0.0.1")], None, None, "missing", id="not written"),
+        pytest.param([service("echo", "10.0.0.1")], None, entry("default"), "missing", id="deleted"),
+        pytest.param(
+            [service("echo", "10.0.0.1")], content("6.6.6.6"), entry("default"), "different", id="edited"
+        ),
+        pytest.param([], content("10.0.0.1"), entry("default"), "orphaned", id="nobody's any more"),
+        pytest.param([], content("10.0.0.1"), None, "foreign", id="somebody else's"),
+        pytest.param(
+            [service("echo", "10.0.0.1")], content("10.0.0.2"), None, "would be adopted", id="kube2zk's"
+        ),
+        pytest.param(
+            [service("echo", "10.0.0.1")], content(), entry(cluster="c2"), "refused", id="another cluster's"
+        ),
+        pytest.param(
+            [service("echo", known=False)], content("10.0.0.1"), entry("default"), None, id="unknown"
+        ),
+        pytest.param(
+            [], None, entry(withdrawn_at="2026-01-01T00:00:00Z"), None, id="withdrawn, and remembered"
+        ),
+    ],
+)
+def test_what_verify_finds(services, znode, ledger, state):
+    observed = {
+        "/rpc_v2/echo": Znode(znode, 3) if znode else None,
+        LAYOUT.ledger_path("/rpc_v2/echo"): Znode(ledger, 1) if ledger else None,
+    }
+    findings = findings_of(LAYOUT, services, {"echo": "/rpc_v2/echo"}, observed, OURS, ())
+
+    assert [finding.state for finding in findings] == ([state] if state else [])
+
+
+@pytest.mark.parametrize("name", ["_lock", "not a service", "zookeeper"])
+def test_a_znode_whose_name_no_service_can_have_is_foreign_and_no_drift(name: str):
+    observed = {f"/rpc_v2/{name}": Znode(b"", 0)}
+    findings = findings_of(LAYOUT, [], {name: f"/rpc_v2/{name}"}, observed, OURS, ())
+
+    assert [finding.state for finding in findings] == ["foreign"]
+
+
+def test_what_other_namespaces_publish_is_no_drift_to_who_looks_at_one():
+    observed = {
+        "/rpc_v2/echo": Znode(content("10.0.0.1", "10.0.0.2"), 3),
+        LAYOUT.ledger_path("/rpc_v2/echo"): Znode(entry("default", "other"), 1),
+    }
+    paths = {"echo": "/rpc_v2/echo"}
+
+    assert not list(findings_of(LAYOUT, [service("echo", "10.0.0.1")], paths, observed, OURS, ["default"]))
+    assert list(findings_of(LAYOUT, [service("echo", "10.0.0.1")], paths, observed, OURS, ()))
+
+
+def test_a_dry_run_goes_on_from_what_it_would_have_created():
+    services: Held[RpcService] = Held(rpcservices.service_indexes(), lambda _: None)
+    kube = DryRunKube(services)
+    created = kube.create(RPCSERVICES, "default", rpcservices.generated_manifest("default", "echo", "echo"))
+    patched = kube.patch(RPCSERVICES, ObjectKey("default", "echo"), {"status": {}}, "status")
+
+    assert (patched, services.values()) == (created, [])
+
+
+def test_a_dry_run_reads_zookeeper_and_writes_nothing():
+    zookeeper = ZooKeeperInMemory()
+    zookeeper.znodes["/rpc_v2/echo"] = (b"1", 4)
+    dry = DryRunRegistry(zookeeper)
+    dry.make_parents("/rpc_v2/x/y")
+    versions = dry.commit([Set("/rpc_v2/echo", b"2", 4), Create("/rpc_v2/x", b""), Delete("/rpc_v2/echo", 4)])
+
+    assert versions == [4, None, None]
+    assert dry.read(["/rpc_v2/echo"]) == {"/rpc_v2/echo": Znode(b"1", 4)}
+    assert (dry.connected, dry.generation, dry.children("/rpc_v2")) == (True, 1, ["echo"])
+    assert not zookeeper.commits
