@@ -91,7 +91,7 @@ class Process:
         self._metrics = Metrics()
         self._identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         self._events = EventRecorder(_NoPoster() if settings.dry_run else kube, self._identity)
-        self._seen: dict[str, float] = {}  # names whose pods changed: when, until a znode is written
+        self._seen: dict[str, float] = {}  # names whose addresses changed: when, until a znode is written
         self._keys: Workqueue[ServiceKey] = Workqueue(settings.batch_window)
         self._problems: Workqueue[ObjectKey] = Workqueue(0.0)
         self._names: Workqueue[str] = Workqueue(settings.batch_window)
@@ -195,7 +195,8 @@ class Process:
     def _pod_changed(self, change: Change[Pod]) -> None:
         if self._runs("rpcservice"):
             keys = self._projector.pod_changed(change)
-            if not change.listed:
+            old, new = change.old, change.new
+            if not change.listed and rpcservice_plan.addressed(old) != rpcservice_plan.addressed(new):
                 seen = time.monotonic()
                 for key in keys:
                     self._seen.setdefault(key.service_name, seen)

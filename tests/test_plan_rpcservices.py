@@ -14,6 +14,7 @@ from controller.plan.rpcservices import (
     Op,
     SetStatus,
     Settings,
+    addressed,
     is_listed,
     names_service,
     plan,
@@ -404,3 +405,20 @@ def test_a_plan_that_is_cut_off_leads_to_the_same_end(first, second, applied):
 
     expected = sorted(pod.name for pod in second if is_listed(pod) and names_service(pod, "echo"))
     assert sorted(name for names in world.listed().values() for name in names) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "changed"),
+    [
+        pytest.param({"started_at": "2026-11-21T02:02:02Z"}, False, id="other details"),
+        pytest.param({"ready": False}, True, id="not Ready"),
+        pytest.param({"ips": ()}, True, id="no address"),
+        pytest.param({"terminating": True}, True, id="terminating"),
+        pytest.param({"ips": ("10.9.9.9",)}, True, id="another address"),
+        pytest.param({"declarations": (Declaration(service_name="other"),)}, True, id="another service"),
+    ],
+)
+def test_whether_a_pods_change_may_change_a_znode(fields, changed):
+    before, found = addressed(pod("p", "echo")), addressed(pod("p", "echo", **fields))
+
+    assert (found != before) == changed

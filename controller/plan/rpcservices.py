@@ -118,6 +118,16 @@ def _owner(by_age: Sequence[RpcService]) -> RpcService | None:
     return next(chain(declared, generated), None)
 
 
+def addressed(pod: Pod | None) -> tuple[str, frozenset[str]] | None:
+    """The pod's address and the services that it names, while clients are sent there; else None.
+
+    What does not change this need not change a znode.
+    """
+    if pod is None or not is_listed(pod) or not pod.ready:
+        return None
+    return pod.ips[0], frozenset(declaration.service_name for declaration in pod.declarations)
+
+
 def plan(key: ServiceKey, observed: Observed, absences: Absences, settings: Settings, now: str) -> list[Op]:
     """The operations that make the RpcServices of *key* right, in the order to apply them.
 
