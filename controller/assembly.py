@@ -223,6 +223,7 @@ class Process:
 
     def _resync(self) -> None:
         if self._runs("rpcservice"):
+            self._projector.forget_withdrawn()
             _add_all(self._keys, self._projector.every_key())
             self._projector.guard.poke()
         if self._registry:

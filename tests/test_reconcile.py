@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections.abc import Callable
 from datetime import timedelta
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 
 from controller.errors import Rejected, Retry
 from controller.model import (
+    Condition,
     Declaration,
     LabelSelector,
     Node,
@@ -38,6 +40,7 @@ class World:
     def __init__(self) -> None:
         self.clock = Clock()
         self.endpoints_per_object = 250
+        self.cross_namespace = "union"
         self.kube: KubeInMemory[RpcService] = KubeInMemory()
         self.zookeeper = ZooKeeperInMemory()
         self.events = EventsInMemory()
@@ -81,7 +84,7 @@ class World:
             self.projector.unsettled,
             Fence(self.zookeeper, "c1", lambda: None),
             [LAYOUT],
-            Settings("c1"),
+            Settings("c1", cross_namespace=self.cross_namespace),
             (),
             timedelta(hours=24),
             self.clock,
@@ -411,6 +414,78 @@ def test_a_znode_of_kube2zk_is_taken_over_without_a_gap(world: World):
 
     world.pods.drop(key(1))
     assert world.settle().servers() == ["10.0.0.2"]
+
+
+def test_while_the_namespace_that_has_a_name_is_missing_no_other_gets_it(world: World):
+    world.cross_namespace = "deny"
+    world.start()
+    world.serve(1)
+    world.settle()
+    world.pods.put(pod(2, namespace="other"))
+    assert world.settle().servers() == ["10.0.0.1"]
+    world.services.drop(ObjectKey("default", "echo"))
+    world.registry.reconcile(["echo"])
+
+    assert world.servers() == ["10.0.0.1"]
+
+
+def test_a_person_who_takes_an_rpcservice_over_changes_what_is_published(world: World):
+    world.serve(1)
+    world.settle()
+    mine = world.services.get(ObjectKey("default", "echo"))
+    world.names.clear()
+    world.services.put(msgspec.structs.replace(mine, generated=False))
+
+    assert world.names == {"echo"}
+
+
+def test_pods_that_are_gone_are_not_remembered_for_ever(world: World):
+    world.serve(*range(1, 30))
+    world.settle()
+    for number in range(1, 29):
+        world.pods.drop(key(number))
+    world.projector.forget_withdrawn()
+    assert len(world.settle().servers()) == 1, "those that are still listed are"
+    world.projector.forget_withdrawn()
+    world.services.drop(ObjectKey("default", "echo"))
+    world.pods._items.clear()
+    world.settle()
+    world.registry.compare()
+
+    assert (world.servers(), len(world.projector.guard.confirmed)) == (None, 0)
+    assert len(world.registry.guard.confirmed) == 0
+
+
+def test_a_condition_that_is_wanted_anew_while_another_is_written_is_written_next(world: World):
+    world.serve(1)
+    world.settle()
+    echo = world.services.get(ObjectKey("default", "echo"))
+    unavailable = Condition(type="Synced", status="False", reason="RegistryUnavailable")
+    unwritten = msgspec.structs.replace(echo, status=RpcServiceStatus())
+    services = Interrupted(lambda: synced.want(unwritten, unavailable))
+    services.put(unwritten)
+    synced = SyncedReconciler(world.kube, services, world.events, world.clock.now, lambda _: None)
+    synced.want(unwritten, Condition(type="Synced", status="True", reason="Synced"))
+    synced.reconcile(echo.key)
+    services.put(echo)
+    world.kube.source = services
+    synced.reconcile(echo.key)
+
+    assert services.get(echo.key).status.condition("Synced").reason == "RegistryUnavailable"
+
+
+class Interrupted(Held[RpcService]):
+    """Something happens between the first reading and what is made of it."""
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        super().__init__({}, lambda _: None)
+        self._meanwhile = [meanwhile]
+
+    def get(self, key: ObjectKey) -> RpcService | None:
+        found = super().get(key)
+        while self._meanwhile:
+            self._meanwhile.pop()()
+        return found
 
 
 def test_rpcservices_that_vanish_with_their_crd_withdraw_nothing(world: World):

@@ -145,12 +145,17 @@ class Outcome(msgspec.Struct, frozen=True):
     notes: tuple[Problem, ...] = ()
 
 
-def publication(services: Collection[RpcService], frozen: bool, settings: Settings) -> Publication:
-    """What *services*, all RpcServices of one name, publish together."""
+def publication(
+    services: Collection[RpcService], frozen: bool, settings: Settings, holder: str = ""
+) -> Publication:
+    """What *services*, all RpcServices of one name, publish together.
+
+    *holder*: the namespace that has the name, where its RpcService is missing and may come back.
+    """
     ordered = sorted(services, key=lambda service: (service.generated, *service.age))
     refused: dict[str, Problem] = {}
     if settings.cross_namespace == "deny" and ordered:
-        home = ordered[0].namespace
+        home = holder or ordered[0].namespace
         problem = Problem(
             "OwnedElsewhere", f"namespace {home} has this service name (--cross-namespace=deny)"
         )

@@ -81,6 +81,11 @@ class Guard(Generic[Id]):
         with self._lock:
             self._confirmed.discard(subject)
 
+    def keep(self, subjects: Collection[Id]) -> None:
+        """Forget what was confirmed of all but *subjects*: it is withdrawn, and cannot come back."""
+        with self._lock:
+            self._confirmed.intersection_update(subjects)
+
     def poke(self) -> None:
         """Something seems to be missing: look soon."""
         self._poked.set()

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -110,7 +110,7 @@ class RegistryReconciler:
         elif new:
             self.guard.back((new.service_name, new.namespace, ""))
             self._note_listed(new)
-        if old is None or new is None or old.status.endpoints != new.status.endpoints or old.spec != new.spec:
+        if old is None or new is None or _asks(old) != _asks(new):
             for name in names:
                 self._changed.setdefault(name, self._clock())
             return names
@@ -175,6 +175,7 @@ class RegistryReconciler:
         self._stale.clear()
         self._observed = self._read_anew(names)
         self._generation = generation
+        self.guard.keep({subject for name in names for subject in self._missing(name)})
         return names
 
     def _read_anew(self, names: Iterable[str]) -> dict[str, planning.Znode | None]:
@@ -266,7 +267,10 @@ class RegistryReconciler:
 
     def _plan(self, name: str) -> tuple[str, planning.Publication, list[planning.Outcome]]:
         services = self._services.store.indexed(BY_NAME, name)
-        wanted = planning.publication(services, self._is_frozen(name), self._settings)
+        missing = self._unconfirmed(name)
+        holder = min((namespace for _, namespace, uid in missing if not uid), default="")
+        frozen = bool(missing) or self._is_frozen(name)
+        wanted = planning.publication(services, frozen, self._settings, holder)
         now = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
         outcomes = [
             planning.plan(
@@ -298,18 +302,21 @@ class RegistryReconciler:
         except ValueError:
             return False
 
-    def _is_frozen(self, name: str) -> bool:
-        """Whether something about the name is unknown: then nothing of it is removed."""
+    def _unconfirmed(self, name: str) -> set[Missing]:
         missing = {subject for subject in self._missing(name) if subject not in self.guard.confirmed}
         if any(subject not in self.guard.held for subject in missing):
             self.guard.poke()
+        return missing
+
+    def _is_frozen(self, name: str) -> bool:
+        """Whether something about the name is unknown: then nothing of it is removed."""
         unwatched = any(
             not self._watches(namespace)
             for layout in self._layouts
             for namespace in getattr(self._ledger(layout, name), "namespaces", ())
         )
         unknown = self._services.unknown is not None
-        return unknown or unwatched or bool(missing) or self._unsettled(name)
+        return unknown or unwatched or self._unsettled(name)
 
     def _watches(self, namespace: str) -> bool:
         return not self._namespaces or namespace in self._namespaces
@@ -431,6 +438,11 @@ class RegistryReconciler:
                 key = ServiceKey(namespace, name)
                 self._forget_bereft(key, {uid} if uid else self._bereft.get(key, ()))
         self._enqueue({name for name, _, _ in missing})
+
+
+def _asks(service: RpcService) -> Any:
+    """What of an RpcService decides on what is published."""
+    return service.status.endpoints, service.spec, service.generated
 
 
 def _size(batch: Iterable[tuple[str, planning.Publication, list[planning.Outcome]]]) -> int:

@@ -149,6 +149,11 @@ class RpcServiceReconciler:
             del self._unsettled[key.service_name]
         self._tell_settled(key.service_name)
 
+    def forget_withdrawn(self) -> None:
+        """Forget the pods that are gone and that no status lists any more."""
+        services = self._services.store.values()
+        self.guard.keep({row.pod_uid for service in services for row in service.status.endpoints})
+
     # reconciling
 
     def reconcile(self, key: ServiceKey) -> bool:

@@ -39,15 +39,14 @@ class SyncedReconciler:
     def reconcile(self, key: ObjectKey) -> bool:
         """Write the condition where it is not what is wanted; return whether it was written."""
         wanted, service = self._wanted.get(key), self._services.store.get(key)
-        if wanted is None or service is None or not service.known:
+        changed = False
+        if wanted and service and service.known:
+            observed = service.status.condition(wanted.type)
+            changed = observed is None or not _same(observed, wanted)
+            if changed:
+                self._write(service, wanted)
+        if self._wanted.get(key) is wanted:  # not another one by now
             self._wanted.pop(key, None)
-            return False
-        observed = service.status.condition(wanted.type)
-        changed = observed is None or not _same(observed, wanted)
-        if changed:
-            self._write(service, wanted)
-        if self._wanted.get(key) is wanted:
-            del self._wanted[key]
         return changed
 
     def _write(self, service: RpcService, wanted: Condition) -> None:
