@@ -315,7 +315,7 @@ class Process:
         if self._runs("rpcservice"):
             self._projector.begin()
             for number in range(STATUS_WRITERS):
-                self._work(f"rpcservice-{number}", "rpcservice", self._keys, self._project)
+                self._work(f"rpcservice-{number}", "rpcservice", self._keys, self._projector.reconcile)
             self._work("annotations", "annotation", self._problems, self._annotations.reconcile)
             self._crew.start("rpcservice-guard", self._projector.guard.run)
             for pod in self._pods.store.values():
@@ -327,12 +327,6 @@ class Process:
             for number in range(CONDITION_WRITERS):
                 self._work(f"condition-{number}", "condition", self._conditions, self._synced.reconcile)
         self._crew.start("resync", self._resync_periodically)
-
-    def _project(self, key: ServiceKey) -> bool:
-        wrote = self._projector.reconcile(key)
-        if not wrote:
-            self._seen.pop(key.service_name, None)  # what was seen, if anything, changes no znode
-        return wrote
 
     def _work(self, name: str, controller: str, queue: Workqueue[K], reconcile: Callable[[K], bool]) -> None:
         self._crew.start(
