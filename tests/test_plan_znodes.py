@@ -317,6 +317,19 @@ READY, UNREADY, PENDING = (
             ("default",),
             id="protectThreshold: enough Ready",
         ),
+        pytest.param(
+            [
+                service(
+                    UNREADY,
+                    PENDING,
+                    generated=False,
+                    spec=RpcServiceSpec(protect_threshold=60, publish_not_ready_addresses=True),
+                )
+            ],
+            ["10.0.0.2", "10.0.0.3"],
+            ("default",),
+            id="protectThreshold takes nothing from publishNotReadyAddresses",
+        ),
     ],
 )
 def test_what_is_published(services, ips, namespaces):

@@ -168,7 +168,12 @@ def publication(
         service.uid: published(service.status.endpoints, service.uid in everything) for service in ordered
     }
     if _protected([row for service in ordered for row in service.status.endpoints], threshold):
-        endpoints = {service.uid: tuple(filter(_started, service.status.endpoints)) for service in ordered}
+        endpoints = {
+            service.uid: tuple(
+                row for row in service.status.endpoints if service.uid in everything or _started(row)
+            )
+            for service in ordered
+        }
     return Publication(
         endpoints=tuple(row for rows in endpoints.values() for row in rows),
         namespaces=tuple(sorted({service.namespace for service in ordered if endpoints[service.uid]})),
