@@ -141,6 +141,7 @@ BAD_ENTRIES: dict[str, dict[str, Any]] = {
 BESIDE = {"serviceName": "beside"}
 
 
+@pytest.mark.full
 def test_b1_b2_every_bad_annotation_is_told_once_and_costs_nothing_else(
     world: World, start_controller, zk: KazooClient
 ):

@@ -124,20 +124,21 @@ def cases(most: int, smoke: tuple[int, ...]) -> list[Any]:
     return [pytest.param(i, marks=[] if i in smoke else pytest.mark.full) for i in range(1, most + 1)]
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.full), "after"])
 @pytest.mark.parametrize("number", cases(API_WRITES, smoke=(2,)))
 def test_killed_at_a_write_to_the_api_server(crash, api: HttpProxy, number: int, when: str):
     lose = api.lose_request if when == "before" else api.lose_reply
     crash(lambda kill: lose(Nth(number, is_api_write), kill))
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.full), "after"])
 @pytest.mark.parametrize("number", cases(ZK_WRITES, smoke=(1,)))
 def test_killed_at_a_write_to_zookeeper(crash, zk_proxy: Proxy, number: int, when: str):
     lose = zk_proxy.lose_request if when == "before" else zk_proxy.lose_reply
     crash(lambda kill: lose(Nth(number, is_transaction), kill))
 
 
+@pytest.mark.full
 def test_an_undisturbed_run_makes_no_more_writes_than_are_tried(
     world: World, start_controller, api: HttpProxy, through_api: Path, zk_proxy: Proxy
 ):
