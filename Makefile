@@ -35,9 +35,11 @@ check: $(STAMP) ## Lint, types, import rules
 	@hack/check
 
 test: check ## Lint, types, unit tests, and a smoke of every integration suite
+	@$(BIN)/python -m hack.local
 	@$(BIN)/python -m pytest -m "not full" $(PYTEST_OPTIONS)
 
 test-all: check ## All tests, in full
+	@$(BIN)/python -m hack.local
 	@$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 image: ## Build the container image with docker, podman or buildah

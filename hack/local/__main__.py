@@ -1,0 +1,24 @@
+"""``python -m hack.local``: find or build all that the local cluster needs, and show how that goes."""
+
+import sys
+
+from hack.local.binaries import Unavailable, find, kwok_stages, zookeeper_command
+
+NEEDED = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "kubectl")
+
+
+def main() -> int:
+    """Return the exit code."""
+    try:
+        for name in NEEDED:
+            find(name)
+        kwok_stages()
+        zookeeper_command()
+    except Unavailable as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
