@@ -151,7 +151,7 @@ class Process:
             now,
             settings.guard_confirm,
             partial(_add_all, self._keys),
-            self._names.add,
+            self._settled,
         )
         self._synced = SyncedReconciler(
             self._writer,
@@ -215,6 +215,10 @@ class Process:
     def _path_changed(self, path: str) -> None:
         if self._registry:
             _add_all(self._names, self._registry.path_changed(path))
+
+    def _settled(self, name: str) -> None:
+        if self._registry:
+            self._names.add(name)
 
     def _listed(self) -> None:
         """A LIST may show that something is missing, or that what was unknown is known again."""
