@@ -25,6 +25,7 @@ from controller.dryrun import DryRunKube, DryRunRegistry
 from controller.errors import Failure, Fenced, Rejected, Retry
 from controller.kube import LEASE_TIMEOUTS, Kube
 from controller.leases import KubeLease
+from controller.locality import Locality
 from controller.manifests import NODES, PODS, RPCSERVICES
 from controller.model import Node, ObjectKey, Pod, RpcService, ServiceKey
 from controller.plan import rpcservices as rpcservice_plan
@@ -98,8 +99,13 @@ class Process:
         self._conditions: Workqueue[ObjectKey] = Workqueue(0.0)
         self._make_sources()
         self._sources: list[Source[Any]] = [self._services]
-        if self._runs("rpcservice"):
+        if self._runs("rpcservice") or self._runs("localservice"):
             self._sources += [self._pods, self._nodes]
+        registration = Registration(kube.raw, self._events, time.monotonic)
+        self._may_register: Callable[[Pod, str], bool] = (
+            registration.may_register if settings.require_register_permission else lambda *_: True
+        )
+        self._locality = self._make_locality() if self._runs("localservice") else None
         self._make_pod_controller()
         self._zookeeper = ZooKeeper(
             settings.zk_servers, on_connection=self._metrics.connected, on_changed=self._path_changed
@@ -131,11 +137,27 @@ class Process:
             restarted,
         )
 
+    def _make_locality(self) -> Locality:
+        return Locality(
+            self._settings,
+            self._kube,
+            self._pods,
+            self._nodes,
+            self._services,
+            self._may_register,
+            self._events,
+            self._locality_listed,
+            self._metrics.watch_restarted,
+        )
+
     def _make_pod_controller(self) -> None:
         settings = self._settings
         fenced = FencedKube(self._kube, lambda: self._elector is None or self._elector.leading)
-        self._writer = DryRunKube(self._services) if settings.dry_run else fenced
-        registration = Registration(self._kube.raw, self._events, time.monotonic)
+        sources = (*self._sources, *(self._locality.sources if self._locality else ()))
+        dry = DryRunKube({source.name: source for source in sources})
+        self._writer = dry if settings.dry_run else fenced
+        if self._locality:
+            self._locality.make(self._writer, now)
         self._annotations = AnnotationReconciler(self._pods, self._events)
         self._projector = RpcServiceReconciler(
             self._writer,
@@ -143,14 +165,14 @@ class Process:
             self._nodes,
             self._services,
             lambda name: self._kube.get(NODES, ObjectKey("", name)),
-            registration.may_register if settings.require_register_permission else lambda *_: True,
+            self._may_register,
             rpcservice_plan.Settings(
                 settings.endpoints_per_object, tuple(layout.base for layout in settings.layouts)
             ),
             time.monotonic,
             now,
             settings.guard_confirm,
-            partial(_add_all, self._keys),
+            self._keys.add_all,
             self._settled,
         )
         self._synced = SyncedReconciler(
@@ -184,7 +206,7 @@ class Process:
             time.monotonic,
             now,
             settings.guard_confirm,
-            partial(_add_all, self._names),
+            self._names.add_all,
             self._synced.want,
             self._events,
             self._written,
@@ -193,6 +215,8 @@ class Process:
     # what changes mean, told by the informers' threads
 
     def _pod_changed(self, change: Change[Pod]) -> None:
+        if self._locality:
+            self._locality.pod_changed(change)
         if self._runs("rpcservice"):
             keys = self._projector.pod_changed(change)
             old, new = change.old, change.new
@@ -200,21 +224,26 @@ class Process:
                 seen = time.monotonic()
                 for key in keys:
                     self._seen.setdefault(key.service_name, seen)
-            _add_all(self._keys, keys)
-            _add_all(self._problems, self._annotations.pod_changed(change))
+            self._keys.add_all(keys)
+            self._problems.add_all(self._annotations.pod_changed(change))
 
     def _node_changed(self, change: Change[Node]) -> None:
-        _add_all(self._keys, self._projector.node_changed(change))
+        if self._locality:
+            self._locality.node_changed(change)
+        if self._runs("rpcservice"):
+            self._keys.add_all(self._projector.node_changed(change))
 
     def _service_changed(self, change: Change[RpcService]) -> None:
+        if self._locality:
+            self._locality.rpc_service_changed(change)
         if self._runs("rpcservice"):
-            _add_all(self._keys, self._projector.service_changed(change))
+            self._keys.add_all(self._projector.service_changed(change))
         if self._registry:
-            _add_all(self._names, self._registry.service_changed(change))
+            self._names.add_all(self._registry.service_changed(change))
 
     def _path_changed(self, path: str) -> None:
         if self._registry:
-            _add_all(self._names, self._registry.path_changed(path))
+            self._names.add_all(self._registry.path_changed(path))
 
     def _settled(self, name: str) -> None:
         if self._registry:
@@ -225,13 +254,19 @@ class Process:
         if self._leading.is_set():
             self._resync()
 
+    def _locality_listed(self) -> None:
+        if self._leading.is_set() and self._locality and self._locality_filled():
+            self._locality.resync()
+
     def _resync(self) -> None:
+        if self._locality and self._locality_filled():
+            self._locality.resync()
         if self._runs("rpcservice"):
             self._projector.forget_withdrawn()
-            _add_all(self._keys, self._projector.every_key())
+            self._keys.add_all(self._projector.every_key())
             self._projector.guard.poke()
         if self._registry:
-            _add_all(self._names, {service.service_name for service in self._services.store.values()})
+            self._names.add_all({service.service_name for service in self._services.store.values()})
             if self._registry.compared:
                 self._registry.guard.poke()
 
@@ -251,13 +286,17 @@ class Process:
         """Run until *stop* is set, the Lease is lost or a thread fails; return the exit code."""
         settings = self._settings
         self._metrics.measure(
-            {"rpcservice": lambda: self._keys.depth, "registry": lambda: self._names.depth},
+            {
+                "rpcservice": lambda: self._keys.depth,
+                "localservice": lambda: self._locality.depth if self._locality else 0,
+                "registry": lambda: self._names.depth,
+            },
             lambda: len({service.service_name for service in self._services.store.values()}),
             lambda: sum(len(service.status.endpoints) for service in self._services.store.values()),
             self._held,
         )
         serve(settings.bind_address, self._metrics, Health(self._why_not_live, self._why_not_ready))
-        for source in self._sources:
+        for source in self._every_source():
             source.start(self._crew)
         self._crew.start("events", self._events.run)
         if self._runs("registry"):
@@ -311,9 +350,22 @@ class Process:
         self._seen.clear()  # it was another process's to propagate
         self._leading.set()
         self._crew.start("start", self._start_workers)
+        if self._locality:
+            self._crew.start("start-localservice", partial(self._start_locality, self._locality))
+
+    def _start_locality(self, locality: Locality) -> None:
+        """Apart from the others, which do not depend on LocalServices."""
+        if self._wait_until(self._locality_filled):
+            locality.start(self._crew, self._work)
+
+    def _locality_filled(self) -> bool:
+        return all(source.filled for source in self._every_source())
+
+    def _every_source(self) -> list[Source[Any]]:
+        return [*self._sources, *(self._locality.sources if self._locality else ())]
 
     def _start_workers(self) -> None:
-        if not self._wait_until_filled():
+        if not self._wait_until(lambda: all(source.filled for source in self._sources)):
             return
         self._resync()
         if self._runs("rpcservice"):
@@ -346,7 +398,7 @@ class Process:
             at = time.monotonic()
             if self._zookeeper.connected and at >= again and (not reconciler.compared or at >= due):
                 try:
-                    _add_all(self._names, reconciler.compare())
+                    self._names.add_all(reconciler.compare())
                 except (Retry, Rejected) as failure:
                     log.warning("cannot compare", reason=str(failure))
                     again = time.monotonic() + COMPARE_AGAIN_AFTER
@@ -370,8 +422,8 @@ class Process:
         while not self._stopping.wait(period):
             self._resync()
 
-    def _wait_until_filled(self) -> bool:
-        while not all(source.filled for source in self._sources):
+    def _wait_until(self, filled: Callable[[], bool]) -> bool:
+        while not filled():
             if self._stopping.wait(TICK / 10):
                 return False
         return True
@@ -388,10 +440,12 @@ class Process:
         self._stopping.set()
         for queue in (self._keys, self._problems, self._names, self._conditions):
             queue.close()
+        if self._locality:
+            self._locality.stop()
         self._projector.guard.stop()
         if self._registry:
             self._registry.guard.stop()
-        for source in self._sources:
+        for source in self._every_source():
             source.stop()
         self._kube.stop()
         self._events.stop()
@@ -405,7 +459,9 @@ class Process:
     # what others ask
 
     def _held(self) -> int:
-        return len(self._projector.guard.held) + (len(self._registry.guard.held) if self._registry else 0)
+        local = self._locality.held if self._locality else 0
+        registry_ = len(self._registry.guard.held) if self._registry else 0
+        return len(self._projector.guard.held) + registry_ + local
 
     def _why_not_live(self) -> str | None:
         """Only what a restart would mend."""
@@ -413,7 +469,7 @@ class Process:
         return f"a thread failed: {failure}" if failure else None
 
     def _why_not_ready(self) -> str | None:
-        for source in self._sources:
+        for source in self._every_source():
             if not source.filled:
                 return source.unknown or f"{source.name} are not listed yet"
         if self._leading.is_set() and self._runs("registry") and not self._zookeeper.connected:
@@ -457,8 +513,3 @@ class _NoPoster:
 def own_namespace() -> str:
     """The pod's namespace; ``default`` outside of a pod."""
     return NAMESPACE_FILE.read_text().strip() if NAMESPACE_FILE.exists() else "default"
-
-
-def _add_all(queue: Workqueue[K], keys: Iterable[K]) -> None:
-    for key in keys:
-        queue.add(key)

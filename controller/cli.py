@@ -11,11 +11,13 @@ import click
 
 from controller.errors import Failure, Misconfigured
 from controller.layouts import LAYOUTS
+from controller.model import NODE
 from controller.settings import (
     Settings,
     base_path,
     cluster_id,
     duration,
+    label_name,
     layout,
     namespace,
     positive_duration,
@@ -25,7 +27,7 @@ from controller.settings import (
 P = ParamSpec("P")
 R = TypeVar("R")
 
-CONTROLLERS = ("rpcservice", "registry")
+CONTROLLERS = ("rpcservice", "localservice", "registry")
 ENVIRONMENT = {"auto_envvar_prefix": "RPCREGISTRY"}  # the same variables for every command
 KUBE2ZK_FLAGS = {
     "syncperiod": "--resync-period",
@@ -164,6 +166,13 @@ def main() -> None:
     "--dry-run/--no-dry-run", default=False, help="Log each write instead; take no Lease, no fence."
 )
 @click.option("--batch-window", type=DURATION, default="100ms", show_default=True)
+@click.option(
+    "--node-label",
+    type=_Parsed("label", label_name),
+    default=NODE,
+    show_default=True,
+    help="The label by which node Services find the pods of their node.",
+)
 @click.option("--resync-period", type=DURATION, default="1h", show_default=True, help="0: never.")
 @click.option("--compare-period", type=PERIOD, default="60s", show_default=True)
 @click.option(

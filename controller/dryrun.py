@@ -18,20 +18,25 @@ T = TypeVar("T", bound=Named)
 
 
 class DryRunKube:
-    """Writes nothing: what would have been patched comes back as it is, or as it would have been made."""
+    """Writes nothing: what would have been patched comes back as it is, or as it would have been made.
 
-    def __init__(self, source: Source[Any]) -> None:
-        self._source = source
-        self._made: dict[ObjectKey, Any] = {}
+    *sources*: where it is found, by the plural of its resource.
+    """
 
-    def create(self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any]) -> T:
+    def __init__(self, sources: Mapping[str, Source[Any]]) -> None:
+        self._stores = {plural: source.store for plural, source in sources.items()}
+        self._made: dict[tuple[str, ObjectKey], Any] = {}
+
+    def create(
+        self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any], trial: bool = False
+    ) -> T:
         """Log what would be created."""
         log.info(
             "dry run: create", kind=resource.kind, namespace=namespace, name=manifest["metadata"]["name"]
         )
         metadata = {**manifest["metadata"], "uid": "dry-run", "resourceVersion": "0"}
         made = resource.decode(msgspec.json.encode({**manifest, "metadata": metadata}))
-        self._made[made.key] = made
+        self._made[resource.plural, made.key] = made
         return made
 
     def patch(
@@ -39,7 +44,8 @@ class DryRunKube:
     ) -> T:
         """Log what would be patched."""
         log.info("dry run: patch", kind=resource.kind, key=str(key), subresource=subresource, patch=patch)
-        observed: T | None = self._source.store.get(key) or self._made.get(key)
+        store = self._stores.get(resource.plural)
+        observed: T | None = (store and store.get(key)) or self._made.get((resource.plural, key))
         if observed is None:
             raise Conflict(f"{resource.kind} {key} is not there any more")
         return observed

@@ -449,10 +449,13 @@ class Kube:
         except Absent:
             return None
 
-    def create(self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any]) -> T:
-        """Create an object; ``Conflict`` where there is one of that name."""
+    def create(
+        self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any], trial: bool = False
+    ) -> T:
+        """Create an object; ``Conflict`` where there is one of that name.  A *trial* keeps nothing."""
         what = f"create {resource.kind} {namespace}/{manifest['metadata']['name']}"
-        return _decoded(what, resource, self._write("POST", what, _path(resource, namespace), manifest))
+        body = self._write("POST", what, _path(resource, namespace), manifest, trial)
+        return _decoded(what, resource, body)
 
     def replace(self, resource: Resource[T], key: ObjectKey, manifest: Mapping[str, Any]) -> T:
         """Write an object as a whole; ``Conflict`` unless the manifest's resourceVersion is the object's."""
@@ -525,8 +528,11 @@ class Kube:
                 self._watches.discard(response)
             response.close()
 
-    def _write(self, method: str, what: str, path: str, body: Mapping[str, Any]) -> bytes:
+    def _write(
+        self, method: str, what: str, path: str, body: Mapping[str, Any], trial: bool = False
+    ) -> bytes:
         target = path if method == "DELETE" else f"{path}?fieldManager={FIELD_MANAGER}"
+        target += "&dryRun=All" if trial else ""
         content = "application/merge-patch+json" if method == "PATCH" else "application/json"
         headers = {"Accept": "application/json", "Content-Type": content}
         encoded = msgspec.json.encode(body)

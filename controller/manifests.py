@@ -14,15 +14,22 @@ import msgspec
 from controller import dialects
 from controller.model import (
     MANAGED_BY,
+    NODE_NAME,
     PART_OF,
     RELEASE,
+    SERVICE_NAME,
+    LocalService,
+    LocalServiceSpec,
+    LocalServiceStatus,
     Node,
     ObjectKey,
+    Owner,
     Pod,
     Regarding,
     RpcService,
     RpcServiceSpec,
     RpcServiceStatus,
+    Service,
 )
 
 GROUP = "rpcregistry.dev"
@@ -153,9 +160,33 @@ class _RpcService(msgspec.Struct):
     status: RpcServiceStatus | None = None
 
 
+class _LocalService(msgspec.Struct):
+    metadata: _Meta
+    spec: LocalServiceSpec | None = None
+    status: LocalServiceStatus | None = None
+
+
+class _ServiceMeta(msgspec.Struct, rename="camel"):
+    name: str
+    uid: str = ""
+    namespace: str = ""
+    resource_version: str = ""
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    owner_references: tuple[Owner, ...] | None = None
+
+
+class _Service(msgspec.Struct):
+    metadata: _ServiceMeta
+    spec: msgspec.Raw = msgspec.Raw(b"{}")
+
+
 _pods = msgspec.json.Decoder(_Pod)
 _nodes = msgspec.json.Decoder(_Node)
 _rpcservices = msgspec.json.Decoder(_RpcService)
+_localservices = msgspec.json.Decoder(_LocalService)
+_services = msgspec.json.Decoder(_Service)
 
 
 def decode_pod(data: bytes | msgspec.Raw) -> Pod:
@@ -218,6 +249,49 @@ def decode_rpcservice(data: bytes | msgspec.Raw) -> RpcService:
     )
 
 
+def decode_localservice(data: bytes | msgspec.Raw) -> LocalService:
+    """A LocalService from its JSON."""
+    local = _localservices.decode(data)
+    meta, annotations = local.metadata, local.metadata.annotations or {}
+    return LocalService(
+        namespace=meta.namespace,
+        name=meta.name,
+        uid=meta.uid,
+        resource_version=meta.resource_version,
+        generation=meta.generation,
+        deleting=meta.deletion_timestamp is not None,
+        generated=_is_generated(meta.labels or {}, meta.managed_fields or ()),
+        service_name=annotations.get(SERVICE_NAME, ""),
+        released=annotations.get(RELEASE, ""),
+        spec=local.spec or LocalServiceSpec(),
+        status=local.status or LocalServiceStatus(),
+    )
+
+
+def decode_service(data: bytes | msgspec.Raw) -> Service:
+    """A Service from its JSON; what others made is not looked into."""
+    found = _services.decode(data)
+    meta = found.metadata
+    service = Service(
+        namespace=meta.namespace,
+        name=meta.name,
+        uid=meta.uid,
+        resource_version=meta.resource_version,
+        deleting=meta.deletion_timestamp is not None,
+    )
+    labels, owners = meta.labels or {}, meta.owner_references or ()
+    key, value = MANAGED_BY
+    if labels.get(key) != value and not any(owner.kind == LOCALSERVICES.kind for owner in owners):
+        return service
+    return msgspec.structs.replace(
+        service,
+        labels=labels,
+        node_name=(meta.annotations or {}).get(NODE_NAME, ""),
+        owners=owners,
+        spec=bytes(found.spec),
+    )
+
+
 def publishable(ip: str) -> bool:
     """Whether clients can be sent to an address that a pod's status gives.
 
@@ -274,6 +348,11 @@ NODES: Resource[Node] = Resource("", "v1", "nodes", "Node", decode_node)
 RPCSERVICES: Resource[RpcService] = Resource(
     GROUP, API_VERSION, "rpcservices", "RpcService", decode_rpcservice
 )
+
+LOCALSERVICES: Resource[LocalService] = Resource(
+    GROUP, API_VERSION, "localservices", "LocalService", decode_localservice
+)
+SERVICES: Resource[Service] = Resource("", "v1", "services", "Service", decode_service)
 
 
 def builtins(value: Any) -> Any:

@@ -7,6 +7,11 @@ import msgspec
 MANAGED_BY = ("app.kubernetes.io/managed-by", "rpcregistry")
 PART_OF = "rpcregistry.dev/part-of"
 RELEASE = "rpcregistry.dev/release"
+LOCAL_SERVICE = "rpcregistry.dev/localservice"
+NODE = "rpcregistry.dev/node"
+NODE_NAME = "rpcregistry.dev/node-name"
+SERVICE_NAME = "rpcregistry.dev/service-name"
+LOCAL_LABELS = "local-service.rpcregistry.dev/"  # and a LocalService's name: on the pods that ask for it
 
 
 def _api_name(field: str) -> str:
@@ -33,6 +38,22 @@ class ServiceKey(msgspec.Struct, frozen=True, order=True):
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.service_name}"
+
+
+class NodeServiceKey(msgspec.Struct, frozen=True, order=True):
+    """The Service of one LocalService for one cluster node."""
+
+    namespace: str
+    local_service: str
+    node: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.local_service} on {self.node}"
+
+    @property
+    def owner(self) -> ObjectKey:
+        """The LocalService."""
+        return ObjectKey(self.namespace, self.local_service)
 
 
 class Problem(msgspec.Struct, frozen=True, order=True):
@@ -267,3 +288,134 @@ class RpcService(msgspec.Struct, frozen=True, kw_only=True):
     def known(self) -> bool:
         """Whether its status has ever been written: a new object is first seen empty."""
         return self.status.observed_generation is not None
+
+
+class ServicePort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=_api_name):
+    """One port of a Service."""
+
+    port: int
+    name: str = ""
+    protocol: str = "TCP"
+    target_port: int | str | None = None
+
+
+class ClientIPAffinity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=_api_name):
+    """For how long a client counts as the same one, in seconds."""
+
+    timeout_seconds: int | None = None
+
+
+class AffinityConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=_api_name):
+    """The configuration of a session affinity."""
+
+    client_ip: ClientIPAffinity | None = None
+
+
+class LocalServiceSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=_api_name):
+    """What each node Service should be, and which nodes get one (all, where *node_selector* is empty)."""
+
+    type: str = "ClusterIP"
+    cluster_ip: str = ""
+    ports: tuple[ServicePort, ...] = ()
+    selector: Mapping[str, str] = {}
+    node_selector: Mapping[str, str] = {}
+    session_affinity: str = "None"
+    session_affinity_config: AffinityConfig | None = None
+    publish_not_ready_addresses: bool = False
+    ip_families: tuple[str, ...] = ()
+    ip_family_policy: str = ""
+    internal_traffic_policy: str = ""
+    external_traffic_policy: str = ""
+
+    @property
+    def pods(self) -> LabelSelector:
+        """Which pods the Services lead to."""
+        return LabelSelector(match_labels=self.selector)
+
+
+class NodeServiceRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=_api_name):
+    """A row of a LocalService's status: a node's Service, and the addresses of its Ready endpoints."""
+
+    node: str
+    service: str
+    cluster_ip: str = ""
+    endpoints: tuple[str, ...] = ()
+
+
+class LocalServiceStatus(msgspec.Struct, frozen=True, kw_only=True, rename=_api_name):
+    """What was found.  *nodes*: those that match; *ready_nodes*: those with a Ready endpoint."""
+
+    observed_generation: int | None = None
+    nodes: int = 0
+    ready_nodes: int = 0
+    services: tuple[NodeServiceRow, ...] = ()
+    truncated: bool = False
+    conditions: tuple[Condition, ...] = ()
+
+    def condition(self, type_: str) -> Condition | None:
+        """The condition of that type, if there is one."""
+        return next((condition for condition in self.conditions if condition.type == type_), None)
+
+
+class LocalService(msgspec.Struct, frozen=True, kw_only=True):
+    """A LocalService object; *generated* and *released* as an RpcService's.
+
+    *service_name*: of a generated one, the service that its pods declare.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    generation: int = 1
+    deleting: bool = False
+    generated: bool = False
+    service_name: str = ""
+    released: str = ""
+    spec: LocalServiceSpec = LocalServiceSpec()
+    status: LocalServiceStatus = LocalServiceStatus()
+
+    @property
+    def key(self) -> ObjectKey:
+        return ObjectKey(self.namespace, self.name)
+
+    def matches(self, node: Node | None) -> bool:
+        """Whether *node* is there and gets a Service."""
+        return node is not None and self.spec.node_selector.items() <= node.labels.items()
+
+
+class Owner(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=_api_name):
+    """An entry of ``metadata.ownerReferences``."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+    controller: bool | None = None
+    block_owner_deletion: bool | None = None
+
+
+class Service(msgspec.Struct, frozen=True, kw_only=True):
+    """A Service; of one that we never made, nothing but which one it is.
+
+    *labels* and *spec* as the server has them, *spec* as JSON; *node_name*: for which node we made it.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    deleting: bool = False
+    labels: Mapping[str, str] = {}
+    node_name: str = ""
+    owners: tuple[Owner, ...] = ()
+    spec: bytes = b"{}"
+
+    @property
+    def key(self) -> ObjectKey:
+        return ObjectKey(self.namespace, self.name)
+
+    @property
+    def controller(self) -> Owner | None:
+        """The object that manages it."""
+        return next((owner for owner in self.owners if owner.controller), None)

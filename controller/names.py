@@ -8,6 +8,7 @@ from collections.abc import Container
 from hashlib import sha256
 
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _SERVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._$-]{0,252}")
 
 
@@ -46,6 +47,26 @@ def object_name(service_name: str, taken: Container[str]) -> str:
     labels = (re.sub(r"[^a-z0-9]+", "-", label).strip("-") for label in service_name.lower().split("."))
     slug = ".".join(label for label in labels if label)[:244].rstrip("-.")
     return f"{slug}-{digest(service_name)}"
+
+
+def node_service_name(local_service: str, node: str) -> str:
+    """The name of a LocalService's Service for a node: a DNS-1035 label.
+
+    >>> node_service_name("app", "node1"), node_service_name("app", "ip-10-0-0-1.ec2.internal")
+    ('app-node1', 'app-ip-10-0-0-1-ec2-internal-1fd1bb3d')
+    """
+    name = f"{local_service}-{node}"
+    if _DNS_LABEL.fullmatch(name):
+        return name
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    slug = slug if slug[:1].isalpha() else f"s-{slug}"
+    # The two names apart: app on b.c is not app-b on c.
+    return f"{slug[:54].rstrip('-')}-{digest(f'{local_service}/{node}')}"
+
+
+def local_service_name(rpc_service: str) -> str:
+    """The name of the LocalService that goes with an RpcService: itself, where it fits 63 characters."""
+    return rpc_service if len(rpc_service) <= 63 else f"{rpc_service[:54].rstrip('-.')}-{digest(rpc_service)}"
 
 
 def part_name(head: str, head_uid: str, number: int) -> str:

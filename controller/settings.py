@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import msgspec
 
+from controller.names import is_subdomain
 from controller.plan.znodes import Layout
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -26,6 +27,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     namespaces: tuple[str, ...]
     pod_label_selector: str
     controllers: tuple[str, ...]
+    node_label: str
     zk_servers: str
     layouts: tuple[Layout, ...]
     cluster_id: str
@@ -74,6 +76,16 @@ def namespace(text: str) -> str:
     """A namespace's name (DNS-1123 label); ``""`` stands for all."""
     if text and (len(text) > 63 or not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", text)):
         raise ValueError(f"{text!r} is no namespace's name: a-z, 0-9 and '-', at most 63")
+    return text
+
+
+def label_name(text: str) -> str:
+    """The name of a label: at most 63 characters, perhaps with a DNS name and ``/`` before it."""
+    prefix, _, name = text.rpartition("/")
+    if not re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", name) or (
+        text != name and not is_subdomain(prefix)
+    ):
+        raise ValueError(f"{text!r} is no label's name: write it like rpcregistry.dev/node")
     return text
 
 

@@ -181,7 +181,7 @@ def test_what_other_namespaces_publish_is_no_drift_to_who_looks_at_one():
 
 def test_a_dry_run_goes_on_from_what_it_would_have_created():
     services: Held[RpcService] = Held(rpcservices.service_indexes(), lambda _: None)
-    kube = DryRunKube(services)
+    kube = DryRunKube({"rpcservices": services})
     created = kube.create(RPCSERVICES, "default", rpcservices.generated_manifest("default", "echo", "echo"))
     patched = kube.patch(RPCSERVICES, ObjectKey("default", "echo"), {"status": {}}, "status")
 

@@ -166,7 +166,9 @@ class KubeInMemory(Generic[T]):
         self.failure: Failure | None = None
         self._version = 100
 
-    def create(self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any]) -> T:
+    def create(
+        self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any], trial: bool = False
+    ) -> T:
         key = ObjectKey(namespace, manifest["metadata"]["name"])
         self._count("create", key)
         if self.source.get(key):

@@ -15,6 +15,7 @@ import msgspec
 
 from controller.model import Condition, Declaration, Endpoint, Pod, RpcService, RpcServiceStatus, ServiceKey
 from controller.names import object_name, part_name
+from controller.plan.conditions import with_condition
 
 FINISHED = ("Succeeded", "Failed")
 
@@ -371,19 +372,6 @@ def _availability(ready: int, total: int) -> Condition:
     return Condition(
         type="EndpointsAvailable", status="False", reason="NoEndpoints", message="no pod serves this"
     )
-
-
-def with_condition(service: RpcService, condition: Condition, now: str) -> tuple[Condition, ...]:
-    """The RpcService's conditions with *condition* in them; its time moves only when its status does."""
-    observed = service.status.condition(condition.type)
-    moved = observed is None or observed.status != condition.status
-    stamped = msgspec.structs.replace(
-        condition,
-        last_transition_time=now if moved or observed is None else observed.last_transition_time,
-        observed_generation=service.generation,
-    )
-    others = [entry for entry in service.status.conditions if entry.type != condition.type]
-    return tuple(sorted([*others, stamped], key=lambda entry: entry.type))
 
 
 def _row_order(row: Endpoint) -> tuple[str, int]:

@@ -65,10 +65,12 @@ class FencedKube:
         self._kube = kube
         self._leading = leading
 
-    def create(self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any]) -> T:
-        """Create an object."""
+    def create(
+        self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any], trial: bool = False
+    ) -> T:
+        """Create an object, or try to."""
         self._check()
-        return self._kube.create(resource, namespace, manifest)
+        return self._kube.create(resource, namespace, manifest, trial)
 
     def patch(
         self, resource: Resource[T], key: ObjectKey, patch: Mapping[str, Any], subresource: str = ""

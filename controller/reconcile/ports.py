@@ -15,9 +15,11 @@ T_co = TypeVar("T_co", bound=Named, covariant=True)
 
 
 class Kube(Protocol):
-    """Writes to the API server.  Each fails with an ``errors.Failure``."""
+    """Writes to the API server.  Each fails with an ``errors.Failure``; a *trial* keeps nothing."""
 
-    def create(self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any]) -> T: ...
+    def create(
+        self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any], trial: bool = False
+    ) -> T: ...
     def patch(
         self, resource: Resource[T], key: ObjectKey, patch: Mapping[str, Any], subresource: str = ""
     ) -> T: ...

@@ -22,6 +22,7 @@ from controller.names import label_value
 from controller.plan import rpcservices as planning
 from controller.reconcile.guard import Guard, Sight, is_release
 from controller.reconcile.ports import Change, Kube, Source, Store
+from controller.reconcile.selections import Selections
 
 DECLARED = "declared"  # index of pods: (namespace, service name)
 NAMED = "named"  # index of RpcServices: ServiceKey
@@ -76,7 +77,9 @@ class RpcServiceReconciler:
         self._tell_settled = settled
         self._unsettled: dict[str, set[ServiceKey]] = {}
         self._lock = threading.Lock()  # held while that changes
-        self._selected = _Selections(pods.store)
+        self._selected: Selections[RpcService] = Selections(
+            pods.store, lambda service: None if service.is_part else service.spec.selector
+        )
         self._unknown_since: dict[str, datetime] = {}  # by namespace
         self.guard: Guard[str] = Guard(self._look, self._decided, confirm, clock, now)
 
@@ -100,7 +103,7 @@ class RpcServiceReconciler:
 
     def service_changed(self, change: Change[RpcService]) -> set[ServiceKey]:
         """The keys that an RpcService's change touches."""
-        self._selected.service_changed(change)
+        self._selected.changed(change)
         if change.new and change.old and change.new.released != change.old.released:
             self.guard.poke()
         return {service.service_key for service in (change.old, change.new) if service}
@@ -177,7 +180,7 @@ class RpcServiceReconciler:
 
     def _observe(self, key: ServiceKey) -> planning.Observed:
         services = self._services.store.indexed(NAMED, key)
-        taken = _Taken(self._services.store, key.namespace)
+        taken = Taken(self._services.store, key.namespace)
         name = planning.owner_name(key, services, taken)
         declaring = self._pods.store.indexed(DECLARED, key)
         pods = {
@@ -319,64 +322,11 @@ def status_patch(service: RpcService, status: RpcServiceStatus) -> dict[str, Any
     }
 
 
-class _Selections:
-    """Which pods each RpcService with a selector selects, kept up change by change."""
-
-    def __init__(self, pods: Store[Pod]) -> None:
-        self._pods = pods
-        self._lock = threading.Lock()
-        self._services: dict[str, dict[ObjectKey, RpcService]] = {}  # by namespace: those with a selector
-        self._selected: dict[ObjectKey, set[str]] = {}
-
-    def pods_of(self, service: ObjectKey) -> set[str]:
-        """The names of the selected pods; the caller's own set."""
-        with self._lock:
-            return set(self._selected.get(service, ()))
-
-    def pod_changed(self, change: Change[Pod]) -> set[ObjectKey]:
-        """The RpcServices that selected the pod before or do now."""
-        pod = change.new or change.old
-        touched: set[ObjectKey] = set()
-        if pod is None:
-            return touched
-        with self._lock:
-            for key, service in self._services.get(pod.namespace, {}).items():
-                names = self._selected[key]
-                if pod.name in names:
-                    touched.add(key)
-                    names.discard(pod.name)
-                if change.new and service.spec.selector and service.spec.selector.matches(change.new.labels):
-                    touched.add(key)
-                    names.add(pod.name)
-        return touched
-
-    def service_changed(self, change: Change[RpcService]) -> None:
-        """Select anew where the selector is new."""
-        service = change.new or change.old
-        if service is None:
-            return
-        selector = change.new.spec.selector if change.new and not change.new.is_part else None
-        before = change.old.spec.selector if change.old else None
-        with self._lock:
-            peers = self._services.setdefault(service.namespace, {})
-            if selector is None or change.new is None:
-                peers.pop(service.key, None)
-                self._selected.pop(service.key, None)
-                return
-            peers[service.key] = change.new
-            if selector != before or service.key not in self._selected:
-                self._selected[service.key] = {
-                    pod.name
-                    for pod in self._pods.values()
-                    if pod.namespace == service.namespace and selector.matches(pod.labels)
-                }
-
-
 class _Store(Protocol):
     def get(self, key: ObjectKey) -> Any: ...
 
 
-class _Taken:
+class Taken:
     """The names of a namespace's RpcServices."""
 
     def __init__(self, store: _Store, namespace: str) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from controller.manifests import RPCSERVICES, builtins, regarding
 from controller.model import Condition, ObjectKey, Problem, RpcService
-from controller.plan.rpcservices import with_condition
+from controller.plan.conditions import with_condition
 from controller.reconcile.ports import Events, Kube, Source
 
 

@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import count
 from typing import Generic, TypeVar
 
@@ -119,6 +119,11 @@ class Workqueue(Generic[K]):
     def add(self, key: K) -> None:
         """Have *key* worked as soon as its window allows."""
         self.add_after(key, 0.0)
+
+    def add_all(self, keys: Iterable[K]) -> None:
+        """Have each of *keys* worked as soon as its window allows."""
+        for key in keys:
+            self.add(key)
 
     def add_after(self, key: K, seconds: float) -> None:
         """Have *key* worked in *seconds*, or earlier where it is due earlier."""

@@ -1,0 +1,37 @@
+"""Conditions as the Kubernetes API conventions have them."""
+
+from typing import Protocol
+
+import msgspec
+
+from controller.model import Condition
+
+
+class Status(Protocol):
+    """The status of any kind."""
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]: ...
+    def condition(self, type_: str) -> Condition | None: ...
+
+
+class Conditioned(Protocol):
+    """An object with conditions in its status."""
+
+    @property
+    def generation(self) -> int: ...
+    @property
+    def status(self) -> Status: ...
+
+
+def with_condition(service: Conditioned, condition: Condition, now: str) -> tuple[Condition, ...]:
+    """The object's conditions with *condition* in them; its time moves only when its status does."""
+    observed = service.status.condition(condition.type)
+    moved = observed is None or observed.status != condition.status
+    stamped = msgspec.structs.replace(
+        condition,
+        last_transition_time=now if moved or observed is None else observed.last_transition_time,
+        observed_generation=service.generation,
+    )
+    others = [entry for entry in service.status.conditions if entry.type != condition.type]
+    return tuple(sorted([*others, stamped], key=lambda entry: entry.type))

@@ -1,0 +1,82 @@
+"""Puts on pods the labels by which node Services find them."""
+
+from collections.abc import Callable, Iterable
+
+from controller.errors import Rejected
+from controller.manifests import PODS, regarding
+from controller.model import LocalService, ObjectKey, Pod, Problem, ServiceKey
+from controller.plan import podlabels as planning
+from controller.reconcile.localservices import local_keys
+from controller.reconcile.ports import Change, Events, Kube, Source
+from controller.reconcile.rpcservices import DECLARED
+from controller.reconcile.selections import Selections
+
+
+class PodLabelReconciler:
+    """Patches exactly our labels, and only where one is missing or wrong.
+
+    *names*: the names of the RpcService and of the LocalService of a key.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        pods: Source[Pod],
+        selections: Selections[LocalService],
+        names: Callable[[ServiceKey], tuple[str, str]],
+        may_register: Callable[[Pod, str], bool],
+        node_label: str,
+        events: Events,
+    ) -> None:
+        self._kube = kube
+        self._pods = pods
+        self._selections = selections
+        self._names = names
+        self._may_register = may_register
+        self._node_label = node_label
+        self._events = events
+
+    def pod_changed(self, change: Change[Pod]) -> set[ObjectKey]:
+        """The pod, where it needs a label."""
+        return {change.new.key} if change.new and self._plan(change.new) else set()
+
+    def local_changed(self, change: Change[LocalService]) -> set[ObjectKey]:
+        """The pods that a LocalService selects, where they need a label."""
+        if change.new is None or (change.old and change.old.spec.selector == change.new.spec.selector):
+            return set()
+        namespace = change.new.namespace
+        names = (ObjectKey(namespace, name) for name in self._selections.pods_of(change.new.key))
+        return {pod.key for pod in map(self._pods.store.get, names) if pod and self._plan(pod)}
+
+    def pods_of(self, keys: Iterable[ServiceKey]) -> set[ObjectKey]:
+        """The pods that declare one of *keys*, where they need a label."""
+        pods = (pod for key in keys for pod in self._pods.store.indexed(DECLARED, key))
+        return {pod.key for pod in pods if self._plan(pod)}
+
+    def every_key(self) -> set[ObjectKey]:
+        """All pods that need a label."""
+        return {pod.key for pod in self._pods.store.values() if self._plan(pod)}
+
+    def reconcile(self, key: ObjectKey) -> bool:
+        """Label the pod; return whether that was needed."""
+        pod = self._pods.store.get(key)
+        labels = self._plan(pod) if pod else {}
+        if pod is None or not labels:
+            return False
+        try:
+            self._kube.patch(PODS, key, {"metadata": {"uid": pod.uid, "labels": labels}})
+        except Rejected as failure:
+            self._events.record(
+                regarding(PODS, pod), Problem("LabelRefused", str(failure)), "Label", warning=True
+            )
+            raise
+        return True
+
+    def _plan(self, pod: Pod) -> dict[str, str | None]:
+        locals_ = set()
+        for key in local_keys(pod):
+            rpc_service, local = self._names(key)
+            if self._may_register(pod, rpc_service):
+                locals_.add(local)
+        selectors = self._selections.selectors(pod.namespace)
+        return planning.plan(pod, selectors, locals_, self._node_label)
