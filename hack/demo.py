@@ -25,6 +25,8 @@ from hack.playground import CRDS, EXAMPLES, Playground
 PATIENCE = 60.0
 SERVICE = "test-rpc-server-1"
 WORKLOAD = EXAMPLES / "test-rpc-service.yaml"
+LOCAL = EXAMPLES / "localservice.yaml"
+APP = "localservice-app"
 
 console = Console(highlight=False)
 
@@ -118,7 +120,7 @@ def _on_a_given_cluster(stage: Stage, directory: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        stage.kubectl("delete", "--ignore-not-found", "-f", str(WORKLOAD))
+        stage.kubectl("delete", "--ignore-not-found", "-f", str(WORKLOAD), "-f", str(LOCAL))
         time.sleep(2)  # the controller withdraws what the pods leave behind
         controller.stop()
 
@@ -167,7 +169,17 @@ def _journey(stage: Stage, client: KazooClient) -> None:
     _title("5  The registry holds what the RpcServices list")
     _until("`rpcregistry verify` says: in sync", lambda: _verify(stage))
 
-    _title("6  No pod is left")
+    _title("6  A LocalService: every node gets its own Service")
+    stage.kubectl("apply", "-f", str(LOCAL))
+    nodes = stage.kubectl("get", "nodes", "-o", "name", show=False).split()
+    _until(f"{len(nodes)} nodes have a Service each", lambda: len(_node_services(stage)) == len(nodes))
+    _until("each leads to the pods of its node, and to no others", lambda: _routes(stage))
+    stage.kubectl("get", "localservices")
+    stage.kubectl("get", "services", "-l", f"owner={APP}")
+    stage.kubectl("delete", "-f", str(LOCAL), "--wait=true")
+    _until("its Services are gone", lambda: not _node_services(stage))
+
+    _title("7  No pod is left")
     stage.kubectl("scale", "deployment/test-rpc-service", "--replicas=0")
     _until("the znode is gone", lambda: _servers(client) is None)
     _until("no RpcService is left", lambda: not stage.kubectl("get", "rpcservices", "-o", "name", show=False))
@@ -191,6 +203,36 @@ def _verify(stage: Stage) -> bool:
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.returncode == 0 and "in sync" in done.stdout
+
+
+def _node_services(stage: Stage) -> dict[str, str]:
+    """The LocalService's Services: name to node."""
+    found = stage.kubectl("get", "services", "-l", f"owner={APP}", "-o", "json", show=False)
+    return {
+        item["metadata"]["name"]: item["metadata"]["annotations"]["rpcregistry.dev/node-name"]
+        for item in json.loads(found)["items"]
+    }
+
+
+def _routes(stage: Stage) -> bool:
+    """Whether each Service has the Ready pods of its node as its endpoints, and there are some."""
+    pods = json.loads(stage.kubectl("get", "pods", "-l", f"kind={APP}", "-o", "json", show=False))["items"]
+    slices = json.loads(stage.kubectl("get", "endpointslices", "-o", "json", show=False))["items"]
+    ready = {
+        (pod["spec"].get("nodeName"), pod["status"].get("podIP"))
+        for pod in pods
+        if any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", ()))
+    }
+    services = _node_services(stage)
+    routed = {
+        (services[owner], address)
+        for part in slices
+        if (owner := part["metadata"]["labels"]["kubernetes.io/service-name"]) in services
+        for endpoint in part["endpoints"] or ()
+        if endpoint["conditions"].get("ready")
+        for address in endpoint["addresses"]
+    }
+    return len(ready) == len(pods) > 0 and routed == ready
 
 
 def _servers(client: KazooClient) -> list[str] | None:

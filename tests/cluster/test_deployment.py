@@ -385,3 +385,44 @@ def test_the_examples_are_taken_without_a_warning(cluster: LocalCluster, namespa
         *("create", "--dry-run=server", "--warnings-as-errors", "-f", "-"),
         input=unseen.replace(f"namespace: {NAMESPACE}", f"namespace: {namespace}"),
     )
+
+
+LABELS = '{"metadata":{"labels":{"rpcregistry.dev/node":"n1","local-service.rpcregistry.dev/echo":"true"}}}'
+
+
+@pytest.mark.parametrize(
+    ("patch", "refusal"),
+    [
+        pytest.param(LABELS, None, id="its labels"),
+        pytest.param('{"metadata":{"labels":{"rpcregistry.dev/node":null}}}', None, id="its labels, away"),
+        pytest.param('{"metadata":{"labels":{"app":"x"}}}', "no labels but its own", id="another label"),
+        pytest.param('{"metadata":{"labels":{"kept":null}}}', "no labels but its own", id="a label away"),
+        pytest.param(
+            '{"metadata":{"annotations":{"rpc-service":"[]"}}}', "nothing of a pod but", id="annotations"
+        ),
+        pytest.param('{"metadata":{"finalizers":["a.b/c"]}}', "nothing of a pod but", id="finalizers"),
+        pytest.param(
+            '{"spec":{"containers":[{"name":"c","image":"evil"}]}}', "nothing of a pod but", id="an image"
+        ),
+    ],
+)
+@pytest.mark.usefixtures("deployment")
+def test_of_a_pod_the_controller_may_change(
+    cluster: LocalCluster, world: World, patch: str, refusal: str | None
+) -> None:
+    world.create_pod("p", ip="10.0.0.1", labels={"kept": "1"})
+    account = f"--as=system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
+    command = ("patch", "pod", "p", "-n", world.namespace, "--type=strategic", account, "-p")
+    # A policy takes the API server a moment.
+    eventually(lambda: complaint(cluster, *command, '{"metadata":{"labels":{"x":"y"}}}', "--dry-run=server"))
+    said = complaint(cluster, *command, patch)
+    assert refusal in said if refusal else not said, said
+
+
+def complaint(cluster: LocalCluster, *command: str) -> str:
+    """What kubectl complains about; empty where it does not."""
+    try:
+        cluster.kubectl(*command)
+    except RuntimeError as error:
+        return str(error)
+    return ""
