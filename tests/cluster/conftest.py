@@ -9,10 +9,13 @@ from kazoo.client import KazooClient
 
 from hack.local.cluster import LocalCluster
 from tests.cluster.fixtures import (  # noqa: F401  (fixtures are found by their names in here)
+    api,
     controller,
     crds,
     other_namespace,
     start_controller,
+    start_local,
+    through_api,
     verify,
     world,
 )

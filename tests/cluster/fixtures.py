@@ -11,6 +11,8 @@ import pytest
 from kazoo.client import KazooClient
 from kubernetes import client, config
 
+from hack.local.cluster import ADMIN_TOKEN
+from hack.local.http_proxy import HttpProxy
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, World
 
@@ -35,9 +37,11 @@ def other_namespace(cluster: Any, namespace: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def world(cluster: Any, crds: None, namespace: str, zk: KazooClient) -> World:
+def world(cluster: Any, crds: None, namespace: str, zk: KazooClient) -> Iterator[World]:
     """A namespace of its own, and a base path of its own."""
-    return World(Path(cluster.kubeconfig), cluster.kubectl, namespace, zk, f"/{namespace}")
+    made = World(Path(cluster.kubeconfig), cluster.kubectl, namespace, zk, f"/{namespace}")
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -76,6 +80,29 @@ def start_controller(
         controller.kill()
         if getattr(request.node, "failed", False):
             print(controller.text())
+
+
+@pytest.fixture
+def start_local(start_controller: Callable[..., Controller]) -> Callable[..., Controller]:
+    """Starts the public command with the LocalService controller alone."""
+
+    def start(*flags: str, **options: Any) -> Controller:
+        return start_controller("--controllers", "localservice", *flags, **options)
+
+    return start
+
+
+@pytest.fixture
+def api(cluster: Any) -> Iterator[HttpProxy]:
+    """A proxy that sees requests to the API server."""
+    with HttpProxy(cluster.server, cluster.directory / "pki") as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def through_api(cluster: Any, api: HttpProxy, tmp_path: Path) -> Path:
+    """A kubeconfig that leads through ``api``."""
+    return Path(cluster.kubeconfig_for(ADMIN_TOKEN, tmp_path / "through-proxy", api.server))
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What the suites do to a real cluster, and how they see what came of it.
 
 Pods here are bound to a node that does not exist, so nobody else writes their status: a test says
-itself when a pod is Ready, and at which address.
+itself when a pod is Ready, and at which address.  On the nodes that a test makes, kwok runs pods.
 """
 
 import base64
@@ -13,12 +13,17 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import kazoo.client
 from kazoo.exceptions import NoNodeError
 from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+
+from tests.cluster.waiting import eventually
 
 NOWHERE = "nowhere"
+RECONCILED = "rpcregistry_reconcile_total{"
 
 
 class World:
@@ -39,6 +44,7 @@ class World:
         self.api = config.new_client_from_config(str(kubeconfig))
         self.core = client.CoreV1Api(self.api)
         self.custom = client.CustomObjectsApi(self.api)
+        self._nodes: set[str] = set()
 
     # pods
 
@@ -105,6 +111,140 @@ class World:
         """Delete the pod at once, as a kubelet that has stopped it does."""
         self.core.delete_namespaced_pod(name, namespace or self.namespace, grace_period_seconds=0)
 
+    def run_pod(self, name: str, node: str, *services: Any, app: str = "app", **pod: Any) -> str:
+        """Create a pod with the label ``app`` on a node of the test's; return its address."""
+        self.create_pod(name, *services, node=node, labels={"app": app}, **pod)
+        namespace = pod.get("namespace")
+        return str(eventually(lambda: self.pod(name, namespace)["status"].get("podIP")))
+
+    def pod(self, name: str, namespace: str | None = None) -> dict[str, Any]:
+        """The pod, as the server has it."""
+        return _as_it_is(self.core.read_namespaced_pod, name, namespace or self.namespace)
+
+    def label(self, name: str, key: str, namespace: str | None = None) -> str | None:
+        """The value of a pod's label."""
+        return self.pod(name, namespace)["metadata"].get("labels", {}).get(key)
+
+    # nodes
+
+    def create_node(self, name: str, **labels: str) -> None:
+        """Create a node for the test alone: its LocalServices select it."""
+        labels = {"world": self.namespace, **labels}
+        self.core.create_node({"metadata": {"name": name, "labels": labels}})
+        self._nodes.add(name)
+
+    def relabel_node(self, name: str, **labels: str | None) -> None:
+        """Change labels of a node; None removes one."""
+        self.core.patch_node(name, {"metadata": {"labels": labels}})
+
+    def delete_node(self, name: str) -> None:
+        """Delete a node at once."""
+        self.core.delete_node(name)
+        self._nodes.discard(name)
+
+    def close(self) -> None:
+        """Leave no nodes behind: they belong to no namespace."""
+        for name in sorted(self._nodes):
+            self.delete_node(name)
+
+    # LocalServices
+
+    def create_localservice(self, name: str = "app", namespace: str | None = None, **spec: Any) -> None:
+        """Declare a LocalService on the test's nodes, for pods whose label ``app`` is its name."""
+        wanted = {
+            "selector": {"app": name},
+            "nodeSelector": {"world": self.namespace},
+            "ports": [{"port": 8080}],
+            **spec,
+        }
+        manifest = {
+            "apiVersion": "rpcregistry.dev/v1alpha1",
+            "kind": "LocalService",
+            "metadata": {"name": name},
+            "spec": wanted,
+        }
+        self.custom.create_namespaced_custom_object(*self._localservices(namespace), manifest)
+
+    def edit_localservice(self, name: str = "app", **spec: Any) -> None:
+        """Change fields of its spec; None removes one."""
+        self.custom.patch_namespaced_custom_object(*self._localservices(), name, {"spec": spec})
+
+    def delete_localservice(self, name: str = "app", namespace: str | None = None) -> None:
+        """Delete a LocalService."""
+        self.custom.delete_namespaced_custom_object(*self._localservices(namespace), name)
+
+    def localservice(self, name: str = "app", namespace: str | None = None) -> dict[str, Any]:
+        """The LocalService; empty where there is none."""
+        try:
+            found = self.custom.get_namespaced_custom_object(*self._localservices(namespace), name)
+        except ApiException as error:
+            if error.status != 404:
+                raise
+            return {}
+        return dict(found)
+
+    def rows(self, name: str = "app", namespace: str | None = None) -> dict[str, list[str]]:
+        """The rows of its status: node to the addresses of its endpoints."""
+        status = self.localservice(name, namespace).get("status", {})
+        return {row["node"]: row.get("endpoints", []) for row in status.get("services", [])}
+
+    def failing(self, name: str = "app") -> tuple[str, str] | None:
+        """Reason and message of its condition, where that is False."""
+        conditions = self.localservice(name).get("status", {}).get("conditions", [])
+        return next(((c["reason"], c["message"]) for c in conditions if c["status"] == "False"), None)
+
+    def is_fine(self, name: str = "app") -> bool:
+        """Whether its status was written for what it is now, and complains about nothing."""
+        found = self.localservice(name)
+        status = found.get("status", {})
+        conditions = [condition["status"] for condition in status.get("conditions", [])]
+        return status.get("observedGeneration") == found["metadata"]["generation"] and conditions == ["True"]
+
+    def services(self, namespace: str | None = None) -> dict[str, Any]:
+        """The namespace's Services by name, as the server has them."""
+        listed = _as_it_is(self.core.list_namespaced_service, namespace or self.namespace)
+        return {item["metadata"]["name"]: item for item in listed["items"]}
+
+    def node_services(self, name: str = "app", namespace: str | None = None) -> dict[str, Any]:
+        """The Services that a LocalService controls, by node."""
+        uid = self.localservice(name, namespace).get("metadata", {}).get("uid")
+        return {
+            service["metadata"]["annotations"]["rpcregistry.dev/node-name"]: service
+            for service in self.services(namespace).values()
+            if any(
+                o["uid"] == uid and o["controller"] for o in service["metadata"].get("ownerReferences", [])
+            )
+        }
+
+    def serves(self, *nodes: str, name: str = "app", namespace: str | None = None) -> bool:
+        """Whether a LocalService has Services for these nodes and no others."""
+        return self.node_services(name, namespace).keys() == set(nodes)
+
+    def create_service(self, name: str, **manifest: Any) -> dict[str, Any]:
+        """Make a Service that is somebody else's; return it."""
+        metadata = {"name": name, **manifest.pop("metadata", {})}
+        spec = {"ports": [{"port": 1}], **manifest}
+        self.core.create_namespaced_service(self.namespace, {"metadata": metadata, "spec": spec})
+        return dict(self.services()[name])
+
+    def delete_service(self, name: str) -> None:
+        """Delete a Service by hand."""
+        self.core.delete_namespaced_service(name, self.namespace)
+
+    def versions(self) -> dict[tuple[str, str], str]:
+        """The resourceVersions of all that a LocalService's controller may write."""
+        pods = _as_it_is(self.core.list_namespaced_pod, self.namespace)["items"]
+        locals_ = self.custom.list_namespaced_custom_object(*self._localservices())["items"]
+        kinds = {"Pod": pods, "LocalService": locals_, "Service": self.services().values()}
+        return {
+            (kind, item["metadata"]["name"]): item["metadata"]["resourceVersion"]
+            for kind, items in kinds.items()
+            for item in items
+        }
+
+    def _localservices(self, namespace: str | None = None) -> tuple[str, str, str, str]:
+        return "rpcregistry.dev", "v1alpha1", namespace or self.namespace, "localservices"
+
     # RpcServices
 
     def rpcservices(self, namespace: str | None = None) -> dict[str, Any]:
@@ -162,6 +302,12 @@ class World:
         """The Events of a reason, about an object of that name."""
         found = self.core.list_namespaced_event(self.namespace).items
         return [e for e in found if e.reason == reason and name in (None, e.involved_object.name)]
+
+    def warnings(self, name: str = "app") -> list[str | None]:
+        """The reasons of what people are warned of, about a LocalService."""
+        found = self.core.list_namespaced_event(self.namespace).items
+        about = ("LocalService", name, "Warning")
+        return [e.reason for e in found if (e.involved_object.kind, e.involved_object.name, e.type) == about]
 
 
 class Recorder:
@@ -247,6 +393,18 @@ class Controller:
     def logged(self) -> list[dict[str, Any]]:
         """Its log lines."""
         return [json.loads(line) for line in self.text().splitlines() if line.startswith("{")]
+
+
+def reconciled(port: int) -> int:
+    """How many keys a controller has reconciled that serves its metrics at *port*."""
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+        lines = response.read().decode().splitlines()
+    return int(sum(float(line.split()[1]) for line in lines if line.startswith(RECONCILED)))
+
+
+def _as_it_is(read: Callable[..., Any], *arguments: str) -> dict[str, Any]:
+    """What the server answers, with the fields that the client's models lack."""
+    return dict(json.loads(read(*arguments, _preload_content=False).data))
 
 
 def peculiar(entries: Sequence[Mapping[str, Any]]) -> str:
