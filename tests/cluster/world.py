@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -176,12 +177,14 @@ class World:
     def localservice(self, name: str = "app", namespace: str | None = None) -> dict[str, Any]:
         """The LocalService; empty where there is none."""
         try:
-            found = self.custom.get_namespaced_custom_object(*self._localservices(namespace), name)
+            found: dict[str, Any] = self.custom.get_namespaced_custom_object(
+                *self._localservices(namespace), name
+            )
         except ApiException as error:
             if error.status != 404:
                 raise
             return {}
-        return dict(found)
+        return found
 
     def rows(self, name: str = "app", namespace: str | None = None) -> dict[str, list[str]]:
         """The rows of its status: node to the addresses of its endpoints."""
@@ -241,6 +244,21 @@ class World:
             for kind, items in kinds.items()
             for item in items
         }
+
+    def now(self) -> str:
+        """The resourceVersion of all that was written until now."""
+        return str(
+            _as_it_is(self.core.list_namespaced_service, self.namespace)["metadata"]["resourceVersion"]
+        )
+
+    def happened(self, since: str, to: str = "services") -> list[tuple[str, str]]:
+        """The watch events since a resourceVersion: type and name."""
+        services = partial(self.core.list_namespaced_service, self.namespace)
+        locals_ = partial(self.custom.list_namespaced_custom_object, *self._localservices())
+        listing = services if to == "services" else locals_
+        answer = listing(watch=True, resource_version=since, timeout_seconds=2, _preload_content=False)
+        events = [json.loads(line) for line in answer.data.splitlines()]
+        return [(event["type"], event["object"]["metadata"]["name"]) for event in events]
 
     def _localservices(self, namespace: str | None = None) -> tuple[str, str, str, str]:
         return "rpcregistry.dev", "v1alpha1", namespace or self.namespace, "localservices"
