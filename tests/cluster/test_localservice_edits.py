@@ -1,5 +1,6 @@
-"""What becomes of the Services when a LocalService, its nodes or the Services change, or while nobody looks."""
+"""What edits of a LocalService cost its Services, and what is made up for that nobody looked at."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -147,21 +148,17 @@ def test_to_headless_and_back_makes_each_service_anew_once(world: World, resynci
     for change, is_headless in ({"clusterIP": "None"}, True), ({"clusterIP": None}, False):
         since = world.now()
         world.edit_localservice(**change)
-        eventually(
-            lambda is_headless=is_headless: (
-                [ip == "None" for _, ip, _ in identity(world).values()] == [is_headless] * 2
-            )
-        )
+        eventually(partial(are_headless, world, is_headless))
         look_again(resyncing, keys=4)
-        made = [
-            ("DELETED", "app-head-a"),
-            ("ADDED", "app-head-a"),
-            ("DELETED", "app-head-b"),
-            ("ADDED", "app-head-b"),
-        ]
-        assert sorted(world.happened(since)) == sorted(made)
+        made = [(event, f"app-{node}") for event in ("ADDED", "DELETED") for node in nodes]
+        assert sorted(world.happened(since)) == made
         eventually(world.is_fine)
     assert identity(world, "beside") == beside
+
+
+def are_headless(world: World, wanted: bool) -> bool:
+    """Whether both Services are headless, or neither is."""
+    return [ip == "None" for _, ip, _ in identity(world).values()] == [wanted] * 2
 
 
 @pytest.mark.full
@@ -172,7 +169,7 @@ def test_ip_families_that_the_cluster_lacks_are_told_once_and_cost_no_service(wo
     before, since = identity(world), world.now()
 
     world.edit_localservice(ipFamilies=["IPv6"])
-    reason, message = eventually(world.failing)
+    reason, message = eventually(world.failing) or ("", "")
     assert "family-a" in message
     look_again(resyncing, keys=2)
     assert identity(world) == before

@@ -58,7 +58,7 @@ class World:
         phase: str = "Running",
         annotation: str | None = None,
         labels: Mapping[str, str] | None = None,
-        node: str = NOWHERE,
+        node: str | None = NOWHERE,
         namespace: str | None = None,
         **spec: Any,
     ) -> str:
@@ -114,7 +114,7 @@ class World:
 
     def run_pod(self, name: str, node: str, *services: Any, app: str = "app", **pod: Any) -> str:
         """Create a pod with the label ``app`` on a node of the test's; return its address."""
-        self.create_pod(name, *services, node=node, labels={"app": app}, **pod)
+        self.create_pod(name, *services, node=node, labels={"app": app, **pod.pop("labels", {})}, **pod)
         namespace = pod.get("namespace")
         return str(eventually(lambda: self.pod(name, namespace)["status"].get("podIP")))
 
@@ -177,14 +177,12 @@ class World:
     def localservice(self, name: str = "app", namespace: str | None = None) -> dict[str, Any]:
         """The LocalService; empty where there is none."""
         try:
-            found: dict[str, Any] = self.custom.get_namespaced_custom_object(
-                *self._localservices(namespace), name
-            )
+            found: Any = self.custom.get_namespaced_custom_object(*self._localservices(namespace), name)
         except ApiException as error:
             if error.status != 404:
                 raise
             return {}
-        return found
+        return dict(found)
 
     def rows(self, name: str = "app", namespace: str | None = None) -> dict[str, list[str]]:
         """The rows of its status: node to the addresses of its endpoints."""
@@ -253,10 +251,11 @@ class World:
 
     def happened(self, since: str, to: str = "services") -> list[tuple[str, str]]:
         """The watch events since a resourceVersion: type and name."""
-        services = partial(self.core.list_namespaced_service, self.namespace)
-        locals_ = partial(self.custom.list_namespaced_custom_object, *self._localservices())
-        listing = services if to == "services" else locals_
-        answer = listing(watch=True, resource_version=since, timeout_seconds=2, _preload_content=False)
+        listing: dict[str, Callable[..., Any]] = {
+            "services": partial(self.core.list_namespaced_service, self.namespace),
+            "localservices": partial(self.custom.list_namespaced_custom_object, *self._localservices()),
+        }
+        answer = listing[to](watch=True, resource_version=since, timeout_seconds=2, _preload_content=False)
         events = [json.loads(line) for line in answer.data.splitlines()]
         return [(event["type"], event["object"]["metadata"]["name"]) for event in events]
 
