@@ -77,7 +77,7 @@ def test_l1_a_service_deleted_or_changed_by_hand_is_put_right(world: World, star
     wanted = world.services()["app-l1-n"]
     patch = {
         "metadata": {"labels": {"owner": "me", "mine": "kept"}},
-        "spec": {"selector": {"more": "than wanted", NODE_LABEL: "another"}, "sessionAffinity": "ClientIP"},
+        "spec": {"selector": {"more": "than-wanted", NODE_LABEL: "another"}, "sessionAffinity": "ClientIP"},
     }
     world.core.patch_namespaced_service("app-l1-n", world.namespace, patch)
     eventually(lambda: world.services()["app-l1-n"]["spec"] == wanted["spec"])

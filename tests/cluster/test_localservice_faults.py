@@ -143,7 +143,7 @@ def test_b4_a_service_that_appears_where_ours_was_deleted(world: World, start_lo
 @pytest.fixture
 def deny(cluster: LocalCluster, world: World) -> Iterator[Callable[..., Callable[[], None]]]:
     """Has the API server refuse writes in the test's namespace; returns what ends it."""
-    name = world.namespace
+    name = f"deny-{world.namespace[-6:]}"  # short, since messages repeat it
 
     def mend() -> None:
         for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
@@ -158,7 +158,7 @@ def deny(cluster: LocalCluster, world: World) -> Iterator[Callable[..., Callable
             "spec": {
                 "matchConstraints": {
                     "resourceRules": [{**rule, "resources": [resource]}],
-                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
+                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}},
                 },
                 "validations": [{"expression": unless, "message": "not that one"}],
             },

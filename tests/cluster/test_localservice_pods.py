@@ -107,7 +107,7 @@ def test_a_generated_localservice_that_a_person_applies_over_is_declared(world: 
         "metadata": {"name": "echo", "namespace": world.namespace},
         "spec": {
             "selector": {"app": "app"},
-            "ports": [{"port": 7}],
+            "ports": [{"port": 20880, "name": "mine"}],
             "nodeSelector": {"world": world.namespace},
         },
     }
