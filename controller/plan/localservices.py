@@ -146,7 +146,7 @@ def status(
     rows, ready_nodes, cut = [], 0, False
     for node in matching:
         service = services.get(node_service_name(local.name, node))
-        if service is None or not owns(local, service):
+        if service is None or service.node_name != node or not owns(local, service):
             continue
         addresses = sorted(set(ready.get(node, ())))
         ready_nodes += bool(addresses)

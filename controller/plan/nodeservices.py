@@ -86,13 +86,26 @@ def plan(local: LocalService, node_name: str, observed: Observed, node_label: st
     name, ops, problem = "", list[Op](), None
     if local.matches(observed.node):
         name = node_service_name(local.name, node_name)
-        if observed.named and not observed.named.deleting and not owns(local, observed.named):
-            message = f"Service {name} for node {node_name} was made by somebody else, and is left alone"
-            problem = Problem("NameTaken", message)
+        if made := _made_otherwise(local, node_name, observed.named):
+            problem = Problem(
+                "NameTaken", f"Service {name} for node {node_name} was made {made}, and is left alone"
+            )
         else:
             ops += _write(desired(local, node_name, node_label), observed.named)
     ops += [Delete(service) for service in observed.ours if service.name != name and not service.deleting]
     return Outcome(tuple(ops), problem)
+
+
+def _made_otherwise(local: LocalService, node_name: str, named: Service | None) -> str | None:
+    """By or for whom the Service of a node's name was made, where it is not for that node to have."""
+    if named is None or named.deleting:
+        return None
+    if not owns(local, named):
+        return "by somebody else"
+    # A node can be called what another one's name was shortened to: whoever came first keeps the Service.
+    other = named.node_name
+    is_others = other != node_name and node_service_name(local.name, other) == named.name
+    return f"for node {other}" if is_others else None
 
 
 def owns(local: LocalService, service: Service) -> bool:

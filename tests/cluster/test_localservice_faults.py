@@ -57,6 +57,11 @@ def test_b3_a_node_whose_name_gives_the_name_that_another_was_given(world: World
     eventually(lambda: world.serves("b3.taken", "b3-free"))
     eventually(lambda: other in (world.failing() or ("", ""))[1])
     assert world.node_services()["b3.taken"] == first
+    assert world.rows() == {"b3-free": [], "b3.taken": []}
+
+    world.delete_node("b3.taken")
+    eventually(lambda: world.serves(other, "b3-free"))
+    eventually(world.is_fine)
 
 
 @pytest.mark.full
