@@ -70,7 +70,7 @@ class NodeServiceReconciler:
         self._enqueue = enqueue
         self._report = report
         self._problems: dict[NodeServiceKey, Problem] = {}
-        self._in_the_way: dict[ObjectKey, NodeServiceKey] = {}  # Services of others, and whose name they have
+        self._waiting: dict[ObjectKey, set[NodeServiceKey]] = {}  # for a Service of others to go
         self.guard: Guard[Missing] = Guard(self._look, self._decided, confirm, clock, now)
 
     # what changes mean
@@ -105,8 +105,7 @@ class NodeServiceReconciler:
         """The keys that a Service's change touches: one of ours, or one that was in the way."""
         keys = {key for service in (change.old, change.new) if service for key in controlled(service)}
         service = change.new or change.old
-        waiting = self._in_the_way.get(service.key) if service else None
-        return keys | ({waiting} if waiting else set())
+        return keys | self._waiting.get(service.key, set()) if service else keys
 
     def every_key(self) -> set[NodeServiceKey]:
         """All keys: each LocalService on each node that matches, and of every Service."""
@@ -146,13 +145,15 @@ class NodeServiceReconciler:
         """Make observed equal desired for *key*; return whether anything was written."""
         local = self._locals.store.get(key.owner)
         outcome = planning.Outcome()
+        name = ObjectKey(key.namespace, node_service_name(key.local_service, key.node))
         if local and not local.deleting:
-            name = ObjectKey(key.namespace, node_service_name(local.name, key.node))
             outcome = planning.plan(local, key.node, self._observe(key, local, name), self._node_label)
             if outcome.problem:
-                self._in_the_way[name] = key
-            else:
-                self._in_the_way.pop(name, None)
+                self._waiting.setdefault(name, set()).add(key)
+                # What is in the way may have gone a moment before this key began to wait for that.
+                outcome = planning.plan(local, key.node, self._observe(key, local, name), self._node_label)
+        if not outcome.problem:
+            self._waiting.get(name, set()).discard(key)
         ops = (*outcome.ops, *self._orphans(key, outcome.ops, local))
         try:
             for op in ops:
