@@ -2,18 +2,18 @@
 
 import re
 import uuid
-from collections.abc import Generator, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from kazoo.client import KazooClient
 
 from hack.local.cluster import LocalCluster
-from tests.cluster.fixtures import (  # noqa: F401  (fixtures are found by their names in here)
+from tests.cluster.fixtures import (  # noqa: F401  (fixtures and hooks are found by their names)
     api,
     controller,
     crds,
     other_namespace,
+    pytest_runtest_makereport,
     start_controller,
     start_local,
     through_api,
@@ -47,14 +47,3 @@ def zk(cluster: LocalCluster) -> Iterator[KazooClient]:
     yield client
     client.stop()
     client.close()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[Any]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Say on the item that it failed, so that its controllers' logs are shown."""
-    report = yield
-    if report.failed:
-        item.failed = True  # type: ignore[attr-defined]
-    return report

@@ -1,7 +1,7 @@
 """A thousand at once, and bad input in bulk: right within seconds, and nothing written twice."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from kazoo.client import KazooClient
 
-from hack.local.cluster import ADMIN_TOKEN, LocalCluster
 from hack.local.http_proxy import HttpProxy
 from tests.cluster.waiting import eventually
 from tests.cluster.world import World
@@ -45,16 +44,9 @@ def all_synced(world: World, services: int) -> bool:
     return len(true) == services
 
 
-@pytest.fixture
-def api(cluster: LocalCluster) -> Iterator[HttpProxy]:
-    """A proxy that sees requests to the API server."""
-    with HttpProxy(cluster.server, cluster.directory / "pki") as proxy:
-        yield proxy
-
-
 @pytest.mark.full
 def test_a_thousand_pods_in_a_hundred_services_cold_and_once_more(
-    cluster: LocalCluster, world: World, start_controller, api: HttpProxy, tmp_path: Path
+    world: World, start_controller, api: HttpProxy, through_api: Path
 ):
     create_pods(
         world,
@@ -67,7 +59,7 @@ def test_a_thousand_pods_in_a_hundred_services_cold_and_once_more(
     assert controller.stop() == 0
 
     versions = resource_versions(world)
-    start_controller(kubeconfig=cluster.kubeconfig_for(ADMIN_TOKEN, tmp_path / "through", api.server))
+    start_controller(kubeconfig=through_api)
     # What comes last shows that everything before it was looked at.
     world.create_pod("later", "later", ip="10.9.9.9")
     eventually(lambda: world.synced("later") == ("True", "Synced") and world.servers("later") == ["10.9.9.9"])

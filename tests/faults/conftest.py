@@ -1,22 +1,39 @@
 """The cluster that the fault suite breaks, and mends after each test; and what stands in between."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
 from kazoo.retry import KazooRetry
 
-from hack.local.cluster import ADMIN_TOKEN, ORDER, LocalCluster
-from hack.local.http_proxy import HttpProxy
+from hack.local.cluster import ORDER, LocalCluster
 from hack.local.proxy import Proxy
 from tests.cluster.conftest import namespace
-from tests.cluster.fixtures import CRDS, controller, other_namespace, start_controller, verify, world
+from tests.cluster.fixtures import (
+    CRDS,
+    api,
+    controller,
+    other_namespace,
+    pytest_runtest_makereport,
+    start_controller,
+    through_api,
+    verify,
+    world,
+)
 
-# Fixtures are found by their names in here.
-__all__ = ["controller", "namespace", "other_namespace", "start_controller", "verify", "world"]
+# Fixtures and hooks are found by their names in here.
+__all__ = [
+    "api",
+    "controller",
+    "namespace",
+    "other_namespace",
+    "pytest_runtest_makereport",
+    "start_controller",
+    "through_api",
+    "verify",
+    "world",
+]
 
 
 @pytest.fixture(scope="session")
@@ -64,31 +81,7 @@ def zk(connect: Callable[[], KazooClient]) -> KazooClient:
 
 
 @pytest.fixture
-def api(cluster: LocalCluster) -> Iterator[HttpProxy]:
-    """A proxy that sees requests to the API server."""
-    with HttpProxy(cluster.server, cluster.directory / "pki") as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def through_api(cluster: LocalCluster, api: HttpProxy, tmp_path: Path) -> Path:
-    """A kubeconfig that leads through ``api``."""
-    return cluster.kubeconfig_for(ADMIN_TOKEN, tmp_path / "through-proxy", api.server)
-
-
-@pytest.fixture
 def zk_proxy(cluster: LocalCluster) -> Iterator[Proxy]:
     """A proxy in front of ZooKeeper."""
     with Proxy(cluster.zk_servers) as proxy:
         yield proxy
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[Any]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Say on the item that it failed, so that its controllers' logs are shown."""
-    report = yield
-    if report.failed:
-        item.failed = True  # type: ignore[attr-defined]
-    return report
