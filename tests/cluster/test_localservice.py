@@ -269,7 +269,7 @@ def test_l10_two_localservices_whose_services_would_have_one_name(world: World, 
     eventually(lambda: "a-b-c" in (world.failing("a-b") or ("", ""))[1])
     assert world.failing("a-b")[0] == "NameTaken"
     assert world.services()["a-b-c"] == first
-    assert world.is_fine("a")
+    eventually(lambda: world.is_fine("a"))
     world.delete_localservice("a")
     eventually(lambda: world.serves("b-c", "c", name="a-b"), timeout=90)
     eventually(lambda: world.is_fine("a-b"))

@@ -115,7 +115,7 @@ def test_other_edits_leave_node_ports_and_addresses_alone(world: World, start_lo
         )
     )
     assert identity(world) == before
-    assert world.is_fine()
+    eventually(world.is_fine)
 
 
 @pytest.mark.full
