@@ -1,0 +1,194 @@
+"""What each LocalService asks for on one node, given what is there."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from controller.manifests import decode_localservice, decode_service
+from controller.model import LocalService, Node, Service
+from controller.names import node_service_name
+from controller.plan.nodeservices import Create, Delete, Observed, Outcome, Patch, Replace, desired, plan
+
+LABEL = "rpcregistry.dev/node"
+NODE = Node(name="n1", uid="n", ready=True, labels={"disk": "ssd"})
+
+
+def local(name: str = "app", uid: str = "l", **spec: Any) -> LocalService:
+    fields = {"ports": [{"port": 80}], "selector": {"app": "x"}, **spec}
+    metadata = {"name": name, "namespace": "ns", "uid": uid, "resourceVersion": "1"}
+    return decode_localservice(json.dumps({"metadata": metadata, "spec": fields}).encode())
+
+
+def served(asked: LocalService, node: str = "n1", **changes: Any) -> Service:
+    """The Service as the server has it: with its defaults, and with *changes* of its fields."""
+    manifest = desired(asked, node, LABEL)
+    metadata = {**manifest["metadata"], "uid": "s", "resourceVersion": "7", **changes.pop("metadata", {})}
+    spec = {key: value for key, value in manifest["spec"].items() if value}
+    ports = [{**port, "nodePort": 30080} for port in spec.get("ports", ())]
+    defaults = {"clusterIP": "10.96.0.7", "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"}
+    spec = {**defaults, **spec, "ports": ports, **changes}
+    return decode_service(json.dumps({"metadata": metadata, "spec": spec}).encode())
+
+
+def planned(
+    asked: LocalService, named: Service | None, node: Node | None = NODE, gone: bool = False
+) -> Outcome:
+    return plan(asked, "n1", Observed(node, named, [named] if named else [], gone), LABEL)
+
+
+def test_a_node_that_matches_gets_a_service():
+    (op,) = planned(local(), None).ops
+    assert isinstance(op, Create)
+    assert op.manifest["metadata"]["name"] == "app-n1"
+    assert op.manifest["metadata"]["labels"] == {
+        "app.kubernetes.io/managed-by": "rpcregistry",
+        "owner": "app",
+        "rpcregistry.dev/localservice": "app",
+        "rpcregistry.dev/node": "n1",
+    }
+    assert op.manifest["spec"]["selector"] == {"app": "x", LABEL: "n1"}
+    assert None not in op.manifest["spec"].values()
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param({}, id="as little as possible"),
+        pytest.param({"type": "NodePort"}, id="NodePort"),
+        pytest.param({"clusterIP": "None"}, id="headless"),
+        pytest.param({"clusterIP": "None", "ports": []}, id="headless without ports"),
+        pytest.param({"sessionAffinity": "ClientIP"}, id="sticky"),
+        pytest.param({"ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"}, id="IP families"),
+        pytest.param({"ports": [{"port": 80, "name": "a"}, {"port": 81, "name": "b"}]}, id="two ports"),
+        pytest.param({"publishNotReadyAddresses": True}, id="all addresses"),
+    ],
+)
+def test_what_the_server_filled_in_is_no_difference(spec: dict[str, Any]):
+    asked = local(**spec)
+    assert planned(asked, served(asked)) == Outcome()
+
+
+@pytest.mark.parametrize(
+    ("spec", "observed", "field", "value"),
+    [
+        pytest.param({"ports": [{"port": 81}]}, {}, "ports",
+                     [{"port": 81, "protocol": "TCP", "targetPort": 81}], id="another port"),
+        pytest.param({}, {"selector": {"app": "y", "old": "1", LABEL: "n1"}}, "selector",
+                     {"app": "x", "old": None, LABEL: "n1"}, id="a selector edited"),
+        pytest.param({}, {"internalTrafficPolicy": "Local"}, "internalTrafficPolicy", "Cluster",
+                     id="a policy that is asked for no more"),
+        pytest.param({}, {"externalTrafficPolicy": "Local"}, "externalTrafficPolicy", None,
+                     id="what only a NodePort has"),
+        pytest.param({}, {"publishNotReadyAddresses": True}, "publishNotReadyAddresses", False,
+                     id="all addresses no more"),
+        pytest.param({"type": "NodePort"}, {"type": "ClusterIP"}, "type", "NodePort", id="another type"),
+    ],
+)  # fmt: skip
+def test_what_differs_is_patched_and_nothing_else(
+    spec: dict[str, Any], observed: dict[str, Any], field: str, value: Any
+):
+    before = served(local(), **observed) if observed else served(local())
+    if spec.get("type"):
+        before = served(local(**spec), **observed)
+    (op,) = planned(local(**spec), before).ops
+    assert isinstance(op, Patch)
+    assert op.patch["spec"] == {field: value}
+    assert op.patch["metadata"] == {"uid": "s", "resourceVersion": "7"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "observed"),
+    [
+        pytest.param({"clusterIP": "None"}, {"clusterIP": "10.96.0.7"}, id="headless from now on"),
+        pytest.param({}, {"clusterIP": "None"}, id="headless no more"),
+        pytest.param({"ipFamilies": ["IPv6"]}, {"ipFamilies": ["IPv4"]}, id="another IP family"),
+    ],
+)
+def test_what_cannot_be_changed_is_replaced_once(spec: dict[str, Any], observed: dict[str, Any]):
+    asked = local(**spec)
+    (op,) = planned(asked, served(asked, **observed)).ops
+    assert isinstance(op, Replace)
+    assert planned(asked, served(asked)) == Outcome()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "taken_over"),
+    [
+        pytest.param({"labels": {}, "ownerReferences": None}, False, id="somebody's"),
+        pytest.param({"labels": {"owner": "app"}, "ownerReferences": None}, False, id="only labelled owner"),
+        pytest.param({"ownerReferences": None}, True, id="orphaned by a person"),
+        pytest.param({"labels": {}}, True, id="ours, its labels edited away"),
+        pytest.param({"annotations": {}}, True, id="ours, its annotation edited away"),
+    ],
+)
+def test_a_service_of_the_name_is_taken_over_only_if_it_is_ours(metadata: dict[str, Any], taken_over: bool):
+    outcome = planned(local(), served(local(), metadata=metadata))
+    if taken_over:
+        assert outcome.problem is None
+        assert [type(op) for op in outcome.ops] == [Patch]
+    else:
+        assert outcome.problem is not None
+        assert (outcome.problem.reason, outcome.ops) == ("NameTaken", ())
+
+
+def test_the_service_of_an_earlier_local_service_of_the_name_is_taken_over_without_a_gap():
+    (op,) = planned(local(uid="new"), served(local(uid="old"))).ops
+    assert isinstance(op, Patch)
+    assert [owner["uid"] for owner in op.patch["metadata"]["ownerReferences"]] == ["new"]
+
+
+def test_the_service_of_another_local_service_is_left_alone():
+    other = served(local(name="other", uid="other"), metadata={"name": "app-n1"})
+    assert planned(local(), other).problem is not None
+
+
+@pytest.mark.parametrize(
+    ("node", "gone", "deleted"),
+    [
+        pytest.param(None, False, False, id="a node that merely is absent keeps its Service"),
+        pytest.param(None, True, True, id="one that is gone does not"),
+        pytest.param(
+            msgspec.structs.replace(NODE, ready=False), False, False, id="one that is not Ready does"
+        ),
+        pytest.param(
+            msgspec.structs.replace(NODE, labels={}), False, True, id="one that matches no more does not"
+        ),
+    ],
+)
+def test_of_the_node(node: Node | None, gone: bool, deleted: bool):
+    asked = local(nodeSelector={"disk": "ssd"})
+    observed = served(asked)
+    assert planned(asked, observed, node, gone).ops == ((Delete(observed),) if deleted else ())
+
+
+def test_a_service_that_is_being_deleted_is_waited_for():
+    ending = served(local(), metadata={"deletionTimestamp": "2026-11-21T02:02:02Z"})
+    assert planned(local(), ending) == Outcome()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param(("app", "a.b"), ("app", "a-b"), id="the same when the dots are gone"),
+        pytest.param(("a", "b-c.d"), ("a-b", "c.d"), id="the same when put together"),
+        pytest.param(("app", "n" * 80), ("app", "n" * 81), id="the same head"),
+        pytest.param(("x" * 60, "node1"), ("x" * 60, "node2"), id="a long LocalService"),
+    ],
+)
+def test_names_that_do_not_fit_differ_all_the_same(one: tuple[str, str], other: tuple[str, str]):
+    names = {node_service_name(*one), node_service_name(*other)}
+    assert len(names) == 2
+    assert all(len(name) <= 63 and "." not in name for name in names)
+
+
+def test_a_name_starts_with_a_letter():
+    assert node_service_name("9app", "n1")[0].isalpha()
+
+
+def test_what_was_read_is_never_changed():
+    asked, observed = local(), served(local(ports=[{"port": 81}]))
+    before = (msgspec.json.encode(asked), msgspec.json.encode(observed))
+    planned(asked, observed)
+    assert (msgspec.json.encode(asked), msgspec.json.encode(observed)) == before

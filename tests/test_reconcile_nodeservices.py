@@ -1,0 +1,215 @@
+"""Node Services in a world in memory: what must hold when nodes vanish, and between two writes."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pytest
+
+from controller.errors import Conflict, Rejected
+from controller.manifests import Resource
+from controller.model import LocalService, Node, NodeServiceKey, ObjectKey, Service
+from controller.reconcile.nodeservices import NodeServiceReconciler, service_indexes
+from tests.test_plan_nodeservices import local, served
+from tests.worlds import Clock, Held
+
+CONFIRM = 30.0
+
+
+class Server:
+    """The API server's Services; writes are counted, and refused where a test says so."""
+
+    def __init__(self, services: Held[Service]) -> None:
+        self.services = services
+        self.writes: list[str] = []
+        self.refuses_trials = False
+        self.hidden: Service | None = None  # there, and not watched yet
+
+    def create(
+        self, resource: Resource[Any], namespace: str, manifest: Mapping[str, Any], trial: bool = False
+    ) -> Any:
+        name = manifest["metadata"]["name"]
+        if trial and self.refuses_trials:
+            raise Rejected("no")
+        if trial:
+            return None
+        self.writes.append(f"create {name}")
+        if self.hidden and self.hidden.name == name:
+            raise Conflict(f"{name} exists")
+        metadata = {**manifest["metadata"], "uid": f"uid-{len(self.writes)}", "resourceVersion": "1"}
+        return resource.decode(json.dumps({**manifest, "metadata": metadata}).encode())
+
+    def patch(
+        self, resource: Resource[Any], key: ObjectKey, patch: Mapping[str, Any], subresource: str = ""
+    ) -> Any:
+        raise NotImplementedError
+
+    def delete(self, resource: Resource[Any], key: ObjectKey, uid: str, resource_version: str) -> None:
+        self.writes.append(f"delete {key.name}")
+        self.services.drop(key)
+
+
+class World:
+    """LocalServices, nodes and Services, and the queue of what they touch."""
+
+    def __init__(self, nodes: int) -> None:
+        self.clock = Clock()
+        self.queue: set[NodeServiceKey] = set()
+        self.locals: Held[LocalService] = Held({}, lambda change: self.add(self.under.local_changed(change)))
+        self.nodes: Held[Node] = Held({}, lambda change: self.add(self.under.node_changed(change)))
+        self.services: Held[Service] = Held(
+            service_indexes(), lambda change: self.add(self.under.service_changed(change))
+        )
+        self.server = Server(self.services)
+        self.under = NodeServiceReconciler(
+            self.server,
+            lambda key: self.server.hidden,
+            self.locals,
+            self.nodes,
+            self.services,
+            "rpcregistry.dev/node",
+            self.clock,
+            self.clock.now,
+            CONFIRM,
+            self.add,
+            lambda _: None,
+        )
+        for number in range(nodes):
+            self.nodes.put(Node(name=f"n{number}", uid=str(number), ready=True))
+        self.locals.put(local())
+        self.settle()
+
+    def add(self, keys: Any) -> None:
+        self.queue.update(keys)
+
+    def settle(self) -> None:
+        """Work the queue until it is empty, as the guard looks beside."""
+        while self.queue:
+            self.under.reconcile(self.queue.pop())
+
+    def look(self) -> None:
+        """Let the guard look, then work what that decided."""
+        self.under.guard.look_once()
+        self.settle()
+
+    def served(self) -> int:
+        return len(self.services.values())
+
+    def vanish(self, nodes: int) -> None:
+        """A LIST lacks the first *nodes*."""
+        for number in range(nodes):
+            self.nodes.drop(ObjectKey("", f"n{number}"), listed=True)
+        self.settle()
+
+
+def test_a_second_pass_writes_nothing():
+    world = World(5)
+    assert world.served() == 5
+    world.server.writes.clear()
+    world.add(world.under.every_key())
+    world.settle()
+    assert world.server.writes == []
+
+
+def test_a_node_that_a_watch_event_removes_loses_its_service_at_once():
+    world = World(5)
+    world.nodes.drop(ObjectKey("", "n3"))
+    world.settle()
+    assert world.server.writes[5:] == ["delete app-n3"]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "gone", "left"),
+    [
+        pytest.param(5, 1, 4, id="one of five goes at once"),
+        pytest.param(5, 2, 5, id="two of five are held"),
+        pytest.param(100, 10, 90, id="ten of a hundred go at once"),
+        pytest.param(100, 11, 100, id="eleven are held"),
+        pytest.param(100, 100, 100, id="all are held"),
+    ],
+)
+def test_nodes_that_a_list_lacks(nodes: int, gone: int, left: int):
+    world = World(nodes)
+    world.vanish(gone)
+    assert world.served() == nodes
+    world.look()
+    assert world.served() == left
+    world.clock.seconds += CONFIRM
+    world.look()
+    assert world.served() == nodes - gone
+
+
+def test_a_node_that_only_the_first_list_lacked_keeps_its_service():
+    world = World(5)
+    node = world.nodes.get(ObjectKey("", "n0"))
+    world.vanish(1)
+    assert node
+    world.nodes.elsewhere = [node]
+    world.look()
+    world.clock.seconds += CONFIRM
+    world.look()
+    assert world.served() == 5
+
+
+def test_held_nodes_are_released_by_an_annotation():
+    world = World(5)
+    world.vanish(5)
+    world.look()
+    assert world.under.held(ObjectKey("ns", "app")) == {"n0", "n1", "n2", "n3", "n4"}
+
+    released = world.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+    world.clock.seconds += 1
+    world.locals.put(msgspec.structs.replace(local(), released=released))
+    world.look()
+    assert world.served() == 0
+
+
+def test_the_services_of_a_local_service_that_a_watch_event_removes_go_at_once():
+    world = World(3)
+    world.locals.drop(ObjectKey("ns", "app"))
+    world.settle()
+    assert world.served() == 0
+
+
+def test_those_of_one_that_a_list_lacks_wait_for_a_second_list():
+    world = World(3)
+    world.locals.drop(ObjectKey("ns", "app"), listed=True)
+    world.settle()
+    assert world.served() == 3
+    world.locals.elsewhere = [local()]
+    world.look()
+    assert world.served() == 3
+
+
+def test_what_the_server_would_refuse_to_replace_stays():
+    world = World(1)
+    world.server.refuses_trials = True
+    world.locals.put(local(clusterIP="None"))
+    with pytest.raises(Rejected):
+        world.settle()
+    assert world.served() == 1
+    assert world.under.problems(ObjectKey("ns", "app"))["n0"].reason == "Refused"
+
+
+def test_a_replaced_service_is_deleted_and_created_once():
+    world = World(1)
+    world.locals.put(local(clusterIP="None"))
+    world.settle()
+    assert world.server.writes[1:] == ["delete app-n0", "create app-n0"]
+
+
+def test_a_service_that_somebody_made_in_the_same_moment_is_seen_and_left_alone():
+    world = World(0)
+    world.server.hidden = served(local(), "n0", metadata={"labels": {}, "ownerReferences": None})
+    world.nodes.put(Node(name="n0", uid="0", ready=True))
+    with pytest.raises(Conflict):
+        world.settle()
+    world.add(world.under.every_key())  # as the queue does with what failed
+    world.settle()
+    assert world.under.problems(ObjectKey("ns", "app"))["n0"].reason == "NameTaken"
+    world.server.hidden = None
+    world.services.drop(ObjectKey("ns", "app-n0"))
+    world.settle()
+    assert world.under.problems(ObjectKey("ns", "app")) == {}
+    assert world.server.writes[-1] == "create app-n0"
