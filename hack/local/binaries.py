@@ -55,6 +55,7 @@ PROGRAMS: Mapping[str, Program] = {
     ),
     "kube-scheduler": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", _KUBERNETES),
     "kube-proxy": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-proxy", _KUBERNETES),
+    "coredns": Program("coredns", "."),
 }
 
 
@@ -99,7 +100,7 @@ def build(name: str) -> Path:
         run_with_progress(f"building {name}", command, module, environment)
 
     machine = f"{platform.system()} {platform.machine()}"
-    key = _key(program.package, program.linker_flags, machine, _go_version(), *_sums(module))
+    key = _key(program.package, program.linker_flags, machine, _go_version(), *_sources(module))
     return _once(f"{name}-{key}", compile_into)
 
 
@@ -150,11 +151,11 @@ def kwok_stages() -> list[Path]:
             for stage in folder.glob(f"{pattern}.yaml"):
                 shutil.copy(stage, target)
 
-    return sorted(_once(f"kwok-stages-{_key(*_sums(module))}", copy_into).iterdir())
+    return sorted(_once(f"kwok-stages-{_key(*_sources(module))}", copy_into).iterdir())
 
 
-def _sums(module: Path) -> list[str]:
-    return [(module / file).read_text() for file in ("go.mod", "go.sum")]
+def _sources(module: Path) -> list[str]:
+    return [file.read_text() for file in sorted(module.iterdir())]
 
 
 def _key(*inputs: str) -> str:
