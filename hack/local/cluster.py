@@ -35,7 +35,8 @@ UNTHROTTLED = ("--kube-api-qps=1000", "--kube-api-burst=1000")
 class LocalCluster:
     """A cluster in *directory*.  ``up`` may be called again, by any process; ``down`` ends it.
 
-    *durable*: etcd and ZooKeeper sync each write to the disk.  *nodes*: how many kwok nodes, ``node1``…
+    *durable*: etcd and ZooKeeper sync each write to the disk.  *nodes*: how many kwok nodes, ``node1``…;
+    with none, it is the caller alone who makes nodes and says how they and their pods are.
     *apiserver_flags* are added to kube-apiserver's.
     """
 
@@ -48,6 +49,7 @@ class LocalCluster:
         self._durable = durable
         self._nodes = nodes
         self._apiserver_flags = apiserver_flags
+        self._controllers = [name for name in CONTROLLERS if nodes or name != "kwok"]
         self._processes: dict[str, Process] = {}
         ports = self.directory / "ports.json"
         self._ports: dict[str, int] = json.loads(ports.read_text()) if ports.exists() else {}
@@ -87,9 +89,10 @@ class LocalCluster:
         self.process("kube-apiserver").start()
         self.process("kube-apiserver").wait_until_ready()
         progress("kube-apiserver is ready")
-        for name in CONTROLLERS:
+        for name in self._controllers:
             self.process(name).start()
-        self._add_nodes()
+        if self._nodes:
+            self._add_nodes()
         self.process("zookeeper").wait_until_ready()
         progress("ZooKeeper is ready")
         self._wait_for_nodes()
@@ -214,6 +217,8 @@ class LocalCluster:
             *UNTHROTTLED,
             # Tests bind pods to a node that does not exist, so that nobody else writes their status.
             "--controllers=*,-pod-garbage-collector-controller",
+            # Where kwok does not, nobody sends the heartbeats of nodes.
+            *([] if self._nodes else ["--controllers=-node-lifecycle-controller"]),
         ]
 
     def _scheduler(self) -> list[str]:
@@ -280,7 +285,7 @@ class LocalCluster:
     def _wait_for_nodes(self, seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
         while True:
-            for name in CONTROLLERS:
+            for name in self._controllers:
                 self.process(name).wait_until_ready()
             nodes = json.loads(self.kubectl("get", "nodes", "-o", "json"))["items"]
             waiting = [node["metadata"]["name"] for node in nodes if not _schedulable(node)]

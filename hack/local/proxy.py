@@ -38,10 +38,15 @@ class Proxy:
     """Passes bytes between its clients and the *target* (``HOST:PORT``), until told otherwise.
 
     What is told holds until ``pass_through``; a lost request or answer is one only.  *on_answer* is
-    shown what the server sends.
+    shown what the server sends.  *listener*: where clients connect, if not at a port of its own.
     """
 
-    def __init__(self, target: str, on_answer: Callable[[bytes], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        target: str,
+        on_answer: Callable[[bytes], None] = lambda _: None,
+        listener: socket.socket | None = None,
+    ) -> None:
         host, port = target.rsplit(":", 1)
         self._target = host, int(port)
         self._on_answer = on_answer
@@ -53,7 +58,7 @@ class Proxy:
         self._held = bytearray()
         self._delay = 0.0
         self._loss: _Loss | None = None
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = listener or socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
 
     def __enter__(self) -> "Proxy":
