@@ -2,15 +2,17 @@
 
 import sys
 
+from hack.local import netns
 from hack.local.binaries import Unavailable, find, kwok_stages, zookeeper_command
 
 NEEDED = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "kubectl")
+OF_NETWORKS = ("kube-proxy", "coredns")
 
 
 def main() -> int:
     """Return the exit code."""
     try:
-        for name in NEEDED:
+        for name in (*NEEDED, *(() if netns.missing() else OF_NETWORKS)):
             find(name)
         kwok_stages()
         zookeeper_command()

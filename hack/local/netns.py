@@ -45,7 +45,7 @@ class Machine:
         self.address = f"{network}.1"
         self._namespace = namespace
         self._network = network
-        self._directory = directory
+        self.directory = directory
         self._addresses = 1
 
     def command(self, *command: str) -> list[str]:
@@ -58,7 +58,7 @@ class Machine:
 
     def start(self, name: str, command: Sequence[str], ready: Callable[[], bool]) -> Process:
         """Start a program in here, and wait until it serves; it ends with the machine."""
-        process = Process(name, self._directory, self.command(*command), ready)
+        process = Process(name, self.directory, self.command(*command), ready)
         process.start()
         process.wait_until_ready()
         return process
@@ -97,28 +97,21 @@ class Machine:
 class Network:
     """Machines in 10.1.0.0/16, all on one link: the first has 10.1.1.0/24 to itself, and so on."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, name: str, directory: Path) -> None:
+        self._name = name
         self._directory = directory
-        self._name = f"rpcregistry-{os.getpid()}"
         self._machines = 0
-
-    def __enter__(self) -> "Network":
-        _ip("netns", "add", self._name)
-        _ip("-n", self._name, "link", "add", "bridge", "up", "type", "bridge")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        _remove(self._name)
 
     @contextmanager
     def machine(self, name: str) -> Iterator[Machine]:
         """Add a machine; it and all that runs in it goes with the context."""
         self._machines += 1
-        machine = Machine(namespace := f"{self._name}-{name}", f"10.1.{self._machines}", self._directory / name)
-        (self._directory / name).mkdir()
-        _ip("netns", "add", namespace)
-        try:
-            port = f"port{self._machines}"
+        number, namespace = self._machines, f"{self._name}-{name}"
+        directory = self._directory / name
+        directory.mkdir()
+        with _namespace(namespace):
+            machine = Machine(namespace, f"10.1.{number}", directory)
+            port = f"port{number}"
             _ip("-n", self._name, "link", "add", port, "type", "veth", "peer", "eth0", "netns", namespace)
             _ip("-n", self._name, "link", "set", port, "master", "bridge", "up")
             _ip("-n", namespace, "link", "set", "lo", "up")
@@ -127,18 +120,31 @@ class Network:
             # Packets to a Service's address need a route, too, before kube-proxy turns them around.
             _ip("-n", namespace, "route", "add", "default", "dev", "eth0")
             yield machine
-        finally:
-            _remove(namespace)
 
 
-def _remove(namespace: str) -> None:
-    for pid in _ip("netns", "pids", namespace).split():
-        with suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGKILL)
-    _ip("netns", "delete", namespace)
-    shutil.rmtree(FILES / namespace, ignore_errors=True)
-    with suppress(OSError):
-        FILES.rmdir()  # goes only where nobody else keeps anything in it
+@contextmanager
+def make_network(directory: Path) -> Iterator[Network]:
+    """A network without machines; *directory* keeps what theirs write."""
+    name = f"rpcregistry-{os.getpid()}"
+    with _namespace(name):
+        _ip("-n", name, "link", "add", "bridge", "up", "type", "bridge")
+        yield Network(name, directory)
+
+
+@contextmanager
+def _namespace(name: str) -> Iterator[None]:
+    """A namespace, and in the end nothing of it: no process, no file."""
+    _ip("netns", "add", name)
+    try:
+        yield
+    finally:
+        for pid in _ip("netns", "pids", name).split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        _ip("netns", "delete", name)
+        shutil.rmtree(FILES / name, ignore_errors=True)
+        with suppress(OSError):
+            FILES.rmdir()  # goes only where nobody else keeps anything in it
 
 
 def _ip(*arguments: str) -> str:

@@ -1,0 +1,150 @@
+"""Nodes that are machines of a network: each with its kube-proxy, its pods, and a curl to call them with."""
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+from kubernetes import client
+
+from hack.local.binaries import find
+from hack.local.cluster import LocalCluster
+from hack.local.netns import Machine, Network
+from hack.local.process import Process
+from hack.local.proxy import Proxy
+from tests.cluster.world import World
+
+PORT = 8080
+POD = Path(__file__).with_name("pod.py")
+COREFILE = """
+.:53 {{
+    errors
+    ready 127.0.0.1:8181
+    kubernetes cluster.local {{
+        kubeconfig {kubeconfig}
+        ttl 0
+    }}
+}}
+"""
+
+
+class Landing(NamedTuple):
+    """One request: the name that it was sent to, and where it came out."""
+
+    name: str
+    node: str
+    pod: str
+
+
+class Node:
+    """A node: its machine, and the pods that run there."""
+
+    def __init__(self, name: str, machine: Machine) -> None:
+        self.name = name
+        self.machine = machine
+        self._pods: dict[str, Process] = {}
+
+    def run_pod(self, world: World, name: str, labels: dict[str, str]) -> str:
+        """Create a pod that is bound to this node, run it, and say that it is Ready; return its address."""
+        address = self.machine.add_address()
+        command = [sys.executable, str(POD), address, str(PORT), self.name, name]
+        url = f"http://{address}:{PORT}"
+        self._pods[name] = self.machine.start(name, command, lambda: self.machine.answers(url))
+        world.create_pod(name, ip=address, labels=labels, node=self.name)
+        return address
+
+    def stop_pod(self, world: World, name: str) -> None:
+        """Delete a pod that ran here."""
+        world.delete_pod(name)
+        self._pods.pop(name).kill()
+
+    def stop_pods(self, world: World) -> None:
+        """Delete all that still run here."""
+        for name in list(self._pods):
+            self.stop_pod(world, name)
+
+    def curl(self, *names: str, times: int = 20) -> list[Landing]:
+        """Ask each Service so often, by name; return where the requests landed, up to one that fails."""
+        done = self._curl(*(f"http://{name}:{PORT}/[1-{times}]" for name in names))
+        return [Landing(*line.split()) for line in done.stdout.splitlines()]
+
+    def refused(self, name: str) -> bool:
+        """Whether a Service's name is known, and nobody answers there (curl(1): exit code 7)."""
+        return self._curl(f"http://{name}:{PORT}").returncode == 7
+
+    def unknown(self, name: str) -> bool:
+        """Whether there is no such name (curl(1): exit code 6)."""
+        return self._curl(f"http://{name}:{PORT}").returncode == 6
+
+    def _curl(self, *urls: str) -> subprocess.CompletedProcess[str]:
+        return self.machine.run("curl", "--silent", "--fail-early", "--connect-timeout", "10", *urls)
+
+    def resolve(self, name: str) -> set[str]:
+        """The addresses that a name stands for."""
+        output = self.machine.run("getent", "ahostsv4", name)
+        return {line.split()[0] for line in output.stdout.splitlines()}
+
+
+def counted(landings: list[Landing]) -> Counter[tuple[str, str]]:
+    """How often a request to a name came out at a node."""
+    return Counter((landing.name, landing.node) for landing in landings)
+
+
+@contextmanager
+def run_node(name: str, network: Network, cluster: LocalCluster, core: client.CoreV1Api) -> Iterator[Node]:
+    """A node with its kube-proxy; in the end it is switched off, and then deleted, as cloud providers do."""
+    core.create_node({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}})
+    try:
+        with _machine(name, network, cluster) as machine:
+            status = {
+                "addresses": [{"type": "InternalIP", "address": machine.address}],
+                "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
+            }
+            core.patch_node_status(name, {"status": status})
+            _start_kube_proxy(name, machine, cluster)
+            yield Node(name, machine)
+    finally:
+        core.delete_node(name)
+
+
+@contextmanager
+def run_dns(network: Network, cluster: LocalCluster) -> Iterator[str]:
+    """A CoreDNS that knows the cluster's Services, on a machine of its own; its address."""
+    with _machine("dns", network, cluster) as machine:
+        corefile = machine.directory / "Corefile"
+        corefile.write_text(COREFILE.format(kubeconfig=cluster.kubeconfig))
+        command = [str(find("coredns")), "-conf", str(corefile)]
+        machine.start("coredns", command, lambda: machine.answers("http://127.0.0.1:8181/ready"))
+        yield machine.address
+
+
+@contextmanager
+def _machine(name: str, network: Network, cluster: LocalCluster) -> Iterator[Machine]:
+    """A machine that reaches the API server where the host does, so that kubeconfigs hold in it as well."""
+    target = cluster.server.removeprefix("https://")
+    host, port = target.split(":")
+    with network.machine(name) as machine, Proxy(target, listener=machine.listen(host, int(port))):
+        yield machine
+
+
+def _start_kube_proxy(name: str, machine: Machine, cluster: LocalCluster) -> None:
+    # https://kubernetes.io/docs/reference/config-api/kube-proxy-config.v1alpha1/
+    configuration = {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": "nftables",
+        "hostnameOverride": name,
+        "clientConnection": {"kubeconfig": str(cluster.kubeconfig)},
+        "healthzBindAddress": "127.0.0.1:10256",
+        "metricsBindAddress": "127.0.0.1:10249",
+        # The host's limits of connection tracking are not a namespace's to set.
+        "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+    }
+    file = machine.directory / "kube-proxy.yaml"
+    file.write_text(yaml.safe_dump(configuration))
+    command = [str(find("kube-proxy")), f"--config={file}"]
+    machine.start("kube-proxy", command, lambda: machine.answers("http://127.0.0.1:10256/healthz"))
