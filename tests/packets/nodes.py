@@ -3,10 +3,10 @@
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from kubernetes import client
@@ -48,13 +48,15 @@ class Node:
         self.machine = machine
         self._pods: dict[str, Process] = {}
 
-    def run_pod(self, world: World, name: str, labels: dict[str, str]) -> str:
+    def run_pod(
+        self, world: World, name: str, *services: Mapping[str, Any], labels: Mapping[str, str] | None = None
+    ) -> str:
         """Create a pod that is bound to this node, run it, and say that it is Ready; return its address."""
         address = self.machine.add_address()
         command = [sys.executable, str(POD), address, str(PORT), self.name, name]
         url = f"http://{address}:{PORT}"
         self._pods[name] = self.machine.start(name, command, lambda: self.machine.answers(url))
-        world.create_pod(name, ip=address, labels=labels, node=self.name)
+        world.create_pod(name, *services, ip=address, labels=labels, node=self.name)
         return address
 
     def stop_pod(self, world: World, name: str) -> None:
@@ -67,9 +69,9 @@ class Node:
         for name in list(self._pods):
             self.stop_pod(world, name)
 
-    def curl(self, *names: str, times: int = 20) -> list[Landing]:
+    def curl(self, *names: str, port: int = PORT, times: int = 20) -> list[Landing]:
         """Ask each Service so often, by name; return where the requests landed, up to one that fails."""
-        done = self._curl(*(f"http://{name}:{PORT}/[1-{times}]" for name in names))
+        done = self._curl(*(f"http://{name}:{port}/[1-{times}]" for name in names))
         return [Landing(*line.split()) for line in done.stdout.splitlines()]
 
     def refused(self, name: str) -> bool:
@@ -105,6 +107,8 @@ def run_node(name: str, network: Network, cluster: LocalCluster, core: client.Co
                 "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
             }
             core.patch_node_status(name, {"status": status})
+            # Nodes pass packets on: what comes to a node port may be for a pod of another node.
+            machine.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
             _start_kube_proxy(name, machine, cluster)
             yield Node(name, machine)
     finally:

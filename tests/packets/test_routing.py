@@ -34,7 +34,9 @@ def declare(world: World, name: str, **spec) -> None:
 
 def run_pods(world: World, nodes: dict[str, Node]) -> dict[str, set[str]]:
     """Run two pods on each node, ``app-<node>-a`` and ``-b``; return their addresses by node."""
-    return {name: {node.run_pod(world, pod, APP) for pod in pods_of(name)} for name, node in nodes.items()}
+    return {
+        name: {node.run_pod(world, pod, labels=APP) for pod in pods_of(name)} for name, node in nodes.items()
+    }
 
 
 def pods_of(node: str) -> set[str]:
@@ -47,9 +49,9 @@ def from_everywhere(nodes: dict[str, Node], holds: Callable[..., bool], *argumen
         eventually(partial(holds, sender, *arguments), PATIENCE)
 
 
-def reaches(sender: Node, node: str, pods: set[str]) -> bool:
+def reaches(sender: Node, node: str, pods: set[str], service: str = "localservice-app") -> bool:
     """Whether requests for *node* land at all of these pods; none lands on another node, at any time."""
-    landings = sender.curl(f"localservice-app-{node}")
+    landings = sender.curl(f"{service}-{node}")
     assert {landing.node for landing in landings} <= {node}
     return {landing.pod for landing in landings} == pods
 
@@ -83,13 +85,13 @@ def test_requests_to_a_plain_service_land_on_all_nodes(app, nodes):
 
 def test_requests_follow_a_pod_that_moves(app, nodes, world):
     nodes["node1"].stop_pod(world, "app-node1-a")
-    nodes["node2"].run_pod(world, "app-moved", APP)
+    nodes["node2"].run_pod(world, "app-moved", labels=APP)
     from_everywhere(nodes, reaches, "node1", {"app-node1-b"})
     from_everywhere(nodes, reaches, "node2", {*pods_of("node2"), "app-moved"})
 
 
 def test_requests_avoid_a_pod_while_it_is_not_ready(app, nodes, world):
-    address = nodes["node3"].run_pod(world, "app-wavering", APP)
+    address = nodes["node3"].run_pod(world, "app-wavering", labels=APP)
     from_everywhere(nodes, reaches, "node3", {*pods_of("node3"), "app-wavering"})
     world.set_status("app-wavering", address, ready=False)
     from_everywhere(nodes, reaches, "node3", pods_of("node3"))
@@ -108,7 +110,7 @@ def test_requests_reach_a_node_that_joins_until_it_leaves(
     app, nodes, world: World, network: Network, cluster: LocalCluster, core: client.CoreV1Api
 ):
     with run_node("node4", network, cluster, core) as joined:
-        joined.run_pod(world, "app-joined", APP)
+        joined.run_pod(world, "app-joined", labels=APP)
         from_everywhere(nodes, reaches, "node4", {"app-joined"})
     world.delete_pod("app-joined")
     from_everywhere(nodes, Node.unknown, "localservice-app-node4")
@@ -123,3 +125,34 @@ def test_a_headless_name_stands_for_the_addresses_of_the_pods_on_its_node(world,
     names = {f"headless-{node}": node for node in nodes}
     for sender in nodes.values():
         assert counted(sender.curl(*names)) == dict.fromkeys(names.items(), 20)
+
+
+@pytest.mark.full
+def test_a_node_port_leads_to_its_service_s_node_at_whichever_node_it_is_called(world, nodes, controller):
+    declare(world, "ported", type="NodePort")
+    run_pods(world, nodes)
+    for name in nodes:
+        from_everywhere(nodes, reaches, name, pods_of(name), "ported")
+        service = world.core.read_namespaced_service(f"ported-{name}", world.namespace)
+        for called in nodes.values():
+            landings = nodes["node1"].curl(called.machine.address, port=service.spec.ports[0].node_port)
+            assert counted(landings) == {(called.machine.address, name): 20}
+
+
+def test_requests_land_on_the_node_of_pods_that_ask_for_it_themselves(world, nodes, controller):
+    for name, node in nodes.items():
+        node.run_pod(world, f"echo-on-{name}", {"serviceName": "echo", "port": PORT, "local": True})
+    for name in nodes:
+        from_everywhere(nodes, reaches, name, {f"echo-on-{name}"}, "echo")
+
+
+@pytest.mark.full
+def test_requests_still_land_while_no_controller_runs_and_reach_new_pods_once_one_does(
+    app, nodes, world, controller
+):
+    controller.kill()
+    nodes["node1"].stop_pod(world, "app-node1-a")
+    nodes["node1"].run_pod(world, "app-late", labels=APP)
+    from_everywhere(nodes, reaches, "node1", {"app-node1-b"})
+    controller.start()
+    from_everywhere(nodes, reaches, "node1", {"app-node1-b", "app-late"})
