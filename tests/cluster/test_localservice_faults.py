@@ -267,6 +267,8 @@ def test_a20_a_policy_that_denies_the_label_of_a_pod(world: World, start_local, 
 
     eventually(lambda: world.rows() == {"a20-p": [fine]})
     assert world.label("denied", NODE_LABEL) is None
+    (event,) = eventually(lambda: world.events("LabelRefused", "denied"))
+    assert "not that one" in event.message
     mend()
     eventually(lambda: world.label("denied", NODE_LABEL) == "a20-p", LONG)
     eventually(lambda: len(world.rows()["a20-p"]) == 2)

@@ -2,6 +2,7 @@
 
 import json
 import time
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -197,9 +198,9 @@ def test_the_rows_follow_the_pods(world: World, start_local):
     eventually(lambda: world.rows() == {"rows-a": [], "rows-b": []})
     assert world.localservice()["status"]["readyNodes"] == 0
     world.delete_pod("a")
-    moved = world.run_pod("a", "rows-b")
+    moved = world.run_pod("b", "rows-b")
     eventually(lambda: world.rows() == {"rows-a": [], "rows-b": [moved]})
-    world.core.delete_namespaced_pod("a", world.namespace, grace_period_seconds=300)
+    world.set_status("b", moved, phase="Failed")
     eventually(lambda: world.rows() == {"rows-a": [], "rows-b": []})
 
 
@@ -249,3 +250,58 @@ def test_other_peoples_labels_stay(world: World, start_local):
     eventually(world.is_fine)
     found: list[Any] = [world.services()["app-theirs-a"], world.localservice()]
     assert [item["metadata"]["labels"]["mine"] for item in found] == ["kept", "kept"]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "service",
+    [
+        pytest.param("s" * 100, id="long"),
+        pytest.param("org.apache.Echo_V1$x", id="no name of an object"),
+        pytest.param("a.b.c", id="dotted"),
+        pytest.param("1st", id="beginning with a digit"),
+    ],
+)
+def test_services_with_any_name_can_be_asked_for(world: World, start_both, service: str):
+    world.create_node("name-a")
+    start_both()
+    address = world.run_pod("a", "name-a", {**ECHO, "serviceName": service})
+
+    (name,) = eventually(lambda: [*world.rpcservices()])
+    shown = name if len(name) <= 63 else f"{name[:54]}-{sha256(name.encode()).hexdigest()[:8]}"
+    eventually(lambda: world.rows(shown).get("name-a") == [address])
+    label = f"local-service.rpcregistry.dev/{shown}"
+    assert labels(world, "a")[label] == "true"
+    assert world.localservice(shown)["spec"]["selector"] == {label: "true"}
+    assert world.node_services(shown)["name-a"]["spec"]["selector"] == {label: "true", NODE_LABEL: "name-a"}
+
+
+@pytest.mark.full
+def test_a_pod_may_ask_for_several_services_and_several_ports(world: World, start_both):
+    world.create_node("several-a")
+    start_both()
+    address = world.run_pod(
+        "a", "several-a", ECHO, {**ECHO, "port": 20881}, {**ECHO, "serviceName": "more", "port": 7}
+    )
+
+    eventually(lambda: world.rows("echo").get("several-a") == [address])
+    eventually(lambda: world.rows("more").get("several-a") == [address])
+    ports = world.node_services("echo")["several-a"]["spec"]["ports"]
+    assert sorted(port["port"] for port in ports) == [20880, 20881]
+    world.annotate("a", json.dumps([ECHO]))
+    eventually(
+        lambda: [p["port"] for p in world.node_services("echo")["several-a"]["spec"]["ports"]] == [20880]
+    )
+    eventually(lambda: world.localservice("more") == {})
+
+
+@pytest.mark.full
+def test_pods_that_ask_for_it_without_a_port_are_told_so(world: World, start_both):
+    world.create_node("portless-a")
+    start_both()
+    world.run_pod("a", "portless-a", {"serviceName": "echo", "local": True}, {**ECHO, "serviceName": "fine"})
+
+    eventually(lambda: "portless-a" in world.rows("fine"))
+    (event,) = eventually(lambda: world.events("InvalidAnnotation", "a"))
+    assert "/0" in event.message
+    assert world.localservice("echo") == {}
