@@ -84,6 +84,7 @@ LEASE_TIMEOUTS = Timeouts(read=(2, 4), write=(2, 4), body=4)
 
 class _Cause(msgspec.Struct):
     reason: str = ""
+    field: str = ""
 
 
 class _Details(msgspec.Struct):
@@ -148,16 +149,18 @@ def failure(method: str, what: str, status: int, body: bytes, retry_after: str |
     """
     told = _status(body)
     named = bool(told.details and told.details.name)
+    causes = _causes(told)
     reason = told.reason or responses.get(status, "")
     message = " ".join(f"{what}: {status} {reason}: {told.message}".split())[:1000]
     match status, method:
-        case 409, _:
+        # 422 for another uid: since it was read, it was made anew under its name.
+        case 409 | 422, _ if status == 409 or "metadata.uid" in causes:
             return Conflict(message)
         case 404, "GET" | "PUT" | "PATCH" | "DELETE" if told.reason == "NotFound" and named:
             return Absent(message)
         case 401 | 403 | 404, "GET":
             return Unknown(message)
-        case 403, _ if told.details and _Cause("NamespaceTerminating") in (told.details.causes or ()):
+        case 403, _ if "NamespaceTerminating" in causes:
             return Ending(message)
         case 404, "POST" if told.reason == "NotFound" and named:
             return Ending(message)
@@ -171,6 +174,12 @@ def failure(method: str, what: str, status: int, body: bytes, retry_after: str |
             return Retry(message, _seconds(retry_after) or 1.0)
     again = status >= 500 or status == HTTPStatus.REQUEST_TIMEOUT
     return Retry(message, _seconds(retry_after)) if again else Rejected(message)
+
+
+def _causes(told: _Status) -> set[str]:
+    """The reasons, and the fields, of what a Status names as its causes."""
+    causes = (told.details and told.details.causes) or ()
+    return {word for cause in causes for word in (cause.reason, cause.field)}
 
 
 def _status(body: bytes) -> _Status:
@@ -468,7 +477,8 @@ class Kube:
     ) -> T:
         """Merge *patch* into an object.
 
-        ``Conflict`` where the object is gone, or is not at the patch's resourceVersion.
+        ``Conflict`` where the object is gone, is not the one with the patch's uid, or is not at its
+        resourceVersion.
         """
         what = f"patch {resource.kind} {key}"
         path = _path(resource, key.namespace, key.name, *((subresource,) if subresource else ()))
