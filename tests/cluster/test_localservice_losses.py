@@ -1,5 +1,7 @@
 """Answers that are lost, processes that die in the middle, and deletions of every kind."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hack.local.cluster import LocalCluster
 from hack.local.http_proxy import Answer, Cut, HttpProxy, is_of
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, World
@@ -205,14 +208,30 @@ def test_services_that_a_person_orphans_stay_and_are_taken_over_by_the_next_of_t
     assert world.services()["app-orphan-a"]["metadata"]["uid"] == before["metadata"]["uid"]
 
 
+def annotate(world: World, _kubeconfig: Path) -> None:
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    world.kubectl("annotate", "lsvc", "app", "-n", world.namespace, f"rpcregistry.dev/release={now}")
+
+
+def command(world: World, kubeconfig: Path) -> None:
+    scope = ["--kubeconfig", str(kubeconfig), "--namespace", world.namespace]
+    release = [sys.executable, "-m", "controller", "release", *scope]
+    printed = subprocess.run(release, capture_output=True, text=True, check=True).stdout
+    assert printed == f"localservice {world.namespace}/app released\n"
+
+
 @pytest.mark.full
-def test_a_release_lets_go_of_the_nodes_that_are_held(world: World, start_local):
+@pytest.mark.parametrize("release", [annotate, command])
+def test_a_release_lets_go_of_the_nodes_that_are_held(
+    cluster: LocalCluster, world: World, start_local, release: Callable[[World, Path], None]
+):
     nodes = [f"release-{number:02}" for number in range(12)]
     for node in nodes:
         world.create_node(node)
     controller = start_local("--guard-confirm", "1h")
     world.create_localservice()
-    eventually(lambda: world.serves(*nodes))
+    world.create_localservice("fine", nodeSelector={"kubernetes.io/hostname": "node1"})
+    eventually(lambda: world.serves(*nodes) and world.is_fine("fine"))
     assert controller.stop() == 0
     for node in nodes[:-1]:
         world.delete_node(node)
@@ -220,8 +239,7 @@ def test_a_release_lets_go_of_the_nodes_that_are_held(world: World, start_local)
     eventually(lambda: (world.failing() or ("", ""))[0] == "Held")
     assert world.serves(*nodes)
 
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    world.kubectl("annotate", "lsvc", "app", "-n", world.namespace, f"rpcregistry.dev/release={now}")
+    release(world, cluster.kubeconfig)
     eventually(lambda: world.serves(nodes[-1]))
     eventually(world.is_fine)
 
