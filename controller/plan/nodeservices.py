@@ -98,7 +98,7 @@ def plan(local: LocalService, node_name: str, observed: Observed, node_label: st
 
 def _made_otherwise(local: LocalService, node_name: str, named: Service | None) -> str | None:
     """By or for whom the Service of a node's name was made, where it is not for that node to have."""
-    if named is None or named.deleting:
+    if named is None:
         return None
     if not owns(local, named):
         return "by somebody else"

@@ -188,6 +188,34 @@ def test_a_deletion_that_waits_for_the_services_makes_none_again(world: World, s
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("is_ours", [True, False], ids=["ours", "somebody else's"])
+def test_a_service_whose_deletion_takes_long_is_waited_for(world: World, start_local, is_ours: bool):
+    world.create_node("slow-a")
+    world.create_node("slow-b")
+    if is_ours:
+        start_local()
+        world.create_localservice()
+        eventually(lambda: world.serves("slow-a", "slow-b"))
+    else:
+        world.create_service("app-slow-a")
+    finalizers: dict[str, Any] = {"metadata": {"finalizers": ["example.com/slow"]}}
+    world.core.patch_namespaced_service("app-slow-a", world.namespace, finalizers)
+    world.delete_service("app-slow-a")
+    before = world.services()["app-slow-a"]
+    if not is_ours:
+        start_local()
+        world.create_localservice()
+    world.create_node("slow-c")
+    eventually(lambda: {"app-slow-b", "app-slow-c"} <= world.services().keys())
+    assert world.services()["app-slow-a"] == before
+
+    world.core.patch_namespaced_service("app-slow-a", world.namespace, {"metadata": {"finalizers": None}})
+    eventually(lambda: world.serves("slow-a", "slow-b", "slow-c"))
+    assert world.services()["app-slow-a"]["metadata"]["uid"] != before["metadata"]["uid"]
+    eventually(world.is_fine)
+
+
+@pytest.mark.full
 def test_services_that_a_person_orphans_stay_and_are_taken_over_by_the_next_of_the_name(
     world: World, start_local
 ):
