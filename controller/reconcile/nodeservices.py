@@ -246,6 +246,9 @@ class NodeServiceReconciler:
             found = self._read(key)
             if found:
                 self._services.observe(found)
+            if found and self._services.store.get(key) is None:
+                # Older than what the watch brings: a LIST lacked it, and no event will make up for that.
+                self._services.second_look()
             raise
 
     # absences

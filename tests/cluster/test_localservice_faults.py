@@ -14,9 +14,9 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from hack.local.cluster import LocalCluster
-from hack.local.http_proxy import Answer, HttpProxy, error_event, is_list, is_of, is_watch, without_items
+from hack.local.http_proxy import HttpProxy, is_of
 from tests.cluster.waiting import eventually
-from tests.cluster.world import World
+from tests.cluster.world import World, lack_once
 
 NODE_LABEL = "rpcregistry.dev/node"
 LONG = 120.0  # seconds, at most: what was refused is tried again with back-off
@@ -311,35 +311,26 @@ def test_a21_a_quota_that_is_too_small_serves_what_fits_and_says_what_is_missing
 
 
 @pytest.mark.full
-def test_nodes_that_vanish_from_one_list_lose_nothing(
-    world: World, start_local, api: HttpProxy, through_api: Path
+@pytest.mark.parametrize("resource", ["nodes", "localservices", "services", "pods"])
+def test_what_one_list_lacks_is_not_lost(
+    world: World, start_local, api: HttpProxy, through_api: Path, resource: str
 ):
     nodes = [f"list-{number}" for number in range(4)]
     for node in nodes:
         world.create_node(node)
     start_local("--guard-confirm", "1s", kubeconfig=through_api)
     world.create_localservice()
-    eventually(lambda: world.serves(*nodes))
+    address = world.run_pod("a", nodes[0])
+    eventually(lambda: world.serves(*nodes) and world.rows().get(nodes[0]) == [address])
     since = world.now()
-    lacking: list[str] = []
 
-    def expire(method: str, path: str) -> Answer | None:
-        return (
-            error_event(410, "Expired") if is_watch(path) and is_of(path, "nodes") and not lacking else None
-        )
-
-    def rewrite(method: str, path: str, status: int, body: bytes) -> Answer:
-        if lacking or not is_list(method, path, "nodes"):
-            return status, body
-        lacking.append(path)
-        return status, without_items(body)
-
-    api.instead, api.rewrite = expire, rewrite
-    api.cut_watches("nodes")
-    eventually(lambda: lacking)
+    eventually(lack_once(api, resource))
     world.create_node("list-later")
     eventually(lambda: world.serves(*nodes, "list-later"))
+    eventually(lambda: world.rows().keys() == {*nodes, "list-later"})
+    eventually(world.is_fine)
     assert world.happened(since) == [("ADDED", "app-list-later")]
+    assert world.warnings() == []
 
 
 @pytest.mark.full

@@ -3,12 +3,14 @@
 import json
 import time
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hack.local.http_proxy import HttpProxy
 from tests.cluster.waiting import eventually
-from tests.cluster.world import World
+from tests.cluster.world import World, lack_once
 
 NODE_LABEL = "rpcregistry.dev/node"
 ECHO = {"serviceName": "echo", "port": 20880, "local": True}
@@ -77,6 +79,27 @@ def test_pods_that_ask_for_it_while_nobody_looks_and_stop_to(world: World, start
     eventually(lambda: "away-a" in world.rows("next"))
     eventually(lambda: world.localservice("echo") == {})
     eventually(lambda: ECHO_LABEL not in labels(world, "a"))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("resource", ["pods", "rpcservices", "localservices"])
+def test_what_one_list_lacks_ends_no_routing_that_pods_ask_for(
+    world: World, start_controller, api: HttpProxy, through_api: Path, resource: str
+):
+    world.create_node("lack-a")
+    both = ("--controllers", "rpcservice,localservice")
+    start_controller(*both, "--guard-confirm", "1s", kubeconfig=through_api)
+    address = world.run_pod("a", "lack-a", ECHO)
+    eventually(lambda: world.rows("echo").get("lack-a") == [address])
+    since, uid = world.now(), world.localservice("echo")["metadata"]["uid"]
+
+    eventually(lack_once(api, resource))
+    later = world.run_pod("b", "lack-a", {**ECHO, "serviceName": "later"})
+    eventually(lambda: world.rows("later").get("lack-a") == [later])
+    eventually(lambda: world.rows("echo").get("lack-a") == [address])
+    assert [event for event in world.happened(since) if event[0] == "DELETED"] == []
+    assert world.localservice("echo")["metadata"]["uid"] == uid
+    assert labels(world, "a")[ECHO_LABEL] == "true"
 
 
 @pytest.mark.full

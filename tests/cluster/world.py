@@ -21,6 +21,7 @@ from kazoo.exceptions import NoNodeError
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
+from hack.local.http_proxy import Answer, HttpProxy, error_event, is_list, is_of, is_watch, without_items
 from tests.cluster.waiting import eventually
 
 NOWHERE = "nowhere"
@@ -410,6 +411,25 @@ class Controller:
     def logged(self) -> list[dict[str, Any]]:
         """Its log lines."""
         return [json.loads(line) for line in self.text().splitlines() if line.startswith("{")]
+
+
+def lack_once(api: HttpProxy, resource: str) -> Callable[[], bool]:
+    """Have the next LIST of *resource* lack everything, after a watch that broke; whether it did."""
+    lacked: list[str] = []
+
+    def instead(_method: str, path: str) -> Answer | None:
+        is_watched = is_watch(path) and is_of(path, resource)
+        return error_event(410, "Expired") if is_watched and not lacked else None
+
+    def rewrite(method: str, path: str, status: int, body: bytes) -> Answer:
+        if lacked or not is_list(method, path, resource):
+            return status, body
+        lacked.append(path)
+        return status, without_items(body)
+
+    api.instead, api.rewrite = instead, rewrite
+    api.cut_watches(resource)
+    return lambda: bool(lacked)
 
 
 def reconciled(port: int) -> int:
