@@ -29,7 +29,7 @@ from controller.locality import Locality
 from controller.manifests import NODES, PODS, RPCSERVICES
 from controller.model import Node, ObjectKey, Pod, RpcService, ServiceKey
 from controller.plan import rpcservices as rpcservice_plan
-from controller.plan import znodes as znode_plan
+from controller.plan.publication import Settings as PublicationSettings
 from controller.reconcile import registry, rpcservices
 from controller.reconcile.annotations import AnnotationReconciler
 from controller.reconcile.fence import Fence, FencedKube
@@ -166,9 +166,7 @@ class Process:
             self._services,
             lambda name: self._kube.get(NODES, ObjectKey("", name)),
             self._may_register,
-            rpcservice_plan.Settings(
-                settings.endpoints_per_object, tuple(layout.base for layout in settings.layouts)
-            ),
+            rpcservice_plan.Settings(settings.endpoints_per_object, settings.layouts),
             time.monotonic,
             now,
             settings.guard_confirm,
@@ -194,7 +192,7 @@ class Process:
             self._projector.unsettled if projects else lambda _: False,
             None if settings.dry_run else Fence(zookeeper, cluster_id, renew),
             settings.layouts,
-            znode_plan.Settings(
+            PublicationSettings(
                 cluster_id=cluster_id,
                 cross_namespace=settings.cross_namespace,
                 policy=settings.policy,

@@ -9,7 +9,7 @@ import structlog
 from controller.errors import Conflict
 from controller.manifests import Named, Resource
 from controller.model import ObjectKey
-from controller.plan.znodes import Check, Create, Delete, Op, Set
+from controller.plan.ops import Check, Create, Delete, Op, Set
 from controller.reconcile.ports import Registry, Source
 
 log = structlog.get_logger(__name__)
@@ -62,6 +62,7 @@ class DryRunRegistry:
         self._registry = registry
         self.read = registry.read
         self.children = registry.children
+        self.listed = registry.listed
 
     @property
     def connected(self) -> bool:

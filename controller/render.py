@@ -20,12 +20,16 @@ from controller.errors import Misconfigured
 from controller.manifests import builtins, decode_pod, decode_rpcservice
 from controller.model import Pod, RpcService, RpcServiceSpec, ServiceKey
 from controller.plan import rpcservices, znodes
+from controller.plan.ledger import Layout
+from controller.plan.ops import Create
+from controller.plan.outcome import Observed
+from controller.plan.publication import Settings, publication
 
 Manifest = Mapping[str, Any]
 NOW = "1970-01-01T00:00:00Z"  # conditions carry a time, and offline there is none worth printing
 
 
-def render_files(files: Sequence[str], layouts: Sequence[znodes.Layout]) -> int:
+def render_files(files: Sequence[str], layouts: Sequence[Layout]) -> int:
     """Print the RpcServices and znodes; return the exit code: 1 where an annotation is wrong."""
     objects = [manifest for file in files for manifest in _read(file)]
     try:
@@ -42,13 +46,13 @@ def render_files(files: Sequence[str], layouts: Sequence[znodes.Layout]) -> int:
 
 
 def settle(
-    pods: Sequence[Pod], declared: Sequence[RpcService], layouts: Sequence[znodes.Layout]
+    pods: Sequence[Pod], declared: Sequence[RpcService], layouts: Sequence[Layout]
 ) -> list[RpcService]:
     """The RpcServices that the pod controller would end up with."""
     services = {service.key: service for service in declared}
     keys = {ServiceKey(pod.namespace, d.service_name) for pod in pods for d in pod.declarations}
     keys |= {service.service_key for service in declared}
-    settings = rpcservices.Settings(layouts=tuple(layout.base for layout in layouts))
+    settings = rpcservices.Settings(layouts=tuple(layouts))
     for key in sorted(keys):
         while ops := rpcservices.plan(
             key, _observe(key, pods, services.values()), rpcservices.Absences(), settings, NOW
@@ -111,18 +115,18 @@ def _plain(value: Any) -> Any:
             return value
 
 
-def _znodes(services: Sequence[RpcService], layouts: Sequence[znodes.Layout]) -> dict[str, str]:
-    settings = znodes.Settings(cluster_id="")
-    nothing = znodes.Observed(None, None)
+def _znodes(services: Sequence[RpcService], layouts: Sequence[Layout]) -> dict[str, str]:
+    settings = Settings(cluster_id="")
     rendered: dict[str, str] = {}
     for layout in layouts:
         for name in sorted({service.service_name for service in services}):
             same = [service for service in services if service.service_name == name]
-            wanted = znodes.publication(same, False, settings)
-            ops = znodes.plan(layout, name, wanted, nothing, settings, NOW).ops
-            path = layout.path(name)
+            observed = Observed(None, None, missing=layout.parents(name))
+            outcome = znodes.plan(layout, name, publication(same, False, settings), observed, settings, NOW)
             rendered |= {
-                op.path: op.data.decode() for op in ops if isinstance(op, znodes.Create) and op.path == path
+                op.path: op.data.decode()
+                for op in outcome.ops
+                if isinstance(op, Create) and not op.path.startswith(layout.ledger_root)
             }
     return rendered
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 import msgspec
 
 from controller.names import is_subdomain
-from controller.plan.znodes import Layout
+from controller.plan.ledger import Layout
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|m|s|us|µs|ns))+")

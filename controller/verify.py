@@ -10,19 +10,28 @@ from rich.table import Table
 
 from controller.errors import Failure
 from controller.kube import Kube
+from controller.layouts.forms import PerService
 from controller.manifests import RPCSERVICES
 from controller.model import RpcService
+from controller.names import is_service_name
 from controller.plan import znodes
+from controller.plan.ledger import OWNED, Layout, decode_ledger, entry_parts
+from controller.plan.ops import Create, Delete, Set
+from controller.plan.outcome import Observed, Outcome
+from controller.plan.publication import Publication, Settings, publication
+from controller.reconcile.memory import Memory
 from controller.zk import ZooKeeper
 
 CONNECT_TIMEOUT = 15.0
+NO_DRIFT = ("foreign", "left")
 
 
 class Finding(msgspec.Struct, frozen=True, order=True, rename="camel"):
     """One path that is not as it should be.
 
     *state*: ``missing``, ``different``, ``orphaned`` (the ledger names it, no RpcService does),
-    ``would be adopted``, ``refused``, or ``foreign`` (nobody we know; no drift).
+    ``would be adopted``, ``refused``, or, which is no drift, ``foreign`` (nobody we know) and ``left`` (the
+    ledger names it, and no ``--layout`` covers it).
     """
 
     layout: str
@@ -44,85 +53,119 @@ def verify_registry(
         sys.stdout.write(msgspec.json.format(msgspec.json.encode({"findings": findings})).decode() + "\n")
     else:
         _print(findings)
-    return 1 if any(finding.state != "foreign" for finding in findings) else 0
+    return 1 if any(finding.state not in NO_DRIFT for finding in findings) else 0
 
 
 def _look(
     kubeconfig: str | None,
     namespaces: tuple[str, ...],
     zk_servers: str,
-    layouts: Sequence[znodes.Layout],
+    layouts: Sequence[Layout],
     **options: Any,
 ) -> Iterator[Finding]:
     kube = Kube.from_config(kubeconfig)
     services = [
         service for namespace in namespaces or ("",) for service in kube.list(RPCSERVICES, namespace).items
     ]
-    settings = znodes.Settings(**{**options, "cluster_id": options["cluster_id"] or kube.cluster_id()})
+    settings = Settings(**{**options, "cluster_id": options["cluster_id"] or kube.cluster_id()})
     with ZooKeeper.connected_to(zk_servers, CONNECT_TIMEOUT) as zookeeper:
+        memory = Memory(zookeeper, layouts, settings.clusters)
         for layout in layouts:
-            names = {service.service_name for service in services}
-            entries = {layout.service_name(entry): entry for entry in zookeeper.children(layout.ledger_root)}
-            ledgered = {name for name in entries if name}
             present = set(zookeeper.children(layout.base))
-            paths = {name: layout.path(name) for name in names | ledgered | present}
-            observed = zookeeper.read(
-                [path for name in paths for path in (paths[name], layout.ledger_path(paths[name]))]
+            for name in sorted(name for name in present if not is_service_name(name)):
+                yield Finding(layout.name, layout.path(name), "foreign", "nothing of ours")
+            names = {service.service_name for service in services} | set(filter(is_service_name, present))
+            entries = (
+                layout.service_name(entry, settings.clusters)
+                for entry in zookeeper.children(layout.ledger_root)
             )
-            yield from findings_of(layout, services, paths, observed, settings, namespaces)
+            names |= {name for name in entries if name}
+            memory.read(names)
+            views = {name: memory.view(layout, name) for name in names}
+            yield from findings_of(layout, services, views, settings, namespaces)
+        for name in zookeeper.children(OWNED):
+            entries_left = zookeeper.children(f"{OWNED}/{name}")
+            yield from left(name, entries_left, layouts, settings.clusters)
+
+
+def left(
+    name: str, entries: Iterable[str], layouts: Sequence[Layout], clusters: Collection[str]
+) -> Iterator[Finding]:
+    """What of a layout's ledger *entries* no layout in use covers."""
+    for path, cluster in map(entry_parts, entries):
+        base = path.rpartition("/")[0]
+        covered = any(layout.name == name and layout.base.rstrip("/") == base for layout in layouts)
+        if not covered and cluster in ("", *clusters):
+            yield Finding(name, path, "left", f"the ledger names it, and there is no --layout {name}={base}")
 
 
 def findings_of(
-    layout: znodes.Layout,
+    layout: Layout,
     services: Sequence[RpcService],
-    paths: Mapping[str, str],
-    observed: Mapping[str, znodes.Znode | None],
-    settings: znodes.Settings,
+    views: Mapping[str, Observed],
+    settings: Settings,
     namespaces: Collection[str],
 ) -> Iterator[Finding]:
-    """What is not as it should be among *paths* (by service name), as they were *observed*.
+    """What is not as it should be among the services of *views* (by name), as they were observed.
 
     *services* are those of *namespaces* (all, where none is given): what the ledger says of others stays.
     """
     by_name: dict[str, list[RpcService]] = {}
     for service in services:
         by_name.setdefault(service.service_name, []).append(service)
-    for name, path in sorted(paths.items()):
-        view = znodes.Observed(observed.get(path), observed.get(layout.ledger_path(path)))
-        if name not in by_name and view.ledger is None:
-            if view.znode:
-                yield Finding(layout.name, path, "foreign", "nothing of ours")
-            continue
-        published = znodes.decode_ledger(view.ledger.data).namespaces if view.ledger else ()
-        unseen = bool(namespaces) and not set(published) <= set(namespaces)
-        wanted = znodes.publication(by_name.get(name, []), unseen, settings)
-        outcome = znodes.plan(layout, name, wanted, view, settings, "")
-        finding = _finding(outcome, view, wanted, path)
-        if finding:
-            yield Finding(layout.name, path, *finding)
+    for name, view in sorted(views.items()):
+        path = layout.directory(name)
+        claims = [decode_ledger(entry.data) for entry in (view.ledger, view.previous) if entry]
+        published = {namespace for claim in claims for namespace in claim.namespaces}
+        unseen = bool(namespaces) and not published <= set(namespaces)
+        wanted = publication(by_name.get(name, []), unseen, settings)
+        outcome = znodes.plan(layout, name, wanted, view, settings, "", due=view.children)
+        if outcome.refusal and (wanted.endpoints or name in by_name):
+            reason = f"{outcome.refusal.reason}: {outcome.refusal.message}"
+            yield Finding(layout.name, path, "refused", reason)
+        if isinstance(layout.form, PerService):
+            yield from _of_znode(layout, path, outcome, view, wanted)
+        else:
+            yield from _of_children(layout, path, outcome, view)
 
 
-def _finding(
-    outcome: znodes.Outcome, view: znodes.Observed, wanted: znodes.Publication, path: str
-) -> tuple[str, str] | None:
+def _of_znode(
+    layout: Layout, path: str, outcome: Outcome, view: Observed, wanted: Publication
+) -> Iterator[Finding]:
+    """What is wrong with the one znode of a service."""
     writes = [op for op in outcome.ops if op.path == path]
-    if outcome.refusal:
-        return "refused", f"{outcome.refusal.reason}: {outcome.refusal.message}"
-    if wanted.frozen and not writes:
-        return None
+    if outcome.refusal and wanted.endpoints:
+        return
     if view.ledger is None and view.znode and not wanted.endpoints:
-        return "foreign", "nothing of ours"
-    if view.ledger is None and view.znode:
-        return "would be adopted", "it was there before, and an RpcService publishes it now"
-    if not wanted.endpoints and outcome.ops:
-        return "orphaned", "the ledger names it, and no RpcService publishes it"
+        yield Finding(layout.name, path, "foreign", "nothing of ours")
+    elif wanted.frozen and not writes:
+        return
+    elif view.ledger is None and view.znode:
+        detail = "it was there before, and an RpcService publishes it now"
+        yield Finding(layout.name, path, "would be adopted", detail)
+    elif not wanted.endpoints and outcome.ops:
+        yield Finding(layout.name, path, "orphaned", "the ledger names it, and no RpcService publishes it")
+    else:
+        yield from _of_writes(layout, writes)
+
+
+def _of_children(layout: Layout, path: str, outcome: Outcome, view: Observed) -> Iterator[Finding]:
+    """What is wrong in the directory of a service's endpoints."""
+    within = f"{path}/"
+    yield from _of_writes(layout, [op for op in outcome.ops if op.path.startswith(within)])
+    for name in sorted(view.foreign):
+        yield Finding(layout.name, within + name, "foreign", "nothing of ours")
+
+
+def _of_writes(layout: Layout, writes: Iterable[Create | Set | Delete | Any]) -> Iterator[Finding]:
     for op in writes:
         match op:
-            case znodes.Create():
-                return "missing", "an RpcService publishes it"
-            case znodes.Set(_, data, _):
-                return "different", f"should be {data.decode()}"
-    return None
+            case Create(path, _):
+                yield Finding(layout.name, path, "missing", "an RpcService publishes it")
+            case Set(path, data, _):
+                yield Finding(layout.name, path, "different", f"should be {data.decode()}")
+            case Delete(path, _):
+                yield Finding(layout.name, path, "orphaned", "no RpcService publishes it any more")
 
 
 def _print(findings: Iterable[Finding]) -> None:

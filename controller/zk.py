@@ -42,7 +42,7 @@ from kazoo.protocol.states import EventType, KazooState, KeeperState, WatchedEve
 from kazoo.retry import KazooRetry
 
 from controller.errors import Conflict, Failure, Fenced, Misconfigured, Rejected, Retry
-from controller.plan.znodes import Check, Create, Delete, Op, Set, Znode
+from controller.plan.ops import Check, Create, Delete, Op, Set, Znode
 
 log = structlog.get_logger(__name__)
 
@@ -190,6 +190,15 @@ class ZooKeeper:
         """The names of a znode's children; none where there is no such znode."""
         answers = self._ask("list", [path], lambda client, path: client.get_children_async(self._root + path))
         return answers[path] or []
+
+    def listed(self, paths: Iterable[str]) -> dict[str, list[str] | None]:
+        """The names of the znodes' children, None where there is no znode; changes are told from now on."""
+        watcher = self._tell_change if self._on_changed else None
+        return self._ask(
+            "list",
+            list(paths),
+            lambda client, path: client.get_children_async(self._root + path, watcher),
+        )
 
     def make_parents(self, path: str) -> None:
         """Create those znodes above *path*, and of the chroot, that are missing: persistent, without data."""

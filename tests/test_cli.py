@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from controller.cli import main, run_command, translate
-from controller.plan.znodes import Layout
+from controller.plan.ledger import Layout
 
 UNREACHABLE = """
 apiVersion: v1

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.model import Declaration, Endpoint, LabelSelector, Pod, RpcService, RpcServiceSpec, ServiceKey
+from controller.plan.ledger import Layout
 from controller.plan.rpcservices import (
     Absences,
     Create,
@@ -23,7 +24,7 @@ from controller.plan.rpcservices import (
 
 NOW = "2026-11-21T02:02:02Z"
 KEY = ServiceKey("default", "echo")
-SETTINGS = Settings(endpoints_per_object=3, layouts=("/rpc_v2",))
+SETTINGS = Settings(endpoints_per_object=3, layouts=(Layout("kube2zk", "/rpc_v2"),))
 
 
 def pod(name: str, *services: str, **fields: object) -> Pod:

@@ -7,20 +7,11 @@ import pytest
 
 from controller.layouts.kube2zk import DEFAULT_CONFIG, Content, encode, parse, servers
 from controller.model import Endpoint, RpcService, RpcServiceSpec, RpcServiceStatus
-from controller.plan.znodes import (
-    Create,
-    Delete,
-    Layout,
-    Ledger,
-    Observed,
-    Publication,
-    Set,
-    Settings,
-    Znode,
-    plan,
-    publication,
-    synced,
-)
+from controller.plan.ledger import Layout, Ledger
+from controller.plan.ops import Create, Delete, Set, Znode
+from controller.plan.outcome import Observed
+from controller.plan.publication import Publication, Settings, publication
+from controller.plan.znodes import plan, synced
 
 NOW = "2026-11-21T02:02:02Z"
 LAYOUT = Layout("kube2zk", "/rpc_v2")

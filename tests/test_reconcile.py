@@ -22,7 +22,8 @@ from controller.model import (
     ServiceKey,
 )
 from controller.plan import rpcservices as rpcservice_plan
-from controller.plan.znodes import Layout, Settings
+from controller.plan.ledger import Layout
+from controller.plan.publication import Settings
 from controller.reconcile import registry, rpcservices
 from controller.reconcile.fence import Fence
 from controller.reconcile.registry import RegistryReconciler
@@ -67,7 +68,7 @@ class World:
             self.services,
             lambda name: self.node_now or self.nodes.get(ObjectKey("", name)),
             lambda pod, name: (pod.name, name) not in self.denied,
-            rpcservice_plan.Settings(endpoints_per_object=self.endpoints_per_object, layouts=(LAYOUT.base,)),
+            rpcservice_plan.Settings(endpoints_per_object=self.endpoints_per_object, layouts=(LAYOUT,)),
             self.clock,
             self.clock.now,
             CONFIRM,

@@ -11,7 +11,10 @@ from controller.cli import run_command
 from controller.dryrun import DryRunKube, DryRunRegistry
 from controller.manifests import RPCSERVICES
 from controller.model import Endpoint, ObjectKey, RpcService, RpcServiceSpec, RpcServiceStatus
-from controller.plan.znodes import Create, Delete, Layout, Ledger, Set, Settings, Znode
+from controller.plan.ledger import Layout, Ledger
+from controller.plan.ops import Create, Delete, Set, Znode
+from controller.plan.outcome import Observed
+from controller.plan.publication import Settings
 from controller.reconcile import rpcservices
 from controller.verify import findings_of
 from tests.worlds import Held, ZooKeeperInMemory
@@ -151,32 +154,19 @@ def entry(*namespaces: str, cluster: str = "c1", **fields: str) -> bytes:
     ],
 )
 def test_what_verify_finds(services, znode, ledger, state):
-    observed = {
-        "/rpc_v2/echo": Znode(znode, 3) if znode else None,
-        LAYOUT.ledger_path("/rpc_v2/echo"): Znode(ledger, 1) if ledger else None,
-    }
-    findings = findings_of(LAYOUT, services, {"echo": "/rpc_v2/echo"}, observed, OURS, ())
+    view = Observed(Znode(znode, 3) if znode else None, Znode(ledger, 1) if ledger else None)
+    findings = findings_of(LAYOUT, services, {"echo": view}, OURS, ())
 
     assert [finding.state for finding in findings] == ([state] if state else [])
 
 
-@pytest.mark.parametrize("name", ["_lock", "not a service", "zookeeper"])
-def test_a_znode_whose_name_no_service_can_have_is_foreign_and_no_drift(name: str):
-    observed = {f"/rpc_v2/{name}": Znode(b"", 0)}
-    findings = findings_of(LAYOUT, [], {name: f"/rpc_v2/{name}"}, observed, OURS, ())
-
-    assert [finding.state for finding in findings] == ["foreign"]
-
-
 def test_what_other_namespaces_publish_is_no_drift_to_who_looks_at_one():
-    observed = {
-        "/rpc_v2/echo": Znode(content("10.0.0.1", "10.0.0.2"), 3),
-        LAYOUT.ledger_path("/rpc_v2/echo"): Znode(entry("default", "other"), 1),
+    views = {
+        "echo": Observed(Znode(content("10.0.0.1", "10.0.0.2"), 3), Znode(entry("default", "other"), 1)),
     }
-    paths = {"echo": "/rpc_v2/echo"}
 
-    assert not list(findings_of(LAYOUT, [service("echo", "10.0.0.1")], paths, observed, OURS, ["default"]))
-    assert list(findings_of(LAYOUT, [service("echo", "10.0.0.1")], paths, observed, OURS, ()))
+    assert not list(findings_of(LAYOUT, [service("echo", "10.0.0.1")], views, OURS, ["default"]))
+    assert list(findings_of(LAYOUT, [service("echo", "10.0.0.1")], views, OURS, ()))
 
 
 def test_a_dry_run_goes_on_from_what_it_would_have_created():

@@ -9,7 +9,7 @@ import msgspec
 from controller.errors import Conflict, Failure, Fenced, Rejected, Retry, Unknown
 from controller.manifests import Named, Resource
 from controller.model import ObjectKey, Problem, Regarding
-from controller.plan.znodes import Check, Create, Delete, Op, Set, Znode
+from controller.plan.ops import Check, Create, Delete, Op, Set, Znode
 from controller.runtime.informer import Change
 
 T = TypeVar("T", bound=Named)
@@ -101,6 +101,9 @@ class ZooKeeperInMemory:
 
     def children(self, path: str) -> list[str]:
         return [found.rpartition("/")[2] for found in self.znodes if found.rpartition("/")[0] == path]
+
+    def listed(self, paths: Iterable[str]) -> dict[str, list[str] | None]:
+        return {path: self.children(path) if path in self.znodes else None for path in paths}
 
     def make_parents(self, path: str) -> None:
         pass

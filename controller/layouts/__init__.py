@@ -1,9 +1,18 @@
 """How a service is written in ZooKeeper, one file a layout.
 
-A layout is a pure function from what a service publishes to the bytes of its znodes.  To add one,
-write the file and list it in ``LAYOUTS``.
+A layout is a value of one of the two forms in ``forms``.  To add one, write the file and list it here.
 """
 
-from controller.layouts import kube2zk
+from collections.abc import Mapping
 
-LAYOUTS = {"kube2zk": kube2zk}
+from controller.layouts import curator, dubbo, kube2zk, serverset, sofa, spring_cloud
+from controller.layouts.forms import PerEndpoint, PerService
+
+LAYOUTS: Mapping[str, PerService | PerEndpoint] = {
+    "kube2zk": kube2zk.LAYOUT,
+    "curator": curator.LAYOUT,
+    "spring-cloud": spring_cloud.LAYOUT,
+    "dubbo": dubbo.LAYOUT,
+    "serverset": serverset.LAYOUT,
+    "sofa": sofa.LAYOUT,
+}

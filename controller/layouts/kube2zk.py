@@ -13,6 +13,7 @@ from ipaddress import ip_address
 
 import msgspec
 
+from controller.layouts.forms import Config, PerService, Rendered, is_address
 from controller.model import Endpoint, Problem
 
 DEFAULT_CONFIG = (
@@ -78,14 +79,7 @@ def servers(endpoints: Iterable[Endpoint], keep: Iterable[str] = ()) -> tuple[st
     What is no address is left out, whoever wrote it.
     """
     listed = {*(endpoint.ip for endpoint in endpoints), *keep}
-    return tuple(sorted(filter(_is_address, listed), key=_numeric))
-
-
-def _is_address(text: str) -> bool:
-    try:
-        return bool(ip_address(text))
-    except ValueError:
-        return False
+    return tuple(sorted(filter(is_address, listed), key=_numeric))
 
 
 def _numeric(address: str) -> tuple[int, int]:
@@ -94,22 +88,30 @@ def _numeric(address: str) -> tuple[int, int]:
 
 
 def render(
-    endpoints: Iterable[Endpoint],
-    config: tuple[str, ...] | None,
-    observed: bytes | None,
-    kept: tuple[str, ...] | None,
-    keep_servers: bool,
-) -> tuple[Content, tuple[Problem, ...]]:
-    """What the znode should hold.
-
-    *config* is what an RpcService asks for, *kept* what the znode held before it was withdrawn.
-    With *keep_servers* nothing that the znode holds is removed.
-    """
+    endpoints: Iterable[Endpoint], config: Config, observed: bytes | None, kept: Config, keep: bool
+) -> Rendered:
+    """What the znode should hold: see ``PerService``."""
     content = parse(observed) if observed is not None else Content()
-    problems: tuple[Problem, ...] = ()
+    notes: tuple[Problem, ...] = ()
     if content is None:
         content = Content()
-        problems = (Problem("ContentReplaced", "the znode held no JSON of layout kube2zk; it was replaced"),)
+        notes = (Problem("ContentReplaced", "the znode held no JSON of layout kube2zk; it was replaced"),)
     chosen = next((lines for lines in (config, content.config, kept) if lines is not None), DEFAULT_CONFIG)
-    addresses = servers(endpoints, content.servers if keep_servers else ())
-    return Content(chosen, addresses, content.others), problems
+    addresses = servers(endpoints, content.servers if keep else ())
+    return Rendered(encode(Content(chosen, addresses, content.others)), chosen, notes)
+
+
+def withdrawn(observed: bytes | None, kept: Config) -> Rendered:
+    """What the znode should hold where it has children, and so cannot be deleted; with the config it had."""
+    content = (parse(observed) if observed is not None else None) or Content(kept)
+    config = content.config if content.config is not None else kept
+    return Rendered(encode(msgspec.structs.replace(content, servers=())), config)
+
+
+def count(data: bytes) -> int:
+    """How many addresses the znode holds."""
+    content = parse(data)
+    return len(content.servers) if content else 0
+
+
+LAYOUT = PerService(render, withdrawn, count)

@@ -16,6 +16,7 @@ import msgspec
 from controller.model import Condition, Declaration, Endpoint, Pod, RpcService, RpcServiceStatus, ServiceKey
 from controller.names import object_name, part_name
 from controller.plan.conditions import with_condition
+from controller.plan.ledger import Layout
 
 FINISHED = ("Succeeded", "Failed")
 
@@ -73,14 +74,14 @@ class Absences(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """*endpoints_per_object*: the most rows in one RpcService; *registry_paths*: name to znode paths."""
+    """*endpoints_per_object*: the most rows in one RpcService; *layouts*: how services are written."""
 
     endpoints_per_object: int = 250
-    layouts: tuple[str, ...] = ()
+    layouts: tuple[Layout, ...] = ()
 
     def registry_paths(self, service_name: str) -> str:
-        """The service's paths in ZooKeeper, comma-separated; *layouts* are the base paths."""
-        return ",".join(f"{base.rstrip('/')}/{service_name}" for base in self.layouts)
+        """Where clients look for the service in ZooKeeper, comma-separated."""
+        return ",".join(layout.directory(service_name) for layout in self.layouts)
 
 
 def names_service(pod: Pod, service_name: str) -> bool:

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from controller.errors import Conflict, Fenced
 from controller.manifests import Named, Resource
 from controller.model import ObjectKey
-from controller.plan.znodes import FENCES, Check, Create, Set
+from controller.plan.ledger import FENCES
+from controller.plan.ops import Check, Create, Set
 from controller.reconcile.ports import Kube, Registry
 
 T = TypeVar("T", bound=Named)

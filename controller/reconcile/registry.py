@@ -1,7 +1,7 @@
 """The registry controller: keeps ZooKeeper equal to what RpcService statuses list."""
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -9,21 +9,24 @@ from typing import Any, Protocol
 import structlog
 
 from controller.errors import Conflict, Fenced, Rejected, Retry
-from controller.layouts import kube2zk
 from controller.manifests import RPCSERVICES, regarding
 from controller.model import Condition, Pod, RpcService, ServiceKey
-from controller.names import is_service_name
 from controller.plan import znodes as planning
+from controller.plan.ledger import OWNED, Layout, Ledger, entry_parts
+from controller.plan.ops import Create, Op, Set
+from controller.plan.outcome import Outcome
+from controller.plan.publication import Publication, Settings, publication
 from controller.plan.rpcservices import FINISHED
 from controller.reconcile.fence import Fence
 from controller.reconcile.guard import Guard, Sight
+from controller.reconcile.memory import Memory
 from controller.reconcile.ports import Change, Events, Registry, Source
 
 log = structlog.get_logger(__name__)
 
 BY_NAME = "service name"  # index of RpcServices
 UNAVAILABLE_AFTER = 10.0
-SERVICES_A_TRANSACTION = 100
+OPS_A_TRANSACTION = 500
 BYTES_A_TRANSACTION = 512 * 1024
 
 # (service name, namespace, pod uid): published once, and no RpcService lists it now.  Without a uid:
@@ -62,8 +65,8 @@ class RegistryReconciler:
         reader: Reader,
         unsettled: Callable[[str], bool],
         fence: Fence | None,
-        layouts: Sequence[planning.Layout],
-        settings: planning.Settings,
+        layouts: Sequence[Layout],
+        settings: Settings,
         namespaces: Collection[str],
         grace: timedelta,
         clock: Callable[[], float],
@@ -89,8 +92,9 @@ class RegistryReconciler:
         self._conditions = conditions
         self._events = events
         self._tell_written = written
-        self._observed: dict[str, planning.Znode | None] = {}
-        self._stale: set[str] = set()  # observed, but changed since by somebody, perhaps by us
+        self._memory = Memory(registry, layouts, settings.clusters)
+        self._put_off: dict[tuple[str, str], Collection[str]] = {}  # by layout and service name
+        self._left: set[str] = set()  # ledger entries that nobody asked us to keep up, as told
         self._written: set[str] = set()  # in the batch in hand
         # The uids of pods that an RpcService listed when it went, while none of the same name lists them.
         self._bereft: dict[ServiceKey, set[str]] = {}
@@ -147,16 +151,7 @@ class RegistryReconciler:
 
     def path_changed(self, path: str) -> set[str]:
         """The names to look at again because a znode of theirs changed, by whomever."""
-        self._stale.add(path)
-        found = set()
-        for layout in self._layouts:
-            root, _, child = path.rpartition("/")
-            if root == layout.base.rstrip("/"):
-                found.add(child)
-            elif root == layout.ledger_root:
-                name = layout.service_name(child)
-                found |= {name} if name else set()
-        return found
+        return self._memory.changed(path)
 
     def compare(self) -> set[str]:
         """Read everything anew, and return every name there is: listed by an RpcService or in the ledger.
@@ -167,26 +162,40 @@ class RegistryReconciler:
         names = {service.service_name for service in self._services.store.values()}
         for layout in self._layouts:
             self._registry.make_parents(layout.path("x"))
-            self._registry.make_parents(layout.ledger_path("x"))
+            self._registry.make_parents(f"{layout.ledger_root}/x")
             for entry in self._registry.children(layout.ledger_root):
-                name = layout.service_name(entry)
+                name = layout.service_name(entry, self._settings.clusters)
                 if name:
                     names.add(name)
-        self._stale.clear()
-        self._observed = self._read_anew(names)
+        fresh = self._memory.anew()
+        try:
+            fresh.read(names)
+        except Rejected:
+            fresh.forget(names)
+            for name in names:
+                with suppress(Rejected):  # a znode that may not be read costs no other
+                    fresh.read([name])
+        self._memory = fresh
         self._generation = generation
+        self._tell_left()
         self.guard.keep({subject for name in names for subject in self._missing(name)})
         return names
 
-    def _read_anew(self, names: Iterable[str]) -> dict[str, planning.Znode | None]:
-        try:
-            return self._registry.read(self._paths(names))
-        except Rejected:
-            found: dict[str, planning.Znode | None] = {}
-            for name in names:
-                with suppress(Rejected):  # a znode that may not be read costs no other
-                    found |= self._registry.read(self._paths([name]))
-            return found
+    def _tell_left(self) -> None:
+        """Say once what the ledger names that no --layout of ours covers: nothing of it is withdrawn."""
+        left = {
+            f"{layout}={path}"
+            for layout in self._registry.children(OWNED)
+            for path, cluster in map(entry_parts, self._registry.children(f"{OWNED}/{layout}"))
+            if cluster in ("", *self._settings.clusters)
+            if not any(
+                layout == ours.name and path.rpartition("/")[0] == ours.base.rstrip("/")
+                for ours in self._layouts
+            )
+        }
+        if left - self._left:
+            log.warning("left alone: no --layout covers it", services=len(left), first=min(left))
+        self._left = left
 
     @property
     def compared(self) -> bool:
@@ -209,7 +218,7 @@ class RegistryReconciler:
             raise
         except Exception as failure:  # noqa: BLE001  (what one name does to it costs no other)
             if isinstance(failure, Retry) and not isinstance(failure, Conflict):
-                self._forget(names)
+                self._memory.forget(names)
                 failures = dict.fromkeys(names, failure)
             else:
                 log.debug("one by one", services=len(names), reason=str(failure))
@@ -228,7 +237,7 @@ class RegistryReconciler:
             except Fenced:
                 raise
             except Exception as failure:  # noqa: BLE001
-                self._forget([name])
+                self._memory.forget([name])
                 failures[name] = failure
         return failures
 
@@ -236,66 +245,62 @@ class RegistryReconciler:
         if not self._registry.connected:
             raise Retry("ZooKeeper is not connected")
         if fresh:
-            self._forget(names)
-        self._read(names)
-        batch: list[tuple[str, planning.Publication, list[planning.Outcome]]] = []
-        for name in names:
-            batch.append(self._plan(name))
-            if len(batch) == SERVICES_A_TRANSACTION or _size(batch) > BYTES_A_TRANSACTION:
-                self._commit(batch)
-                batch = []
-        self._commit(batch)
+            self._memory.forget(names)
+        self._memory.read(names)
+        planned = [(name, *self._plan(name)) for name in names]
+        for batch in _batches(
+            (name, layout, step)
+            for name, _, outcomes in planned
+            for layout, outcome in zip(self._layouts, outcomes, strict=True)
+            for step in outcome.steps
+        ):
+            self._transact([op for _, _, step in batch for op in step])
+            for name, layout, step in batch:
+                self._written.add(name)
+                for op in step:
+                    if op.path not in layout.parents(name) and not op.path.startswith(layout.ledger_root):
+                        self._tell_written(layout.name, type(op).__name__.lower(), name)
+        for name, wanted, outcomes in planned:
+            self._conclude(name, wanted, outcomes)
 
-    def _forget(self, names: Iterable[str]) -> None:
-        for path in self._paths(names):
-            self._observed.pop(path, None)
-
-    def _paths(self, names: Iterable[str]) -> list[str]:
-        return [
-            path
-            for name in names
-            if is_service_name(name)
-            for layout in self._layouts
-            for path in (layout.path(name), layout.ledger_path(layout.path(name)))
-        ]
-
-    def _read(self, names: Iterable[str]) -> None:
-        unread = [path for path in self._paths(names) if path not in self._observed or path in self._stale]
-        self._stale.difference_update(unread)
-        if unread:
-            self._observed.update(self._registry.read(unread))
-
-    def _plan(self, name: str) -> tuple[str, planning.Publication, list[planning.Outcome]]:
+    def _plan(self, name: str) -> tuple[Publication, list[Outcome]]:
         services = self._services.store.indexed(BY_NAME, name)
         missing = self._unconfirmed(name)
         holder = min((namespace for _, namespace, uid in missing if not uid), default="")
         frozen = bool(missing) or self._is_frozen(name)
-        wanted = planning.publication(services, frozen, self._settings, holder)
+        wanted = publication(services, frozen, self._settings, holder)
         now = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
         outcomes = [
             planning.plan(
                 layout,
                 name,
                 wanted,
-                self._view(layout, name),
+                self._memory.view(layout, name),
                 self._settings,
                 now,
-                self._grace_over(self._ledger(layout, name)),
+                all(map(self._grace_over, self._memory.claims(layout, name))),
+                self._put_off.get((layout.name, name), ()),
             )
             for layout in self._layouts
         ]
-        return name, wanted, outcomes
+        return wanted, outcomes
 
-    def _view(self, layout: planning.Layout, name: str) -> planning.Observed:
-        path = layout.path(name)
-        return planning.Observed(self._observed.get(path), self._observed.get(layout.ledger_path(path)))
+    def _conclude(self, name: str, wanted: Publication, outcomes: Sequence[Outcome]) -> None:
+        """Tell what came of a name, and have it back where something is left to do."""
+        for layout, outcome in zip(self._layouts, outcomes, strict=True):
+            self._put_off.pop((layout.name, name), None)
+            if outcome.put_off:
+                self._put_off[layout.name, name] = outcome.put_off
+        for service in self._services.store.indexed(BY_NAME, name):
+            for note in (note for outcome in outcomes for note in outcome.notes):
+                self._events.record(regarding(RPCSERVICES, service), note, "Publish", warning=True)
+            if service.known:
+                self._conditions(service, planning.synced(service, wanted, outcomes))
+        if any(outcome.again for outcome in outcomes):
+            self._enqueue([name])
 
-    def _ledger(self, layout: planning.Layout, name: str) -> planning.Ledger | None:
-        entry = self._observed.get(layout.ledger_path(layout.path(name)))
-        return planning.decode_ledger(entry.data) if entry else None
-
-    def _grace_over(self, ledger: planning.Ledger | None) -> bool:
-        if ledger is None or not ledger.withdrawn_at:
+    def _grace_over(self, ledger: Ledger) -> bool:
+        if not ledger.withdrawn_at:
             return False
         try:
             return datetime.fromisoformat(ledger.withdrawn_at) + self._grace <= self._now()
@@ -313,7 +318,8 @@ class RegistryReconciler:
         unwatched = any(
             not self._watches(namespace)
             for layout in self._layouts
-            for namespace in getattr(self._ledger(layout, name), "namespaces", ())
+            for claim in self._memory.claims(layout, name)
+            for namespace in claim.namespaces
         )
         unknown = self._services.unknown is not None
         return unknown or unwatched or self._unsettled(name)
@@ -330,8 +336,9 @@ class RegistryReconciler:
         namespaces = {
             namespace
             for layout in self._layouts
-            if (ledger := self._ledger(layout, name)) and ledger.cluster == self._settings.cluster_id
-            for namespace in ledger.namespaces
+            for claim in self._memory.claims(layout, name)
+            if claim.cluster in self._settings.clusters
+            for namespace in claim.namespaces
             if self._watches(namespace) and not self._listing(ServiceKey(namespace, name))
         }
         missing = {(name, namespace, "") for namespace in namespaces}
@@ -346,24 +353,7 @@ class RegistryReconciler:
         services = self._services.store.indexed(BY_NAME, key.service_name)
         return [service for service in services if service.namespace == key.namespace]
 
-    def _commit(self, batch: Sequence[tuple[str, planning.Publication, list[planning.Outcome]]]) -> None:
-        ops = [op for _, _, outcomes in batch for outcome in outcomes for op in outcome.ops]
-        if ops:
-            self._transact(ops)
-        for name, _, outcomes in batch:
-            for layout, outcome in zip(self._layouts, outcomes, strict=True):
-                for op in outcome.ops:
-                    self._written.add(name)
-                    if op.path == layout.path(name):
-                        self._tell_written(layout.name, type(op).__name__.lower(), name)
-        for name, wanted, outcomes in batch:
-            for service in self._services.store.indexed(BY_NAME, name):
-                for note in (note for outcome in outcomes for note in outcome.notes):
-                    self._events.record(regarding(RPCSERVICES, service), note, "Publish", warning=True)
-                if service.known:
-                    self._conditions(service, planning.synced(service, wanted, outcomes))
-
-    def _transact(self, ops: Sequence[planning.Op]) -> None:
+    def _transact(self, ops: Sequence[Op]) -> None:
         """Write *ops* in one transaction, and remember what they left behind."""
         try:
             fence = [self._fence.check()] if self._fence else []
@@ -377,14 +367,7 @@ class RegistryReconciler:
             raise
         for op, version in zip(ops, versions, strict=True):
             log.info(type(op).__name__.lower(), path=op.path)
-            match op:
-                case planning.Create(path, data) | planning.Set(path, data, _) if version is not None:
-                    before = self._observed.get(path)
-                    self._observed[path] = planning.Znode(data, version, before.children if before else 0)
-                case planning.Delete(path, _):
-                    self._observed[path] = None
-                case _:
-                    self._observed.pop(op.path, None)
+            self._memory.remember(op, version)
 
     def _tell_unavailable(self, failures: Iterable[str]) -> None:
         for name in failures:
@@ -398,13 +381,7 @@ class RegistryReconciler:
     def _look(self, confirmed: Collection[Missing]) -> Sight[Missing] | None:
         if not self.compared:
             raise Retry("ZooKeeper was not read since it was connected")
-        ledgered = {
-            name
-            for layout in self._layouts
-            for path, znode in self._observed.copy().items()
-            if znode and path.startswith(layout.ledger_root + "/")
-            if (name := layout.service_name(path.rpartition("/")[2]))
-        }
+        ledgered = self._memory.claimed()
         missing = {subject for name in ledgered for subject in self._missing(name)}
         if not missing - set(confirmed):
             return None
@@ -421,16 +398,10 @@ class RegistryReconciler:
             for declaration in pod.declarations
             for uid in ("", pod.uid)
         }
-        sizes = {name: self._size(name) for name in ledgered}
+        sizes = {name: self._memory.size(name) for name in ledgered}
         absent = missing - set(confirmed) - listed - named
         weights = {(name, namespace, uid): 1 if uid else sizes[name] for name, namespace, uid in absent}
         return Sight(weights, sum(sizes.values()))
-
-    def _size(self, name: str) -> int:
-        """How many addresses the znodes of a name hold."""
-        contents = (self._observed.get(layout.path(name)) for layout in self._layouts)
-        parsed = (kube2zk.parse(znode.data) for znode in contents if znode)
-        return sum(len(content.servers) for content in parsed if content)
 
     def _decided(self, missing: Collection[Missing]) -> None:
         for name, namespace, uid in missing:
@@ -445,10 +416,20 @@ def _asks(service: RpcService) -> Any:
     return service.status.endpoints, service.spec, service.generated
 
 
-def _size(batch: Iterable[tuple[str, planning.Publication, list[planning.Outcome]]]) -> int:
-    return sum(
-        len(getattr(op, "data", b""))
-        for _, _, outcomes in batch
-        for outcome in outcomes
-        for op in outcome.ops
-    )
+Piece = tuple[str, Layout, tuple[Op, ...]]
+
+
+def _batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Steps in as few transactions as fit."""
+    batch: list[Piece] = []
+    ops = size = 0
+    for piece in pieces:
+        step = piece[2]
+        ops += len(step)
+        size += sum(len(op.path) + len(op.data if isinstance(op, Create | Set) else b"") for op in step)
+        if batch and (ops > OPS_A_TRANSACTION or size > BYTES_A_TRANSACTION):
+            yield batch
+            batch, ops, size = [], len(step), 0
+        batch.append(piece)
+    if batch:
+        yield batch

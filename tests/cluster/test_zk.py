@@ -18,7 +18,7 @@ from kazoo.exceptions import NoAuthError
 from kazoo.security import make_acl, make_digest_acl
 
 from controller.errors import Conflict, Failure, Fenced, Misconfigured, Rejected, Retry
-from controller.plan.znodes import Check, Create, Delete, Op, Set, Znode
+from controller.plan.ops import Check, Create, Delete, Op, Set, Znode
 from controller.zk import (
     ANSWER_TIMEOUT,
     CONNECT_TIMEOUT,

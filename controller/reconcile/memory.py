@@ -1,0 +1,179 @@
+"""What ZooKeeper holds of our services, as far as it was read, or written by us."""
+
+from collections.abc import Collection, Iterable, Sequence
+
+from controller.layouts.forms import PerEndpoint, PerService
+from controller.names import is_service_name
+from controller.plan.ledger import Layout, Ledger, decode_ledger
+from controller.plan.ops import Create, Delete, Op, Set, Znode
+from controller.plan.outcome import Observed
+from controller.reconcile.ports import Registry
+
+
+class Memory:
+    """Read once, then kept up by what is told and written.
+
+    One thread reads and writes; ``changed`` may be called by any, and so may what only looks.  *clusters*:
+    the ids of those whose paths are ours, our own first.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        layouts: Sequence[Layout],
+        clusters: Sequence[str],
+        stale: set[str] | None = None,
+    ) -> None:
+        self._registry = registry
+        self._layouts = layouts
+        self._clusters = clusters
+        self._znodes: dict[str, Znode | None] = {}
+        self._listed: dict[str, frozenset[str]] = {}  # by directory: the names of all its children
+        # Known, but changed since by somebody, perhaps by us.
+        self._stale: set[str] = set() if stale is None else stale
+
+    def anew(self) -> "Memory":
+        """An empty one, which is told of changes together with this one."""
+        return Memory(self._registry, self._layouts, self._clusters, self._stale)
+
+    def changed(self, path: str) -> set[str]:
+        """Note that a znode changed, or its children; return the names that are to be looked at."""
+        self._stale.add(path)
+        found: set[str | None] = set()
+        for layout in self._layouts:
+            root, _, child = path.rpartition("/")
+            base = layout.base.rstrip("/") + "/"
+            if root == layout.ledger_root:
+                found.add(layout.service_name(child, self._clusters))
+            elif path.startswith(base):
+                found.add(path[len(base) :].partition("/")[0])
+        return {name for name in found if name}
+
+    # reading
+
+    def read(self, names: Collection[str]) -> None:
+        """Read what is not known of *names*, or changed."""
+        directories = self._directories(names)
+        relist = [path for path in directories if path in self._stale or path not in self._listed]
+        self._take(self._paths(names))
+        unlisted = [path for path in relist if self._znodes.get(path)]
+        found = self._registry.listed(unlisted) if unlisted else {}
+        for path in relist:
+            listed = frozenset(found.get(path) or ())
+            for name in self._listed.get(path, frozenset()) - listed:
+                self._znodes.pop(f"{path}/{name}", None)
+            self._listed[path] = listed
+        self._take(
+            [f"{path}/{name}" for path, form in directories.items() for name in self._ours(path, form)]
+        )
+
+    def _take(self, paths: Iterable[str]) -> None:
+        unread = [path for path in paths if path not in self._znodes or path in self._stale]
+        self._stale.difference_update(unread)
+        if unread:
+            self._znodes.update(self._registry.read(unread))
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Have everything of *names* read anew."""
+        names = list(names)
+        for path in self._directories(names):
+            for name in self._listed.pop(path, ()):
+                self._znodes.pop(f"{path}/{name}", None)
+        for path in self._paths(names):
+            self._znodes.pop(path, None)
+
+    def remember(self, op: Op, version: int | None) -> None:
+        """Note what was written, and which *version* it left behind."""
+        directory, _, name = op.path.rpartition("/")
+        listed = self._listed.get(directory)
+        match op:
+            case Create(path, data) | Set(path, data, _) if version is not None:
+                before = self._znodes.get(path)
+                self._znodes[path] = Znode(data, version, before.children if before else 0)
+                if listed is not None:
+                    self._listed[directory] = listed | {name}
+            case Delete(path, _):
+                self._znodes[path] = None
+                if listed is not None:
+                    self._znodes.pop(path)
+                    self._listed[directory] = listed - {name}
+            case _:
+                self._znodes.pop(op.path, None)
+
+    def _paths(self, names: Iterable[str]) -> list[str]:
+        """The paths to know of *names*, besides those of endpoints."""
+        return [
+            path
+            for name in names
+            if is_service_name(name)
+            for layout in self._layouts
+            for path in (layout.path(name), *layout.parents(name)[1:], *self._entries(layout, name))
+        ]
+
+    def _entries(self, layout: Layout, name: str) -> list[str]:
+        return list(dict.fromkeys(layout.ledger_path(name, cluster) for cluster in self._clusters))
+
+    def _directories(self, names: Iterable[str]) -> dict[str, PerEndpoint]:
+        return {
+            layout.directory(name): form
+            for name in names
+            if is_service_name(name)
+            for layout in self._layouts
+            if isinstance(form := layout.form, PerEndpoint)
+        }
+
+    def _ours(self, directory: str, form: PerEndpoint) -> list[str]:
+        listed = self._listed.get(directory, ())
+        return [name for name in listed if any(form.slot(name, cluster) for cluster in self._clusters)]
+
+    # looking
+
+    def view(self, layout: Layout, name: str) -> Observed:
+        """What is known of a service in a layout."""
+        entry, *previous = (self._znodes.get(path) for path in self._entries(layout, name))
+        match layout.form:
+            case PerService():
+                return Observed(self._znodes.get(layout.path(name)), entry)
+            case PerEndpoint() as form:
+                directory = layout.directory(name)
+                children = {
+                    child: znode
+                    for child in self._ours(directory, form)
+                    if (znode := self._znodes.get(f"{directory}/{child}"))
+                }
+                return Observed(
+                    self._znodes.get(directory),
+                    entry,
+                    missing=tuple(path for path in layout.parents(name) if not self._znodes.get(path)),
+                    children=children,
+                    foreign=self._listed.get(directory, frozenset()) - children.keys(),
+                    previous=next(iter(previous), None),
+                )
+
+    def claims(self, layout: Layout, name: str) -> list[Ledger]:
+        """The ledger's entries of a service in a layout."""
+        found = (self._znodes.get(path) for path in self._entries(layout, name))
+        return [decode_ledger(entry.data) for entry in found if entry]
+
+    def claimed(self) -> set[str]:
+        """The names in the ledger."""
+        known = self._znodes.copy().items()
+        return {
+            name
+            for layout in self._layouts
+            for path, znode in known
+            if znode and path.startswith(layout.ledger_root + "/")
+            if (name := layout.service_name(path.rpartition("/")[2], self._clusters))
+        }
+
+    def size(self, name: str) -> int:
+        """How many addresses the znodes of a name hold."""
+        total = 0
+        for layout in self._layouts:
+            match layout.form:
+                case PerService(count=count):
+                    znode = self._znodes.get(layout.path(name))
+                    total += count(znode.data) if znode else 0
+                case PerEndpoint() as form:
+                    total += len(self._ours(layout.directory(name), form))
+        return total
