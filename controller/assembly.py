@@ -198,6 +198,7 @@ class Process:
                 policy=settings.policy,
                 adopt=settings.adopt,
                 max_znode_bytes=settings.max_znode_bytes,
+                from_cluster=settings.from_cluster,
             ),
             settings.namespaces,
             settings.ownership_grace,

@@ -10,11 +10,11 @@ from typing import Any, ParamSpec, TypeVar
 import click
 
 from controller.errors import Failure, Misconfigured
-from controller.layouts import LAYOUTS
 from controller.model import NODE
 from controller.settings import (
     Settings,
     base_path,
+    check_bases,
     cluster_id,
     duration,
     label_name,
@@ -22,6 +22,7 @@ from controller.settings import (
     namespace,
     positive_duration,
     size,
+    template,
 )
 
 P = ParamSpec("P")
@@ -58,7 +59,7 @@ DURATION = _Parsed("duration", duration)
 PERIOD = _Parsed("duration", positive_duration)
 NAMESPACE = _Parsed("name", namespace)
 SIZE = _Parsed("size", size)
-LAYOUT = _Parsed("name=path", lambda text: layout(text, tuple(LAYOUTS)))
+TEMPLATE = _Parsed("name=file", template)
 PATH = _Parsed("path", base_path)
 
 
@@ -101,10 +102,18 @@ def _cluster_options(command: Callable[P, R]) -> Callable[P, R]:
                 "--layout",
                 "layouts",
                 envvar="RPCREGISTRY_LAYOUT",
-                type=LAYOUT,
                 multiple=True,
                 metavar="NAME=BASEPATH",
                 help="How and where services are written (repeatable).  [default: kube2zk=/rpc_v2]",
+            ),
+            click.option(
+                "--template",
+                "templates",
+                envvar="RPCREGISTRY_TEMPLATE",
+                type=TEMPLATE,
+                multiple=True,
+                metavar="NAME=FILE",
+                help="A layout of your own, for --layout to name (repeatable).",
             ),
             click.option("--zkpath", type=PATH, envvar=["RPCREGISTRY_ZKPATH", "zkpath"], hidden=True),
             click.option(
@@ -112,6 +121,12 @@ def _cluster_options(command: Callable[P, R]) -> Callable[P, R]:
                 type=_Parsed("text", cluster_id),
                 default="",
                 help="Default: the UID of namespace kube-system.",
+            ),
+            click.option(
+                "--from-cluster",
+                type=_Parsed("text", cluster_id),
+                default="",
+                help="The id of a cluster that is no more: what it published is taken over.",
             ),
             click.option(
                 "--cross-namespace",
@@ -206,21 +221,28 @@ def main() -> None:
     show_default=True,
 )
 def run(
-    log_format: str | None, log_level: str, zkpath: str | None, ownership_grace: float, **flags: Any
+    log_format: str | None,
+    log_level: str,
+    zkpath: str | None,
+    templates: tuple[Any, ...],
+    ownership_grace: float,
+    **flags: Any,
 ) -> None:
     """Run the controllers until SIGTERM."""
     from controller.assembly import run_controllers
     from controller.telemetry import configure_logging
 
     configure_logging(log_format, log_level)
-    flags["layouts"] = _layouts(flags["layouts"], zkpath)
+    flags["layouts"] = _layouts(flags["layouts"], zkpath, templates)
     sys.exit(run_controllers(Settings(**flags, ownership_grace=timedelta(seconds=ownership_grace))))
 
 
 @main.command(context_settings=ENVIRONMENT)
 @_cluster_options
 @click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def verify(output: str, layouts: tuple[Any, ...], zkpath: str | None, **flags: Any) -> None:
+def verify(
+    output: str, layouts: tuple[str, ...], zkpath: str | None, templates: tuple[Any, ...], **flags: Any
+) -> None:
     """Compare the cluster's RpcServices with the registry.
 
     Exits with 0 where they are in sync, 1 on drift, 2 where it could not look.
@@ -230,13 +252,14 @@ def verify(output: str, layouts: tuple[Any, ...], zkpath: str | None, **flags: A
 
     configure_logging("console", "error")
 
-    sys.exit(verify_registry(output=output, layouts=_layouts(layouts, zkpath), **flags))
+    sys.exit(verify_registry(output=output, layouts=_layouts(layouts, zkpath, templates), **flags))
 
 
 @main.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE…")
-@click.option("--layout", "layouts", type=LAYOUT, multiple=True, metavar="NAME=BASEPATH")
-def render(files: tuple[str, ...], layouts: tuple[Any, ...]) -> None:
+@click.option("--layout", "layouts", multiple=True, metavar="NAME=BASEPATH")
+@click.option("--template", "templates", type=TEMPLATE, multiple=True, metavar="NAME=FILE")
+def render(files: tuple[str, ...], layouts: tuple[str, ...], templates: tuple[Any, ...]) -> None:
     """Show, offline, the RpcServices and znodes that manifests would give.
 
     FILE is YAML or JSON: pods, workloads with a pod template, RpcServices; ``-`` is standard input.
@@ -244,7 +267,7 @@ def render(files: tuple[str, ...], layouts: tuple[Any, ...]) -> None:
     """
     from controller.render import render_files
 
-    sys.exit(render_files(files, _layouts(layouts, None)))
+    sys.exit(render_files(files, _layouts(layouts, None, templates)))
 
 
 @main.command(context_settings=ENVIRONMENT)
@@ -265,11 +288,15 @@ def release(kubeconfig: str | None, namespaces: tuple[str, ...], services: tuple
     sys.exit(release_held(kubeconfig, namespaces, services))
 
 
-def _layouts(layouts: tuple[Any, ...], zkpath: str | None) -> tuple[Any, ...]:
-    bases = [chosen.base for chosen in layouts]
-    if len(set(bases)) < len(bases):
-        raise click.UsageError("--layout: two layouts need two base paths")
-    return layouts or (layout(f"kube2zk={zkpath or '/rpc_v2'}", tuple(LAYOUTS)),)
+def _layouts(texts: tuple[str, ...], zkpath: str | None, templates: tuple[Any, ...]) -> tuple[Any, ...]:
+    try:
+        layouts = tuple(
+            layout(text, dict(templates)) for text in texts or (f"kube2zk={zkpath or '/rpc_v2'}",)
+        )
+        check_bases(layouts)
+    except ValueError as error:
+        raise click.UsageError(f"--layout: {error}", click.get_current_context()) from error
+    return layouts
 
 
 def translate(arguments: Sequence[str]) -> list[str]:

@@ -5,10 +5,17 @@ Formats are Kubernetes' and Go's, because that is what platform engineers type: 
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from itertools import permutations
+from pathlib import Path
 
 import msgspec
+import yaml
 
+from controller.layouts import LAYOUTS
+from controller.layouts.forms import PerEndpoint
+from controller.layouts.template import layout as from_template
 from controller.names import is_subdomain
 from controller.plan.ledger import Layout
 
@@ -31,6 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     zk_servers: str
     layouts: tuple[Layout, ...]
     cluster_id: str
+    from_cluster: str
     cross_namespace: str
     require_register_permission: bool
     leader_elect: bool
@@ -109,18 +117,38 @@ def size(text: str) -> int:
     return int(number) * _MULTIPLES[unit.removesuffix("B") if len(unit) > 1 else unit]
 
 
-def layout(text: str, known: tuple[str, ...]) -> Layout:
-    """A layout and its base path, from ``NAME=BASEPATH``.
+def layout(text: str, templates: Mapping[str, PerEndpoint]) -> Layout:
+    """A layout and its base path, from ``NAME=BASEPATH``; *templates* are known besides the built-in ones.
 
-    >>> layout("kube2zk=/rpc_v2/", ("kube2zk",))
-    Layout(name='kube2zk', base='/rpc_v2')
+    >>> layout("kube2zk=/rpc_v2/", {}).base
+    '/rpc_v2'
     """
     name, separator, base = text.partition("=")
     if not separator:
         raise ValueError(f"{text!r} is no layout: write it NAME=BASEPATH, for example kube2zk=/rpc_v2")
-    if name not in known:
-        raise ValueError(f"there is no layout {name!r}; there is {', '.join(known)}")
-    return Layout(name, base_path(base))
+    if name not in {*LAYOUTS, *templates}:
+        raise ValueError(f"there is no layout {name!r}; there is {', '.join([*LAYOUTS, *templates])}")
+    return Layout(name, base_path(base), templates.get(name))
+
+
+def template(text: str) -> tuple[str, PerEndpoint]:
+    """A layout of the user's own, from ``NAME=FILE``; the file is YAML (``layouts.template``)."""
+    name, _, file = text.partition("=")
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name) or not file:
+        raise ValueError(f"{text!r} is no template: write it NAME=FILE; a name has a-z, 0-9 and '-'")
+    if name in LAYOUTS:
+        raise ValueError(f"there is a layout {name!r} already: choose another name")
+    try:
+        return name, from_template(yaml.safe_load(Path(file).read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError, ValueError) as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def check_bases(layouts: Sequence[Layout]) -> None:
+    """Clients of one layout cannot read what another one writes: no base path lies within another."""
+    for one, other in permutations(layouts, 2):
+        if f"{other.base}/".startswith(f"{one.base}/"):
+            raise ValueError(f"two layouts need two base paths, neither within the other: {one.base}")
 
 
 def base_path(text: str) -> str:

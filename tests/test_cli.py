@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from controller.cli import main, run_command, translate
-from controller.plan.ledger import Layout
 
 UNREACHABLE = """
 apiVersion: v1
@@ -83,7 +82,9 @@ DEFAULTS: dict[str, Any] = {
     "node_label": "rpcregistry.dev/node",
     "zk_servers": "127.0.0.1:2181",
     "layouts": (),
+    "templates": (),
     "cluster_id": "",
+    "from_cluster": "",
     "cross_namespace": "union",
     "require_register_permission": False,
     "leader_elect": True,
@@ -118,8 +119,9 @@ def test_the_defaults_are_those_of_the_contract():
         ("CONTROLLERS", "registry", "controllers", ("registry",)),
         ("NODE_LABEL", "vm/rack", "node_label", "vm/rack"),
         ("ZK_SERVERS", "zk:1", "zk_servers", "zk:1"),
-        ("LAYOUT", "kube2zk=/a kube2zk=/b", "layouts", (Layout("kube2zk", "/a"), Layout("kube2zk", "/b"))),
+        ("LAYOUT", "kube2zk=/a kube2zk=/b", "layouts", ("kube2zk=/a", "kube2zk=/b")),
         ("CLUSTER_ID", "c", "cluster_id", "c"),
+        ("FROM_CLUSTER", "old", "from_cluster", "old"),
         ("CROSS_NAMESPACE", "deny", "cross_namespace", "deny"),
         ("REQUIRE_REGISTER_PERMISSION", "true", "require_register_permission", True),
         ("LEADER_ELECT", "false", "leader_elect", False),
@@ -167,6 +169,12 @@ WRONG = [
     pytest.param(["run", "--layout", "kube2zk"], "NAME=BASEPATH", id="a layout without a path"),
     pytest.param(["run", "--layout", "dubbi=/x"], "kube2zk", id="an unknown layout"),
     pytest.param(["run", "--layout", "kube2zk=/a", "--layout", "kube2zk=/a/"], "two", id="a layout twice"),
+    pytest.param(
+        ["run", "--layout", "dubbo=/a", "--layout", "kube2zk=/a/b"], "within", id="a layout within another"
+    ),
+    pytest.param(["run", "--template", "mine"], "NAME=FILE", id="a template without a file"),
+    pytest.param(["run", "--template", "mine=/no/such"], "/no/such", id="a template that is not there"),
+    pytest.param(["run", "--template", "dubbo=/x"], "another name", id="a template called as a layout is"),
     pytest.param(["-zkpath", "rpc_v2"], "'/rpc_v2'", id="K4: a base path without a leading slash"),
     pytest.param(["-zkpath", "/a/../b"], "/rpc_v2", id="a base path that climbs"),
     pytest.param(["-zkpath", "/zookeeper"], "reserved", id="ZooKeeper's own base path"),

@@ -93,7 +93,7 @@ class RegistryReconciler:
         self._events = events
         self._tell_written = written
         self._memory = Memory(registry, layouts, settings.clusters)
-        self._put_off: dict[tuple[str, str], Collection[str]] = {}  # by layout and service name
+        self._put_off: dict[str, Collection[str]] = {}  # by service path
         self._left: set[str] = set()  # ledger entries that nobody asked us to keep up, as told
         self._written: set[str] = set()  # in the batch in hand
         # The uids of pods that an RpcService listed when it went, while none of the same name lists them.
@@ -279,7 +279,7 @@ class RegistryReconciler:
                 self._settings,
                 now,
                 all(map(self._grace_over, self._memory.claims(layout, name))),
-                self._put_off.get((layout.name, name), ()),
+                self._put_off.get(layout.path(name), ()),
             )
             for layout in self._layouts
         ]
@@ -288,9 +288,9 @@ class RegistryReconciler:
     def _conclude(self, name: str, wanted: Publication, outcomes: Sequence[Outcome]) -> None:
         """Tell what came of a name, and have it back where something is left to do."""
         for layout, outcome in zip(self._layouts, outcomes, strict=True):
-            self._put_off.pop((layout.name, name), None)
+            self._put_off.pop(layout.path(name), None)
             if outcome.put_off:
-                self._put_off[layout.name, name] = outcome.put_off
+                self._put_off[layout.path(name)] = outcome.put_off
         for service in self._services.store.indexed(BY_NAME, name):
             for note in (note for outcome in outcomes for note in outcome.notes):
                 self._events.record(regarding(RPCSERVICES, service), note, "Publish", warning=True)
