@@ -42,6 +42,7 @@ class World:
         self.clock = Clock()
         self.endpoints_per_object = 250
         self.cross_namespace = "union"
+        self.layouts = (LAYOUT,)
         self.kube: KubeInMemory[RpcService] = KubeInMemory()
         self.zookeeper = ZooKeeperInMemory()
         self.events = EventsInMemory()
@@ -68,7 +69,7 @@ class World:
             self.services,
             lambda name: self.node_now or self.nodes.get(ObjectKey("", name)),
             lambda pod, name: (pod.name, name) not in self.denied,
-            rpcservice_plan.Settings(endpoints_per_object=self.endpoints_per_object, layouts=(LAYOUT,)),
+            rpcservice_plan.Settings(endpoints_per_object=self.endpoints_per_object, layouts=self.layouts),
             self.clock,
             self.clock.now,
             CONFIRM,
@@ -84,7 +85,7 @@ class World:
             Reader(self),
             self.projector.unsettled,
             Fence(self.zookeeper, "c1", lambda: None),
-            [LAYOUT],
+            self.layouts,
             Settings("c1", cross_namespace=self.cross_namespace),
             (),
             timedelta(hours=24),

@@ -78,6 +78,7 @@ class ZooKeeperInMemory:
     def __init__(self) -> None:
         self.znodes: dict[str, tuple[bytes, int]] = {}
         self.children_of: dict[str, int] = {}
+        self.ephemeral: set[str] = set()
         self.connected = True
         self.generation = 1
         self.commits: list[list[Op]] = []
@@ -97,7 +98,7 @@ class ZooKeeperInMemory:
         if path not in self.znodes:
             return None
         data, version = self.znodes[path]
-        return Znode(data, version, self.children_of.get(path, 0))
+        return Znode(data, version, self.children_of.get(path, 0), path in self.ephemeral)
 
     def children(self, path: str) -> list[str]:
         return [found.rpartition("/")[2] for found in self.znodes if found.rpartition("/")[0] == path]

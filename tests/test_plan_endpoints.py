@@ -1,0 +1,319 @@
+"""Layouts with one znode an endpoint: which children come and go, in which order, and whose they are."""
+
+import msgspec
+import pytest
+
+from controller.layouts.forms import PerEndpoint
+from controller.model import Endpoint
+from controller.plan.ledger import Layout, Ledger
+from controller.plan.one_each import LARGEST_LISTING
+from controller.plan.ops import Create, Delete, Set, Znode
+from controller.plan.outcome import Outcome
+from controller.plan.publication import Publication, Settings
+from controller.plan.znodes import plan
+from controller.reconcile.memory import Memory
+from tests.worlds import ZooKeeperInMemory
+
+C1, C2 = Settings("c1"), Settings("c2")
+CURATOR, SERVERSET, DUBBO = Layout("curator", "/b"), Layout("serverset", "/b"), Layout("dubbo", "/b")
+ALL = [pytest.param(layout, id=layout.name) for layout in (CURATOR, SERVERSET, DUBBO)]
+
+
+def row(number: int, **fields: object) -> Endpoint:
+    defaults: dict[str, object] = {"ready": True, "phase": "Running", "port": 80}
+    ip = f"10.0.0.{number}"
+    return Endpoint(pod_name=f"p{number}", pod_uid=f"u{number}", ip=ip, ips=(ip,), **{**defaults, **fields})
+
+
+def wanted(*rows: Endpoint, **fields: object) -> Publication:
+    defaults: dict[str, object] = {"services": 1, "namespaces": ("default",) if rows else ()}
+    return Publication(endpoints=rows, **{**defaults, **fields})
+
+
+class Registry:
+    """A ZooKeeper in memory, and the plans made of what is in it."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.zookeeper = ZooKeeperInMemory()
+
+    def plan(self, want: Publication, settings: Settings = C1, due: tuple[str, ...] = ()) -> Outcome:
+        memory = Memory(self.zookeeper, [self.layout], settings.clusters)
+        memory.read(["echo"])
+        return plan(self.layout, "echo", want, memory.view(self.layout, "echo"), settings, "", due=due)
+
+    def settle(self, want: Publication, settings: Settings = C1) -> None:
+        """Plan and write until nothing is left to do."""
+        due: tuple[str, ...] = ()
+        for _ in range(5):
+            outcome = self.plan(want, settings, due)
+            for step in outcome.steps:
+                self.zookeeper.commit(step)
+            due = tuple(outcome.put_off)
+            if not (outcome.steps or outcome.again):
+                return
+        raise AssertionError("never settles")
+
+    def names(self, want: Publication, settings: Settings = C1) -> set[str]:
+        """The children that *want* stands for."""
+        form = self.layout.form
+        assert isinstance(form, PerEndpoint)
+        return {form.place("echo", endpoint, settings.cluster_id).name for endpoint in want.endpoints}
+
+    def children(self) -> set[str]:
+        return set(self.zookeeper.children(self.layout.directory("echo")))
+
+    def claims(self) -> dict[str, tuple[str, ...]]:
+        """The namespaces in the ledger, by cluster."""
+        root = self.layout.ledger_root
+        entries = (self.zookeeper.znodes[f"{root}/{name}"][0] for name in self.zookeeper.children(root))
+        decoded = (msgspec.json.decode(entry, type=Ledger) for entry in entries)
+        return {entry.cluster: entry.namespaces for entry in decoded}
+
+
+@pytest.mark.parametrize("layout", ALL)
+def test_a_new_service_is_claimed_with_its_directory_before_its_first_endpoint(layout: Layout):
+    registry = Registry(layout)
+    first, *rest = registry.plan(wanted(row(1), row(2))).steps
+
+    entry = layout.ledger_path("echo", "c1")
+    assert [op.path for op in first] == [*layout.parents("echo"), entry]
+    assert entry.endswith("%2Fb%2Fecho@c1")
+    assert all(isinstance(op, Create) for step in rest for op in step)
+    assert len(rest) == 2
+
+
+@pytest.mark.parametrize("layout", ALL)
+def test_a_second_plan_writes_nothing(layout: Layout):
+    registry = Registry(layout)
+    registry.settle(wanted(row(1), row(2)))
+
+    assert registry.children() == registry.names(wanted(row(1), row(2)))
+    assert registry.plan(wanted(row(2), row(1))) == Outcome()
+
+
+def test_the_directory_is_there_before_anything_is_published_and_after_everything_was():
+    registry = Registry(DUBBO)
+    registry.settle(wanted())
+    assert registry.zookeeper.znodes.keys() == {"/b/echo", "/b/echo/providers"}
+
+    registry.settle(wanted(row(1)))
+    registry.settle(wanted(services=0))
+    assert registry.zookeeper.znodes.keys() == {"/b/echo", "/b/echo/providers"}
+
+
+def test_a_service_that_fits_no_such_znode_leaves_no_directory():
+    outcome = Registry(DUBBO).plan(wanted(row(1, port=None)))
+
+    assert (outcome.steps, outcome.refusal.reason) == ((), "MissingPort")
+
+
+def test_one_endpoint_without_a_port_costs_no_other():
+    registry = Registry(DUBBO)
+    want = wanted(row(1), row(2, port=None), row(3, port=None))
+    registry.settle(want)
+
+    assert registry.children() == registry.names(wanted(row(1)))
+    assert registry.plan(want).refusal.reason == "MissingPort"
+    assert "1 more" in registry.plan(want).refusal.message
+
+
+def test_what_changes_in_place_is_set_at_the_version_read():
+    registry = Registry(CURATOR)
+    registry.settle(wanted(row(1)))
+    (op,) = registry.plan(wanted(row(1, metadata={"zone": "b"}))).ops
+
+    assert isinstance(op, Set)
+    assert op.version == 0
+
+
+@pytest.mark.parametrize("layout", [SERVERSET, DUBBO])
+def test_an_endpoint_whose_name_changes_is_replaced_in_one_step(layout: Layout):
+    registry = Registry(layout)
+    registry.settle(wanted(row(1), row(2)))
+    (step,) = registry.plan(wanted(row(1, weight=5), row(2))).steps
+
+    assert [type(op) for op in step] == [Delete, Create]
+
+
+@pytest.mark.parametrize("layout", ALL)
+def test_of_what_comes_and_goes_at_once_additions_come_first(layout: Layout):
+    registry = Registry(layout)
+    registry.settle(wanted(row(1), row(2)))
+    first = registry.plan(wanted(row(2), row(3)))
+    assert [type(op) for op in first.ops] == [Create]
+    assert first.again
+    assert set(first.put_off) == registry.names(wanted(row(1)))
+
+    for step in first.steps:
+        registry.zookeeper.commit(step)
+    second = registry.plan(wanted(row(2), row(3)), due=tuple(first.put_off))
+    assert [type(op) for op in second.ops] == [Delete]
+
+
+def test_what_was_put_off_once_is_not_put_off_for_ever():
+    registry = Registry(SERVERSET)
+    registry.settle(wanted(row(1), row(2)))
+    due = tuple(registry.names(wanted(row(1))))
+    outcome = registry.plan(wanted(row(2), row(3)), due=due)
+
+    assert [type(op) for op in outcome.ops] == [Create, Delete]
+
+
+@pytest.mark.parametrize("layout", ALL)
+@pytest.mark.parametrize(
+    ("want", "settings"),
+    [
+        pytest.param(wanted(row(2), frozen=True), C1, id="unknown"),
+        pytest.param(wanted(frozen=True, services=0), C1, id="all of it unknown"),
+        pytest.param(wanted(row(2)), Settings("c1", policy="upsert-only"), id="upsert-only"),
+    ],
+)
+def test_what_removes_no_child(layout: Layout, want: Publication, settings: Settings):
+    registry = Registry(layout)
+    registry.settle(wanted(row(1), namespaces=("default", "other")))
+    registry.settle(want, settings)
+
+    assert registry.children() == registry.names(wanted(row(1), *want.endpoints))
+    assert registry.claims() == {"c1": ("default", "other")}
+
+
+@pytest.mark.parametrize("layout", ALL)
+def test_two_clusters_publish_side_by_side(layout: Layout):
+    registry = Registry(layout)
+    registry.settle(wanted(row(1)), C1)
+    registry.settle(wanted(row(1)), C2)
+    both = registry.names(wanted(row(1)), C1) | registry.names(wanted(row(1)), C2)
+    assert (len(both), registry.children()) == (2, both)
+    assert registry.claims() == {"c1": ("default",), "c2": ("default",)}
+
+    registry.settle(wanted(services=0), C1)
+    assert registry.children() == registry.names(wanted(row(1)), C2)
+    assert registry.claims() == {"c2": ("default",)}
+
+
+@pytest.mark.parametrize("layout", ALL)
+def test_what_others_put_beside_ours_is_left_alone(layout: Layout):
+    registry = Registry(layout)
+    registry.settle(wanted(row(1)))
+    foreign = f"{layout.directory('echo')}/member_0000000001"
+    registry.zookeeper.znodes[foreign] = (b"theirs", 3)
+    registry.settle(wanted(row(2)))
+    registry.settle(wanted(services=0))
+
+    assert registry.children() == {"member_0000000001"}
+    assert registry.zookeeper.znodes[foreign] == (b"theirs", 3)
+
+
+def test_an_ephemeral_znode_is_left_alone_whatever_it_is_called():
+    registry = Registry(CURATOR)
+    registry.settle(wanted(row(1), row(2)))
+    registry.zookeeper.ephemeral |= {f"/b/echo/{name}" for name in registry.names(wanted(row(1), row(2)))}
+    outcome = registry.plan(wanted(row(2, weight=3)))
+
+    assert outcome.refusal.reason == "OwnedElsewhere"
+    assert not [op for op in outcome.ops if op.path.startswith("/b/")]
+
+
+def test_children_that_carry_our_mark_and_no_claim_are_not_removed_and_are_claimed_again():
+    registry = Registry(DUBBO)
+    registry.settle(wanted(row(1)))
+    del registry.zookeeper.znodes[DUBBO.ledger_path("echo", "c1")]
+    assert registry.plan(wanted(services=0)) == Outcome()
+
+    registry.settle(wanted(row(2)))
+    assert registry.children() == registry.names(wanted(row(2)))
+    assert registry.claims() == {"c1": ("default",)}
+
+
+@pytest.mark.parametrize("layout", ALL)
+def test_a_rebuilt_cluster_takes_over_once_it_has_something_to_publish(layout: Layout):
+    registry = Registry(layout)
+    registry.settle(wanted(row(1), row(2)), C1)
+    rebuilt = Settings("c2", from_cluster="c1")
+    registry.settle(wanted(), rebuilt)
+    assert registry.children() == registry.names(wanted(row(1), row(2)), C1)
+
+    registry.settle(wanted(row(3)), rebuilt)
+    assert registry.children() == registry.names(wanted(row(3)), C2)
+    assert registry.claims() == {"c2": ("default",)}
+
+
+def test_a_namespace_that_publishes_no_more_is_forgotten_after_its_endpoints():
+    registry = Registry(SERVERSET)
+    registry.settle(wanted(row(1), row(2), namespaces=("a", "b")))
+    *_, last = registry.plan(wanted(row(1), namespaces=("a",))).steps
+    assert [op.path for op in last] == [SERVERSET.ledger_path("echo", "c1")]
+
+    registry.settle(wanted(row(1), row(3), namespaces=("a", "c")))
+    assert registry.claims() == {"c1": ("a", "c")}
+
+
+def test_more_names_than_clients_can_list_are_not_added_and_still_removed():
+    registry = Registry(DUBBO)
+    registry.settle(wanted(row(1), row(2)))
+    large = row(3, metadata={f"k{n}": "x" * 200 for n in range(4)})
+    many = [msgspec.structs.replace(large, pod_uid=f"v{n}") for n in range(LARGEST_LISTING // 800)]
+    outcome = registry.plan(wanted(row(1), *many))
+
+    assert outcome.refusal.reason == "TooLarge"
+    assert [type(op) for op in outcome.ops] == [Delete]
+
+
+def test_an_endpoint_that_grows_too_large_keeps_what_it_had():
+    registry = Registry(SERVERSET)
+    registry.settle(wanted(row(1), row(2)))
+    before = registry.children()
+    outcome = registry.plan(
+        wanted(row(1), row(2, metadata={"k": "x" * 300})), Settings("c1", max_znode_bytes=200)
+    )
+
+    assert (outcome.steps, outcome.refusal.reason) == ((), "TooLarge")
+    assert registry.children() == before
+
+
+STATES = [
+    pytest.param(wanted(row(1), row(2)), id="first"),
+    pytest.param(wanted(row(2, weight=3), row(3), namespaces=("other",)), id="one comes, changes, goes"),
+    pytest.param(wanted(row(4)), id="all others"),
+    pytest.param(wanted(services=0), id="none"),
+]
+
+
+@pytest.mark.parametrize("layout", ALL)
+@pytest.mark.parametrize("before", STATES)
+@pytest.mark.parametrize("after", STATES)
+def test_a_plan_cut_off_after_any_step_leaves_no_orphan_and_leads_to_the_same_end(
+    layout: Layout, before: Publication, after: Publication
+):
+    begun = Registry(layout)
+    begun.settle(before)
+    straight = Registry(layout)
+    straight.zookeeper.znodes = begun.zookeeper.znodes.copy()
+    straight.settle(after)
+    for done in range(len(begun.plan(after).steps) + 1):
+        cut = Registry(layout)
+        cut.zookeeper.znodes = begun.zookeeper.znodes.copy()
+        for step in cut.plan(after).steps[:done]:
+            cut.zookeeper.commit(step)
+            assert cut.claims() or not cut.children()
+            assert cut.children() >= begun.names(before) & begun.names(after)
+        cut.settle(after)
+        assert data(cut) == data(straight)
+
+
+def data(registry: Registry) -> dict[str, bytes]:
+    return {path: found for path, (found, _) in registry.zookeeper.znodes.items()}
+
+
+def test_znodes_are_what_was_read():
+    registry = Registry(CURATOR)
+    registry.settle(wanted(row(1)))
+    memory = Memory(registry.zookeeper, [CURATOR], C1.clusters)
+    memory.read(["echo"])
+    view = memory.view(CURATOR, "echo")
+
+    assert view.znode == Znode(b"", 0)
+    assert list(view.children.values()) == [
+        Znode(registry.zookeeper.znodes[f"/b/echo/{n}"][0], 0) for n in view.children
+    ]

@@ -1,0 +1,216 @@
+"""The registry controller with several layouts at once, on a world in memory."""
+
+import pytest
+
+from controller.errors import Retry
+from controller.model import ObjectKey
+from controller.plan.ledger import Layout
+from controller.plan.ops import Create, Delete
+from tests.test_reconcile import CONFIRM, World, declared, key, pod
+
+KUBE2ZK, DUBBO, CURATOR = (
+    Layout("kube2zk", "/rpc_v2"),
+    Layout("dubbo", "/dubbo"),
+    Layout("curator", "/services"),
+)
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.layouts = (KUBE2ZK, DUBBO, CURATOR)
+    world.start()
+    return world
+
+
+def serve(world: World, *numbers: int, **fields: object) -> None:
+    for number in numbers:
+        served = pod(number, **fields)
+        (declaration,) = served.declarations
+        world.pods.put(pod(number, declarations=(type(declaration)(service_name="echo", port=80),), **fields))
+
+
+def providers(world: World) -> list[str]:
+    return sorted(world.zookeeper.children("/dubbo/echo/providers"))
+
+
+def instances(world: World) -> list[str]:
+    return sorted(world.zookeeper.children("/services/echo"))
+
+
+def everywhere(world: World, count: int) -> bool:
+    return count == len(world.servers() or ()) == len(providers(world)) == len(instances(world))
+
+
+def test_each_layout_holds_what_the_statuses_list(world: World):
+    serve(world, 1, 2)
+    world.settle()
+
+    assert everywhere(world, 2)
+    status = world.services.get(ObjectKey("default", "echo")).status
+    assert status.registry_paths == "/rpc_v2/echo,/dubbo/echo/providers,/services/echo"
+    assert status.condition("Synced").reason == "Synced"
+
+
+def test_a_second_process_writes_nothing(world: World):
+    serve(world, 1, 2)
+    world.settle()
+    commits = len(world.zookeeper.commits)
+    world.start()
+    world.settle()
+
+    assert not [op for ops in world.zookeeper.commits[commits:] for op in ops]
+
+
+def test_what_comes_is_written_before_what_goes(world: World):
+    serve(world, 1, 2)
+    world.settle()
+    commits = len(world.zookeeper.commits)
+    serve(world, 3)
+    world.pods.drop(key(1))
+    world.settle()
+
+    def written(kind: type) -> list[int]:
+        found = enumerate(world.zookeeper.commits[commits:])
+        return [at for at, ops in found for op in ops if type(op) is kind and op.path.startswith("/dubbo")]
+
+    assert everywhere(world, 2)
+    assert max(written(Create)) < min(written(Delete))
+
+
+def test_a_missing_port_shows_and_costs_no_other_layout(world: World):
+    world.serve(1)
+    world.settle()
+
+    condition = world.services.get(ObjectKey("default", "echo")).status.condition("Synced")
+    assert (condition.status, condition.reason) == ("False", "MissingPort")
+    assert (world.servers(), len(instances(world)), providers(world)) == (["10.0.0.1"], 1, [])
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        pytest.param(
+            lambda znodes: [znodes.pop(path) for path in list(znodes) if "/providers" in path],
+            id="its directory",
+        ),
+        pytest.param(
+            lambda znodes: [znodes.pop(path) for path in list(znodes) if path.startswith("/dubbo")],
+            id="all of it",
+        ),
+        pytest.param(
+            lambda znodes: [znodes.pop(path) for path in list(znodes) if "/providers/" in path],
+            id="its endpoints",
+        ),
+    ],
+)
+def test_what_others_remove_is_put_back(world: World, break_it):
+    serve(world, 1, 2)
+    world.settle()
+    before = {
+        path: data for path, (data, _) in world.zookeeper.znodes.items() if path != "/rpcregistry/fence/c1"
+    }
+    break_it(world.zookeeper.znodes)
+    world.names |= world.registry.path_changed("/dubbo/echo/providers")
+    world.names |= world.registry.path_changed("/dubbo/echo")
+    for path in before:
+        if "/providers/" in path:
+            world.names |= world.registry.path_changed(path)
+    world.settle()
+
+    assert everywhere(world, 2)
+
+
+def test_what_others_write_over_is_put_back(world: World):
+    serve(world, 1)
+    world.settle()
+    (name,) = instances(world)
+    path = f"/services/echo/{name}"
+    ours = world.zookeeper.znodes[path][0]
+    world.zookeeper.znodes[path] = (b"theirs", 7)
+    world.names |= world.registry.path_changed(path)
+    world.settle()
+
+    assert world.zookeeper.znodes[path] == (ours, 8)
+
+
+def test_a_wiped_zookeeper_is_filled_again(world: World):
+    serve(world, 1, 2)
+    world.settle()
+    world.zookeeper.znodes.clear()
+    world.compared = False
+    world.settle()
+
+    assert everywhere(world, 2)
+
+
+def test_an_rpcservice_that_vanishes_withdraws_no_endpoint(world: World):
+    serve(world, 1, 2)
+    world.settle()
+    world.services.drop(ObjectKey("default", "echo"))
+    world.registry.reconcile(["echo"])
+    assert everywhere(world, 2)
+
+    serve(world, 3)
+    world.settle()
+    assert everywhere(world, 3)
+
+
+def test_endpoints_that_are_missing_are_held_in_each_layout(world: World):
+    serve(world, *range(1, 21))
+    world.settle()
+    for number in range(1, 11):
+        world.pods.drop(key(number), listed=True)
+    world.settle()
+    assert everywhere(world, 20)
+
+    world.clock.seconds += CONFIRM + 1
+    world.settle()
+    assert everywhere(world, 10)
+
+
+def test_a_layout_that_is_not_asked_for_any_more_is_left_as_it_is(world: World):
+    serve(world, 1)
+    world.settle()
+    before = providers(world)
+    world.layouts = (KUBE2ZK,)
+    world.start()
+    world.pods.drop(key(1))
+    world.settle()
+
+    assert (world.servers(), providers(world)) == (None, before)
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_a_crash_before_any_write_leaves_no_orphan(world: World, number: int):
+    world.zookeeper.writes_left = number
+    steps = [
+        lambda: serve(world, 1, 2),
+        lambda: serve(world, 3),
+        lambda: world.pods.drop(key(1)),
+        lambda: serve(world, 2, ips=("10.0.0.99",)),
+    ]
+    for step in steps:
+        step()
+        try:
+            world.settle()
+        except Retry:
+            world.start()
+    world.zookeeper.writes_left = None
+    world.start()
+    world.settle()
+    world.clock.seconds += CONFIRM + 1
+    world.settle()
+
+    assert everywhere(world, 2)
+    assert world.servers() == ["10.0.0.3", "10.0.0.99"]
+
+
+def test_a_service_of_many_endpoints_is_written_in_several_transactions(world: World):
+    serve(world, *range(1, 201), ips=("10.0.0.1",), namespace="default")
+    world.services.put(declared("mine"))
+    world.settle()
+    providers_of = [ops for ops in world.zookeeper.commits if any("/providers/" in op.path for op in ops)]
+
+    assert len(providers(world)) == 200
+    assert all(len(ops) <= 501 for ops in providers_of)
