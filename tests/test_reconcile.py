@@ -42,7 +42,7 @@ class World:
         self.clock = Clock()
         self.endpoints_per_object = 250
         self.cross_namespace = "union"
-        self.layouts = (LAYOUT,)
+        self.layouts: tuple[Layout, ...] = (LAYOUT,)
         self.kube: KubeInMemory[RpcService] = KubeInMemory()
         self.zookeeper = ZooKeeperInMemory()
         self.events = EventsInMemory()
