@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
@@ -24,7 +23,7 @@ from tenacity import (
 from controller.dryrun import DryRunKube, DryRunRegistry
 from controller.errors import Failure, Fenced, Rejected, Retry
 from controller.kube import LEASE_TIMEOUTS, Kube
-from controller.leases import KubeLease
+from controller.leases import LEASE, KubeLease, own_namespace
 from controller.locality import Locality
 from controller.manifests import NODES, PODS, RPCSERVICES
 from controller.model import Node, ObjectKey, Pod, RpcService, ServiceKey
@@ -50,14 +49,13 @@ from controller.zk import ZooKeeper
 log = structlog.get_logger(__name__)
 K = TypeVar("K", bound=Hashable)
 
-LEASE = "rpcregistry"
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/rpcservices.rpcregistry.dev"
-NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 STATUS_WRITERS = 8
 CONDITION_WRITERS = 2
 REGISTRY_BATCH = 100
 CONDITION_DELAY = 0.2  # seconds: the Synced conditions of a cold start come after the znodes
 COMPARE_AGAIN_AFTER = 1.0  # seconds
+HEARTBEAT = 10.0  # seconds
 TICK = 0.2  # seconds between two looks at what has no queue
 SHUTDOWN = 4.0  # seconds
 
@@ -390,19 +388,23 @@ class Process:
 
     def _mirror(self, reconciler: RegistryReconciler) -> None:
         """Reconcile names, and compare everything whenever that is due."""
-        due = again = 0.0
+        due = again = beat = 0.0
 
         def prepare() -> None:
-            nonlocal due, again
+            nonlocal due, again, beat
             at = time.monotonic()
-            if self._zookeeper.connected and at >= again and (not reconciler.compared or at >= due):
-                try:
+            if not self._zookeeper.connected or at < again:
+                return
+            try:
+                if not reconciler.compared or at >= due:
                     self._names.add_all(reconciler.compare())
-                except (Retry, Rejected) as failure:
-                    log.warning("cannot compare", reason=str(failure))
-                    again = time.monotonic() + COMPARE_AGAIN_AFTER
-                else:
                     due = time.monotonic() + self._settings.compare_period
+                if at >= beat:
+                    reconciler.beat()
+                    beat = at + HEARTBEAT
+            except (Retry, Rejected) as failure:
+                log.warning("cannot compare", reason=str(failure))
+                again = time.monotonic() + COMPARE_AGAIN_AFTER
 
         work_batches(
             "registry",
@@ -507,8 +509,3 @@ class _NoPoster:
     def raw(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
         """Log what would be told."""
         log.info("dry run: event", reason=body["reason"], note=body["note"], about=body["regarding"]["name"])
-
-
-def own_namespace() -> str:
-    """The pod's namespace; ``default`` outside of a pod."""
-    return NAMESPACE_FILE.read_text().strip() if NAMESPACE_FILE.exists() else "default"

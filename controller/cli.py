@@ -76,11 +76,38 @@ def _without_empty(_: click.Context, __: click.Parameter, values: tuple[str, ...
     return tuple(filter(None, values))
 
 
+# Options that several commands have.
+KUBECONFIG = click.option("--kubeconfig", metavar="FILE", help="Default: in-cluster, then the usual file.")
+ZK_SERVERS = click.option(
+    "--zk-servers",
+    envvar=["RPCREGISTRY_ZK_SERVERS", "zkservers"],
+    default="127.0.0.1:2181",
+    show_default=True,
+    metavar="HOST:PORT,…[/CHROOT]",
+    help="The ZooKeeper ensemble.",
+)
+TEMPLATES = click.option(
+    "--template",
+    "templates",
+    envvar="RPCREGISTRY_TEMPLATE",
+    type=TEMPLATE,
+    multiple=True,
+    metavar="NAME=FILE",
+    help="A layout of your own, for --layout to name (repeatable).",
+)
+CLUSTER_ID = click.option(
+    "--cluster-id",
+    type=_Parsed("text", cluster_id),
+    default="",
+    help="Default: the UID of namespace kube-system.",
+)
+
+
 def _cluster_options(command: Callable[P, R]) -> Callable[P, R]:
     """The options of every command that reads the cluster or the registry."""
     for option in reversed(
         [
-            click.option("--kubeconfig", metavar="FILE", help="Default: in-cluster, then the usual file."),
+            KUBECONFIG,
             click.option(
                 "--namespace",
                 "namespaces",
@@ -90,14 +117,7 @@ def _cluster_options(command: Callable[P, R]) -> Callable[P, R]:
                 envvar=["RPCREGISTRY_NAMESPACE", "namespace"],
                 help="Only this namespace (repeatable).  Default: all.",
             ),
-            click.option(
-                "--zk-servers",
-                envvar=["RPCREGISTRY_ZK_SERVERS", "zkservers"],
-                default="127.0.0.1:2181",
-                show_default=True,
-                metavar="HOST:PORT,…[/CHROOT]",
-                help="The ZooKeeper ensemble.",
-            ),
+            ZK_SERVERS,
             click.option(
                 "--layout",
                 "layouts",
@@ -106,22 +126,9 @@ def _cluster_options(command: Callable[P, R]) -> Callable[P, R]:
                 metavar="NAME=BASEPATH",
                 help="How and where services are written (repeatable).  [default: kube2zk=/rpc_v2]",
             ),
-            click.option(
-                "--template",
-                "templates",
-                envvar="RPCREGISTRY_TEMPLATE",
-                type=TEMPLATE,
-                multiple=True,
-                metavar="NAME=FILE",
-                help="A layout of your own, for --layout to name (repeatable).",
-            ),
+            TEMPLATES,
             click.option("--zkpath", type=PATH, envvar=["RPCREGISTRY_ZKPATH", "zkpath"], hidden=True),
-            click.option(
-                "--cluster-id",
-                type=_Parsed("text", cluster_id),
-                default="",
-                help="Default: the UID of namespace kube-system.",
-            ),
+            CLUSTER_ID,
             click.option(
                 "--from-cluster",
                 type=_Parsed("text", cluster_id),
@@ -286,6 +293,25 @@ def release(kubeconfig: str | None, namespaces: tuple[str, ...], services: tuple
     from controller.release import release_held
 
     sys.exit(release_held(kubeconfig, namespaces, services))
+
+
+@main.command(context_settings=ENVIRONMENT)
+@KUBECONFIG
+@ZK_SERVERS
+@CLUSTER_ID
+@TEMPLATES
+@click.option(
+    "--lease-namespace", type=NAMESPACE, default="", help="Where the Lease lies.  Default: the own namespace."
+)
+@click.option("--yes", is_flag=True, help="Withdraw it; without this, it is only shown.")
+def purge(templates: tuple[Any, ...], **flags: Any) -> None:
+    """On uninstall: withdraw all that the ledger says this cluster published.
+
+    Stop the controllers first: while one of them holds the Lease, nothing is withdrawn.
+    """
+    from controller.purge import purge_registry
+
+    sys.exit(purge_registry(templates=dict(templates), **flags))
 
 
 def _layouts(texts: tuple[str, ...], zkpath: str | None, templates: tuple[Any, ...]) -> tuple[Any, ...]:

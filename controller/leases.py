@@ -1,7 +1,17 @@
 """The Lease in the API server, as the elector sees it."""
 
+from pathlib import Path
+
 from controller.kube import Absent, Kube
 from controller.runtime.election import Lease, decode, encode
+
+LEASE = "rpcregistry"
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+def own_namespace() -> str:
+    """The pod's namespace; ``default`` outside of a pod."""
+    return NAMESPACE_FILE.read_text().strip() if NAMESPACE_FILE.exists() else "default"
 
 
 class KubeLease:

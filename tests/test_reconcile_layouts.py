@@ -1,5 +1,7 @@
 """The registry controller with several layouts at once, on a world in memory."""
 
+import json
+
 import pytest
 
 from controller.errors import Retry
@@ -214,3 +216,21 @@ def test_a_service_of_many_endpoints_is_written_in_several_transactions(world: W
 
     assert len(providers(world)) == 200
     assert all(len(ops) <= 501 for ops in providers_of)
+
+
+def test_the_heartbeat_tells_when_it_was_written_and_what_waits(world: World):
+    serve(world, 1)
+    world.settle()
+    world.registry.beat()
+    first = world.zookeeper.znodes["/rpcregistry/heartbeat/c1"]
+    world.zookeeper.connected = False
+    serve(world, 2)
+    with pytest.raises(Retry):
+        world.settle()
+    world.zookeeper.connected = True
+    world.clock.seconds += 10
+    world.registry.beat()
+    second = world.zookeeper.znodes["/rpcregistry/heartbeat/c1"]
+
+    assert [json.loads(data)["waiting"] for data, _ in (first, second)] == [0, 1]
+    assert json.loads(first[0])["at"] < json.loads(second[0])["at"]

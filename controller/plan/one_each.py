@@ -14,15 +14,13 @@ import msgspec
 from controller.layouts.forms import Child, PerEndpoint
 from controller.model import Problem
 from controller.plan.ledger import Layout, Ledger, decode_ledger
-from controller.plan.ops import Create, Delete, Op, Znode, write
+from controller.plan.ops import Create, Delete, Op, Step, Znode, write
 from controller.plan.outcome import Observed, Outcome
 from controller.plan.publication import Publication, Settings
 
 # Java clients drop the connection over a list of children of 1 MiB, in which a name takes 4 bytes more.
 LARGEST_LISTING = 900 * 1024
 OVERHEAD = 4
-
-Step = tuple[Op, ...]
 
 
 class Changes(msgspec.Struct, frozen=True):

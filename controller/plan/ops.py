@@ -1,8 +1,14 @@
 """What is read of ZooKeeper, and what is written to it: values between those who decide and those who do."""
 
-from typing import TypeAlias
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias, TypeVar
 
 import msgspec
+
+T = TypeVar("T")
+
+OPS_A_TRANSACTION = 500
+BYTES_A_TRANSACTION = 512 * 1024
 
 
 class Znode(msgspec.Struct, frozen=True):
@@ -44,6 +50,7 @@ class Check(msgspec.Struct, frozen=True):
 
 
 Op: TypeAlias = Create | Set | Delete | Check
+Step: TypeAlias = tuple[Op, ...]  # done together or not at all
 
 
 def write(path: str, data: bytes, observed: Znode | None) -> tuple[Op, ...]:
@@ -51,3 +58,26 @@ def write(path: str, data: bytes, observed: Znode | None) -> tuple[Op, ...]:
     if observed is None:
         return (Create(path, data),)
     return () if observed.data == data else (Set(path, data, observed.version),)
+
+
+def batches(steps: Iterable[tuple[T, Step]]) -> Iterator[list[tuple[T, Step]]]:
+    """Steps, each with what it is for, in as few transactions as fit; their order is kept.
+
+    >>> [len(batch) for batch in batches([("x", (Delete("/a", 0),) * 200)] * 3)]
+    [2, 1]
+    """
+    batch: list[tuple[T, Step]] = []
+    ops = size = 0
+    for purpose, step in steps:
+        ops += len(step)
+        size += _size(step)
+        if batch and (ops > OPS_A_TRANSACTION or size > BYTES_A_TRANSACTION):
+            yield batch
+            batch, ops, size = [], len(step), _size(step)
+        batch.append((purpose, step))
+    if batch:
+        yield batch
+
+
+def _size(step: Step) -> int:
+    return sum(len(op.path) + len(op.data if isinstance(op, Create | Set) else b"") for op in step)

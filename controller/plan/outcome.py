@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from controller.model import Problem
-from controller.plan.ops import Op, Znode
+from controller.plan.ops import Op, Step, Znode
 
 
 class Observed(msgspec.Struct, frozen=True):
@@ -30,7 +30,7 @@ class Outcome(msgspec.Struct, frozen=True):
     *put_off*: names to remove once clients had the time to see what is added; *again*: plan anew then.
     """
 
-    steps: tuple[tuple[Op, ...], ...] = ()
+    steps: tuple[Step, ...] = ()
     refusal: Problem | None = None
     notes: tuple[Problem, ...] = ()
     put_off: Collection[str] = ()

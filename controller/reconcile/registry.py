@@ -1,7 +1,7 @@
 """The registry controller: keeps ZooKeeper equal to what RpcService statuses list."""
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -11,9 +11,10 @@ import structlog
 from controller.errors import Conflict, Fenced, Rejected, Retry
 from controller.manifests import RPCSERVICES, regarding
 from controller.model import Condition, Pod, RpcService, ServiceKey
+from controller.plan import heartbeat
 from controller.plan import znodes as planning
 from controller.plan.ledger import OWNED, Layout, Ledger, entry_parts
-from controller.plan.ops import Create, Op, Set
+from controller.plan.ops import Op, batches
 from controller.plan.outcome import Outcome
 from controller.plan.publication import Publication, Settings, publication
 from controller.plan.rpcservices import FINISHED
@@ -26,8 +27,6 @@ log = structlog.get_logger(__name__)
 
 BY_NAME = "service name"  # index of RpcServices
 UNAVAILABLE_AFTER = 10.0
-OPS_A_TRANSACTION = 500
-BYTES_A_TRANSACTION = 512 * 1024
 
 # (service name, namespace, pod uid): published once, and no RpcService lists it now.  Without a uid:
 # there is no RpcService of that name in that namespace.
@@ -248,14 +247,14 @@ class RegistryReconciler:
             self._memory.forget(names)
         self._memory.read(names)
         planned = [(name, *self._plan(name)) for name in names]
-        for batch in _batches(
-            (name, layout, step)
+        for batch in batches(
+            ((name, layout), step)
             for name, _, outcomes in planned
             for layout, outcome in zip(self._layouts, outcomes, strict=True)
             for step in outcome.steps
         ):
-            self._transact([op for _, _, step in batch for op in step])
-            for name, layout, step in batch:
+            self._transact([op for _, step in batch for op in step])
+            for (name, layout), step in batch:
                 self._written.add(name)
                 for op in step:
                     if op.path not in layout.parents(name) and not op.path.startswith(layout.ledger_root):
@@ -269,7 +268,7 @@ class RegistryReconciler:
         holder = min((namespace for _, namespace, uid in missing if not uid), default="")
         frozen = bool(missing) or self._is_frozen(name)
         wanted = publication(services, frozen, self._settings, holder)
-        now = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = self._now_text()
         outcomes = [
             planning.plan(
                 layout,
@@ -355,9 +354,14 @@ class RegistryReconciler:
 
     def _transact(self, ops: Sequence[Op]) -> None:
         """Write *ops* in one transaction, and remember what they left behind."""
+        for op, version in zip(ops, self._commit(ops), strict=True):
+            log.info(type(op).__name__.lower(), path=op.path)
+            self._memory.remember(op, version)
+
+    def _commit(self, ops: Sequence[Op]) -> list[int | None]:
         try:
             fence = [self._fence.check()] if self._fence else []
-            versions = self._registry.commit([*fence, *ops])[len(fence) :]
+            return self._registry.commit([*fence, *ops])[len(fence) :]
         except Conflict as conflict:
             path = getattr(conflict, "path", "")
             if self._fence:
@@ -365,9 +369,18 @@ class RegistryReconciler:
             if path:
                 self._registry.make_parents(path)
             raise
-        for op, version in zip(ops, versions, strict=True):
-            log.info(type(op).__name__.lower(), path=op.path)
-            self._memory.remember(op, version)
+
+    def beat(self) -> None:
+        """Tell readers how fresh the registry is; called by the thread that reconciles."""
+        if self._fence is None:
+            return
+        path = heartbeat.path(self._settings.cluster_id)
+        self._registry.make_parents(path)
+        observed = self._registry.read([path])[path]
+        self._commit(heartbeat.beat(path, observed, self._now_text(), len(self._changed)))
+
+    def _now_text(self) -> str:
+        return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def _tell_unavailable(self, failures: Iterable[str]) -> None:
         for name in failures:
@@ -414,22 +427,3 @@ class RegistryReconciler:
 def _asks(service: RpcService) -> Any:
     """What of an RpcService decides on what is published."""
     return service.status.endpoints, service.spec, service.generated
-
-
-Piece = tuple[str, Layout, tuple[Op, ...]]
-
-
-def _batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Steps in as few transactions as fit."""
-    batch: list[Piece] = []
-    ops = size = 0
-    for piece in pieces:
-        step = piece[2]
-        ops += len(step)
-        size += sum(len(op.path) + len(op.data if isinstance(op, Create | Set) else b"") for op in step)
-        if batch and (ops > OPS_A_TRANSACTION or size > BYTES_A_TRANSACTION):
-            yield batch
-            batch, ops, size = [], len(step), 0
-        batch.append(piece)
-    if batch:
-        yield batch

@@ -1,0 +1,120 @@
+"""What ``rpcregistry purge`` withdraws, and what it leaves, on a ZooKeeper in memory."""
+
+import pytest
+
+from controller.errors import Fenced, Rejected
+from controller.layouts.template import layout as from_template
+from controller.plan import heartbeat
+from controller.plan.ledger import Layout
+from controller.plan.publication import Publication, Settings
+from controller.plan.znodes import plan
+from controller.purge import Claim, claimed, require_free, withdraw
+from controller.reconcile.fence import Fence
+from controller.reconcile.memory import Memory
+from controller.runtime.election import Lease
+from tests.test_plan_endpoints import row, wanted
+from tests.worlds import Clock, ZooKeeperInMemory
+
+MINE = from_template({"name": "${id}", "data": "${address}"})
+LAYOUTS = (Layout("kube2zk", "/rpc_v2"), Layout("dubbo", "/dubbo"), Layout("mine", "/mine", MINE))
+
+
+def publish(zookeeper: ZooKeeperInMemory, cluster: str, *layouts: Layout) -> None:
+    settings = Settings(cluster)
+    for layout in layouts:
+        zookeeper.znodes[layout.ledger_root] = (b"", 0)  # parents are made outside of transactions
+        memory = Memory(zookeeper, [layout], settings.clusters)
+        memory.read(["echo"])
+        want: Publication = wanted(row(1), row(2))
+        for step in plan(layout, "echo", want, memory.view(layout, "echo"), settings, "").steps:
+            zookeeper.commit(step)
+
+
+@pytest.fixture
+def zookeeper() -> ZooKeeperInMemory:
+    zookeeper = ZooKeeperInMemory()
+    publish(zookeeper, "c1", *LAYOUTS)
+    publish(zookeeper, "c2", *LAYOUTS[1:])
+    zookeeper.znodes[heartbeat.path("c1")] = (b"{}", 4)
+    zookeeper.znodes["/rpc_v2/theirs"] = (b"{}", 1)
+    return zookeeper
+
+
+def purge(zookeeper: ZooKeeperInMemory) -> None:
+    claims = list(claimed(zookeeper, ("c1",), {"mine": MINE}))
+    withdraw(zookeeper, Fence(zookeeper, "c1", lambda: None), claims, Settings("c1"))
+
+
+def test_it_finds_what_the_ledger_names_of_whatever_layout(zookeeper: ZooKeeperInMemory):
+    found = sorted(claimed(zookeeper, ("c1",), {}), key=lambda claim: claim.name)
+
+    assert found == [
+        Claim("dubbo", "/dubbo/echo", LAYOUTS[1]),
+        Claim("kube2zk", "/rpc_v2/echo", LAYOUTS[0]),
+        Claim("mine", "/mine/echo", None),
+    ]
+
+
+def test_all_that_is_ours_goes_and_nothing_else(zookeeper: ZooKeeperInMemory):
+    purge(zookeeper)
+    other = ZooKeeperInMemory()
+    publish(other, "c2", *LAYOUTS[1:])
+
+    left = zookeeper.znodes.keys() - {"/rpcregistry/fence/c1", LAYOUTS[0].ledger_root}
+    assert left == other.znodes.keys() | {"/rpc_v2/theirs"}
+
+
+def test_a_layout_that_nobody_knows_is_left(zookeeper: ZooKeeperInMemory):
+    claims = list(claimed(zookeeper, ("c1",), {}))
+    withdraw(zookeeper, Fence(zookeeper, "c1", lambda: None), claims, Settings("c1"))
+
+    assert len(zookeeper.children("/mine/echo")) == 4
+    assert list(claimed(zookeeper, ("c1",), {})) == [Claim("mine", "/mine/echo", None)]
+
+
+def test_a_controller_that_was_only_paused_cannot_write_any_more(zookeeper: ZooKeeperInMemory):
+    paused = Fence(zookeeper, "c1", lambda: None)
+    check = paused.check()
+    purge(zookeeper)
+
+    with pytest.raises(Fenced):
+        zookeeper.commit([check])
+
+
+class Leases:
+    """A Lease that somebody renews, or not, whenever it is looked at."""
+
+    def __init__(self, *seen: Lease | None) -> None:
+        self._seen = list(seen)
+
+    def get(self) -> Lease | None:
+        return self._seen.pop(0) if len(self._seen) > 1 else self._seen[0]
+
+
+def held(version: str) -> Lease:
+    return Lease(holder="a", seconds=15, resource_version=version)
+
+
+@pytest.mark.parametrize(
+    "lease",
+    [
+        pytest.param(Leases(None), id="there is none"),
+        pytest.param(Leases(Lease(resource_version="1")), id="given back"),
+        pytest.param(Leases(held("1")), id="its holder renews it no more"),
+        pytest.param(Leases(held("1"), held("1"), None), id="deleted meanwhile"),
+        pytest.param(Leases(held("1"), Lease(resource_version="2")), id="given back meanwhile"),
+    ],
+)
+def test_a_lease_that_nobody_holds(lease: Leases):
+    clock = Clock()
+
+    def sleep(seconds: float) -> None:
+        clock.seconds += seconds
+
+    require_free(lease, clock, sleep)
+    assert clock.seconds <= 1000 + 15.5
+
+
+def test_a_lease_that_is_renewed_is_held():
+    with pytest.raises(Rejected, match="a holds the Lease"):
+        require_free(Leases(held("1"), held("1"), held("2")), Clock(), lambda _: None)
