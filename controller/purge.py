@@ -17,13 +17,13 @@ from controller.layouts import LAYOUTS
 from controller.layouts.forms import PerEndpoint
 from controller.leases import LEASE, KubeLease, own_namespace
 from controller.plan import heartbeat
-from controller.plan.ledger import OWNED, Layout, decode_ledger, entry_parts
+from controller.plan.ledger import Layout
 from controller.plan.ops import Delete, Op, batches
 from controller.plan.outcome import Outcome
 from controller.plan.publication import Publication, Settings
 from controller.plan.znodes import plan
 from controller.reconcile.fence import Fence
-from controller.reconcile.memory import Memory
+from controller.reconcile.memory import Memory, uncovered
 from controller.reconcile.ports import Registry
 from controller.zk import ZooKeeper
 
@@ -31,7 +31,7 @@ CONNECT_TIMEOUT = 15.0
 LOOK_AGAIN = 0.5  # seconds between two looks at a Lease that somebody may renew
 
 
-class Claim(msgspec.Struct, frozen=True, order=True):
+class Claim(msgspec.Struct, frozen=True):
     """A service path that the ledger says is ours; *layout* is None where nobody knows it."""
 
     name: str
@@ -54,7 +54,9 @@ def purge_registry(
     settings = Settings(cluster_id or kube.cluster_id())
     with ZooKeeper.connected_to(zk_servers, CONNECT_TIMEOUT) as zookeeper:
         require_free(lease, time.monotonic, time.sleep)
-        claims = sorted(claimed(zookeeper, settings.clusters, templates))
+        claims = sorted(
+            claimed(zookeeper, settings.clusters, templates), key=lambda claim: (claim.name, claim.path)
+        )
         for claim in claims:
             known = (
                 "" if claim.layout else f"  (left: no layout {claim.name!r} is known; give its --template)"
@@ -90,15 +92,9 @@ def claimed(
     registry: Registry, clusters: Collection[str], templates: Mapping[str, PerEndpoint]
 ) -> Iterator[Claim]:
     """What the ledger says is ours, of whatever layout and base path."""
-    for name in registry.children(OWNED):
-        paths = {
-            f"{OWNED}/{name}/{entry}": entry_parts(entry) for entry in registry.children(f"{OWNED}/{name}")
-        }
-        for entry, znode in registry.read(paths).items():
-            path, cluster = paths[entry]
-            if znode and decode_ledger(znode.data).cluster in clusters and cluster in ("", *clusters):
-                layout = Layout(name, path.rpartition("/")[0], templates.get(name))
-                yield Claim(name, path, layout if name in {*LAYOUTS, *templates} else None)
+    for name, path in uncovered(registry, (), clusters):
+        layout = Layout(name, path.rpartition("/")[0], templates.get(name))
+        yield Claim(name, path, layout if name in {*LAYOUTS, *templates} else None)
 
 
 def withdraw(registry: Registry, fence: Fence, claims: Collection[Claim], settings: Settings) -> None:

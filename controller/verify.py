@@ -15,11 +15,11 @@ from controller.manifests import RPCSERVICES
 from controller.model import RpcService
 from controller.names import is_service_name
 from controller.plan import znodes
-from controller.plan.ledger import OWNED, Layout, decode_ledger, entry_parts
+from controller.plan.ledger import Layout, decode_ledger
 from controller.plan.ops import Create, Delete, Set
 from controller.plan.outcome import Observed, Outcome
 from controller.plan.publication import Publication, Settings, publication
-from controller.reconcile.memory import Memory
+from controller.reconcile.memory import Memory, uncovered
 from controller.zk import ZooKeeper
 
 CONNECT_TIMEOUT = 15.0
@@ -83,20 +83,9 @@ def _look(
             memory.read(names)
             views = {name: memory.view(layout, name) for name in names}
             yield from findings_of(layout, services, views, settings, namespaces)
-        for name in zookeeper.children(OWNED):
-            entries_left = zookeeper.children(f"{OWNED}/{name}")
-            yield from left(name, entries_left, layouts, settings.clusters)
-
-
-def left(
-    name: str, entries: Iterable[str], layouts: Sequence[Layout], clusters: Collection[str]
-) -> Iterator[Finding]:
-    """What of a layout's ledger *entries* no layout in use covers."""
-    for path, cluster in map(entry_parts, entries):
-        base = path.rpartition("/")[0]
-        covered = any(layout.name == name and layout.base.rstrip("/") == base for layout in layouts)
-        if not covered and cluster in ("", *clusters):
-            yield Finding(name, path, "left", f"the ledger names it, and there is no --layout {name}={base}")
+        for name, path in sorted(uncovered(zookeeper, layouts, settings.clusters)):
+            missing = f"--layout {name}={path.rpartition('/')[0]}"
+            yield Finding(name, path, "left", f"the ledger names it, and there is no {missing}")
 
 
 def findings_of(

@@ -17,6 +17,7 @@ from tests.worlds import Clock, ZooKeeperInMemory
 
 MINE = from_template({"name": "${id}", "data": "${address}"})
 LAYOUTS = (Layout("kube2zk", "/rpc_v2"), Layout("dubbo", "/dubbo"), Layout("mine", "/mine", MINE))
+THEIRS = (*LAYOUTS[1:], Layout("kube2zk", "/theirs"))
 
 
 def publish(zookeeper: ZooKeeperInMemory, cluster: str, *layouts: Layout) -> None:
@@ -34,7 +35,7 @@ def publish(zookeeper: ZooKeeperInMemory, cluster: str, *layouts: Layout) -> Non
 def zookeeper() -> ZooKeeperInMemory:
     zookeeper = ZooKeeperInMemory()
     publish(zookeeper, "c1", *LAYOUTS)
-    publish(zookeeper, "c2", *LAYOUTS[1:])
+    publish(zookeeper, "c2", *THEIRS)
     zookeeper.znodes[heartbeat.path("c1")] = (b"{}", 4)
     zookeeper.znodes["/rpc_v2/theirs"] = (b"{}", 1)
     return zookeeper
@@ -58,9 +59,9 @@ def test_it_finds_what_the_ledger_names_of_whatever_layout(zookeeper: ZooKeeperI
 def test_all_that_is_ours_goes_and_nothing_else(zookeeper: ZooKeeperInMemory):
     purge(zookeeper)
     other = ZooKeeperInMemory()
-    publish(other, "c2", *LAYOUTS[1:])
+    publish(other, "c2", *THEIRS)
 
-    left = zookeeper.znodes.keys() - {"/rpcregistry/fence/c1", LAYOUTS[0].ledger_root}
+    left = zookeeper.znodes.keys() - {"/rpcregistry/fence/c1"}
     assert left == other.znodes.keys() | {"/rpc_v2/theirs"}
 
 

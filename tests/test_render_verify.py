@@ -1,6 +1,7 @@
 """What the commands that change nothing say: ``render``, ``verify``, and ``run --dry-run``."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,14 @@ spec:
 """
 
 
-def render(tmp_path: Path, capfd: pytest.CaptureFixture[str], *manifests: str) -> tuple[int, list[Any], str]:
+def render(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], *manifests: str, flags: Sequence[str] = ()
+) -> tuple[int, list[Any], str]:
     """The exit code, the documents printed, and what was said on standard error."""
     file = tmp_path / "manifests.yaml"
     file.write_text("---".join(manifests))
     try:
-        code = run_command(["render", str(file)])
+        code = run_command(["render", *flags, str(file)])
     except SystemExit as end:
         code = int(end.code or 0)
     out, err = capfd.readouterr()
@@ -83,6 +86,22 @@ spec: {serviceName: echo}
     assert (code, documents[0]["status"]["ready"], documents[-1]) == (0, "0/0", {"znodes": {}})
 
 
+def test_each_layout_and_template_shows_what_it_would_hold(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    template = tmp_path / "mine.yaml"
+    template.write_text("name: ${id}\ndata: ${address}\n")
+    flags = [f"--template=mine={template}", "--layout=mine=/mine", "--layout=dubbo=/dubbo"]
+    code, documents, _ = render(tmp_path, capfd, DEPLOYMENT.replace("REPLICAS", "2"), flags=flags)
+
+    shown = documents[-1]["znodes"]
+    assert code == 0
+    assert sorted(data for path, data in shown.items() if path.startswith("/mine/echo/")) == [
+        "192.0.2.1:80",
+        "192.0.2.2:80",
+    ]
+    assert sum(path.startswith("/dubbo/echo/providers/dubbo%3A%2F%2F192.0.2.") for path in shown) == 2
+    assert documents[1]["status"]["registryPaths"] == "/mine/echo,/dubbo/echo/providers"
+
+
 @pytest.mark.parametrize(
     ("manifest", "code", "said"),
     [
@@ -106,8 +125,10 @@ LAYOUT = Layout("kube2zk", "/rpc_v2")
 OURS = Settings("c1")
 
 
-def service(name: str, *ips: str, namespace: str = "default", known: bool = True) -> RpcService:
-    rows = tuple(Endpoint(pod_name=ip, pod_uid=ip, ip=ip, ips=(ip,), ready=True) for ip in ips)
+def service(
+    name: str, *ips: str, namespace: str = "default", known: bool = True, port: int | None = None
+) -> RpcService:
+    rows = tuple(Endpoint(pod_name=ip, pod_uid=ip, ip=ip, ips=(ip,), port=port, ready=True) for ip in ips)
     return RpcService(
         namespace=namespace,
         name=name,
@@ -158,6 +179,57 @@ def test_what_verify_finds(services, znode, ledger, state):
     findings = findings_of(LAYOUT, services, {"echo": view}, OURS, ())
 
     assert [finding.state for finding in findings] == ([state] if state else [])
+
+
+DUBBO = Layout("dubbo", "/dubbo")
+
+
+def providers(*ips: str) -> dict[str, Znode]:
+    """The children that an RpcService with these endpoints stands for."""
+    rows = service("echo", *ips, port=80).status.endpoints
+    return {DUBBO.form.place("echo", row, "c1").name: Znode(b"", 0) for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("services", "view", "states"),
+    [
+        pytest.param(
+            [service("echo", "10.0.0.1", port=80)],
+            {"children": providers("10.0.0.1"), "ledger": Znode(entry("default"), 1)},
+            [],
+            id="in sync",
+        ),
+        pytest.param(
+            [service("echo", "10.0.0.1", port=80)],
+            {"children": providers("10.0.0.2"), "ledger": Znode(entry("default"), 1)},
+            ["missing", "orphaned"],
+            id="another one",
+        ),
+        pytest.param(
+            [service("echo", "10.0.0.1", port=80)],
+            {
+                "children": dict.fromkeys(providers("10.0.0.1"), Znode(b"x", 1)),
+                "ledger": Znode(entry("default"), 1),
+                "foreign": ["theirs"],
+            },
+            ["different", "foreign"],
+            id="edited, and foreign ones beside",
+        ),
+        pytest.param(
+            [],
+            {"children": providers("10.0.0.1"), "ledger": Znode(entry("default"), 1)},
+            ["orphaned"],
+            id="nobody's any more",
+        ),
+        pytest.param([service("echo", "10.0.0.1")], {"ledger": None}, ["refused"], id="without a port"),
+        pytest.param([], {"ledger": None, "foreign": ["theirs"]}, ["foreign"], id="somebody else's service"),
+    ],
+)
+def test_what_verify_finds_where_each_endpoint_has_a_znode(services, view, states):
+    observed = Observed(Znode(b"", 0), **view)
+    findings = findings_of(DUBBO, services, {"echo": observed}, OURS, ())
+
+    assert sorted(finding.state for finding in findings) == states
 
 
 def test_what_other_namespaces_publish_is_no_drift_to_who_looks_at_one():

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from controller.layouts.forms import PerEndpoint, PerService
 from controller.names import is_service_name
-from controller.plan.ledger import Layout, Ledger, decode_ledger
+from controller.plan.ledger import OWNED, Layout, Ledger, decode_ledger, entry_parts
 from controller.plan.ops import Create, Delete, Op, Set, Znode
 from controller.plan.outcome import Observed
 from controller.reconcile.ports import Registry
@@ -177,3 +177,22 @@ class Memory:
                 case PerEndpoint() as form:
                     total += len(self._ours(layout.directory(name), form))
         return total
+
+
+def uncovered(
+    registry: Registry, layouts: Sequence[Layout], clusters: Collection[str]
+) -> set[tuple[str, str]]:
+    """What the ledger says belongs to *clusters* and none of *layouts* writes: layouts' names and paths."""
+    covered = {(layout.name, layout.base.rstrip("/")) for layout in layouts}
+    found = {
+        f"{OWNED}/{name}/{entry}": (name, path)
+        for name in registry.children(OWNED)
+        for entry in registry.children(f"{OWNED}/{name}")
+        if (path := entry_parts(entry)[0]) and (name, path.rpartition("/")[0]) not in covered
+    }
+    entries = registry.read(found)
+    return {found[path] for path, znode in entries.items() if znode and _is_of(znode.data, clusters)}
+
+
+def _is_of(entry: bytes, clusters: Collection[str]) -> bool:
+    return decode_ledger(entry).cluster in clusters

@@ -13,14 +13,14 @@ from controller.manifests import RPCSERVICES, regarding
 from controller.model import Condition, Pod, RpcService, ServiceKey
 from controller.plan import heartbeat
 from controller.plan import znodes as planning
-from controller.plan.ledger import OWNED, Layout, Ledger, entry_parts
+from controller.plan.ledger import Layout, Ledger
 from controller.plan.ops import Op, batches
 from controller.plan.outcome import Outcome
 from controller.plan.publication import Publication, Settings, publication
 from controller.plan.rpcservices import FINISHED
 from controller.reconcile.fence import Fence
 from controller.reconcile.guard import Guard, Sight
-from controller.reconcile.memory import Memory
+from controller.reconcile.memory import Memory, uncovered
 from controller.reconcile.ports import Change, Events, Registry, Source
 
 log = structlog.get_logger(__name__)
@@ -93,7 +93,7 @@ class RegistryReconciler:
         self._tell_written = written
         self._memory = Memory(registry, layouts, settings.clusters)
         self._put_off: dict[str, Collection[str]] = {}  # by service path
-        self._left: set[str] = set()  # ledger entries that nobody asked us to keep up, as told
+        self._left: set[tuple[str, str]] = set()  # what the ledger names and no layout covers, as told
         self._written: set[str] = set()  # in the batch in hand
         # The uids of pods that an RpcService listed when it went, while none of the same name lists them.
         self._bereft: dict[ServiceKey, set[str]] = {}
@@ -182,18 +182,9 @@ class RegistryReconciler:
 
     def _tell_left(self) -> None:
         """Say once what the ledger names that no --layout of ours covers: nothing of it is withdrawn."""
-        left = {
-            f"{layout}={path}"
-            for layout in self._registry.children(OWNED)
-            for path, cluster in map(entry_parts, self._registry.children(f"{OWNED}/{layout}"))
-            if cluster in ("", *self._settings.clusters)
-            if not any(
-                layout == ours.name and path.rpartition("/")[0] == ours.base.rstrip("/")
-                for ours in self._layouts
-            )
-        }
+        left = uncovered(self._registry, self._layouts, self._settings.clusters)
         if left - self._left:
-            log.warning("left alone: no --layout covers it", services=len(left), first=min(left))
+            log.warning("left alone: no --layout covers it", services=len(left), first="=".join(min(left)))
         self._left = left
 
     @property
