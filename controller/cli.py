@@ -310,6 +310,9 @@ def purge(templates: tuple[Any, ...], **flags: Any) -> None:
     Stop the controllers first: while one of them holds the Lease, nothing is withdrawn.
     """
     from controller.purge import purge_registry
+    from controller.telemetry import configure_logging
+
+    configure_logging("console", "error")
 
     sys.exit(purge_registry(templates=dict(templates), **flags))
 

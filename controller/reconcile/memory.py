@@ -87,16 +87,17 @@ class Memory:
         directory, _, name = op.path.rpartition("/")
         listed = self._listed.get(directory)
         match op:
+            case Create() if listed is not None:
+                # Not known before it is read: nobody tells of changes to what was never read.
+                self._listed[directory] = listed | {name}
             case Create(path, data) | Set(path, data, _) if version is not None:
                 before = self._znodes.get(path)
                 self._znodes[path] = Znode(data, version, before.children if before else 0)
-                if listed is not None:
-                    self._listed[directory] = listed | {name}
+            case Delete(path, _) if listed is not None:
+                self._znodes.pop(path, None)
+                self._listed[directory] = listed - {name}
             case Delete(path, _):
                 self._znodes[path] = None
-                if listed is not None:
-                    self._znodes.pop(path)
-                    self._listed[directory] = listed - {name}
             case _:
                 self._znodes.pop(op.path, None)
 

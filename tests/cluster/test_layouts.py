@@ -1,0 +1,249 @@
+"""Several layouts at once on a real ZooKeeper: whose znodes they are, and what becomes of them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
+from kazoo.protocol.states import WatchedEvent
+
+from controller.layouts.urls import encode
+from tests.cluster.waiting import eventually
+from tests.cluster.world import Controller, World
+
+EXAMPLES = Path(__file__).parents[2] / "examples/layouts"
+BELOW = {"dubbo": "/providers", "sofa": "/providers", "nerve": "/services"}
+PORT = 20880
+
+
+def flags(world: World, *layouts: str) -> list[str]:
+    """Each layout below the test's base path, under its own name."""
+    templates = [
+        f"--template={name}={EXAMPLES / name}.yaml" for name in ("nerve", "go-kit") if name in layouts
+    ]
+    return templates + [flag for name in layouts for flag in ("--layout", f"{name}={world.base}/{name}")]
+
+
+def directory(world: World, layout: str, service: str = "echo") -> str:
+    return f"{world.base}/{layout}/{service}{BELOW.get(layout, '')}"
+
+
+def children(world: World, layout: str) -> dict[str, bytes]:
+    """The endpoints' znodes, by name; none where there is no directory."""
+    path = directory(world, layout)
+    try:
+        return {name: world.zk.get(f"{path}/{name}")[0] for name in world.zk.get_children(path)}
+    except NoNodeError:
+        return {}
+
+
+def serve(world: World, name: str, ip: str, **fields: Any) -> None:
+    world.create_pod(name, {"serviceName": "echo", "port": PORT, **fields}, ip=ip)
+
+
+def shows(world: World, layout: str, *ips: str) -> bool:
+    """Whether the layout's znodes are those of these addresses."""
+    found = [f"{name} {data.decode()}" for name, data in children(world, layout).items()]
+    return len(found) == len(ips) and all(any(f"{ip}" in text for text in found) for ip in ips)
+
+
+def command(cluster: Any, world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            sys.executable, "-m", "controller", *arguments,
+            "--kubeconfig", str(cluster.kubeconfig), "--zk-servers", cluster.zk_servers,
+            "--cluster-id", f"test-{world.namespace}",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+
+
+def drift(cluster: Any, world: World, *layouts: str) -> set[tuple[str, str]]:
+    """What ``rpcregistry verify`` finds: layouts and states."""
+    scope = ["--namespace", world.namespace, "--output", "json"]
+    done = command(cluster, world, "verify", *scope, *flags(world, *layouts))
+    return {(found["layout"], found["state"]) for found in json.loads(done.stdout)["findings"]}
+
+
+ALL = ("kube2zk", "curator", "spring-cloud", "dubbo", "serverset", "sofa", "nerve", "go-kit")
+
+
+def test_every_layout_holds_the_endpoints_and_a_restart_writes_nothing(
+    cluster: Any, world: World, start_controller: Callable[..., Controller]
+):
+    controller = start_controller(*flags(world, *ALL))
+    serve(world, "a", "172.16.0.1", version="1.0.0", metadata={"zone": "a"})
+    serve(world, "b", "172.16.0.2")
+    eventually(lambda: all(shows(world, layout, "172.16.0.1", "172.16.0.2") for layout in ALL[1:]))
+    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    assert world.zk.get(f"{world.base}/kube2zk/echo")[0].endswith(b'["172.16.0.1","172.16.0.2"]}')
+    assert drift(cluster, world, *ALL) == set()
+    assert any(f"{encode('://172.16.0.1:20880')}" in name for name in children(world, "dubbo"))
+
+    before = [world.zk.get_children(directory(world, layout), include_data=True) for layout in ALL[1:]]
+    assert controller.stop() == 0
+    controller.start()
+    serve(world, "c", "172.16.0.3")
+    eventually(lambda: shows(world, "curator", "172.16.0.1", "172.16.0.2", "172.16.0.3"))
+    for layout, (names, stat) in zip(ALL[1:], before, strict=True):
+        assert set(names) < set(world.zk.get_children(directory(world, layout)))
+        assert world.zk.exists(directory(world, layout)).czxid == stat.czxid
+        assert all(world.zk.exists(f"{directory(world, layout)}/{name}").version == 0 for name in names)
+
+
+def test_what_others_change_is_put_back_and_what_is_theirs_is_left(
+    world: World, start_controller: Callable[..., Controller]
+):
+    start_controller(*flags(world, "curator", "dubbo"))
+    serve(world, "a", "172.16.0.1")
+    eventually(lambda: all(shows(world, layout, "172.16.0.1") for layout in ("curator", "dubbo")))
+    before = children(world, "curator")
+    (name,) = before
+    providers = directory(world, "dubbo")
+    theirs = f"{providers}/{encode('dubbo://172.16.0.9:20880/echo')}"
+    world.zk.create(theirs, b"theirs", ephemeral=True)
+    world.zk.create(f"{directory(world, 'curator')}/theirs", b"theirs")
+
+    world.zk.set(f"{directory(world, 'curator')}/{name}", b"nonsense")
+    eventually(lambda: children(world, "curator") == {**before, "theirs": b"theirs"})
+    world.zk.delete(f"{directory(world, 'curator')}/{name}")
+    eventually(lambda: children(world, "curator") == {**before, "theirs": b"theirs"})
+    world.delete_pod("a")
+    eventually(lambda: world.zk.get_children(providers) == [theirs.rpartition("/")[2]])
+    eventually(lambda: children(world, "curator") == {"theirs": b"theirs"})
+    assert world.zk.get(theirs)[0] == b"theirs"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("removed", ["", "/dubbo/echo/providers"], ids=["all of it", "a directory"])
+def test_parents_that_vanish_are_made_again(
+    world: World, start_controller: Callable[..., Controller], removed: str
+):
+    start_controller(*flags(world, "dubbo", "serverset"))
+    serve(world, "a", "172.16.0.1")
+    eventually(lambda: shows(world, "serverset", "172.16.0.1"))
+    eventually(lambda: shows(world, "dubbo", "172.16.0.1"))
+
+    world.zk.delete(f"{world.base}{removed}", recursive=True)
+    eventually(lambda: shows(world, "dubbo", "172.16.0.1"))
+    eventually(lambda: shows(world, "serverset", "172.16.0.1"))
+
+
+@pytest.mark.full
+def test_two_clusters_publish_side_by_side_through_restarts_of_either(
+    world: World, start_controller: Callable[..., Controller]
+):
+    """The second one mirrors the same RpcServices, so it publishes the same pods, as its own."""
+    layouts = flags(world, "dubbo", "serverset", "kube2zk")
+    serve(world, "a", "172.16.0.1")
+    first = start_controller(*layouts)
+    eventually(lambda: shows(world, "dubbo", "172.16.0.1"))
+    ours = set(children(world, "dubbo")) | set(children(world, "serverset"))
+    second = start_controller(
+        *layouts, "--controllers", "registry", "--cluster-id", f"other-{world.namespace}"
+    )
+    eventually(
+        lambda: all(shows(world, layout, "172.16.0.1", "172.16.0.1") for layout in ("dubbo", "serverset"))
+    )
+    eventually(lambda: any("OwnedElsewhere" in str(event) for event in world.events("OwnedElsewhere")))
+
+    first.stop()
+    serve(world, "b", "172.16.0.2")
+    world.set_status("b", "172.16.0.2")
+    second.stop()
+    assert ours <= set(children(world, "dubbo")) | set(children(world, "serverset"))
+    first.start()
+    eventually(lambda: sum("172.16.0.2" in name for name in children(world, "dubbo")) >= 1)
+    world.delete_pod("a")
+    eventually(lambda: not ours & set(children(world, "dubbo")))
+    assert sum("172.16.0.1" in name for name in children(world, "dubbo")) == 1, "the other cluster's stays"
+
+
+def test_a_client_never_sees_fewer_endpoints_than_there_are_while_all_are_replaced(
+    world: World, start_controller: Callable[..., Controller], zk: KazooClient
+):
+    start_controller(*flags(world, "serverset"))
+    for number in range(1, 4):
+        serve(world, f"old-{number}", f"172.16.0.{number}")
+    eventually(lambda: len(children(world, "serverset")) == 3)
+    sizes: list[int] = []
+
+    def watch(_: WatchedEvent | None = None) -> None:
+        sizes.append(len(zk.get_children(directory(world, "serverset"), watch=watch)))
+
+    watch()
+    for number in range(1, 4):
+        serve(world, f"new-{number}", f"172.16.1.{number}")
+        world.delete_pod(f"old-{number}")
+    eventually(lambda: shows(world, "serverset", *(f"172.16.1.{number}" for number in range(1, 4))))
+    for number in range(1, 4):  # what is declared changes, and so does the name
+        world.annotate(f"new-{number}", json.dumps([{"serviceName": "echo", "port": PORT, "weight": number}]))
+    eventually(lambda: all(b'"weight"' in data for data in children(world, "serverset").values()))
+
+    assert min(sizes) == 3
+
+
+@pytest.mark.full
+def test_a_layout_lost_at_a_restart_withdraws_nothing_and_is_told(
+    cluster: Any, world: World, start_controller: Callable[..., Controller]
+):
+    serve(world, "a", "172.16.0.1")
+    controller = start_controller(*flags(world, "kube2zk", "dubbo"))
+    eventually(lambda: shows(world, "dubbo", "172.16.0.1"))
+    controller.stop()
+    world.delete_pod("a")
+    serve(world, "b", "172.16.0.2")
+    start_controller(*flags(world, "kube2zk"))
+    eventually(lambda: b"172.16.0.2" in world.zk.get(f"{world.base}/kube2zk/echo")[0])
+
+    assert shows(world, "dubbo", "172.16.0.1")
+    assert ("dubbo", "left") in drift(cluster, world, "kube2zk")
+
+
+@pytest.mark.full
+def test_a_rebuilt_cluster_takes_over_from_the_one_that_was(
+    world: World, start_controller: Callable[..., Controller]
+):
+    layouts = flags(world, "kube2zk", "dubbo")
+    serve(world, "a", "172.16.0.1")
+    old = start_controller(*layouts, "--cluster-id", f"old-{world.namespace}")
+    eventually(lambda: shows(world, "dubbo", "172.16.0.1"))
+    old.stop()
+    world.delete_pod("a")
+    serve(world, "b", "172.16.0.2")
+    start_controller(*layouts, "--from-cluster", f"old-{world.namespace}")
+
+    eventually(lambda: shows(world, "dubbo", "172.16.0.2"))
+    eventually(lambda: b'"servers":["172.16.0.2"]' in world.zk.get(f"{world.base}/kube2zk/echo")[0])
+
+
+def test_purge_withdraws_all_that_is_ours_once_nobody_leads(
+    cluster: Any, world: World, start_controller: Callable[..., Controller]
+):
+    layouts = flags(world, "kube2zk", "dubbo", "nerve")
+    serve(world, "a", "172.16.0.1")
+    controller = start_controller(*layouts, leader_elect=True)
+    eventually(lambda: all(shows(world, layout, "172.16.0.1") for layout in ("dubbo", "nerve")))
+    world.zk.create(f"{world.base}/kube2zk/theirs", b"theirs")
+    purge = ["purge", "--lease-namespace", world.namespace, f"--template=nerve={EXAMPLES}/nerve.yaml"]
+    refused = command(cluster, world, *purge, "--yes")
+    assert (refused.returncode, "holds the Lease" in refused.stderr) == (1, True)
+
+    controller.stop()
+    shown = command(cluster, world, *purge)
+    assert shown.returncode == 0
+    assert [line.split()[0] for line in shown.stdout.splitlines()] == ["dubbo", "kube2zk", "nerve", "3"]
+    assert shows(world, "dubbo", "172.16.0.1")
+
+    done = command(cluster, world, *purge, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert (children(world, "dubbo"), children(world, "nerve")) == ({}, {})
+    assert world.zk.get_children(f"{world.base}/kube2zk") == ["theirs"]
+    assert "0 services" in command(cluster, world, *purge).stdout
