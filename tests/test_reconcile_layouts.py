@@ -234,3 +234,17 @@ def test_the_heartbeat_tells_when_it_was_written_and_what_waits(world: World):
 
     assert [json.loads(data)["waiting"] for data, _ in (first, second)] == [0, 1]
     assert json.loads(first[0])["at"] < json.loads(second[0])["at"]
+
+
+def test_an_endpoint_in_several_layouts_is_one_to_the_guard(world: World):
+    mine = declared("mine")
+    world.services.put(mine)
+    serve(world, *range(1, 5))
+    for number in range(5, 30):
+        world.serve(number, service="other")
+    world.settle()
+    world.pods._items = {k: v for k, v in world.pods._items.items() if int(k.name[1:]) > 4}
+    world.services.drop(ObjectKey("default", "mine"))
+    world.settle()
+
+    assert everywhere(world, 0), "four of twenty-nine, though they stand in three layouts"

@@ -168,16 +168,16 @@ class Memory:
         }
 
     def size(self, name: str) -> int:
-        """How many addresses the znodes of a name hold."""
-        total = 0
-        for layout in self._layouts:
-            match layout.form:
-                case PerService(count=count):
-                    znode = self._znodes.get(layout.path(name))
-                    total += count(znode.data) if znode else 0
-                case PerEndpoint() as form:
-                    total += len(self._ours(layout.directory(name), form))
-        return total
+        """How many endpoints of a name are published: as many as in the layout that has most."""
+        return max((self._count(layout, name) for layout in self._layouts), default=0)
+
+    def _count(self, layout: Layout, name: str) -> int:
+        match layout.form:
+            case PerService(count=count):
+                znode = self._znodes.get(layout.path(name))
+                return count(znode.data) if znode else 0
+            case PerEndpoint() as form:
+                return len(self._ours(layout.directory(name), form))
 
 
 def uncovered(
