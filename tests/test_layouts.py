@@ -6,7 +6,7 @@ import msgspec
 import pytest
 import yaml
 
-from controller.layouts import LAYOUTS
+from controller.layouts import LAYOUTS, marks
 from controller.layouts.forms import Child, PerEndpoint, PerService
 from controller.layouts.template import layout as from_template
 from controller.layouts.urls import encode
@@ -151,6 +151,13 @@ def test_a_name_tells_whose_it_is_and_which_endpoints(form: str):
     assert slot(ours, "another cluster") is None
     assert slot(ours, C1) == slot(changed, C1) != slot(other, C1)
     assert slot(place(form, cluster="another cluster").name, C1) is None
+
+
+@pytest.mark.parametrize(
+    "name", [f"f{MARK}", f"{MARK}0", f"{MARK[:8]}-0123", "member_0000000001", "member_1880258323847072514"]
+)
+def test_what_only_looks_like_ours_is_not(name: str):
+    assert (marks.slot(name, C1), marks.number_slot(name, C1)) == (None, None)
 
 
 @pytest.mark.parametrize("form", ["serverset", "nerve", "go-kit"])

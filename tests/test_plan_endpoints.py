@@ -245,6 +245,9 @@ def test_a_namespace_that_publishes_no_more_is_forgotten_after_its_endpoints():
     *_, last = registry.plan(wanted(row(1), namespaces=("a",))).steps
     assert [op.path for op in last] == [SERVERSET.ledger_path("echo", "c1")]
 
+    moved = registry.plan(wanted(row(1), row(3), namespaces=("a",)))
+    assert [type(op) for op in moved.ops] == [Create], "not before its endpoints"
+
     registry.settle(wanted(row(1), row(3), namespaces=("a", "c")))
     assert registry.claims() == {"c1": ("a", "c")}
 
@@ -270,6 +273,15 @@ def test_an_endpoint_that_grows_too_large_keeps_what_it_had():
 
     assert (outcome.steps, outcome.refusal.reason) == ((), "TooLarge")
     assert registry.children() == before
+
+
+def test_an_only_endpoint_that_grows_too_large_keeps_its_claim():
+    registry = Registry(SERVERSET)
+    registry.settle(wanted(row(1)))
+
+    assert not registry.plan(
+        wanted(row(1, metadata={"k": "x" * 300})), Settings("c1", max_znode_bytes=200)
+    ).steps
 
 
 STATES = [

@@ -187,6 +187,30 @@ def test_an_entry_past_its_grace_is_forgotten():
     assert plan(LAYOUT, "echo", wanted(), observed, OURS, NOW, grace_over=True).ops == (Delete(ENTRY, 3),)
 
 
+REBUILT = Settings("c2", from_cluster="c1")
+
+
+@pytest.mark.parametrize(
+    ("want", "ops"),
+    [
+        pytest.param(
+            wanted("10.0.0.2"),
+            (Set(ENTRY, entry("c2").data, 3), Set(PATH, content("10.0.0.2"), 7)),
+            id="something to publish in its place",
+        ),
+        pytest.param(wanted(services=1), (), id="nothing to publish yet"),
+        pytest.param(
+            wanted(), (Set(ENTRY, WITHDRAWN, 3), Delete(PATH, 7)), id="no RpcService, and that is confirmed"
+        ),
+        pytest.param(wanted(frozen=True), (), id="no RpcService, and nobody knows"),
+    ],
+)
+def test_a_rebuilt_cluster_takes_over_from_the_one_that_was(want, ops):
+    observed = Observed(Znode(content("10.0.0.1"), 7), entry("c1"))
+
+    assert plan(LAYOUT, "echo", want, observed, REBUILT, NOW).ops == ops
+
+
 def test_upsert_only_never_removes_a_znode():
     observed = Observed(Znode(content("10.0.0.1"), 7), entry())
 

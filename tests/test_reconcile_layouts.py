@@ -128,6 +128,8 @@ def test_what_others_write_over_is_put_back(world: World):
     world.settle()
     (name,) = instances(world)
     path = f"/services/echo/{name}"
+    world.names.add("echo")
+    world.settle()
     ours = world.zookeeper.znodes[path][0]
     world.zookeeper.znodes[path] = (b"theirs", 7)
     world.names |= world.registry.path_changed(path)

@@ -51,8 +51,8 @@ class OneEach(msgspec.Struct, frozen=True):
         claimed = observed.ledger or observed.previous
         if not desired and not claimed:
             # Clients watch the directory from early on; of what fits no such znode it would only be litter.
-            steps = [self.directories] if self.wanted.services and not refusal else []
-            return Outcome(tuple(filter(None, steps)), refusal)
+            early = () if refusal else self.directories
+            return Outcome((early,) if early else (), refusal)
         changes = self.changes(desired, kept)
         if changes.added and self.listing(desired) > LARGEST_LISTING:
             message = f"{self.directory}: the names in it would take more than {LARGEST_LISTING} bytes"
@@ -195,7 +195,7 @@ class OneEach(msgspec.Struct, frozen=True):
                 ops += write(self.entry, entry, observed.ledger)
             elif self.ours <= set(going):
                 ops.append(Delete(self.entry, observed.ledger.version))
-        if self.removes and observed.previous and self.takes_over(desired) and self.inherited <= set(going):
+        if self.removes and observed.previous and self.takes_over(desired):
             previous = self.layout.ledger_path(self.service_name, self.settings.from_cluster)
             ops.append(Delete(previous, observed.previous.version))
         return tuple(ops)
