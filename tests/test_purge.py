@@ -108,14 +108,12 @@ def held(version: str) -> Lease:
 )
 def test_a_lease_that_nobody_holds(lease: Leases):
     clock = Clock()
+    require_free(lease, clock, clock.sleep)
 
-    def sleep(seconds: float) -> None:
-        clock.seconds += seconds
-
-    require_free(lease, clock, sleep)
     assert clock.seconds <= 1000 + 15.5
 
 
 def test_a_lease_that_is_renewed_is_held():
+    clock = Clock()
     with pytest.raises(Rejected, match="a holds the Lease"):
-        require_free(Leases(held("1"), held("1"), held("2")), Clock(), lambda _: None)
+        require_free(Leases(held("1"), held("1"), held("2")), clock, clock.sleep)

@@ -24,6 +24,9 @@ class Clock:
     def __call__(self) -> float:
         return self.seconds
 
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
     def now(self) -> datetime:
         return datetime.fromtimestamp(1_795_000_000 + self.seconds, UTC)
 

@@ -195,6 +195,21 @@ def test_a_list_holds_the_names_of_children_and_none_where_nothing_is(
     assert zookeeper.children(f"{base}/none") == []
 
 
+def test_what_changes_in_a_list_is_told_until_it_is_listed_again(
+    server: Server, connect: Callable[..., Told], other: KazooClient, base: str
+) -> None:
+    told = connect(server.address)
+    other.create(f"{base}/a")
+    assert told.zookeeper.listed([base, f"{base}/none"]) == {base: ["a"], f"{base}/none": None}
+
+    other.create(f"{base}/b")
+    eventually(lambda: told.paths == [base])
+    other.create(f"{base}/c")
+    assert sorted(told.zookeeper.listed([base])[base] or ()) == ["a", "b", "c"]
+    other.delete(f"{base}/a")
+    eventually(lambda: told.paths == [base, base])
+
+
 def test_of_thousands_that_are_read_a_bounded_number_is_on_the_way(
     server: Server, connect: Callable[..., Told], proxy: Proxy, base: str
 ) -> None:
