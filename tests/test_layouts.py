@@ -263,6 +263,12 @@ def test_what_a_template_can_say():
     assert placed.name.startswith(f"echo:{MARK}-")
 
 
+def test_a_template_may_change_how_it_marks_names():
+    before, after = (from_template({"name": f"x-${{{mark}}}"}) for mark in ("id", "digits"))
+
+    assert after.slot(before.place("echo", ENDPOINT, C1).name, C1) is not None
+
+
 def test_a_name_that_is_no_path_segment_is_a_problem():
     form = from_template({"name": "${version}${id}"})
 

@@ -18,7 +18,8 @@ declared is left out of a mapping, and empty in a text.  There is no more to it:
     instance                                          tells this endpoint from all others, and never changes
     id, digits (in *name* only)                       the same, and change with *data*
 
-Names change with the data because some clients read a child only once.
+Names change with the data because some clients read a child only once.  Where *below* changes, nobody looks
+into the old directory any more: ``purge`` first.
 """
 
 import re
@@ -93,10 +94,15 @@ def layout(fields: Any) -> PerEndpoint:
         raise ValueError(f"below: {template.below!r} is no path")
     return PerEndpoint(
         partial(_child, template, bool((named | used) & _NEED_PORT)),
-        slot=marks.slot if "id" in named else marks.number_slot,
+        slot=_slot,
         below=template.below,
         protocol=template.protocol,
     )
+
+
+def _slot(name: str, cluster_id: str) -> str | None:
+    """As ``marks.slot``; of either kind, so that a template may change from one to the other."""
+    return marks.slot(name, cluster_id) or marks.number_slot(name, cluster_id)
 
 
 def _fields(value: Any) -> Iterator[str]:
