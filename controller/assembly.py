@@ -55,6 +55,7 @@ CONDITION_WRITERS = 2
 REGISTRY_BATCH = 100
 CONDITION_DELAY = 0.2  # seconds: the Synced conditions of a cold start come after the znodes
 COMPARE_AGAIN_AFTER = 1.0  # seconds
+COMPARE_PARTS = 10  # of all services, each read anew once a period
 HEARTBEAT = 10.0  # seconds
 TICK = 0.2  # seconds between two looks at what has no queue
 SHUTDOWN = 4.0  # seconds
@@ -396,9 +397,12 @@ class Process:
             if not self._zookeeper.connected or at < again:
                 return
             try:
-                if not reconciler.compared or at >= due:
+                if not reconciler.compared:
                     self._names.add_all(reconciler.compare())
-                    due = time.monotonic() + self._settings.compare_period
+                    due = time.monotonic() + self._settings.compare_period / COMPARE_PARTS
+                elif at >= due:
+                    self._names.add_all(reconciler.compare_next(COMPARE_PARTS))
+                    due = at + self._settings.compare_period / COMPARE_PARTS
                 if at >= beat:
                     reconciler.beat()
                     beat = at + HEARTBEAT

@@ -250,3 +250,21 @@ def test_an_endpoint_in_several_layouts_is_one_to_the_guard(world: World):
     world.settle()
 
     assert everywhere(world, 0), "four of twenty-nine, though they stand in three layouts"
+
+
+def test_what_nobody_told_of_is_found_within_as_many_parts_as_there_are(world: World):
+    serve(world, 1, 2)
+    world.settle()
+    world.names.add("echo")
+    world.settle()
+    for path in list(world.zookeeper.znodes):
+        if "/providers/" in path or path == "/rpc_v2/echo":
+            del world.zookeeper.znodes[path]
+        elif path.startswith("/services/echo/"):
+            world.zookeeper.znodes[path] = (b"theirs", 7)
+    for _ in range(10):
+        world.names |= world.registry.compare_next(10)
+    world.settle()
+
+    assert everywhere(world, 2)
+    assert not [data for data, _ in world.zookeeper.znodes.values() if data == b"theirs"]

@@ -82,6 +82,14 @@ class Memory:
         for path in self._paths(names):
             self._znodes.pop(path, None)
 
+    def doubt(self, names: Collection[str]) -> None:
+        """Have everything of *names* read anew, and known as it is until then."""
+        directories = self._directories(names)
+        self._stale.update(self._paths(names))
+        self._stale.update(
+            f"{path}/{name}" for path, form in directories.items() for name in self._ours(path, form)
+        )
+
     def remember(self, op: Op, version: int | None) -> None:
         """Note what was written, and which *version* it left behind."""
         directory, _, name = op.path.rpartition("/")

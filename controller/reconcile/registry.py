@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Protocol
+from zlib import crc32
 
 import structlog
 
@@ -98,6 +99,7 @@ class RegistryReconciler:
         # The uids of pods that an RpcService listed when it went, while none of the same name lists them.
         self._bereft: dict[ServiceKey, set[str]] = {}
         self._lock = threading.Lock()  # held while that changes
+        self._part = 0  # of all names, that was compared last
         self._generation = -1  # of the connection with which everything was compared last
         self._changed: dict[str, float] = {}  # names whose own change is not written yet: since when
         self.guard: Guard[Missing] = Guard(self._look, self._decided, confirm, clock, now)
@@ -179,6 +181,17 @@ class RegistryReconciler:
         self._tell_left()
         self.guard.keep({subject for name in names for subject in self._missing(name)})
         return names
+
+    def compare_next(self, parts: int) -> set[str]:
+        """The names of the next of so many *parts*, to be read anew: comparing all at once takes long."""
+        self._part = (self._part + 1) % parts
+        names = {service.service_name for service in self._services.store.values()} | self._memory.claimed()
+        if self._part == 0:
+            self._tell_left()
+            self.guard.keep({subject for name in names for subject in self._missing(name)})
+        part = {name for name in names if crc32(name.encode()) % parts == self._part}
+        self._memory.doubt(part)
+        return part
 
     def _tell_left(self) -> None:
         """Say once what the ledger names that no --layout of ours covers: nothing of it is withdrawn."""
