@@ -252,7 +252,7 @@ def test_the_role_of_the_examples_is_enough_and_no_more(cluster: LocalCluster, w
     eventually(lambda: only_its_own in refused(), LONG)  # a policy takes its time to be in force
     with pytest.raises(Rejected, match=only_its_own):
         registry("other").register(Service(name="echo"))
-    with pytest.raises(RuntimeError, match="labels and annotations only"):
+    with pytest.raises(RuntimeError, match="may not change what a pod runs"):
         cluster.kubectl(*as_own, "set", "image", "pod/own", "c=other")
 
 
