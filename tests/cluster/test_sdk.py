@@ -221,10 +221,18 @@ def test_it_works_where_there_are_no_rpcservices(world: World, join, api: HttpPr
     eventually(lambda: ips(registry, "echo") == ["10.0.0.1"])
 
 
-def test_the_role_of_the_examples_is_enough_and_no_more(cluster: LocalCluster, world: World, tmp_path: Path):
-    """The token is a real one, bound to the pod as a kubelet's would be."""
+@pytest.fixture
+def role(cluster: LocalCluster, world: World) -> Iterator[None]:
+    """The role of the examples in the test's namespace, and its policy; not left to other suites."""
     manifests = ROLE.read_text().replace("namespace: default", f"namespace: {world.namespace}")
     cluster.kubectl("apply", "--server-side", "-f", "-", input=manifests)
+    yield
+    cluster.kubectl("delete", "-f", "-", input=manifests)
+
+
+@pytest.mark.usefixtures("role")
+def test_the_role_of_the_examples_is_enough_and_no_more(cluster: LocalCluster, world: World, tmp_path: Path):
+    """The token is a real one, bound to the pod as a kubelet's would be."""
     for number, name in enumerate(("own", "other")):
         world.create_pod(name, ip=f"10.0.0.{number + 1}", serviceAccountName="rpc-process")
     bound = ("--bound-object-kind", "Pod", "--bound-object-name", "own")
