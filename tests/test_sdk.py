@@ -107,6 +107,14 @@ def test_what_others_wrote_stays_to_the_byte(dialect):
     assert after.labels == before.labels
 
 
+@BOTH
+def test_a_label_that_was_there_before_stays(dialect):
+    before = own_pod([dialect.label])
+    registered = patched(before, announce(before, dialect, [ECHO]))
+    after = patched(registered, withdraw(registered, dialect, [("echo", 8080)]))
+    assert (after.labels, after.annotations) == (before.labels, {})
+
+
 def test_an_entry_that_somebody_else_wrote_just_so_stays_theirs():
     text = json.dumps([{"serviceName": "echo", "port": 8080, "version": "v1"}])
     before = own_pod({"rpc-service": "true"}, {"rpc-service": text})

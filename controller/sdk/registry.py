@@ -248,7 +248,7 @@ class Registry:
                 pod = self._kube.get(OWN_POD, self._own)
                 # A StatefulSet's next pod has the same name, and is none of ours.
                 if pod is None or pod.uid != (self._own_uid or pod.uid):
-                    raise Rejected(f"Pod {self._own} is gone")
+                    raise Rejected(f"there is no Pod {self._own} (any more)")
                 self._own_uid = pod.uid
                 if patch := plan(pod):
                     self._kube.patch(OWN_POD, self._own, patch)

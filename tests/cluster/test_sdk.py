@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from controller.errors import Rejected
-from controller.sdk import Registry, Service
+from controller.sdk import Registry, Service, Update
 from hack.local.cluster import ADMIN_TOKEN, LocalCluster
 from hack.local.http_proxy import HttpProxy, is_of, is_watch
 from tests.cluster.rpc_process import RpcProcess
@@ -134,6 +134,40 @@ def test_closing_undoes_and_leaves_what_others_wrote(world: World, join):
     eventually(lambda: ips(registry, "echo") == ips(registry, "time") == ["10.0.0.1"])
     registry.close()
     assert metadata(world, "a") == before
+
+
+def test_a_callback_may_close_its_registry(world: World, join):
+    registry, told = join("a", "10.0.0.1"), []
+
+    def close(update: Update) -> None:
+        registry.close()
+        told.append(update.kind)
+
+    registry.register([Service(name="echo", port=1), Service(name="echo", port=2)])
+    registry.subscribe("echo", close)
+    eventually(lambda: told == ["added"])
+    assert metadata(world, "a") == ({}, {})
+
+
+def test_the_downward_api_tells_a_process_its_pod(
+    cluster: LocalCluster, world: World, monkeypatch: pytest.MonkeyPatch
+):
+    world.create_pod("a", ip="10.0.0.1")
+    for name, value in {
+        "POD_NAMESPACE": world.namespace,
+        "POD_NAME": "a",
+        "KUBECONFIG": cluster.kubeconfig,
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    with Registry.in_cluster() as registry:
+        registry.register(Service(name="echo"))
+        assert metadata(world, "a")[0] == {"app.io/label": "app.io-value"}
+
+
+def test_no_pod_of_that_name_is_a_failure_at_once(cluster: LocalCluster, world: World):
+    registry = Registry.from_kubeconfig(cluster.kubeconfig, namespace=world.namespace, pod_name="none")
+    with pytest.raises(Rejected, match="there is no Pod"):
+        registry.register(Service(name="echo"))
 
 
 def test_writers_of_one_annotation_at_once_keep_each_others_entries(
