@@ -1,25 +1,26 @@
-"""What a pod's annotations declare.
+"""What a pod's annotations declare, and how to write that.
 
 A *dialect* is one way of writing "this pod serves that service" on a pod: a label that says that the
 pod speaks it, and an annotation that is, or hides, a JSON array with one entry a service.  A pod may
-speak several at once.  To add a dialect, write a schema and a function from an entry to a
-``Declaration``, and list it in ``DIALECTS``.
+speak several at once.  To add a dialect, write a schema, a function from an entry to a
+``Declaration`` and one back, and list it in ``DIALECTS``.
 
-All of it is written by strangers.  A bad entry costs that entry, a bad text costs what the text
+What is read is written by strangers.  A bad entry costs that entry, a bad text costs what the text
 declares, and each becomes a ``Problem`` that says what is wrong and where.
 """
 
 import json
 import math
 import re
-from base64 import b64decode
-from collections.abc import Callable, Mapping
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import msgspec
 from jsonschema import Draft202012Validator, FormatChecker, validators
 from jsonschema.exceptions import ValidationError
 from jsonschema.protocols import Validator
@@ -73,13 +74,50 @@ def read(
 class Dialect:
     """*label* goes with *annotation*, which *decode* turns into JSON; *declaration* reads one entry of that.
 
-    Both functions raise ``ValueError``.
+    Both functions raise ``ValueError``.  *encode* and *entry* are their inverses.
     """
 
     label: tuple[str, str]
     annotation: str
     decode: Callable[[str], str]
     declaration: Callable[[Any], Declaration]
+    encode: Callable[[str], str]
+    entry: Callable[[Declaration], Any]
+
+
+def write(
+    dialect: Dialect,
+    annotation: str | None,
+    declarations: Iterable[Declaration],
+    without: Container[tuple[str, int | None]] = (),
+) -> str | None:
+    """The annotation with an entry for each of *declarations*, after those that are there; None if empty.
+
+    The entries of the services and ports in *without* are left out; all others stay as they are, to the
+    byte, even those that cannot be read.  Raises ``ValueError`` where the annotation is no array.
+
+    >>> text = write(RPC_SERVICE, '[{"serviceName": "a"}, 7]', [Declaration(service_name="b", port=80)])
+    >>> text
+    '[{"serviceName": "a"},7,{"serviceName":"b","port":80}]'
+    >>> write(RPC_SERVICE, text, (), without={("b", 80), ("a", None)}), write(RPC_SERVICE, None, ())
+    ('[7]', None)
+    """
+    try:
+        text = dialect.decode(annotation) if annotation else "[]"
+        entries = msgspec.json.decode(text, type=list[msgspec.Raw])
+    except ValueError as error:
+        raise ValueError(f"{dialect.annotation}: {error}") from error
+    entries = [raw for raw in entries if _service_and_port(dialect, raw) not in without]
+    entries += [msgspec.Raw(msgspec.json.encode(dialect.entry(declared))) for declared in declarations]
+    return dialect.encode(msgspec.json.encode(entries).decode()) if entries else None
+
+
+def _service_and_port(dialect: Dialect, raw: msgspec.Raw) -> tuple[str, int | None] | None:
+    try:
+        declared = dialect.declaration(_parse(bytes(raw).decode()))
+    except (ValueError, RecursionError):
+        return None
+    return declared.service_name, declared.port
 
 
 class _Invalid(ValueError):
@@ -277,6 +315,17 @@ def _rpc_service_declaration(entry: Any) -> Declaration:
     return Declaration(service_name=entry["serviceName"], **details)
 
 
+def _rpc_service_entry(declared: Declaration) -> Any:
+    local = {"local": True} if declared.local else {}
+    metadata = {"metadata": declared.metadata} if declared.metadata else {}
+    return {"serviceName": declared.service_name, **_details(declared), **metadata, **local}
+
+
+def _details(declared: Declaration) -> dict[str, Any]:
+    details = ((key, getattr(declared, key)) for key in _DETAILS)
+    return {key: value for key, value in details if value not in ("", None)}
+
+
 _key_value = _compiled(
     {
         "type": "object",
@@ -296,6 +345,10 @@ def _base64(annotation: str) -> str:
         raise ValueError(f"not base64 of UTF-8: {error}") from error
 
 
+def _as_base64(text: str) -> str:
+    return b64encode(text.encode()).decode()
+
+
 def _key_value_declaration(entry: Any) -> Declaration:
     """``{"k": NAME, "v": VALUE}``: what a registry's key and value would be.
 
@@ -311,6 +364,17 @@ def _key_value_declaration(entry: Any) -> Declaration:
     _check(_key_value_details, known, "/v")
     _check(_key_value_metadata, metadata, "/v")
     return Declaration(service_name=name, metadata=metadata, **known)
+
+
+def _key_value_entry(declared: Declaration) -> Any:
+    """VALUE is the JSON of an object: readers in typed languages want a string there.
+
+    There is no room in it for ``local``, nor for metadata under the name of a detail.
+    """
+    return {
+        "k": declared.service_name,
+        "v": json.dumps({**declared.metadata, **_details(declared)}, ensure_ascii=False),
+    }
 
 
 def _split_key(key: str) -> tuple[str, str]:
@@ -371,7 +435,15 @@ def _url_details(url: str, pointer: str) -> dict[str, Any]:
     return {key: value for key, value in details.items() if value is not None}
 
 
-DIALECTS = (
-    Dialect(("rpc-service", "true"), "rpc-service", str, _rpc_service_declaration),
-    Dialect(("app.io/label", "app.io-value"), "app.io/annotation", _base64, _key_value_declaration),
+RPC_SERVICE = Dialect(
+    ("rpc-service", "true"), "rpc-service", str, _rpc_service_declaration, str, _rpc_service_entry
 )
+APP_IO = Dialect(
+    ("app.io/label", "app.io-value"),
+    "app.io/annotation",
+    _base64,
+    _key_value_declaration,
+    _as_base64,
+    _key_value_entry,
+)
+DIALECTS = (RPC_SERVICE, APP_IO)

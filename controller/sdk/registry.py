@@ -1,0 +1,307 @@
+"""A process's registry: its own entry, and a copy of its namespace's, kept by LIST and WATCH.
+
+One watch of all the namespace's pods.  One for each dialect's label would cost the API server a LIST
+and a watch more a process, tell a pod that speaks both twice, and in no order between the two;
+``label_selector`` narrows the one watch where a namespace is full of pods that never register.
+"""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Literal
+
+import structlog
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from controller.dialects import APP_IO, RPC_SERVICE, Dialect
+from controller.errors import Failure, Misconfigured, Rejected, Retry
+from controller.kube import SERVICE_ACCOUNT, Kube
+from controller.manifests import PODS, RPCSERVICES
+from controller.model import ObjectKey, Pod, RpcService
+from controller.runtime.crew import Crew
+from controller.runtime.informer import Change, Informer
+from controller.sdk import instances as view
+from controller.sdk.announcement import OWN_POD, Entry, OwnPod, announce, withdraw
+from controller.sdk.instances import Instance, InstanceKey, Kind, Peer, PeerUpdate, Service, Update
+from controller.sdk.subscriptions import Subscription, Subscriptions
+
+log = structlog.get_logger(__name__)
+
+DialectName = Literal["app.io", "rpc-service"]
+_DIALECTS: dict[DialectName, Dialect] = {"app.io": APP_IO, "rpc-service": RPC_SERVICE}
+_PEERS = ""  # the topic; no service has an empty name
+
+REGISTER_WITHIN = 30.0  # seconds
+CLOSE_WITHIN = 5.0  # seconds for what is taken back, and for the threads: a pod has 30 to end
+WITHOUT_RPCSERVICES = 60.0  # seconds between two questions whether they can be read by now
+
+
+class Registry:
+    """The RPC services of one namespace, as the pod *pod_name* in it sees and joins them.
+
+    *label_selector* narrows which pods are seen ("app.io/label=app.io-value": those of one dialect);
+    *rpcservices*: whether RpcServices are watched, too, for the pods that they select.  A status of
+    many endpoints is sent as a whole at each change: without selectors, that can be spared.  Where they
+    cannot be read (no CRD, no right to), there are none.
+
+    A context manager, for any number of threads; once closed it stays closed.  The Kubernetes API's
+    failures are ``controller.errors.Failure``.
+    """
+
+    def __init__(
+        self, kube: Kube, namespace: str, pod_name: str, *, label_selector: str = "", rpcservices: bool = True
+    ) -> None:
+        _log_to_logging()
+        self._kube = kube
+        self._own = ObjectKey(namespace, pod_name)
+        self._own_uid = ""  # once it was read
+        self._crew = Crew()
+        self._subscriptions = Subscriptions()
+        self._synced = threading.Event()
+        self._lock = threading.Lock()  # guards what follows
+        self._registered: dict[DialectName, set[Entry]] = {}
+        self._started = False
+        self._closed = False
+        self._pods: Informer[Pod] = Informer(
+            f"pods of {namespace}",
+            kube.reader(PODS, namespace, label_selector),
+            {
+                "service": lambda pod: {declared.service_name for declared in pod.declarations},
+                "speaks": lambda pod: [view.speaks(pod)],
+            },
+            on_change=self._pod_changed,
+            on_listed=self._check_synced,
+            on_restart=lambda _: None,
+        )
+        self._rpcservices: Informer[RpcService] = Informer(
+            f"rpcservices of {namespace}",
+            kube.reader(RPCSERVICES, namespace),
+            {
+                "service": lambda service: [service.service_name],
+                "pod": lambda service: {row.pod_uid for row in service.status.endpoints},
+            },
+            on_change=self._rpcservice_changed,
+            on_listed=self._check_synced,
+            on_restart=lambda _: self._check_synced(),
+            wait=self._wait_for_rpcservices,
+        )
+        self._informers: list[Informer[Any]] = [self._pods, *([self._rpcservices] if rpcservices else [])]
+
+    @classmethod
+    def in_cluster(
+        cls, namespace: str | None = None, pod_name: str | None = None, **options: Any
+    ) -> "Registry":
+        """The registry of the pod that this runs in.
+
+        *namespace* and *pod_name* are by default what the Downward API put into ``$POD_NAMESPACE`` and
+        ``$POD_NAME``, else the service account's namespace and the host's name (which, on the host's
+        network, is not the pod's).  *options* are the constructor's.  Raises ``Misconfigured``.
+        """
+        namespace = namespace or os.environ.get("POD_NAMESPACE") or _service_account_namespace()
+        pod_name = pod_name or os.environ.get("POD_NAME") or socket.gethostname()
+        return cls(Kube.from_config(None, connections=4), namespace, pod_name, **options)
+
+    @classmethod
+    def from_kubeconfig(
+        cls, path: str | os.PathLike[str] | None = None, *, namespace: str, pod_name: str, **options: Any
+    ) -> "Registry":
+        """The registry of a process outside of the cluster that stands for the pod *pod_name*.
+
+        *path*: by default ``$KUBECONFIG``, else ``~/.kube/config``.  Raises ``Misconfigured``.
+        """
+        kubeconfig = None if path is None else os.fspath(path)
+        return cls(Kube.from_config(kubeconfig, connections=4), namespace, pod_name, **options)
+
+    def __enter__(self) -> "Registry":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Begin to list, to watch and to tell subscribers; returns at once."""
+        with self._lock:
+            if self._started or self._closed:
+                return
+            self._started = True
+        self._crew.start("subscriptions", self._subscriptions.run)
+        for informer in self._informers:
+            self._crew.start(informer.name, informer.run)
+
+    def close(self) -> None:
+        """Take back what was registered, and end the threads, within about ten seconds; raises nothing.
+
+        What cannot be taken back now goes with the pod.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            registered, self._registered = self._registered, {}
+        for name, entries in registered.items():
+            try:
+                self._change_own_pod(
+                    partial(withdraw, dialect=_DIALECTS[name], entries=entries), CLOSE_WITHIN
+                )
+            except (Failure, ValueError) as error:
+                log.warning("not taken back", pod=str(self._own), reason=str(error))
+        self._subscriptions.stop()
+        for informer in self._informers:
+            informer.stop()
+        self._kube.stop()
+        # A callback may close its own registry.
+        here = {threading.current_thread().name}
+        self._crew.join(time.monotonic() + CLOSE_WITHIN, time.monotonic, besides=here)
+
+    def wait_until_synced(self, timeout: float | None = None) -> bool:
+        """Wait until all was listed once, at most *timeout* seconds; return whether it was.
+
+        It takes as long as the pods cannot be read.
+        """
+        return self._synced.wait(timeout)
+
+    def register(
+        self,
+        services: Service | Iterable[Service],
+        *,
+        dialect: DialectName = "app.io",
+        timeout: float = REGISTER_WITHIN,
+    ) -> None:
+        """Let this pod declare *services*, until ``close`` or the pod's end.
+
+        It adds to the label and annotation of *dialect*, in one patch of this pod alone, and leaves what
+        others wrote there.  The same service and port once more replaces the first.  Conflicts, and an
+        API server that is away, are tried again for *timeout* seconds.  It shows in ``instances`` a
+        moment later.  Raises ``ValueError`` where the services cannot be declared, and ``Failure``.
+        """
+        wanted = [services] if isinstance(services, Service) else list(services)
+        declarations = [service.declaration for service in wanted]
+        with self._lock:
+            if self._closed:
+                raise ValueError("the registry is closed")
+            # Before it is written: a write whose answer is lost is taken back, too.
+            entries = self._registered.setdefault(dialect, set())
+            entries.update((declared.service_name, declared.port) for declared in declarations)
+        plan = partial(announce, dialect=_DIALECTS[dialect], declarations=declarations)
+        self._change_own_pod(plan, timeout)
+
+    def instances(self, service: str) -> tuple[Instance, ...]:
+        """Who serves *service* now, this pod and the not ready included, sorted by pod name and port."""
+        found = self._instances(service).values()
+        return tuple(sorted(found, key=lambda instance: (instance.pod_name, instance.port or 0)))
+
+    def subscribe(self, service: str, callback: Callable[[Update], object]) -> Subscription:
+        """Have *callback* told who serves *service* ("added", first of all), and each change of that.
+
+        All callbacks of a registry run on one thread of its own, in order: one that blocks keeps the
+        others waiting; one that raises does not.
+        """
+
+        def tell(kind: Kind, instance: Instance) -> None:
+            callback(Update(kind, instance))
+
+        return self._subscriptions.add(Subscription(service, lambda: self._instances(service), tell))
+
+    def peers(self, service: str | None = None) -> tuple[Peer, ...]:
+        """The other pods that serve *service* (or carry a dialect's label), the longest running first."""
+        if service is None:
+            pods = self._pods.store.indexed("speaks", True)
+        else:
+            serving = {ObjectKey(self._own.namespace, found.pod_name) for found in self.instances(service)}
+            pods = [pod for pod in map(self._pods.store.get, serving) if pod]
+        return view.peers(pods, self._pods.store.get(self._own))
+
+    def subscribe_peers(
+        self, callback: Callable[[PeerUpdate], object], service: str | None = None
+    ) -> Subscription:
+        """As ``subscribe``, for ``peers``."""
+
+        def tell(kind: Kind, peer: Peer) -> None:
+            callback(PeerUpdate(kind, peer))
+
+        def look() -> dict[str, Peer]:
+            return {peer.uid: peer for peer in self.peers(service)}
+
+        return self._subscriptions.add(Subscription(_PEERS, look, tell))
+
+    def _instances(self, service: str) -> dict[InstanceKey, Instance]:
+        return view.instances(
+            service,
+            self._pods.store.indexed("service", service),
+            self._rpcservices.store.indexed("service", service),
+            lambda name: self._pods.store.get(ObjectKey(self._own.namespace, name)),
+        )
+
+    def _change_own_pod(self, plan: Callable[[OwnPod], dict[str, Any] | None], seconds: float) -> None:
+        """Read our pod, *plan* a patch and write it, until nobody else wrote in between."""
+        for attempt in Retrying(
+            retry=retry_if_exception_type(Retry),
+            wait=wait_random_exponential(multiplier=0.02, max=2),
+            stop=stop_after_delay(seconds),
+            reraise=True,
+        ):
+            with attempt:
+                pod = self._kube.get(OWN_POD, self._own)
+                # A StatefulSet's next pod has the same name, and is none of ours.
+                if pod is None or pod.uid != (self._own_uid or pod.uid):
+                    raise Rejected(f"there is no Pod {self._own} (any more)")
+                self._own_uid = pod.uid
+                if patch := plan(pod):
+                    self._kube.patch(OWN_POD, self._own, patch)
+
+    # The informers' threads
+
+    def _pod_changed(self, change: Change[Pod]) -> None:
+        topics = {_PEERS}
+        for pod in (change.old, change.new):
+            if pod:
+                topics.update(declared.service_name for declared in pod.declarations)
+                topics.update(
+                    service.service_name for service in self._rpcservices.store.indexed("pod", pod.uid)
+                )
+        self._subscriptions.changed(topics)
+
+    def _rpcservice_changed(self, change: Change[RpcService]) -> None:
+        names = {service.service_name for service in (change.old, change.new) if service}
+        self._subscriptions.changed({_PEERS, *names})
+
+    def _check_synced(self) -> None:
+        if self._pods.filled.is_set() and all(
+            informer.filled.is_set() or informer.unknown for informer in self._informers
+        ):
+            self._synced.set()
+
+    def _wait_for_rpcservices(self, stopping: threading.Event, seconds: float) -> None:
+        """Without the CRD, a thousand processes must not ask for it all the time."""
+        stopping.wait(max(seconds, WITHOUT_RPCSERVICES) if self._rpcservices.unknown else seconds)
+
+
+def _service_account_namespace() -> str:
+    file = SERVICE_ACCOUNT / "namespace"
+    try:
+        return file.read_text().strip()
+    except OSError as error:
+        raise Misconfigured(f"which namespace? Set POD_NAMESPACE: {error}") from error
+
+
+def _log_to_logging() -> None:
+    """Write to ``logging``, not to standard output, unless the program has set up structlog itself."""
+    if structlog.is_configured():
+        return
+    structlog.configure(
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[structlog.stdlib.filter_by_level, _rendered],
+    )
+
+
+def _rendered(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> tuple[tuple[str], dict[str, Any]]:
+    traceback = event.pop("exc_info", None)
+    words = [str(event.pop("event")), *(f"{key}={value}" for key, value in event.items())]
+    return (" ".join(words),), {"exc_info": traceback}

@@ -1,0 +1,53 @@
+"""An RPC process of its own: it registers a service, follows it, and writes down what it is told."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from controller.sdk import Registry, Service, Update
+
+
+class RpcProcess:
+    """``main`` below in a process, for the pod *name*; it runs until ``stop``."""
+
+    def __init__(self, kubeconfig: Path, namespace: str, name: str, service: str, told: Path) -> None:
+        self._told = told
+        with told.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.cluster.rpc_process", kubeconfig, namespace, name, service],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                cwd=Path(__file__).parents[2],
+            )
+
+    def told(self) -> list[tuple[str, str]]:
+        """(kind, pod name), one an update."""
+        return [tuple(json.loads(line)) for line in self._told.read_text().splitlines()]
+
+    def stop(self) -> int:
+        """End it as it wishes to end; return its exit code."""
+        assert self._process.stdin
+        self._process.stdin.close()
+        return self._process.wait(60)
+
+    def kill(self) -> None:
+        """End it without a word."""
+        self._process.kill()
+        self._process.wait()
+
+
+def main(kubeconfig: str, namespace: str, name: str, service: str) -> None:
+    """Follow until standard input ends."""
+
+    def told(update: Update) -> None:
+        print(json.dumps([update.kind, update.instance.pod_name]), flush=True)
+
+    with Registry.from_kubeconfig(kubeconfig, namespace=namespace, pod_name=name) as registry:
+        registry.subscribe(service, told)
+        registry.register(Service(name=service, port=8080))
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

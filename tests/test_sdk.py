@@ -1,0 +1,436 @@
+"""What an RPC process's registry decides: what to write to its pod, who serves what, and what to tell."""
+
+import json
+import re
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.dialects import APP_IO, RPC_SERVICE, read, write
+from controller.model import (
+    Declaration,
+    Endpoint,
+    LabelSelector,
+    ObjectKey,
+    Pod,
+    RpcService,
+    RpcServiceSpec,
+    RpcServiceStatus,
+)
+from controller.sdk import Peer, Service
+from controller.sdk.announcement import REGISTERED, OwnPod, announce, withdraw
+from controller.sdk.instances import instances, peers
+from controller.sdk.subscriptions import Subscription, Subscriptions
+
+ECHO = Declaration(service_name="echo", port=8080, version="v1")
+TIME = Declaration(service_name="time", port=9090)
+BOTH = pytest.mark.parametrize("dialect", [APP_IO, RPC_SERVICE], ids=["app.io", "rpc-service"])
+
+texts = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=20)
+declarations = st.builds(
+    Declaration,
+    service_name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._$-]{0,30}", fullmatch=True).filter(
+        "zookeeper".__ne__
+    ),
+    port=st.none() | st.integers(1, 65535),
+    version=st.just("") | texts,
+    group=st.just("") | texts,
+    protocol=st.just("") | texts,
+    weight=st.none() | st.integers(0, 10000),
+    metadata=st.dictionaries(texts.map("m-".__add__), st.just("") | texts, max_size=4),
+)
+
+
+def own_pod(labels=(), annotations=()):
+    key = ObjectKey("default", "p")
+    return OwnPod(key=key, uid="u", resource_version="7", labels=dict(labels), annotations=dict(annotations))
+
+
+def patched(pod, patch):
+    """The pod as the API server makes it from a merge patch."""
+    if patch is None:
+        return pod
+    assert patch["metadata"]["resourceVersion"] == pod.resource_version
+    merged = {
+        field: {k: v for k, v in {**getattr(pod, field), **patch["metadata"][field]}.items() if v is not None}
+        for field in ("labels", "annotations")
+    }
+    return msgspec.structs.replace(pod, resource_version=pod.resource_version + "1", **merged)
+
+
+def declared(pod):
+    found, problems = read(pod.labels, pod.annotations)
+    assert problems == ()
+    return as_set(*found)
+
+
+def as_set(*expected):
+    return {msgspec.json.encode(declaration, order="deterministic") for declaration in expected}
+
+
+# writing
+
+
+@BOTH
+@given(st.lists(declarations, max_size=8, unique_by=lambda d: (d.service_name, d.port)))
+def test_what_is_written_is_read_again(dialect, wanted):
+    label, value = dialect.label
+    text = write(dialect, None, wanted)
+    annotations = {dialect.annotation: text} if text else {}
+    assert read({label: value}, annotations) == (tuple(wanted), ())
+
+
+@BOTH
+def test_what_is_registered_is_declared_and_taken_back_without_a_trace(dialect):
+    before = own_pod({"app": "x"}, {"theirs": "1"})
+    registered = patched(before, announce(before, dialect, [ECHO, TIME]))
+    assert declared(registered) == as_set(ECHO, TIME)
+    assert registered.labels["app"] == "x"
+    assert registered.annotations["theirs"] == "1"
+
+    after = patched(registered, withdraw(registered, dialect, [("echo", 8080), ("time", 9090)]))
+    assert (after.labels, after.annotations) == (before.labels, before.annotations)
+
+
+@BOTH
+def test_what_others_wrote_stays_to_the_byte(dialect):
+    label, value = dialect.label
+    theirs = dialect.encode('[{"serviceName" : "a", "k":"a","v":  ""}, 7, {"odd":1,"odd":2}]')
+    before = own_pod({label: value}, {dialect.annotation: theirs})
+    registered = patched(before, announce(before, dialect, [ECHO]))
+    after = patched(registered, withdraw(registered, dialect, [("echo", 8080)]))
+    assert dialect.decode(after.annotations[dialect.annotation]) == (
+        '[{"serviceName" : "a", "k":"a","v":  ""},7,{"odd":1,"odd":2}]'
+    )
+    assert after.labels == before.labels
+
+
+@BOTH
+def test_a_label_that_was_there_before_stays(dialect):
+    before = own_pod([dialect.label])
+    registered = patched(before, announce(before, dialect, [ECHO]))
+    after = patched(registered, withdraw(registered, dialect, [("echo", 8080)]))
+    assert (after.labels, after.annotations) == (before.labels, {})
+
+
+def test_an_entry_that_somebody_else_wrote_just_so_stays_theirs():
+    text = json.dumps([{"serviceName": "echo", "port": 8080, "version": "v1"}])
+    before = own_pod({"rpc-service": "true"}, {"rpc-service": text})
+    assert announce(before, RPC_SERVICE, [ECHO]) is None
+    assert withdraw(before, RPC_SERVICE, [("echo", 8080)]) is None
+
+
+def test_registering_again_writes_nothing():
+    registered = patched(own_pod(), announce(own_pod(), APP_IO, [ECHO]))
+    assert announce(registered, APP_IO, [ECHO]) is None
+
+
+def test_a_restarted_process_takes_over_what_it_left():
+    left = patched(own_pod(), announce(own_pod(), APP_IO, [ECHO]))
+    newer = msgspec.structs.replace(ECHO, version="v2")
+    registered = patched(left, announce(left, APP_IO, [newer]))
+    assert declared(registered) == as_set(newer)
+    after = patched(registered, withdraw(registered, APP_IO, [("echo", 8080)]))
+    assert (after.labels, after.annotations) == ({}, {})
+
+
+@pytest.mark.parametrize("first", ["echo", "time"])
+def test_the_label_stays_while_another_process_of_the_pod_needs_it(first):
+    ports = {"echo": 8080, "time": 9090}
+    (second,) = ports.keys() - {first}
+    pod = patched(own_pod(), announce(own_pod(), APP_IO, [ECHO]))
+    pod = patched(pod, announce(pod, APP_IO, [TIME]))
+
+    pod = patched(pod, withdraw(pod, APP_IO, [(first, ports[first])]))
+    assert declared(pod) == as_set({"echo": ECHO, "time": TIME}[second])
+    pod = patched(pod, withdraw(pod, APP_IO, [(second, ports[second])]))
+    assert (pod.labels, pod.annotations) == ({}, {})
+
+
+def test_two_dialects_are_kept_apart():
+    pod = patched(own_pod(), announce(own_pod(), APP_IO, [ECHO]))
+    pod = patched(pod, announce(pod, RPC_SERVICE, [TIME]))
+    pod = patched(pod, withdraw(pod, APP_IO, [("echo", 8080), ("time", 9090)]))
+    assert declared(pod) == as_set(TIME)
+    assert pod.labels == {"rpc-service": "true"}
+
+
+def test_a_record_that_somebody_edited_makes_nothing_ours():
+    pod = patched(own_pod(), announce(own_pod(), APP_IO, [ECHO]))
+    pod = msgspec.structs.replace(pod, annotations={**pod.annotations, REGISTERED: "?"})
+    assert declared(patched(pod, withdraw(pod, APP_IO, [("echo", 8080)]))) == as_set(ECHO)
+
+
+@pytest.mark.parametrize(
+    ("pod", "dialect", "declaration", "why"),
+    [
+        pytest.param(own_pod(), APP_IO, Declaration(service_name="../x"), "/k", id="a name that is none"),
+        pytest.param(
+            own_pod(), RPC_SERVICE, Declaration(service_name="a", port=70000), "/0/port", id="a port too high"
+        ),
+        pytest.param(
+            own_pod(),
+            APP_IO,
+            Declaration(service_name="a", port=1, local=True),
+            "cannot say",
+            id="more than the dialect can say",
+        ),
+        pytest.param(
+            own_pod(),
+            APP_IO,
+            Declaration(service_name="a", metadata={"port": "1"}),
+            "/v/port",
+            id="metadata under the name of a detail",
+        ),
+        pytest.param(
+            own_pod({"rpc-service": "true"}, {"rpc-service": '[{"serviceName": "echo", "port": 8080}]'}),
+            RPC_SERVICE,
+            ECHO,
+            "declared already",
+            id="a port that somebody else declared otherwise",
+        ),
+        pytest.param(
+            own_pod({}, {"rpc-service": "{}"}),
+            RPC_SERVICE,
+            ECHO,
+            "rpc-service: ",
+            id="an annotation that is no array",
+        ),
+        pytest.param(
+            own_pod({}, {"rpc-service": json.dumps([7] * 32)}),
+            RPC_SERVICE,
+            ECHO,
+            "33 entries",
+            id="more entries than are read",
+        ),
+        pytest.param(
+            own_pod({"rpc-service": "no"}),
+            RPC_SERVICE,
+            ECHO,
+            "label rpc-service",
+            id="another value of the label",
+        ),
+    ],
+)
+def test_what_would_not_be_declared_is_refused(pod, dialect, declaration, why):
+    with pytest.raises(ValueError, match=re.escape(why)):
+        announce(pod, dialect, [declaration])
+
+
+# reading
+
+
+def pod(name, *services, ip=None, labels=(), **more):
+    return Pod(
+        namespace="default",
+        name=name,
+        uid=f"uid-{name}",
+        ips=(ip or f"10.0.0.{len(name)}",) if ip != "" else (),
+        labels=dict(labels),
+        declarations=tuple(Declaration(service_name=service, port=port) for service, port in services),
+        **more,
+    )
+
+
+def row(of, port=None):
+    return Endpoint(
+        pod_name=of.name,
+        pod_uid=of.uid,
+        ip="10.9.9.9",
+        ips=("10.9.9.9",),
+        port=port,
+        ready=False,
+        version="row",
+    )
+
+
+def rpcservice(*rows, selector=None, **more):
+    return RpcService(
+        namespace="default",
+        name="echo",
+        uid="s",
+        resource_version="1",
+        spec=RpcServiceSpec(selector=selector),
+        status=RpcServiceStatus(observed_generation=1, endpoints=rows),
+        **more,
+    )
+
+
+def serving(pods, *rpcservices):
+    by_name = {pod.name: pod for pod in pods}
+    declaring = [pod for pod in pods if any(d.service_name == "echo" for d in pod.declarations)]
+    found = instances("echo", declaring, rpcservices, by_name.get)
+    assert all((instance.pod_uid, instance.port) == key for key, instance in found.items())
+    return {(instance.pod_name, instance.port, instance.version) for instance in found.values()}
+
+
+APP_X = LabelSelector(match_labels={"app": "x"})
+SELECTED = pod("s", labels={"app": "x"})
+SAYS = pod("d", ("echo", 1), ("echo", 2), ("time", 3))
+SAYS_TOO = pod("t", ("echo", 1), labels={"app": "x"})
+
+
+@pytest.mark.parametrize(
+    ("pods", "rpcservices", "expected"),
+    [
+        pytest.param([SAYS], [], {("d", 1, ""), ("d", 2, "")}, id="what a pod declares, port by port"),
+        pytest.param(
+            [SELECTED], [rpcservice(row(SELECTED, 5), selector=APP_X)], {("s", 5, "row")}, id="a selected pod"
+        ),
+        pytest.param(
+            [SELECTED],
+            [rpcservice(selector=APP_X), rpcservice(row(SELECTED, 5))],
+            {("s", 5, "row")},
+            id="a selected pod in a part",
+        ),
+        pytest.param([SELECTED], [rpcservice(row(SELECTED, 5))], set(), id="a row that nothing selects"),
+        pytest.param(
+            [SAYS_TOO],
+            [rpcservice(row(SAYS_TOO, 1), row(SAYS_TOO, 5), selector=APP_X)],
+            {("t", 1, "")},
+            id="the pod's own word comes first",
+        ),
+        pytest.param(
+            [], [rpcservice(row(SELECTED, 5), selector=APP_X)], set(), id="a row of a pod that is gone"
+        ),
+        pytest.param(
+            [msgspec.structs.replace(SELECTED, uid="other")],
+            [rpcservice(row(SELECTED, 5), selector=APP_X)],
+            set(),
+            id="a row of an earlier pod of that name",
+        ),
+        pytest.param([pod("d", ("echo", 1), ip="")], [], set(), id="no address"),
+        pytest.param([pod("d", ("echo", 1), terminating=True)], [], set(), id="terminating"),
+        pytest.param([pod("d", ("echo", 1), phase="Failed")], [], set(), id="finished"),
+    ],
+)
+def test_who_serves(pods, rpcservices, expected):
+    assert serving(pods, *rpcservices) == expected
+
+
+def test_an_instance_has_the_address_and_readiness_of_its_pod():
+    ready = msgspec.structs.replace(SELECTED, ready=True, ips=("10.0.0.1", "fd00::1"), node_name="n")
+    (found,) = instances("echo", [], [rpcservice(row(ready, 5), selector=APP_X)], lambda _: ready).values()
+    assert (found.ip, found.ips, found.ready, found.node) == ("10.0.0.1", ("10.0.0.1", "fd00::1"), True, "n")
+
+
+def test_peers_are_sorted_by_how_long_they_run():
+    own = pod("own", started_at="2026-11-21T02:00:00Z", ip="10.0.1.1")
+    pods = [
+        own,
+        pod("waiting", ip="10.0.1.2"),
+        pod("young", started_at="2026-11-21T02:02:03Z", ip="10.0.1.3"),
+        pod("twin-b", started_at="2026-11-21T02:02:02Z", ip="10.0.1.4"),
+        pod("twin-a", started_at="2026-11-21T02:02:02Z", ip="10.0.1.5"),
+        pod("oldest", started_at="2026-11-20T23:59:59Z", ip="10.0.1.6"),
+        pod("no-address", started_at="2026-11-20T00:00:00Z", ip=""),
+        pod("here", started_at="2026-11-20T00:00:00Z", ip="10.0.1.1"),
+        pod("leaving", started_at="2026-11-20T00:00:00Z", ip="10.0.1.7", terminating=True),
+    ]
+    found = peers(pods, own)
+    assert [peer.name for peer in found] == ["oldest", "twin-a", "twin-b", "young", "waiting"]
+    assert len(peers(pods, None)) == 7
+
+
+def test_a_peer_has_all_that_its_pod_says():
+    other = pod(
+        "p",
+        ip="10.0.0.1",
+        host_ip="10.1.0.1",
+        phase="Running",
+        started_at="2026-11-21T02:02:02Z",
+        ready=True,
+        node_name="n",
+    )
+    assert peers([other], None) == (
+        Peer(
+            name="p",
+            uid="uid-p",
+            ip="10.0.0.1",
+            ips=("10.0.0.1",),
+            host_ip="10.1.0.1",
+            phase="Running",
+            started_at="2026-11-21T02:02:02Z",
+            ready=True,
+            node="n",
+        ),
+    )
+
+
+def test_a_service_is_a_declaration_field_by_field():
+    service = Service(
+        name="a", port=1, version="v", group="g", protocol="p", weight=7, metadata={"k": "v"}, local=True
+    )
+    assert service.declaration == Declaration(
+        service_name="a",
+        port=1,
+        version="v",
+        group="g",
+        protocol="p",
+        weight=7,
+        metadata={"k": "v"},
+        local=True,
+    )
+
+
+# telling
+
+
+class Told:
+    """A world of one topic, and all that a subscriber to it was told."""
+
+    def __init__(self):
+        self.seen = {}
+        self.told = []
+        self.subscription = Subscription("topic", lambda: dict(self.seen), self.tell)
+
+    def tell(self, kind, value):
+        self.told.append((kind, value))
+
+    def catch_up(self, **seen):
+        self.seen = seen
+        self.subscription.catch_up()
+        told, self.told = self.told, []
+        return told
+
+
+def test_what_there_is_comes_first_and_then_what_changes():
+    world = Told()
+    assert world.catch_up(a=1, b=2) == [("added", 1), ("added", 2)]
+    assert world.catch_up(a=1, b=2) == []
+    assert world.catch_up(b=3, c=4) == [("removed", 1), ("changed", 3), ("added", 4)]
+
+
+def test_what_was_cancelled_is_told_no_more():
+    world = Told()
+    world.subscription.cancel()
+    assert world.catch_up(a=1) == []
+
+
+def test_a_callback_can_cancel_itself():
+    world = Told()
+    subscription = Subscription(
+        "topic", lambda: {"a": 1, "b": 2}, lambda *told: (world.told.append(told), subscription.cancel())
+    )
+    subscription.catch_up()
+    assert world.told == [("added", 1)]
+
+
+def test_one_that_raises_harms_no_other_and_is_told_what_comes_next():
+    subscriptions, told = Subscriptions(), []
+
+    def fails(kind, value):
+        told.append(("fails", value))
+        raise RuntimeError("no")
+
+    def stops(kind, value):
+        told.append(("stops", value))
+        if value == 2:
+            subscriptions.stop()
+
+    subscriptions.add(Subscription("topic", lambda: {"a": 1, "b": 2}, fails))
+    subscriptions.add(Subscription("topic", lambda: {"a": 1, "b": 2}, stops))
+    subscriptions.run()
+    assert told == [("fails", 1), ("fails", 2), ("stops", 1), ("stops", 2)]
