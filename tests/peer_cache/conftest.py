@@ -14,6 +14,11 @@ from peer_cache.entries import Cache, Key
 from peer_cache.links import Links
 from peer_cache.replica import Replica
 from peer_cache.service import serve
+from tests.cluster.conftest import cluster, namespace, zk
+from tests.cluster.fixtures import crds, world
+
+# Fixtures are found by their names in here.
+__all__ = ["cluster", "crds", "namespace", "world", "zk"]
 
 
 class Listed(NamedTuple):

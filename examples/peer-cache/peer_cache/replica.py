@@ -23,6 +23,8 @@ from peer_cache.links import Links, NotFilled, Unavailable
 DELIVERIES_AT_ONCE = 16
 DELIVERY_PATIENCE = 10.0  # seconds; after that, the next exchange delivers
 BETWEEN_ROUNDS = 0.5  # seconds
+FIRST_HEALING = 2.0  # seconds
+_ENDED = ("Succeeded", "Failed")
 
 _log = logging.getLogger(__name__)
 
@@ -60,9 +62,8 @@ class Replica:
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(DELIVERIES_AT_ONCE, thread_name_prefix="deliver")
         self._lock = threading.Lock()
-        self._undelivered: dict[
-            str, Entries
-        ] = {}  # by address; a key is there while a worker has the address
+        # By address; a key is there while a worker has the address.
+        self._undelivered: dict[str, Entries] = {}
 
     @property
     def filled(self) -> bool:
@@ -87,9 +88,10 @@ class Replica:
         The peers are told in the background, and more than once where that fails.
         """
         entries = self.cache.set(values)
-        for peer in self._peers():
-            if peer.phase not in ("Succeeded", "Failed"):
-                self._deliver(self._address(peer), entries)
+        addresses = [self._address(peer) for peer in self._peers() if peer.phase not in _ENDED]
+        _log.debug("set %d values, to tell %s", len(entries), ", ".join(addresses) or "nobody")
+        for address in addresses:
+            self._deliver(address, entries)
 
     def _deliver(self, address: str, entries: Entries) -> None:
         with self._lock:
@@ -158,8 +160,9 @@ class Replica:
             link = self._links.to(address)
             try:
                 theirs = link.get_all()
-                lacking = newer(self.cache.entries(), theirs)
-                self.cache.take(theirs)
+                held = self.cache.entries()
+                taken, lacking = newer(theirs, held), newer(held, theirs)
+                self.cache.take(taken)
                 if lacking:
                     link.set(lacking)
             except NotFilled:
@@ -168,14 +171,18 @@ class Replica:
                 _log.warning("%s does not answer: %s", address, error)
                 unreachable = True
             else:
-                _log.debug("%s had %d values and lacked %d", address, len(theirs), len(lacking))
+                if taken or lacking:
+                    _log.info("took %d values from %s, gave it %d", len(taken), address, len(lacking))
                 return True
         return not unreachable
 
     def heal(self, period: float) -> None:
         """Exchange with the peers every *period* seconds, until this is stopped."""
-        while not self._stopping.wait(period):
+        # The first time soon: what was set while peers did not know of this one yet, it has missed.
+        wait = min(FIRST_HEALING, period)
+        while not self._stopping.wait(wait):
             self.exchange()
+            wait = period
 
     def stop(self) -> None:
         """Try once more to deliver what is undelivered, and end ``fill`` and ``heal``."""
