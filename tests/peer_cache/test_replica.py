@@ -4,10 +4,11 @@ import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
 
 from peer_cache.entries import Entry, Key, Version
-from peer_cache.links import NotFilled, Unavailable
+from peer_cache.links import CONNECT_TIMEOUT, NotFilled, Unavailable
 from tests.cluster.waiting import eventually
 
 
@@ -167,6 +168,19 @@ def test_a_link_names_what_fails(network):
         links.to(unfilled.address).get_all()
     with pytest.raises(Unavailable):
         links.to(silent.address).set({Key(0, "k"): Entry(Version(1, "a"), "x")})
+
+
+@pytest.mark.full
+def test_a_connection_is_given_up_long_before_an_answer_is(network):
+    silent = network.add(serving=False)
+    link = network.add(filled=False).replica._links.to(silent.address)
+    with socket.create_server((silent.pod.ip, network.port)), ThreadPoolExecutor() as pool:
+        patient = grpc.channel_ready_future(grpc.insecure_channel(silent.address))
+        waiting = pool.submit(patient.result, timeout=3 * CONNECT_TIMEOUT)
+        with pytest.raises(Unavailable):
+            link.get_all()
+        assert not waiting.done()
+        patient.cancel()
 
 
 def test_a_link_to_a_peer_that_is_gone_is_closed(network):
