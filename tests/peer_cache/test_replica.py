@@ -167,7 +167,7 @@ def test_a_link_names_what_fails(network):
     with pytest.raises(NotFilled):
         links.to(unfilled.address).get_all()
     with pytest.raises(Unavailable):
-        links.to(silent.address).set({Key(0, "k"): Entry(Version(1, "a"), "x")})
+        links.to(silent.address).set({Key(0, "k"): Entry(Version(1, "a"), "x")}, timeout=60)
 
 
 @pytest.mark.full

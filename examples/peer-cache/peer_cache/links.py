@@ -13,6 +13,7 @@ from peer_cache.sync_pb2_grpc import SyncStub
 
 CONNECT_TIMEOUT = 5.0  # seconds
 CALL_TIMEOUT = 30.0  # seconds, for all that a peer has
+DELIVERY_TIMEOUT = 5.0  # seconds, for what was set just now
 LARGEST_MESSAGE = 64 * 2**20  # bytes: a cache that is larger cannot be taken over
 
 MESSAGE_SIZES = [
@@ -55,11 +56,11 @@ class Link:
             _, entries = messages.parse(response.data)
         return entries
 
-    def set(self, entries: Entries) -> None:
-        """Have the peer hold *entries*; raises ``Unavailable``."""
+    def set(self, entries: Entries, timeout: float) -> None:
+        """Have the peer hold *entries*, within *timeout* seconds; raises ``Unavailable``."""
         data = [*messages.values(entries), *messages.versions(entries)]
         with _failures_named():
-            self._stub.Set(SyncRequest(data=data), timeout=CALL_TIMEOUT)
+            self._stub.Set(SyncRequest(data=data), timeout=timeout)
 
     def close(self) -> None:
         """Close the connection; calls in progress fail."""

@@ -18,7 +18,7 @@ from tenacity import (
 )
 
 from peer_cache.entries import Cache, Entries, Key, newer
-from peer_cache.links import Links, NotFilled, Unavailable
+from peer_cache.links import CALL_TIMEOUT, DELIVERY_TIMEOUT, Links, NotFilled, Unavailable
 
 DELIVERIES_AT_ONCE = 16
 DELIVERY_PATIENCE = 10.0  # seconds; after that, the next exchange delivers
@@ -110,7 +110,7 @@ class Replica:
                 reraise=True,
             )
             try:
-                deliver(self._links.to(address).set, entries)
+                deliver(self._links.to(address).set, entries, DELIVERY_TIMEOUT)
             except Unavailable as error:
                 _log.warning("%s did not take %d values, and will later: %s", address, len(entries), error)
 
@@ -154,6 +154,8 @@ class Replica:
         peers = self._peers()
         self._links.keep(frozenset(map(self._address, peers)))
         for peer in peers:
+            if self._stopping.is_set():
+                break
             if not peer.started_at:
                 continue  # what does not run has nothing in its memory
             address = self._address(peer)
@@ -164,7 +166,7 @@ class Replica:
                 taken, lacking = newer(theirs, held), newer(held, theirs)
                 self.cache.take(taken)
                 if lacking:
-                    link.set(lacking)
+                    link.set(lacking, CALL_TIMEOUT)
             except NotFilled:
                 _log.info("%s is still filling its own cache", address)
             except Unavailable as error:
