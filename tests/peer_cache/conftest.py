@@ -25,7 +25,6 @@ class Listed(NamedTuple):
     """A pod as the registry lists it."""
 
     ip: str
-    phase: str = "Running"
     started_at: str = "2026-11-21T02:02:02Z"
 
 

@@ -24,7 +24,6 @@ DELIVERIES_AT_ONCE = 16
 DELIVERY_PATIENCE = 10.0  # seconds; after that, the next exchange delivers
 BETWEEN_ROUNDS = 0.5  # seconds
 FIRST_HEALING = 2.0  # seconds
-_ENDED = ("Succeeded", "Failed")
 
 _log = logging.getLogger(__name__)
 
@@ -34,8 +33,6 @@ class Peer(Protocol):
 
     @property
     def ip(self) -> str: ...
-    @property
-    def phase(self) -> str: ...
     @property
     def started_at(self) -> object: ...  # false where no container of it runs
 
@@ -88,7 +85,7 @@ class Replica:
         The peers are told in the background, and more than once where that fails.
         """
         entries = self.cache.set(values)
-        addresses = [self._address(peer) for peer in self._peers() if peer.phase not in _ENDED]
+        addresses = [self._address(peer) for peer in self._peers()]
         _log.debug("set %d values, to tell %s", len(entries), ", ".join(addresses) or "nobody")
         for address in addresses:
             self._deliver(address, entries)
