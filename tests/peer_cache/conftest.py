@@ -1,14 +1,16 @@
-"""Replicas in this process, each at a loopback address of its own."""
+"""Replicas in this process, each at a loopback address of its own; and processes in pods."""
 
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import grpc
 import pytest
+import yaml
 
-from hack.local.cluster import free_ports
+from hack.local.cluster import LocalCluster, free_ports
 from peer_cache.addresses import join
 from peer_cache.entries import Cache, Key
 from peer_cache.links import Links
@@ -16,6 +18,8 @@ from peer_cache.replica import Replica
 from peer_cache.service import serve
 from tests.cluster.conftest import cluster, namespace, zk
 from tests.cluster.fixtures import crds, world
+from tests.cluster.world import World
+from tests.peer_cache.fleet import OBJECTS, Fleet
 
 # Fixtures are found by their names in here.
 __all__ = ["cluster", "crds", "namespace", "world", "zk"]
@@ -98,3 +102,18 @@ def network() -> Iterator[Network]:
     network = Network()
     yield network
     network.close()
+
+
+@pytest.fixture
+def fleet(
+    cluster: LocalCluster, world: World, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Fleet]:
+    rights = [OBJECTS[kind] for kind in ("ServiceAccount", "Role", "RoleBinding")]
+    text = yaml.safe_dump_all(rights).replace("namespace: peer-cache", f"namespace: {world.namespace}")
+    cluster.kubectl("apply", "-f", "-", input=text)
+    fleet = Fleet(cluster, world, tmp_path)
+    yield fleet
+    for process in fleet.started:
+        process.process.kill()
+        process.process.wait()
+        print(process.pod, process.log(), sep="\n")

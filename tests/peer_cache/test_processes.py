@@ -1,155 +1,21 @@
-"""The command, run by pods of the real API server as ``manifest.yaml`` says.
-
-No kubelet runs containers here, so the test stands in for one: it writes the pods' statuses, and starts the
-command with the variables and the ServiceAccount of the manifest.
-"""
+"""The command, run by the pods of the real API server."""
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
 import threading
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-import yaml
 
 from hack.local.cluster import LocalCluster, free_ports
 from peer_cache.addresses import loopback_twin
 from tests.cluster.waiting import eventually
-from tests.cluster.world import World
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "peer-cache"
-MANIFEST = (EXAMPLE / "manifest.yaml").read_text()
-OBJECTS = {each["kind"]: each for each in yaml.safe_load_all(MANIFEST)}
-TEMPLATE = OBJECTS["Deployment"]["spec"]["template"]
-PATIENCE = 60.0  # seconds; five processes start at once, on a machine that does other things, too
-
-
-class Process(NamedTuple):
-    """The command in one pod."""
-
-    pod: str
-    ip: str
-    http_port: int
-    log_file: Path
-    process: subprocess.Popen[bytes]
-
-    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, str]:
-        url = f"http://{loopback_twin(self.ip)}:{self.http_port}{path}"
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(url, data, method=method)
-        try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-                request, timeout=30
-            ) as got:
-                return got.status, got.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-        except OSError as error:
-            return 0, str(error)
-
-    def ready(self) -> bool:
-        assert self.process.poll() is None, self.log()
-        return self.ask("GET", "/readyz")[0] == 200
-
-    def put(self, type_: int, **values: str) -> None:
-        status, text = self.ask("PUT", f"/cache/{type_}", values)
-        assert status == 204, text
-
-    def get(self, type_: int) -> dict[str, str]:
-        status, text = self.ask("GET", f"/cache/{type_}")
-        assert status == 200, text
-        return dict(json.loads(text))
-
-    def log(self) -> str:
-        return self.log_file.read_text()
-
-
-class Fleet:
-    """The processes of one namespace; the n-th that is started is the n-th oldest."""
-
-    def __init__(self, cluster: LocalCluster, world: World, directory: Path) -> None:
-        self._cluster = cluster
-        self._world = world
-        self._directory = directory
-        # Other runs on this machine have other addresses.
-        self._subnet = f"10.{random.randrange(1, 250)}.{random.randrange(250)}"
-        self._grpc_port, self._http_port = free_ports(2)
-        self.started: list[Process] = []
-
-    def start(self, **options: object) -> Process:
-        """Make a pod, and start the command for it; *options* go to the command."""
-        number = len(self.started)
-        pod, ip = f"peer-cache-{number}", f"{self._subnet}.{number + 1}"
-        spec = {"serviceAccountName": TEMPLATE["spec"]["serviceAccountName"]}
-        uid = self._world.create_pod(pod, labels=TEMPLATE["metadata"]["labels"], **spec)
-        started = f"2026-11-21T02:02:{number:02}Z"
-        statuses = [
-            {
-                "name": "c", "image": "none", "imageID": "none", "ready": True, "restartCount": 0,
-                "state": {"running": {"startedAt": started}},
-            }
-        ]  # fmt: skip
-        self._world.set_status(pod, ip, containerStatuses=statuses)
-        settings = {"grpc-port": self._grpc_port, "http-port": self._http_port, "log-level": "debug"}
-        settings |= {"loopback-of": ip, "kubeconfig": self._kubeconfig(pod, uid)} | options
-        flags = [f"--{name}={value}" for name, value in settings.items()]
-        log = self._directory / f"{pod}.log"
-        with log.open("wb") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "peer_cache", *flags],
-                env=os.environ
-                | self._downward(pod)
-                | {"PYTHONPATH": str(EXAMPLE), "GRPC_VERBOSITY": "ERROR"},
-                stdout=file,
-                stderr=file,
-            )
-        self.started.append(Process(pod, ip, self._http_port, log, process))
-        return self.started[-1]
-
-    def start_ready(self, count: int, **options: object) -> list[Process]:
-        """Start so many at once, and wait until all are ready."""
-        processes = [self.start(**options) for _ in range(count)]
-        eventually(lambda: all(process.ready() for process in processes), PATIENCE)
-        return processes
-
-    def hide(self, process: Process) -> None:
-        """Have the API server say that the pod has no address."""
-        status = {"podIP": None, "podIPs": None}
-        self._world.core.patch_namespaced_pod_status(process.pod, self._world.namespace, {"status": status})
-
-    def _kubeconfig(self, pod: str, uid: str) -> Path:
-        bound = ("--bound-object-kind=Pod", f"--bound-object-name={pod}", f"--bound-object-uid={uid}")
-        account = TEMPLATE["spec"]["serviceAccountName"]
-        token = self._cluster.kubectl("create", "token", "-n", self._world.namespace, account, *bound)
-        return self._cluster.kubeconfig_for(token.strip(), self._directory / f"{pod}.kubeconfig")
-
-    def _downward(self, pod: str) -> Mapping[str, str]:
-        fields = {"metadata.name": pod, "metadata.namespace": self._world.namespace}
-        (container,) = TEMPLATE["spec"]["containers"]
-        return {each["name"]: fields[each["valueFrom"]["fieldRef"]["fieldPath"]] for each in container["env"]}
-
-
-@pytest.fixture
-def fleet(
-    cluster: LocalCluster, world: World, tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[Fleet]:
-    rights = [OBJECTS[kind] for kind in ("ServiceAccount", "Role", "RoleBinding")]
-    text = yaml.safe_dump_all(rights).replace("namespace: peer-cache", f"namespace: {world.namespace}")
-    cluster.kubectl("apply", "-f", "-", input=text)
-    fleet = Fleet(cluster, world, tmp_path)
-    yield fleet
-    for process in fleet.started:
-        process.process.kill()
-        process.process.wait()
-        print(process.pod, process.log(), sep="\n")
+from tests.peer_cache.fleet import EXAMPLE, MANIFEST, PATIENCE, Fleet, Process
 
 
 def all_have(processes: list[Process], type_: int, expected: Mapping[str, str]) -> Callable[[], bool]:
