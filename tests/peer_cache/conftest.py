@@ -19,10 +19,12 @@ from peer_cache.service import serve
 from tests.cluster.conftest import cluster, namespace, zk
 from tests.cluster.fixtures import crds, world
 from tests.cluster.world import World
-from tests.peer_cache.fleet import OBJECTS, Fleet
+from tests.peer_cache.fleet import EXAMPLE, OBJECTS, Fleet
 
 # Fixtures are found by their names in here.
 __all__ = ["cluster", "crds", "namespace", "world", "zk"]
+
+SDK_ROLE = EXAMPLE.parent / "sdk-role.yaml"
 
 
 class Listed(NamedTuple):
@@ -105,12 +107,11 @@ def network() -> Iterator[Network]:
 
 
 @pytest.fixture
-def fleet(
-    cluster: LocalCluster, world: World, tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[Fleet]:
+def fleet(cluster: LocalCluster, world: World, tmp_path: Path) -> Iterator[Fleet]:
     rights = [OBJECTS[kind] for kind in ("ServiceAccount", "Role", "RoleBinding")]
     text = yaml.safe_dump_all(rights).replace("namespace: peer-cache", f"namespace: {world.namespace}")
-    cluster.kubectl("apply", "-f", "-", input=text)
+    policies = [each for each in yaml.safe_load_all(SDK_ROLE.read_text()) if "Policy" in each["kind"]]
+    cluster.kubectl("apply", "-f", "-", input=f"{text}---\n{yaml.safe_dump_all(policies)}")
     fleet = Fleet(cluster, world, tmp_path)
     yield fleet
     for process in fleet.started:

@@ -18,7 +18,7 @@ from peer_cache.rest import RestServer
 from peer_cache.service import serve
 
 SERVICE = "peer-cache"
-CALLS_END_WITHIN = 5.0  # seconds
+CALLS_END_WITHIN = 3.0  # seconds
 
 
 @click.command(context_settings={"auto_envvar_prefix": "PEER_CACHE", "show_default": True})
