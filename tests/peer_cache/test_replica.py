@@ -29,11 +29,13 @@ def test_a_new_one_takes_all_from_the_oldest(network):
     assert new.replica.filled
 
 
-@pytest.fixture(params=["refused", "accepted and never answered"])
+@pytest.fixture(
+    params=["refuses", pytest.param("never answers", marks=pytest.mark.full)],
+)
 def dead(network, request):
     """The oldest pod: listed, and not to be reached."""
     oldest = network.add(serving=False)
-    if request.param == "refused":
+    if request.param == "refuses":
         yield oldest
         return
     with socket.create_server((oldest.pod.ip, network.port)):
