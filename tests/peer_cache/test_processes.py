@@ -1,14 +1,13 @@
 """The command, run by the pods of the real API server."""
 
-import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -99,7 +98,6 @@ def test_the_manifest_runs_as_processes_of_this_machine(cluster: LocalCluster, t
         **os.environ,
         "KUBECONFIG": str(cluster.kubeconfig),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(EXAMPLE),
         "PEER_CACHE_GRPC_PORT": str(grpc_port),
         "PEER_CACHE_HTTP_PORT": str(http_port),
     }
@@ -107,12 +105,10 @@ def test_the_manifest_runs_as_processes_of_this_machine(cluster: LocalCluster, t
     with log.open("wb") as file:
         local = subprocess.Popen([EXAMPLE / "local"], env=environment, stdout=file, stderr=file)
     try:
-        pods: list[dict[str, Any]] = []
 
         def processes() -> list[Process]:
-            pods[:] = json.loads(cluster.kubectl("get", "pods", "-n", "peer-cache", "-o", "json"))["items"]
-            ips = [pod["status"].get("podIP") for pod in pods]
-            return [Process("", ip, http_port, log, local) for ip in ips if ip]
+            shown = re.findall(r"(\S+): http://127\.([0-9.]+):", log.read_text())
+            return [Process(name, f"10.{ip}", http_port, log, local) for name, ip in shown]
 
         eventually(lambda: [p.ready() for p in processes()] == [True] * 3, PATIENCE)
         first, *others = processes()

@@ -29,9 +29,7 @@ def test_a_new_one_takes_all_from_the_oldest(network):
     assert new.replica.filled
 
 
-@pytest.fixture(
-    params=["refuses", pytest.param("never answers", marks=pytest.mark.full)],
-)
+@pytest.fixture(params=["refuses", pytest.param("never answers", marks=pytest.mark.full)])
 def dead(network, request):
     """The oldest pod: listed, and not to be reached."""
     oldest = network.add(serving=False)
