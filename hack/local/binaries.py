@@ -93,7 +93,7 @@ def build(name: str) -> Path:
 
     def compile_into(target: Path) -> None:
         command = [
-            _go(), "build", "-v", "-trimpath", "-ldflags", program.linker_flags,
+            go(), "build", "-v", "-trimpath", "-ldflags", program.linker_flags,
             "-o", str(target / name), program.package,
         ]  # fmt: skip
         environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"}
@@ -138,7 +138,7 @@ def kwok_stages() -> list[Path]:
 
     def copy_into(target: Path) -> None:
         done = subprocess.run(
-            [_go(), "mod", "download", "-json", "sigs.k8s.io/kwok"],
+            [go(), "mod", "download", "-json", "sigs.k8s.io/kwok"],
             cwd=module,
             capture_output=True,
             text=True,
@@ -173,7 +173,7 @@ def _go_version() -> str:
     return GO_PACKAGE
 
 
-def _go() -> str:
+def go() -> str:
     """A Go tool chain that is new enough, fetched first where that is needed."""
     if _go_version() != GO_PACKAGE:
         return "go"

@@ -1,0 +1,91 @@
+"""The command: ``python -m peer_cache``.  Every option has a variable ``PEER_CACHE_…``, but for ``POD_…``."""
+
+import logging
+import signal
+import threading
+import time
+import uuid
+
+import click
+
+from controller.errors import Failure
+from controller.sdk import Registry, Service
+from peer_cache.addresses import join, loopback_twin
+from peer_cache.entries import Cache
+from peer_cache.links import Links
+from peer_cache.replica import Peer, Replica
+from peer_cache.rest import RestServer
+from peer_cache.service import serve
+
+SERVICE = "peer-cache"
+CALLS_END_WITHIN = 3.0  # seconds
+
+
+@click.command(context_settings={"auto_envvar_prefix": "PEER_CACHE", "show_default": True})
+@click.option("--grpc-port", default=50051, help="Where peers and other clients call; the same in all pods.")
+@click.option("--http-port", default=8080, help="Where the REST interface and the probes are.")
+@click.option("--heal-period", default=30.0, help="Seconds between two exchanges with the oldest peer.")
+@click.option("--fill-patience", default=30.0, help="Seconds to wait for peers that do not answer at start.")
+@click.option("--namespace", envvar="POD_NAMESPACE", required=True, help="This pod's namespace.")
+@click.option("--pod-name", envvar="POD_NAME", required=True, help="This pod's name.")
+@click.option("--kubeconfig", help="How to reach the API server from outside of the cluster.")
+@click.option(
+    "--loopback-of",
+    "loopback",
+    metavar="POD_IP",
+    type=loopback_twin,
+    help="For development: this pod's address; 127.x.y.z stands for n.x.y.z, here and at all peers.",
+)
+@click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning"]))
+def main(
+    grpc_port: int,
+    http_port: int,
+    heal_period: float,
+    fill_patience: float,
+    namespace: str,
+    pod_name: str,
+    kubeconfig: str | None,
+    loopback: str | None,
+    log_level: str,
+) -> None:
+    """Run one process of the peer cache, until SIGTERM."""
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+
+    def address(peer: Peer) -> str:
+        return join(loopback_twin(peer.ip) if loopback else peer.ip, grpc_port)
+
+    def keep() -> None:
+        registry.wait_until_synced()
+        replica.fill(fill_patience)
+        replica.heal(heal_period)
+
+    try:
+        # Pods join by saying so themselves: RpcServices, which select pods, need not be looked at.
+        if kubeconfig:
+            registry = Registry.from_kubeconfig(
+                kubeconfig, namespace=namespace, pod_name=pod_name, rpcservices=False
+            )
+        else:
+            registry = Registry.in_cluster(namespace, pod_name, rpcservices=False)
+        cache = Cache(writer=uuid.uuid4().hex, now=lambda: time.time_ns() // 1000)
+        replica = Replica(cache, lambda: registry.peers(SERVICE), address, Links())
+        with registry:
+            # Peers may ask and tell from the moment at which they can see this pod.
+            calls = serve(replica, join(loopback or "::", grpc_port))
+            rest = RestServer(replica, loopback or "", http_port)
+            threading.Thread(target=rest.serve_forever, name="rest", daemon=True).start()
+            registry.register(Service(name=SERVICE, port=grpc_port))
+            threading.Thread(target=keep, name="keep", daemon=True).start()
+            stopped.wait()
+            rest.shutdown()
+            calls.stop(CALLS_END_WITHIN).wait()
+            replica.stop()
+    except (Failure, OSError, RuntimeError) as error:  # RuntimeError: gRPC's, where the port is taken
+        raise click.ClickException(str(error)) from error
+
+
+if __name__ == "__main__":
+    main(prog_name="python3 -m peer_cache")
