@@ -224,6 +224,7 @@ class World:
         self.server = Server()
         self.processes = []
         self.weather = Weather
+        self.edits = 0
 
     def start(self, name, offset=0.0):
         process = Process(self, name, offset)
@@ -730,7 +731,15 @@ def disturb(world, data):
         case "delete" if not world.server.deleted:
             world.server.delete()
         case "edit" if world.server.lease:
-            world.server.edit(**data.draw(EDIT))
+            world.server.edit(**at_that_time(data.draw(EDIT), world))
+
+
+def at_that_time(edit, world):
+    """The edit, with a time that never stood there before: what is put back as it was is no change to see."""
+    if "renewed" in edit:
+        world.edits += 1
+        edit["renewed"] = f"{edit['renewed']}{world.edits}"
+    return edit
 
 
 def restart(world, process):
