@@ -188,7 +188,7 @@ def _synced(nodes: int, problems: Mapping[str, Problem], held: Collection[str]) 
     if held:
         message = (
             f"{len(held)} nodes are absent and keep their Services until that is confirmed; "
-            "the annotation rpcregistry.dev/release removes them now"
+            "`rpcregistry release` removes them now"
         )
         return Condition(type="Synced", status="False", reason="Held", message=message)
     return Condition(
