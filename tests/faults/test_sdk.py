@@ -14,6 +14,12 @@ from tests.cluster.world import World
 LONG = 120.0  # seconds, at most
 
 
+@pytest.fixture(autouse=True)
+def account(cluster: LocalCluster, namespace: str) -> None:
+    """No pod can be made without one; after an outage, it takes its time."""
+    eventually(lambda: cluster.kubectl("get", "serviceaccounts", "-n", namespace, "-o", "name"), LONG)
+
+
 @pytest.fixture
 def follow(world: World) -> Iterator[Callable[[Path], list[tuple[str, str]]]]:
     """Follows the service echo: a growing list of what is told, kind and pod name."""
