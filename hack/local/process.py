@@ -30,7 +30,8 @@ class Process:
         except (OSError, ValueError):
             return None
         if self._child and self._child.pid == int(pid):
-            self._child.poll()
+            # A killed program looks dead while its last threads still hold its ports; reaped, it is.
+            return int(pid) if self._child.poll() is None else None
         return int(pid) if _start_time(int(pid)) == started else None
 
     def start(self) -> None:

@@ -66,8 +66,12 @@ def test_a_watch_expires_meanwhile(
     lists, asked = count_lists(api), len(api.requests)
 
     api.instead = lambda _, path: (503, b"") if is_of(path, "pods") else None
-    api.cut_watches()
-    eventually(lambda: any(is_of(path, "pods") for _, path in api.requests[asked:]), LONG)
+
+    def refused() -> bool:
+        api.cut_watches()  # those that are being set up, too, sooner or later
+        return any(is_of(path, "pods") for _, path in api.requests[asked:])
+
+    eventually(refused, LONG)
     world.delete_pod("goes")
     world.delete_pod("again")
     world.create_pod("again", "echo", ip="10.0.0.4")
