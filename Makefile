@@ -36,10 +36,12 @@ check: $(STAMP) ## Lint, types, import rules
 
 test: check ## Lint, types, unit tests, and a smoke of every integration suite
 	@$(BIN)/python -m hack.local
+	@$(BIN)/python -m hack.clients build go-kit curator
 	@$(BIN)/python -m pytest -m "not full" $(PYTEST_OPTIONS)
 
 test-all: check ## All tests, in full
 	@$(BIN)/python -m hack.local
+	@$(BIN)/python -m hack.clients build
 	@$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 image: ## Build the container image with docker, podman or buildah

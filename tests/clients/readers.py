@@ -1,0 +1,82 @@
+"""How each client is asked to follow a service, and what it has to have seen."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import groupby
+
+import pytest
+
+from hack.clients.watcher import Endpoints, Watcher
+
+PATIENCE = 120.0  # seconds, on a machine that others load; Finagle takes 20 of them to believe a change
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A client that reads *layout*; *follow(base, service)*: what it is told to follow.
+
+    With *sees_metadata* it shows what an endpoint declares besides its address; kube2zk's clients know no
+    *ports*.
+    """
+
+    client: str
+    layout: str
+    follow: Callable[[str, str], tuple[str, ...]]
+    sees_metadata: bool = False
+    ports: bool = True
+
+    def address(self, ip: str, port: int) -> str:
+        """An endpoint as the client shows it."""
+        return f"{ip}:{port}" if self.ports else ip
+
+
+def _directory(base: str, service: str) -> tuple[str, ...]:
+    return (f"{base}/{service}",)
+
+
+def _pair(base: str, service: str) -> tuple[str, ...]:
+    return (base, service)
+
+
+GO_KIT = Reader("go-kit", "go-kit", _directory)
+CURATOR = Reader("curator", "curator", _pair, sees_metadata=True)
+SERVERSET_SD = Reader("serverset_sd", "serverset", _directory)
+NERVE_SD = Reader("nerve_sd", "nerve", lambda base, service: (f"{base}/{service}/services",))
+DUBBO = Reader("dubbo", "dubbo", lambda base, service: (base, service, "1.0.0"), sees_metadata=True)
+FINAGLE = Reader("finagle", "serverset", _directory, sees_metadata=True)
+SPRING_CLOUD = Reader("spring-cloud", "spring-cloud", _pair, sees_metadata=True)
+SOFA = Reader("sofa", "sofa", _pair, sees_metadata=True)
+ZKCLI = Reader("zkcli", "kube2zk", _directory, ports=False)
+
+SMOKE = (GO_KIT, CURATOR)
+FULL = (SERVERSET_SD, DUBBO, FINAGLE, SPRING_CLOUD, SOFA)
+
+
+def parameters(smoke: Iterable[Reader] = SMOKE, full: Iterable[Reader] = FULL) -> list[object]:
+    """A row a client, those of *full* marked so."""
+    return [
+        *(pytest.param(reader, id=reader.client) for reader in smoke),
+        *(pytest.param(reader, id=reader.client, marks=pytest.mark.full) for reader in full),
+    ]
+
+
+def latest(watcher: Watcher) -> list[Endpoints]:
+    """What each of the client's ways shows now."""
+    return [shown[-1] for shown in map(watcher.seen, watcher.ways()) if shown]
+
+
+def lists(watcher: Watcher, *addresses: str) -> bool:
+    """Whether each of the client's ways shows just these endpoints now."""
+    shown = latest(watcher)
+    return bool(shown) and all(set(endpoints) == set(addresses) for endpoints in shown)
+
+
+def smallest(watcher: Watcher) -> int:
+    """The fewest endpoints that it ever showed."""
+    return min(len(endpoints) for endpoints in watcher.seen())
+
+
+def unbroken(watcher: Watcher, address: str) -> bool:
+    """Whether the client, once it showed the endpoint, went on to until it was gone for good."""
+    shown = [[address in endpoints for endpoints in watcher.seen(way)] for way in watcher.ways()]
+    return all(way.count(True) and [was for was, _ in groupby(way)].count(True) == 1 for way in shown)
