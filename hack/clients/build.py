@@ -21,7 +21,7 @@ ALL = ("go-kit", *JAVA_CLIENTS, "zkcli", "serverset_sd", "nerve_sd")
 def command(client: str) -> list[str]:
     """The command that runs a watcher, built first where that is needed; raises ``Unavailable``."""
     match client:
-        case "go-kit":
+        case "go-kit" | "kube2zk":
             return [str(_go_build(client) / client)]
         case "zkcli":
             return [sys.executable, "-m", "hack.clients.zkcli", *zkcli()]

@@ -45,6 +45,9 @@ class Recording:
 
 INSTANCE = ("echo-1", "10.0.0.1", "8080")
 RECORDINGS: Mapping[str, Recording] = {
+    "kube2zk": Recording(
+        "kube2zk", "Go's encoding/json, by kube2zk's rules", "/rpc_v2", "echo", ("10.0.0.1", "10.0.0.10"), []
+    ),
     "curator": Recording(
         "curator",
         "org.apache.curator:curator-x-discovery:5.9.0",

@@ -48,7 +48,7 @@ def start_watcher(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Ca
         try:
             watcher = Watcher(client, *arguments, log=tmp_path / f"{client}-{len(started)}.log")
         except Unavailable as error:
-            if "prometheus" in str(error):
+            if "is not on PATH" in str(error) or "prometheus" in str(error):
                 pytest.skip(str(error))
             raise
         started.append(watcher)
