@@ -136,6 +136,20 @@ def test_an_endpoint_whose_name_changes_is_replaced_in_one_step(layout: Layout):
     assert [type(op) for op in step] == [Delete, Create]
 
 
+@pytest.mark.parametrize("frozen", [pytest.param(False, id="known"), pytest.param(True, id="unknown")])
+def test_a_new_name_overlaps_with_the_old_one_where_clients_hear_of_each_by_itself(frozen: bool):
+    registry = Registry(Layout("sofa", "/b"))
+    registry.settle(wanted(row(1)))
+    changed = wanted(row(1, weight=5), frozen=frozen)
+    first = registry.plan(changed)
+    assert [type(op) for op in first.ops] == [Create]
+    assert first.again
+    assert set(first.put_off) == registry.names(wanted(row(1)))
+
+    registry.settle(changed)
+    assert registry.children() == registry.names(changed)
+
+
 @pytest.mark.parametrize("layout", ALL)
 def test_of_what_comes_and_goes_at_once_additions_come_first(layout: Layout):
     registry = Registry(layout)

@@ -50,12 +50,15 @@ class PerEndpoint(msgspec.Struct, frozen=True):
     *child(service name, endpoint, cluster id)*: its znode, or what is missing for one.  The name carries
     a mark (``marks``), which *slot(name, cluster id)* reads back; where clients do not see that data
     changes, the name changes with the data.  *protocol*: that of endpoints which declare none.
+    *overlap*: clients are told of each name by itself, of those that go first; so a new name is there before
+    the old one goes.
     """
 
     child: Callable[[str, Endpoint, str], Child | Problem]
     slot: Callable[[str, str], str | None] = marks.slot
     below: str = ""
     protocol: str = ""
+    overlap: bool = False
 
     def place(self, service_name: str, endpoint: Endpoint, cluster_id: str) -> Child | Problem:
         """The znode of a published endpoint, or why there is none."""

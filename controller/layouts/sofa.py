@@ -4,7 +4,8 @@
 
 BASE is ``/sofa-rpc`` by default.  A consumer takes providers of its own protocol and of its own *uniqueId*,
 which is our *group*, and has to be there even when empty.  The client cannot read IPv6 addresses.  The data
-is never read.  Source of the format: sofastack/sofa-rpc 2e0909da, ``ZookeeperRegistryHelper.java``; consumers
+is never read, and of two changes in one transaction the client hears one after the other, removals first.
+Source of the format: sofastack/sofa-rpc 2e0909da, ``ZookeeperRegistryHelper.java``; consumers
 watch names.
 """
 
@@ -34,4 +35,4 @@ def child(service_name: str, endpoint: Endpoint, cluster_id: str) -> Child | Pro
     return urls.problem(endpoint) or Child(urls.encode(url))
 
 
-LAYOUT = PerEndpoint(child, below="providers", protocol="bolt")
+LAYOUT = PerEndpoint(child, below="providers", protocol="bolt", overlap=True)

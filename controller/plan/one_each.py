@@ -2,7 +2,8 @@
 
 The directory is never deleted, nor are children that are not ours.  An endpoint whose znode changes its
 name is replaced in one step, so that no client sees it missing; of others, those that are new come first,
-and those that go follow when clients had the time to see the new ones.
+and those that go follow when clients had the time to see the new ones.  So do the old names of endpoints
+whose clients would see one step as two (``overlap``).
 
 The claim in the ledger is written before the first child and removed after the last.
 """
@@ -59,6 +60,8 @@ class OneEach(msgspec.Struct, frozen=True):
             refusal = Problem("TooLarge", message)
             changes = msgspec.structs.replace(changes, added=())
         put_off = [name for name in changes.gone if changes.added and name not in self.due]
+        if self.form.overlap:
+            put_off += [name for names in changes.replaced.values() for name in names]
         going = [name for name in changes.gone if name not in put_off]
         claim = self.claim(desired)
         end = () if put_off or claim else self.end(desired, going)
@@ -106,11 +109,13 @@ class OneEach(msgspec.Struct, frozen=True):
         new = [name for name in desired if name not in self.observed.children]
         replaced = {name: leaving.pop(self.slot(name)) for name in new if self.slot(name) in leaving}
         taken_over = self.inherited if self.takes_over(desired) else set()
+        slots = {self.slot(name) for name in desired}
+        superseded = {name for slot, names in leaving.items() if slot in slots for name in names}
         gone = {*taken_over, *(name for slot, names in leaving.items() if slot not in kept for name in names)}
         return Changes(
             added=[name for name in new if name not in replaced],
             replaced=replaced,
-            gone=sorted(gone) if self.removes else (),
+            gone=sorted(gone if self.removes else superseded),
         )
 
     @property
@@ -159,7 +164,8 @@ class OneEach(msgspec.Struct, frozen=True):
         return tuple(Create(path, b"") for path in self.observed.missing)
 
     def replacement(self, name: str, data: bytes, old: Sequence[str]) -> Step:
-        return (*map(self.delete, old), Create(self.path(name), data))
+        create = Create(self.path(name), data)
+        return (create,) if self.form.overlap else (*map(self.delete, old), create)
 
     def repair(self, name: str, data: bytes) -> Step:
         znode = self.observed.children.get(name)
