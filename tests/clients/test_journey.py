@@ -1,0 +1,55 @@
+"""From a pod to what a real client lists: through add, change, remove and restart, never an empty list."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from tests.clients.journeys import entry, layout_flags, published
+from tests.clients.readers import (
+    FULL,
+    NERVE_SD,
+    PATIENCE,
+    ZKCLI,
+    Reader,
+    latest,
+    lists,
+    parameters,
+    smallest,
+    unbroken,
+)
+from tests.cluster.waiting import eventually
+from tests.cluster.world import Controller, World
+
+
+@pytest.mark.parametrize("reader", parameters(full=(*FULL, NERVE_SD, ZKCLI)))
+def test_a_client_lists_the_right_endpoints_through_add_change_remove_and_restart(
+    reader: Reader, world: World, start_controller: Callable[..., Controller], follow
+):
+    controller = start_controller(*layout_flags(world, reader))
+    a, b, c = (reader.address(f"172.16.0.{number}", 8080) for number in (1, 2, 3))
+    moved = reader.address("172.16.0.2", 8081)
+    world.create_pod("a", entry(), ip="172.16.0.1")
+    eventually(lambda: published(world, reader, "172.16.0.1"), PATIENCE)
+    watcher = follow(reader)
+    eventually(lambda: lists(watcher, a), PATIENCE)
+
+    world.create_pod("b", entry(), ip="172.16.0.2")
+    eventually(lambda: lists(watcher, a, b), PATIENCE)
+    world.annotate("a", json.dumps([entry(metadata={"zone": "z2"})]))
+    if reader.sees_metadata:
+        eventually(lambda: {shown[a].get("zone") for shown in latest(watcher)} == {"z2"}, PATIENCE)
+    world.annotate("b", json.dumps([entry(port=8081)]))
+    eventually(lambda: lists(watcher, a, moved), PATIENCE)
+
+    controller.stop()
+    controller.start()
+    eventually(controller.leads, PATIENCE)
+    world.create_pod("c", entry(), ip="172.16.0.3")
+    eventually(lambda: lists(watcher, a, moved, c), PATIENCE)
+    world.delete_pod("a")
+    eventually(lambda: lists(watcher, moved, c), PATIENCE)
+
+    assert smallest(watcher) == 1
+    assert all(unbroken(watcher, address) for address in (a, b, moved, c))
+    assert watcher.errors() == []
