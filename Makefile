@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_OPTIONS ?=
+BENCH_OPTIONS ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo up down check test test-all image clean
+.PHONY: help setup demo up down check test test-all bench image clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -43,6 +44,9 @@ test-all: check ## All tests, in full
 	@$(BIN)/python -m hack.local
 	@$(BIN)/python -m hack.clients build
 	@$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+bench: $(STAMP) ## Measure the controller beside a bare client (BENCH_OPTIONS="--pods 1000"; --help)
+	@$(BIN)/python -m hack.bench $(BENCH_OPTIONS)
 
 image: ## Build the container image with docker, podman or buildah
 	@hack/image/build

@@ -1,0 +1,73 @@
+"""``python -m hack.bench``: measure the controller beside the floor, and show what was found."""
+
+import shutil
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from hack.bench import report
+from hack.bench.figures import Outcome
+from hack.bench.scenarios import SCENARIOS
+from hack.bench.sizes import Sizes, small
+from hack.bench.stage import Stage
+from hack.local.binaries import Unavailable
+
+TOP = Path(__file__).parents[2]
+
+
+@click.command()
+@click.option(
+    "--scenario",
+    "names",
+    multiple=True,
+    type=click.Choice(list(SCENARIOS)),
+    help="Only this one; repeatable. Those that build on what a cold start leaves behind need `cold`, too.",
+)
+@click.option(
+    "--pods",
+    type=click.IntRange(min=10),
+    default=Sizes.pods,
+    show_default=True,
+    help="How many pods there are, in a tenth as many services.",
+)
+@click.option("--quick", is_flag=True, help="Everything once, and briefly: the figures mean nothing.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=TOP / "build" / "bench",
+    show_default="build/bench",
+    help="Where bench.json and propagation.png go.",
+)
+def main(names: tuple[str, ...], pods: int, quick: bool, out: Path) -> None:
+    """Measure the controller on a local cluster of its own, each figure beside a bare client's.
+
+    The floor is the least work that any controller has to do, done by a bare client in the same run.
+    The ratio of the two is what to quote: machines differ.
+    """
+    console = Console(stderr=True)
+    sizes = small(pods) if quick else Sizes(pods=pods)
+    outcomes: list[Outcome] = []
+    directory = Path(tempfile.mkdtemp(prefix="rpcregistry-bench-"))
+    try:
+        with report.tracker(console) as progress:
+            progress.console.print("starting a cluster …")
+            with Stage(directory, partial(report.track, progress)) as stage:
+                for name in [name for name in SCENARIOS if name in names or not names]:
+                    progress.console.print(f"{name} …")
+                    outcomes.append(SCENARIOS[name](stage, sizes))
+                    files = report.write(out, outcomes, pods)
+    except (Unavailable, RuntimeError) as error:
+        console.print(f"[red]{error}[/red]\nThe logs are in {directory}.", highlight=False)
+        sys.exit(1)
+    shutil.rmtree(directory)
+    Console().print(report.table(outcomes))
+    for file in files:
+        console.print(f"wrote {file}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Reads what programs used: in /proc, in the API server's and the controller's metrics, and in ZooKeeper."""
+
+import os
+import re
+import socket
+import time
+from pathlib import Path
+from typing import NamedTuple
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
+
+from hack.bench.figures import Cost, difference
+from hack.bench.http import Client, Request
+
+TICKS = os.sysconf("SC_CLK_TCK")
+_SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+_opener = build_opener(ProxyHandler({}))
+
+
+class Reading(NamedTuple):
+    """What all programs have used so far; *controller*: CPU seconds, peak bytes."""
+
+    at: float
+    cpu: dict[str, float]
+    peak: int
+    requests: dict[str, int]
+    response_bytes: int
+    watch_bytes: int
+    zxid: int
+    packets: int
+    znode_writes: int
+
+
+def cpu_seconds(pid: int | None) -> float:
+    """The CPU time of a process; 0 where there is none."""
+    if pid is None:
+        return 0.0
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def peak_bytes(pid: int | None) -> int:
+    """The most memory that a process ever had (VmHWM)."""
+    return 0 if pid is None else int(_status(pid, "VmHWM")) * 1024
+
+
+def _status(pid: int, field: str) -> str:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(line.split()[1] for line in lines if line.startswith(f"{field}:"))
+
+
+def samples(text: str) -> list[tuple[str, dict[str, str], float]]:
+    r"""The samples of Prometheus' text format: name, labels, value.
+
+    >>> samples('# HELP a b\na_total{verb="GET",code="200"} 3\nb 1.5')
+    [('a_total', {'verb': 'GET', 'code': '200'}, 3.0), ('b', {}, 1.5)]
+    """
+    return [
+        (name, dict(_LABEL.findall(labels or "")), float(value))
+        for name, labels, value in _SAMPLE.findall(text)
+    ]
+
+
+def api_counts(text: str) -> tuple[dict[str, int], int, int]:
+    """Of the API server's metrics: requests by verb and resource, bytes of answers, bytes of watches."""
+    requests: dict[str, int] = {}
+    answers = watched = 0
+    for name, labels, value in samples(text):
+        match name:
+            case "apiserver_request_total":
+                what = "/".join(filter(None, (labels["resource"], labels["subresource"])))
+                key = f"{labels['verb']} {what}"
+                requests[key] = requests.get(key, 0) + int(value)
+            case "apiserver_response_sizes_sum":
+                answers += int(value)
+            case "apiserver_watch_events_sizes_sum":
+                watched += int(value)
+    return {key: count for key, count in requests.items() if key.split(" ")[1]}, answers, watched
+
+
+def zookeeper_says(servers: str, command: str) -> str:
+    """ZooKeeper's answer to a four-letter word."""
+    host, _, port = servers.partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(command.encode())
+        return connection.makefile("rb").read().decode()
+
+
+def zookeeper_counts(servers: str) -> tuple[int, int]:
+    """The last transaction's number, and how many packets the server received."""
+    told = zookeeper_says(servers, "srvr")
+    zxid = int(re.search(r"Zxid: (0x[0-9a-f]+)", told).group(1), 16)  # type: ignore[union-attr]
+    return zxid, int(re.search(r"Received: (\d+)", told).group(1))  # type: ignore[union-attr]
+
+
+def controller_writes(port: int | None) -> int:
+    """How many znodes a controller has written."""
+    try:
+        with _opener.open(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            found = samples(answer.read().decode())
+    except (URLError, OSError):
+        return 0
+    return int(sum(value for name, _, value in found if name == "rpcregistry_registry_writes_total"))
+
+
+def read(
+    client: Client, zk_servers: str, pids: dict[str, int | None], controller_port: int | None
+) -> Reading:
+    """All of it; *pids* by program, the controller's among them."""
+    requests, answers, watched = api_counts(client.send(Request("GET", "/metrics")).decode())
+    zxid, packets = zookeeper_counts(zk_servers)
+    return Reading(
+        at=time.monotonic(),
+        cpu={name: cpu_seconds(pid) for name, pid in pids.items()},
+        peak=peak_bytes(pids["controller"]),
+        requests=requests,
+        response_bytes=answers,
+        watch_bytes=watched,
+        zxid=zxid,
+        packets=packets,
+        znode_writes=controller_writes(controller_port) if pids["controller"] else 0,
+    )
+
+
+def cost(before: Reading, after: Reading) -> Cost:
+    """What was used between two readings."""
+    used = {name: seconds - before.cpu[name] for name, seconds in after.cpu.items()}
+    return Cost(
+        seconds=after.at - before.at,
+        controller_cpu_seconds=used["controller"],
+        controller_peak_bytes=after.peak,
+        apiserver_cpu_seconds=used["kube-apiserver"],
+        etcd_cpu_seconds=used["etcd"],
+        zookeeper_cpu_seconds=used["zookeeper"],
+        requests=difference(after.requests, before.requests),
+        response_bytes=after.response_bytes - before.response_bytes,
+        watch_bytes=after.watch_bytes - before.watch_bytes,
+        transactions=after.zxid - before.zxid,
+        znode_writes=after.znode_writes - before.znode_writes,
+        zookeeper_packets=after.packets - before.packets,
+    )

@@ -1,0 +1,91 @@
+"""Shows what was measured: a table on the terminal, a JSON file, and a plot of the latencies."""
+
+import os
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from matplotlib.figure import Figure as Canvas
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from hack.bench.figures import Outcome, as_json, percentile, rows
+
+T = TypeVar("T")
+
+
+def tracker(console: Console) -> Progress:
+    """Progress bars, on the terminal."""
+    return Progress(
+        TextColumn("  {task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def track(progress: Progress, steps: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """The steps, and a bar that follows them."""
+    task = progress.add_task(what, total=total)
+    for step in steps:
+        progress.advance(task)
+        yield step
+    progress.remove_task(task)
+
+
+def table(outcomes: Sequence[Outcome]) -> Table:
+    """All figures, beside their floors."""
+    made = Table("scenario", "what", title="The controller beside the floor")
+    for column in ("controller", "floor", "ratio"):
+        made.add_column(column, justify="right")
+    last = ""
+    for scenario, *cells in rows(outcomes):
+        made.add_row(scenario if scenario != last else "", *cells)
+        last = scenario
+    for outcome in outcomes:
+        for note in outcome.notes:
+            made.add_row("", f"[dim]{outcome.scenario}: {note}[/dim]")
+    return made
+
+
+def write(directory: Path, outcomes: Sequence[Outcome], pods: int) -> list[Path]:
+    """Write what was measured so far; the files."""
+    directory.mkdir(parents=True, exist_ok=True)
+    about = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "pods": pods,
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+    }
+    found = directory / "bench.json"
+    found.write_bytes(as_json(outcomes, about))
+    plot = directory / "propagation.png"
+    return [found, *([plot] if _plot(plot, outcomes) else [])]
+
+
+def _plot(file: Path, outcomes: Sequence[Outcome]) -> bool:
+    """How many changes were seen within which time, one line a load; whether there was anything to show."""
+    series = [found for outcome in outcomes for found in outcome.series if found.latencies]
+    if not series:
+        return False
+    canvas = Canvas(figsize=(10, 6), layout="constrained")
+    axes = canvas.subplots()
+    for found in series:
+        ordered = sorted(1000 * latency for latency in found.latencies)
+        share = [100 * (rank + 1) / len(ordered) for rank in range(len(ordered))]
+        p99 = 1000 * percentile(found.latencies, 99)
+        axes.plot(ordered, share, label=f"{found.name} (p99 {p99:.0f} ms)")
+    axes.set_xscale("log")
+    axes.set_xlabel("ms from the status patch to another client's read in ZooKeeper")
+    axes.set_ylabel("% of the changes")
+    axes.set_title("Propagation")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend(loc="lower right")
+    canvas.savefig(file, dpi=120)
+    return True

@@ -1,0 +1,36 @@
+"""Warm start: everything is right already; until the controller says that it is ready, and zero writes."""
+
+import time
+
+from hack.bench import floors
+from hack.bench.figures import Figure, Outcome, written
+from hack.bench.sizes import Sizes
+from hack.bench.stage import Stage, until
+
+AFTERWARDS = 3.0  # seconds in which a write that is not needed would come
+
+
+def run(stage: Stage, _: Sizes) -> Outcome:
+    """Measure it, on what a cold start left behind; raises where anything was written."""
+    floor = floors.lists(stage)
+    before = stage.read()
+    with stage.running() as started:
+        until(lambda: stage.answers("/readyz"), "the controller does not become ready")
+        seconds = time.monotonic() - started
+        cost = stage.cost_since(before)
+        time.sleep(AFTERWARDS)
+        after = stage.cost_since(before)
+    for what, count in (
+        ("RpcServices", written(after.requests, "rpcservices")),
+        ("znodes", after.znode_writes),
+    ):
+        if count:
+            raise RuntimeError(f"warm start: {count} writes of {what}, where none is needed")
+    return Outcome(
+        "warm",
+        [
+            Figure("ready", seconds, "s", floor),
+            Figure("writes", 0, ""),
+        ],
+        costs={"ready": cost, f"{AFTERWARDS:g} s later": after},
+    )

@@ -1,0 +1,205 @@
+"""Where everything takes place: a local cluster of its own, and the controller as users run it."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+from urllib.request import ProxyHandler, build_opener
+
+import msgspec
+
+from hack.bench import gauges
+from hack.bench.figures import Cost
+from hack.bench.http import Client, Request, request
+from hack.bench.population import NAMESPACE, PODS, BarePod, creation, turning_ready
+from hack.bench.znodes import Znodes
+from hack.local.cluster import ADMIN_TOKEN, LocalCluster, free_ports
+from hack.local.process import Process
+
+T = TypeVar("T")
+TOP = Path(__file__).parents[2]
+RPCSERVICES = f"/apis/rpcregistry.dev/v1alpha1/namespaces/{NAMESPACE}/rpcservices"
+PATIENCE = 1800.0  # seconds; bounds a failure and measures nothing
+Progress = Callable[[Iterable[T], int, str], Iterator[T]]
+
+
+def until(right: Callable[[], T], what: str, every: float = 0.02) -> T:
+    """Look until it is right."""
+    end = time.monotonic() + PATIENCE
+    while not (found := right()):
+        if time.monotonic() > end:
+            raise RuntimeError(f"after {PATIENCE:g} s: {what}")
+        time.sleep(every)
+    return found
+
+
+class _Condition(msgspec.Struct):
+    type: str
+    status: str
+
+
+class _Status(msgspec.Struct):
+    conditions: list[_Condition] = []
+
+
+class _Service(msgspec.Struct):
+    status: _Status = msgspec.field(default_factory=_Status)
+
+
+class _Services(msgspec.Struct):
+    items: list[_Service]
+
+
+class Stage:
+    """A cluster in *directory*; *track* shows how far something is: ``track(steps, how many, what)``.
+
+    There is no kubelet, no scheduler and no garbage collector: whatever happens, a scenario does.
+    """
+
+    def __init__(self, directory: Path, track: Progress[bytes]) -> None:
+        self._directory = directory
+        self._track = track
+        # Pods are made as objects; nobody makes service accounts for them.
+        self.cluster = LocalCluster(
+            directory / "cluster", nodes=0, apiserver_flags=["--disable-admission-plugins=ServiceAccount"]
+        )
+        self._controller: Process | None = None
+        self._port: int | None = None
+
+    def __enter__(self) -> "Stage":
+        try:
+            self.cluster.up()
+            for name in ("kube-scheduler", "kube-controller-manager"):
+                self.cluster.process(name).stop()
+            self.cluster.kubectl("apply", "-f", str(TOP / "crds"))
+            self.cluster.kubectl("wait", "--for=condition=Established", "-f", str(TOP / "crds"))
+            self.api = Client(self.cluster.server, self.cluster.ca_file, ADMIN_TOKEN)
+            self.znodes = Znodes(self.cluster.zk_servers)
+            self.send(request("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}}))
+            self._warm_up()
+        except BaseException:
+            self.cluster.down()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self.znodes.close()
+        self.api.close()
+        self.cluster.down()
+
+    def _warm_up(self) -> None:
+        """Make an RpcService: the first object of a new CRD takes the API server two seconds."""
+        name = "warm-up"
+        until(lambda: self._serves(RPCSERVICES), "the API server does not serve rpcservices")
+        manifest = {
+            "apiVersion": "rpcregistry.dev/v1alpha1",
+            "kind": "RpcService",
+            "metadata": {"name": name},
+        }
+        self.send(request("POST", RPCSERVICES, manifest))
+        self.send(request("DELETE", f"{RPCSERVICES}/{name}"))
+
+    def _serves(self, path: str) -> bool:
+        return bool(self.cluster.kubectl("get", "--raw", path))
+
+    def send(self, *asked: Request) -> list[bytes]:
+        """Send requests, over all connections."""
+        return list(self.api.each(asked))
+
+    # pods
+
+    def populate(self, pods: Sequence[BarePod]) -> None:
+        """Make pods, Ready at their addresses."""
+        for what, asked in (
+            ("creating pods", [creation(pod) for pod in pods]),
+            ("turning pods Ready", [turning_ready(pod, pod.ip) for pod in pods]),
+        ):
+            for _ in self._track(self.api.each(asked), len(asked), what):
+                pass
+
+    def delete_pods(self, pods: Sequence[BarePod]) -> None:
+        """Delete pods at once."""
+        asked = [Request("DELETE", pod.path) for pod in pods]
+        for _ in self._track(self.api.each(asked), len(asked), "deleting pods"):
+            pass
+
+    def delete_all_pods(self) -> None:
+        """Delete whatever pods there are."""
+        self.send(Request("DELETE", PODS))
+
+    def clear(self) -> None:
+        """Leave no RpcService and no znode."""
+        self.send(Request("DELETE", RPCSERVICES))
+        self.znodes.wipe()
+
+    # the controller
+
+    def start(self, *flags: str) -> float:
+        """Start the controller; return when that was, by the monotonic clock."""
+        self._port = free_ports(1)[0]
+        command = [
+            sys.executable, "-m", "controller", "run",
+            "--kubeconfig", str(self.cluster.kubeconfig),
+            "--zk-servers", self.cluster.zk_servers,
+            "--lease-namespace", NAMESPACE,
+            "--bind-address", f"127.0.0.1:{self._port}",
+            *flags,
+        ]  # fmt: skip
+        self._controller = Process("controller", self._directory.resolve(), command, lambda: True)
+        started = time.monotonic()
+        self._controller.start()
+        return started
+
+    def stop(self) -> None:
+        """Stop the controller, where one runs."""
+        if self._controller:
+            self._controller.stop()
+        self._controller = self._port = None
+
+    def answers(self, path: str) -> bool:
+        """Whether the controller says yes to a probe; raises where it has ended."""
+        if not self.controller.pid:
+            raise RuntimeError(f"the controller has ended: see {self.controller.log}")
+        opener = build_opener(ProxyHandler({}))
+        try:
+            with opener.open(f"http://127.0.0.1:{self._port}{path}", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    @property
+    def controller(self) -> Process:
+        """The controller's process."""
+        assert self._controller
+        return self._controller
+
+    @contextmanager
+    def running(self, *flags: str) -> Iterator[float]:
+        """The controller, from its start to the end of a ``with``."""
+        try:
+            yield self.start(*flags)
+        finally:
+            self.stop()
+
+    def synced(self) -> int:
+        """How many RpcServices have the condition Synced=True."""
+        listed = msgspec.json.decode(self.api.send(Request("GET", RPCSERVICES)), type=_Services)
+        return sum(
+            any((c.type, c.status) == ("Synced", "True") for c in item.status.conditions)
+            for item in listed.items
+        )
+
+    # gauges
+
+    def read(self) -> gauges.Reading:
+        """What all programs have used."""
+        pids = {name: self.cluster.process(name).pid for name in ("kube-apiserver", "etcd", "zookeeper")}
+        pids["controller"] = self._controller.pid if self._controller else None
+        return gauges.read(self.api, self.cluster.zk_servers, pids, self._port)
+
+    def cost_since(self, before: gauges.Reading) -> Cost:
+        """What was used since *before*."""
+        return gauges.cost(before, self.read())
