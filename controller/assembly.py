@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from controller.dryrun import DryRunKube, DryRunRegistry
+from controller.dryrun import DryRunKube, DryRunRegistry, NoPoster
 from controller.errors import Failure, Fenced, Rejected, Retry
 from controller.kube import LEASE_TIMEOUTS, Kube
 from controller.leases import LEASE, KubeLease, own_namespace
@@ -42,14 +42,13 @@ from controller.runtime.informer import Change
 from controller.runtime.worker import work, work_batches
 from controller.runtime.workqueue import Workqueue
 from controller.settings import Settings
-from controller.sources import Source
+from controller.sources import SecondLook, Source
 from controller.telemetry import EventRecorder, Health, Metrics, serve
 from controller.zk import ZooKeeper
 
 log = structlog.get_logger(__name__)
 K = TypeVar("K", bound=Hashable)
 
-CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/rpcservices.rpcregistry.dev"
 STATUS_WRITERS = 8
 CONDITION_WRITERS = 2
 REGISTRY_BATCH = 100
@@ -90,7 +89,7 @@ class Process:
         self._leading = threading.Event()
         self._metrics = Metrics()
         self._identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
-        self._events = EventRecorder(_NoPoster() if settings.dry_run else kube, self._identity)
+        self._events = EventRecorder(NoPoster() if settings.dry_run else kube, self._identity)
         self._seen: dict[str, float] = {}  # names whose addresses changed: when, until a znode is written
         self._keys: Workqueue[ServiceKey] = Workqueue(settings.batch_window)
         self._problems: Workqueue[ObjectKey] = Workqueue(0.0)
@@ -187,7 +186,12 @@ class Process:
         return RegistryReconciler(
             zookeeper,
             self._services,
-            _SecondLook(self._kube, self._settings, self._pods if self._runs("rpcservice") else None),
+            SecondLook(
+                self._kube,
+                settings.namespaces,
+                settings.pod_label_selector,
+                self._pods if self._runs("rpcservice") else None,
+            ),
             self._projector.unsettled if projects else lambda _: False,
             None if settings.dry_run else Fence(zookeeper, cluster_id, renew),
             settings.layouts,
@@ -480,36 +484,3 @@ class Process:
         if self._leading.is_set() and self._runs("registry") and not self._zookeeper.connected:
             return "ZooKeeper is not connected"
         return None
-
-
-class _SecondLook:
-    """What the registry's guard reads, whether or not this process runs the pod controller."""
-
-    def __init__(self, kube: Kube, settings: Settings, watched: Source[Pod] | None) -> None:
-        self._kube = kube
-        self._settings = settings
-        self._watched = watched
-
-    def pods(self) -> Iterable[Pod]:
-        """All pods of the watched namespaces, by a quorum LIST."""
-        if self._watched:
-            yield from self._watched.second_look()
-            return
-        for namespace in self._settings.namespaces or ("",):
-            listing = self._kube.list(PODS, namespace, self._settings.pod_label_selector)
-            if listing.unreadable:
-                raise Retry(f"pod {listing.unreadable[0].key} cannot be read: it may name any service")
-            yield from listing.items
-
-    def require_crd(self) -> None:
-        """Fail unless the RpcService CRD is there and not being deleted."""
-        if self._kube.raw("GET", CRD)["metadata"].get("deletionTimestamp"):
-            raise Retry("the CRD of RpcServices is being deleted")
-
-
-class _NoPoster:
-    """Posts no Events: in a dry run."""
-
-    def raw(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
-        """Log what would be told."""
-        log.info("dry run: event", reason=body["reason"], note=body["note"], about=body["regarding"]["name"])

@@ -88,3 +88,11 @@ class DryRunRegistry:
 
     def make_parents(self, path: str) -> None:
         """Make none."""
+
+
+class NoPoster:
+    """Posts no Events: in a dry run."""
+
+    def raw(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
+        """Log what would be told."""
+        log.info("dry run: event", reason=body["reason"], note=body["note"], about=body["regarding"]["name"])

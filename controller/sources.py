@@ -1,15 +1,18 @@
-"""The informers of one resource, one a watched namespace, as the one source that reconcilers see."""
+"""What reconcilers read: the informers of one resource, one a watched namespace, as one source; and LISTs."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
+from controller.errors import Retry
 from controller.kube import Kube
-from controller.manifests import Named, Resource
-from controller.model import ObjectKey
+from controller.manifests import PODS, Named, Resource
+from controller.model import ObjectKey, Pod
 from controller.runtime.crew import Crew
 from controller.runtime.informer import Change, Informer, Store
 
 T = TypeVar("T", bound=Named)
+
+CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/rpcservices.rpcregistry.dev"
 
 
 class Merged(Generic[T]):
@@ -97,3 +100,31 @@ class Source(Generic[T]):
         """Stop watching."""
         for informer in self._informers.values():
             informer.stop()
+
+
+class SecondLook:
+    """What the registry's guard reads, whether or not this process runs the pod controller."""
+
+    def __init__(
+        self, kube: Kube, namespaces: Sequence[str], label_selector: str, watched: Source[Pod] | None
+    ) -> None:
+        self._kube = kube
+        self._namespaces = namespaces
+        self._label_selector = label_selector
+        self._watched = watched
+
+    def pods(self) -> Iterable[Pod]:
+        """All pods of the watched namespaces, by a quorum LIST."""
+        if self._watched:
+            yield from self._watched.second_look()
+            return
+        for namespace in self._namespaces or ("",):
+            listing = self._kube.list(PODS, namespace, self._label_selector)
+            if listing.unreadable:
+                raise Retry(f"pod {listing.unreadable[0].key} cannot be read: it may name any service")
+            yield from listing.items
+
+    def require_crd(self) -> None:
+        """Fail unless the RpcService CRD is there and not being deleted."""
+        if self._kube.raw("GET", CRD)["metadata"].get("deletionTimestamp"):
+            raise Retry("the CRD of RpcServices is being deleted")
