@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from controller.model import Declaration, Endpoint, LabelSelector, Pod, RpcService, RpcServiceSpec, ServiceKey
 from controller.plan.ledger import Layout
 from controller.plan.rpcservices import (
+    ROWS_BYTES,
     Absences,
     Create,
     Delete,
@@ -337,6 +338,38 @@ def test_many_endpoints_are_spread_and_a_pod_stays_in_its_object():
 
     after = world.listed()
     assert {name: [p for p in pods if p != "p1"] for name, pods in before.items()} == after
+
+
+def verbose(name: str, characters: int) -> Pod:
+    """A pod that declares that much metadata."""
+    return pod(name, declarations=(Declaration(service_name="echo", metadata={"about": "x" * characters}),))
+
+
+def test_endpoints_are_spread_by_size_too():
+    third = ROWS_BYTES // 3
+    world = World([verbose(f"p{n}", third) for n in range(4)]).settle()
+
+    assert sorted(map(len, world.listed().values())) == [2, 2]
+
+
+def test_a_pod_that_has_outgrown_its_object_goes_where_room_is():
+    quarter = ROWS_BYTES // 5
+    world = World([verbose(f"p{n}", quarter) for n in range(3)]).settle()
+    assert set(world.listed()) == {"echo"}
+
+    world.pods["p2"] = verbose("p2", 4 * quarter)
+    create, shrink = world.plan()
+    assert isinstance(create, Create)
+    assert [row.pod_name for row in create.status.endpoints] == ["p2"]
+    assert isinstance(shrink, SetStatus)
+    assert [row.pod_name for row in shrink.status.endpoints] == ["p0", "p1"]
+
+
+def test_all_rows_of_a_pod_are_in_one_object():
+    ports = tuple(Declaration(service_name="echo", port=port) for port in (1, 2))
+    world = World([pod(f"p{n}", declarations=ports) for n in range(2)]).settle()
+
+    assert list(world.listed().values()) == [["p0", "p0"], ["p1", "p1"]]
 
 
 def test_an_emptied_part_goes_and_its_head_stays():

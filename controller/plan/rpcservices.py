@@ -9,7 +9,7 @@ published.  A listed pod that is merely absent stays until its absence is confir
 """
 
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
-from itertools import chain, count
+from itertools import chain, count, groupby
 
 import msgspec
 
@@ -19,6 +19,7 @@ from controller.plan.conditions import with_condition
 from controller.plan.ledger import Layout
 
 FINISHED = ("Succeeded", "Failed")
+ROWS_BYTES = 1024 * 1024  # of one object, as JSON; etcd takes 1.5 MiB, metadata and conditions included
 
 
 class Create(msgspec.Struct, frozen=True):
@@ -285,10 +286,12 @@ def _create(
     """A new head.  What does not fit follows once it exists: parts need its uid."""
     name = object_name(key.service_name, observed.taken)
     blank = RpcService(namespace=key.namespace, name=name, uid="", resource_version="")
-    first = sorted(rows, key=_row_order)[: settings.endpoints_per_object]
-    return Create(
-        key.namespace, name, key.service_name, _status(blank, key.service_name, first, settings, now)
-    )
+    first = _Page(settings)
+    for pod_rows in _by_pod(rows):
+        if not first.take(pod_rows):
+            break
+    status = _status(blank, key.service_name, first.rows, settings, now)
+    return Create(key.namespace, name, key.service_name, status)
 
 
 def _spread(
@@ -301,30 +304,58 @@ def _spread(
 ) -> Iterable[Op]:
     """Lay *rows* out over *head* and its *parts*: a pod stays in its object, a new one goes where room is."""
     where = {row.pod_uid: service.name for service in (head, *parts) for row in service.status.endpoints}
-    laid: dict[str, list[Endpoint]] = {service.name: [] for service in (head, *parts)}
-    homeless = []
-    for row in sorted(rows, key=_row_order):
-        if row.pod_uid in where:
-            laid[where[row.pod_uid]].append(row)
-        else:
-            homeless.append(row)
+    pages = {service.name: _Page(settings) for service in (head, *parts)}
     numbers = (n for n in count(1) if part_name(head.name, head.uid, n) not in taken)
-    for row in homeless:
-        room = (name for name, placed in laid.items() if len(placed) < settings.endpoints_per_object)
-        name = where.get(row.pod_uid) or next(room, None) or part_name(head.name, head.uid, next(numbers))
-        where[row.pod_uid] = name
-        laid.setdefault(name, []).append(row)
+    homeless = []
+    for pod_rows in _by_pod(rows):
+        page = pages.get(where.get(pod_rows[0].pod_uid, ""))
+        if page is None or not page.take(pod_rows, stays=True):
+            homeless.append(pod_rows)
+    for pod_rows in homeless:
+        if not any(page.take(pod_rows) for page in pages.values()):
+            page = pages[part_name(head.name, head.uid, next(numbers))] = _Page(settings)
+            page.take(pod_rows)
     existing = {service.name: service for service in (head, *parts)}
-    for name, placed in laid.items():
+    for name, page in pages.items():
         service = existing.get(name)
         if service is None:
             blank = RpcService(namespace=head.namespace, name=name, uid="", resource_version="")
-            status = _status(blank, head.service_name, placed, settings, now)
+            status = _status(blank, head.service_name, page.rows, settings, now)
             yield Create(head.namespace, name, head.service_name, status, head)
-        elif not placed and service is not head:
+        elif not page.rows and service is not head:
             yield from _remove(service, settings, now)
         else:
-            yield from _set_status(service, placed, settings, now)
+            yield from _set_status(service, page.rows, settings, now)
+
+
+class _Page:
+    """The rows that one object is to have, within what it has room for; any single pod fits."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._limit = settings.endpoints_per_object
+        self._bytes = 0
+        self.rows: list[Endpoint] = []
+
+    def take(self, rows: Sequence[Endpoint], *, stays: bool = False) -> bool:
+        """Add a pod's rows where there is room; for one that *stays*, their number does not matter."""
+        size = sum(map(_size, rows))
+        crowded = not stays and len(self.rows) + len(rows) > self._limit
+        if self.rows and (crowded or self._bytes + size > ROWS_BYTES):
+            return False
+        self.rows += rows
+        self._bytes += size
+        return True
+
+
+def _size(row: Endpoint) -> int:
+    """The bytes of a row as the API server stores it: Go's JSON escapes what is special in HTML."""
+    text = msgspec.json.encode(row)
+    return len(text) + 5 * sum(map(text.count, (b"<", b">", b"&")))
+
+
+def _by_pod(rows: Iterable[Endpoint]) -> Iterable[list[Endpoint]]:
+    ordered = sorted(rows, key=lambda row: (row.pod_name, row.pod_uid, *_row_order(row)))
+    return [list(pod_rows) for _, pod_rows in groupby(ordered, key=lambda row: row.pod_uid)]
 
 
 def _remove(service: RpcService, settings: Settings, now: str) -> Iterable[Op]:

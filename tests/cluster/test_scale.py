@@ -15,6 +15,8 @@ from tests.cluster.world import World
 
 WRITERS = 8
 LONG = 120.0  # seconds, at most
+PAST_ETCD = 60  # endpoints of 15 kB: more than one object of etcd holds, where "<" takes six bytes
+KEYS = 30
 
 
 def create_pods(world: World, serving: Mapping[str, tuple[str, list[str]]]) -> None:
@@ -99,6 +101,24 @@ def test_k18_a_thousand_services_take_far_fewer_transactions(world: World, start
     start_controller("--layout", f"kube2zk={other}")
     eventually(lambda: world.zk.exists(other) and len(world.zk.get_children(other)) == 1000, LONG)
     assert len({transaction for _, transaction in znodes(world, other).values()}) <= 50
+
+
+@pytest.mark.full
+def test_endpoints_too_large_for_one_object_are_all_published(world: World, start_controller):
+    metadata = {f"{n}{'<' * 240}": "<" * 250 for n in range(KEYS)}
+    text = json.dumps([{"serviceName": "echo", "metadata": metadata}])
+    start_controller()
+    with ThreadPoolExecutor(WRITERS) as pool:
+        list(
+            pool.map(
+                lambda n: world.create_pod(f"p{n}", annotation=text, ip=f"10.0.0.{n + 1}"), range(PAST_ETCD)
+            )
+        )
+
+    eventually(lambda: len(world.servers("echo") or ()) == PAST_ETCD, LONG)
+    parts = world.rpcservices().values()
+    assert sum(part["status"]["totalEndpoints"] for part in parts) == PAST_ETCD
+    assert len(parts) > 1
 
 
 # Annotations that declare nothing at all.
