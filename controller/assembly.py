@@ -52,7 +52,7 @@ K = TypeVar("K", bound=Hashable)
 STATUS_WRITERS = 8
 CONDITION_WRITERS = 2
 REGISTRY_BATCH = 100
-CONDITION_DELAY = 0.2  # seconds: the Synced conditions of a cold start come after the znodes
+CONDITION_DELAY = 0.2  # seconds, in which one condition may make way for the next
 COMPARE_AGAIN_AFTER = 1.0  # seconds
 COMPARE_PARTS = 10  # of all services, each read anew once a period
 HEARTBEAT = 10.0  # seconds
@@ -177,6 +177,8 @@ class Process:
             self._events,
             now,
             lambda key: self._conditions.add_after(key, CONDITION_DELAY),
+            time.monotonic,
+            self._give_way,
         )
 
     def _make_registry(self, cluster_id: str, renew: Callable[[], None]) -> RegistryReconciler:
@@ -278,6 +280,13 @@ class Process:
         seen = self._seen.pop(name, None)
         if seen is not None:
             self._metrics.propagated(time.monotonic() - seen)
+
+    def _give_way(self, seconds: float) -> None:
+        """Wait, up to *seconds*, while endpoints are on their way to clients."""
+        latest = time.monotonic() + seconds
+        while (self._keys.busy or self._names.busy) and time.monotonic() < latest:
+            if self._stopping.wait(TICK / 4):
+                return
 
     def _runs(self, controller: str) -> bool:
         return controller in self._settings.controllers

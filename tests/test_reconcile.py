@@ -77,7 +77,13 @@ class World:
             lambda name: self.names.add(name),
         )
         self.synced = SyncedReconciler(
-            self.kube, self.services, self.events, self.clock.now, self.conditions.add
+            self.kube,
+            self.services,
+            self.events,
+            self.clock.now,
+            self.conditions.add,
+            self.clock,
+            lambda _: None,
         )
         self.registry = RegistryReconciler(
             self.zookeeper,
@@ -466,7 +472,9 @@ def test_a_condition_that_is_wanted_anew_while_another_is_written_is_written_nex
     unwritten = msgspec.structs.replace(echo, status=RpcServiceStatus())
     services = Interrupted(lambda: synced.want(unwritten, unavailable))
     services.put(unwritten)
-    synced = SyncedReconciler(world.kube, services, world.events, world.clock.now, lambda _: None)
+    synced = SyncedReconciler(
+        world.kube, services, world.events, world.clock.now, lambda _: None, lambda: 0.0, lambda _: None
+    )
     synced.want(unwritten, Condition(type="Synced", status="True", reason="Synced"))
     synced.reconcile(echo.key)
     services.put(echo)

@@ -344,6 +344,24 @@ def test_once_retries_succeed_they_are_not_limited(world):
     assert worked == 1000
 
 
+def test_a_queue_is_busy_with_what_is_due_or_worked_but_not_with_what_fails(world):
+    queue = world.queue
+    assert not queue.busy
+    queue.add_after("a", 1.0)
+    assert not queue.busy, "not due yet"
+    world.clock.now += 1.0
+    assert queue.busy
+    assert queue.get(1) == ["a"]
+    assert queue.busy, "being worked"
+    queue.retry("a")
+    assert not queue.busy
+    world.clock.now += 60.0
+    assert queue.get(1) == ["a"]
+    assert not queue.busy, "it failed before"
+    queue.done("a")
+    assert not queue.busy
+
+
 def test_depth_counts_what_is_due_and_not_taken(world):
     world.queue.add("due")
     world.queue.add_after("later", 5)

@@ -1,4 +1,4 @@
-"""Writes the Synced condition of RpcServices, on transitions only."""
+"""Writes the Synced condition of RpcServices, on transitions only, and after what clients wait for."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -8,9 +8,14 @@ from controller.model import Condition, ObjectKey, Problem, RpcService
 from controller.plan.conditions import with_condition
 from controller.reconcile.ports import Events, Kube, Source
 
+PATIENCE = 30.0  # seconds that a condition gives way to endpoints, at most
+
 
 class SyncedReconciler:
-    """Keeps what the condition should be, and makes it so; ``want`` may be called by any thread."""
+    """Keeps what the condition should be, and makes it so; ``want`` may be called by any thread.
+
+    *give_way(seconds)* waits up to so long while endpoints are on their way.
+    """
 
     def __init__(
         self,
@@ -19,13 +24,18 @@ class SyncedReconciler:
         events: Events,
         now: Callable[[], datetime],
         enqueue: Callable[[ObjectKey], None],
+        clock: Callable[[], float],
+        give_way: Callable[[float], None],
     ) -> None:
         self._kube = kube
         self._services = services
         self._events = events
         self._now = now
         self._enqueue = enqueue
+        self._clock = clock
+        self._give_way = give_way
         self._wanted: dict[ObjectKey, Condition] = {}
+        self._since: dict[ObjectKey, float] = {}  # when something else came to be wanted
 
     def want(self, service: RpcService, condition: Condition) -> None:
         """The condition that *service* should have from now on."""
@@ -33,11 +43,13 @@ class SyncedReconciler:
         observed = service.status.condition(condition.type)
         if waiting is None and observed and _same(observed, condition):
             return
+        self._since.setdefault(service.key, self._clock())
         self._wanted[service.key] = condition
         self._enqueue(service.key)
 
     def reconcile(self, key: ObjectKey) -> bool:
         """Write the condition where it is not what is wanted; return whether it was written."""
+        self._give_way(self._since.get(key, self._clock()) + PATIENCE - self._clock())
         wanted, service = self._wanted.get(key), self._services.store.get(key)
         changed = False
         if wanted and service and service.known:
@@ -47,6 +59,7 @@ class SyncedReconciler:
                 self._write(service, wanted)
         if self._wanted.get(key) is wanted:  # not another one by now
             self._wanted.pop(key, None)
+            self._since.pop(key, None)
         return changed
 
     def _write(self, service: RpcService, wanted: Condition) -> None:

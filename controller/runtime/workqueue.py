@@ -116,6 +116,12 @@ class Workqueue(Generic[K]):
             now = self._clock()
             return sum(due <= now for schedule in (self._fresh, self._failing) for due in schedule)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a key is due or being worked, those aside that failed."""
+        with self._changed:
+            return self._fresh.first() <= self._clock() or not self._working.keys() <= self._failures.keys()
+
     def add(self, key: K) -> None:
         """Have *key* worked as soon as its window allows."""
         self.add_after(key, 0.0)

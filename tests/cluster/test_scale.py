@@ -104,6 +104,21 @@ def test_k18_a_thousand_services_take_far_fewer_transactions(world: World, start
 
 
 @pytest.mark.full
+def test_the_conditions_of_a_cold_start_come_after_all_endpoints(
+    world: World, start_controller, api: HttpProxy, through_api: Path
+):
+    create_pods(world, {f"p{n}": (f"10.0.0.{n + 1}", [f"s{n}-{m}" for m in range(25)]) for n in range(10)})
+    start_controller(kubeconfig=through_api)
+    eventually(lambda: all_synced(world, 250), LONG)
+
+    statuses = [path for method, path in api.requests if method == "PATCH" and "/status?" in path]
+    endpoints = {path: statuses.index(path) for path in statuses}
+    conditions = [number for number, path in enumerate(statuses) if number > endpoints[path]]
+    assert len(endpoints) == len(conditions) == 250
+    assert max(endpoints.values()) < min(conditions)
+
+
+@pytest.mark.full
 def test_endpoints_too_large_for_one_object_are_all_published(world: World, start_controller):
     metadata = {f"{n}{'<' * 240}": "<" * 250 for n in range(KEYS)}
     text = json.dumps([{"serviceName": "echo", "metadata": metadata}])
