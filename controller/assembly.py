@@ -106,9 +106,13 @@ class Process:
         self._locality = self._make_locality() if self._runs("localservice") else None
         self._make_pod_controller()
         self._zookeeper = ZooKeeper(
-            settings.zk_servers, on_connection=self._metrics.connected, on_changed=self._path_changed
+            settings.zk_servers,
+            on_connection=self._metrics.connected,
+            on_changed=self._path_changed,
+            access=settings.zk_access,
         )
         self._registry: RegistryReconciler | None = None  # made once this process leads
+        self._refused = ""  # what ZooKeeper refused, while the registry was compared last
         self._elector: Elector | None = None
 
     # making
@@ -419,7 +423,9 @@ class Process:
                 if at >= beat:
                     reconciler.beat()
                     beat = at + HEARTBEAT
+                    self._refused = ""
             except (Retry, Rejected) as failure:
+                self._refused = str(failure) if isinstance(failure, Rejected) else self._refused
                 log.warning("cannot compare", reason=str(failure))
                 again = time.monotonic() + COMPARE_AGAIN_AFTER
 
@@ -491,5 +497,7 @@ class Process:
             if not source.filled:
                 return source.unknown or f"{source.name} are not listed yet"
         if self._leading.is_set() and self._runs("registry") and not self._zookeeper.connected:
-            return "ZooKeeper is not connected"
+            return f"ZooKeeper is not connected{self._zookeeper.trouble}"
+        if self._refused:
+            return f"ZooKeeper refuses: {self._refused}"
         return None

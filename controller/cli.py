@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import click
@@ -24,6 +25,7 @@ from controller.settings import (
     size,
     template,
 )
+from controller.zkaccess import SCHEMES, Access, acl, load
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,13 +80,37 @@ def _without_empty(_: click.Context, __: click.Parameter, values: tuple[str, ...
 
 # Options that several commands have.
 KUBECONFIG = click.option("--kubeconfig", metavar="FILE", help="Default: in-cluster, then the usual file.")
-ZK_SERVERS = click.option(
-    "--zk-servers",
-    envvar=["RPCREGISTRY_ZK_SERVERS", "zkservers"],
-    default="127.0.0.1:2181",
-    show_default=True,
-    metavar="HOST:PORT,…[/CHROOT]",
-    help="The ZooKeeper ensemble.",
+ZOOKEEPER: Sequence[Callable[..., Any]] = (
+    click.option(
+        "--zk-servers",
+        envvar=["RPCREGISTRY_ZK_SERVERS", "zkservers"],
+        default="127.0.0.1:2181",
+        show_default=True,
+        metavar="HOST:PORT,…[/CHROOT]",
+        help="The ZooKeeper ensemble.",
+    ),
+    click.option(
+        "--zk-auth-file", metavar="FILE", help="Our credentials: a file with one line, USER:PASSWORD."
+    ),
+    click.option(
+        "--zk-auth-scheme",
+        type=click.Choice(SCHEMES),
+        default="digest",
+        show_default=True,
+        help="How they are given to ZooKeeper; sasl is DIGEST-MD5.",
+    ),
+    click.option(
+        "--zk-acl",
+        type=_Parsed("acl", acl),
+        metavar="SCHEME:ID:PERMS,…",
+        help="The ACL of all that is created.  "
+        "Default: auth::cdrwa,world:anyone:r with credentials, world:anyone:cdrwa without.",
+    ),
+    click.option(
+        "--zk-tls-ca", metavar="FILE", help="Connect by TLS, to servers with a certificate of this CA only."
+    ),
+    click.option("--zk-tls-cert", metavar="FILE", help="Our own certificate, where servers ask for one."),
+    click.option("--zk-tls-key", metavar="FILE", help="Its key.  Default: in the same file."),
 )
 TEMPLATES = click.option(
     "--template",
@@ -103,6 +129,24 @@ CLUSTER_ID = click.option(
 )
 
 
+def _zookeeper_options(command: Callable[..., R]) -> Callable[..., R]:
+    """The options of every command that connects to ZooKeeper; how becomes its *zk_access*."""
+
+    @wraps(command)
+    def with_access(**flags: Any) -> R:
+        fields = ("auth_file", "auth_scheme", "acl", "tls_ca", "tls_cert", "tls_key")
+        try:
+            access = Access(**{field: flags.pop(f"zk_{field}") for field in fields})
+        except ValueError as error:
+            raise click.UsageError(str(error), click.get_current_context()) from error
+        load(access)  # what is wrong with a file is said before anything is done
+        return command(zk_access=access, **flags)
+
+    for option in reversed(ZOOKEEPER):
+        with_access = option(with_access)
+    return with_access
+
+
 def _cluster_options(command: Callable[P, R]) -> Callable[P, R]:
     """The options of every command that reads the cluster or the registry."""
     for option in reversed(
@@ -117,7 +161,6 @@ def _cluster_options(command: Callable[P, R]) -> Callable[P, R]:
                 envvar=["RPCREGISTRY_NAMESPACE", "namespace"],
                 help="Only this namespace (repeatable).  Default: all.",
             ),
-            ZK_SERVERS,
             click.option(
                 "--layout",
                 "layouts",
@@ -153,7 +196,7 @@ def _cluster_options(command: Callable[P, R]) -> Callable[P, R]:
         ]
     ):
         command = option(command)
-    return command
+    return _zookeeper_options(command)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "RPCREGISTRY"})
@@ -297,7 +340,7 @@ def release(kubeconfig: str | None, namespaces: tuple[str, ...], services: tuple
 
 @main.command(context_settings=ENVIRONMENT)
 @KUBECONFIG
-@ZK_SERVERS
+@_zookeeper_options
 @CLUSTER_ID
 @TEMPLATES
 @click.option(

@@ -26,6 +26,7 @@ from controller.reconcile.fence import Fence
 from controller.reconcile.memory import Memory, uncovered
 from controller.reconcile.ports import Registry
 from controller.zk import ZooKeeper
+from controller.zkaccess import Access
 
 CONNECT_TIMEOUT = 15.0
 LOOK_AGAIN = 0.5  # seconds between two looks at a Lease that somebody may renew
@@ -43,6 +44,7 @@ def purge_registry(
     *,
     kubeconfig: str | None,
     zk_servers: str,
+    zk_access: Access,
     cluster_id: str,
     lease_namespace: str,
     templates: Mapping[str, PerEndpoint],
@@ -52,7 +54,7 @@ def purge_registry(
     kube = Kube.from_config(kubeconfig)
     lease = KubeLease(kube, lease_namespace or own_namespace(), LEASE)
     settings = Settings(cluster_id or kube.cluster_id())
-    with ZooKeeper.connected_to(zk_servers, CONNECT_TIMEOUT) as zookeeper:
+    with ZooKeeper.connected_to(zk_servers, CONNECT_TIMEOUT, zk_access) as zookeeper:
         require_free(lease, time.monotonic, time.sleep)
         claims = sorted(
             claimed(zookeeper, settings.clusters, templates), key=lambda claim: (claim.name, claim.path)

@@ -18,6 +18,7 @@ from controller.layouts.forms import PerEndpoint
 from controller.layouts.template import layout as from_template
 from controller.names import is_subdomain
 from controller.plan.ledger import Layout
+from controller.zkaccess import Access
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|m|s|us|µs|ns))+")
@@ -36,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     controllers: tuple[str, ...]
     node_label: str
     zk_servers: str
+    zk_access: Access
     layouts: tuple[Layout, ...]
     cluster_id: str
     from_cluster: str

@@ -21,6 +21,7 @@ from controller.plan.outcome import Observed, Outcome
 from controller.plan.publication import Publication, Settings, publication
 from controller.reconcile.memory import Memory, uncovered
 from controller.zk import ZooKeeper
+from controller.zkaccess import Access
 
 CONNECT_TIMEOUT = 15.0
 NO_DRIFT = ("foreign", "left")
@@ -41,11 +42,17 @@ class Finding(msgspec.Struct, frozen=True, order=True, rename="camel"):
 
 
 def verify_registry(
-    *, output: str, kubeconfig: str | None, namespaces: tuple[str, ...], zk_servers: str, **options: Any
+    *,
+    output: str,
+    kubeconfig: str | None,
+    namespaces: tuple[str, ...],
+    zk_servers: str,
+    zk_access: Access,
+    **options: Any,
 ) -> int:
     """Print what differs; return the exit code: 0 in sync, 1 drift, 2 could not look."""
     try:
-        findings = list(_look(kubeconfig, namespaces, zk_servers, **options))
+        findings = list(_look(kubeconfig, namespaces, zk_servers, zk_access, **options))
     except Failure as failure:
         sys.stderr.write(f"rpcregistry: cannot look: {' '.join(str(failure).split())}\n")
         return 2
@@ -60,6 +67,7 @@ def _look(
     kubeconfig: str | None,
     namespaces: tuple[str, ...],
     zk_servers: str,
+    zk_access: Access,
     layouts: Sequence[Layout],
     **options: Any,
 ) -> Iterator[Finding]:
@@ -68,7 +76,7 @@ def _look(
         service for namespace in namespaces or ("",) for service in kube.list(RPCSERVICES, namespace).items
     ]
     settings = Settings(**{**options, "cluster_id": options["cluster_id"] or kube.cluster_id()})
-    with ZooKeeper.connected_to(zk_servers, CONNECT_TIMEOUT) as zookeeper:
+    with ZooKeeper.connected_to(zk_servers, CONNECT_TIMEOUT, zk_access) as zookeeper:
         memory = Memory(zookeeper, layouts, settings.clusters)
         for layout in layouts:
             present = set(zookeeper.children(layout.base))

@@ -37,12 +37,13 @@ from kazoo.exceptions import (
     RuntimeInconsistency,
     UnimplementedError,
 )
-from kazoo.handlers.threading import KazooTimeoutError, SequentialThreadingHandler
+from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.states import EventType, KazooState, KeeperState, WatchedEvent
 from kazoo.retry import KazooRetry
 
 from controller.errors import Conflict, Failure, Fenced, Misconfigured, Rejected, Retry
 from controller.plan.ops import Check, Create, Delete, Op, Set, Znode
+from controller.zkaccess import OPEN, Access, Handler, Secrets
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +72,10 @@ _REFUSED = (
     UnimplementedError,
     ValueError,  # of kazoo, about a path
 )
+_MENDING = {  # what to do about errors that a person has to mend
+    NoAuthError: "its ACL or its parent's does not let us: mend --zk-auth-file, or that ACL by setAcl",
+    InvalidACLError: "the server knows nobody of the ACL: mend --zk-acl, or the credentials",
+}
 _ROLLED_BACK = (RolledBackError, RuntimeInconsistency)  # ops beside the one that failed
 
 
@@ -93,7 +98,8 @@ class ZooKeeper:
     there is a connection, whenever that changed.  *on_changed* is told the path of a znode that was read
     and changed since, once, until it is read again; what changed while there was no connection is not
     told: compare when ``generation`` has grown.  Both are called in threads of this class's, and must
-    not block.  *client_options* go to ``KazooClient``: credentials, ACL, TLS.  Raises ``Misconfigured``.
+    not block.  *access*: with which credentials, ACL and TLS; when its files change, a new client takes
+    over.  *client_options* go to ``KazooClient``.  Raises ``Misconfigured``.
     """
 
     def __init__(
@@ -103,6 +109,7 @@ class ZooKeeper:
         on_connection: Callable[[bool], None] = lambda _: None,
         on_changed: Callable[[str], None] | None = None,
         session_timeout: float = SESSION_TIMEOUT,
+        access: Access = OPEN,
         client_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._servers = servers
@@ -111,6 +118,7 @@ class ZooKeeper:
         self._on_connection = on_connection
         self._on_changed = on_changed
         self._session_timeout = session_timeout
+        self._secrets = Secrets(access)
         self._client_options = client_options or {}
         self._closing = threading.Event()
         self._attention = threading.Event()  # there is something for the supervisor to look at
@@ -120,19 +128,18 @@ class ZooKeeper:
         self._generation = 0
         self._since = time.monotonic()  # when the client was connected last, or made
         self._silent = False  # the client has left a request unanswered
+        self._trouble = ""  # what the last server that we tried was refused for, or refused us for
         self._client = self._make_client()
 
     @classmethod
     @contextmanager
-    def connected_to(
-        cls, servers: str, timeout: float, client_options: Mapping[str, Any] | None = None
-    ) -> Iterator["ZooKeeper"]:
+    def connected_to(cls, servers: str, timeout: float, access: Access = OPEN) -> Iterator["ZooKeeper"]:
         """A connection for the length of a ``with``; ``Retry`` where there is none in *timeout* seconds."""
-        zookeeper = cls(servers, client_options=client_options)
+        zookeeper = cls(servers, access=access)
         zookeeper.start()
         try:
             if not zookeeper.wait(timeout):
-                raise Retry(f"no ZooKeeper server answers at {servers}")
+                raise Retry(f"no ZooKeeper server answers at {servers}{zookeeper.trouble}")
             yield zookeeper
         finally:
             zookeeper.close()
@@ -141,6 +148,11 @@ class ZooKeeper:
     def connected(self) -> bool:
         """Whether there is a connection; without one, every call fails at once."""
         return self._connected.is_set()
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no connection, as the end of a sentence; empty where nobody knows."""
+        return f": {self._trouble}" if self._trouble else ""
 
     @property
     def generation(self) -> int:
@@ -295,15 +307,16 @@ class ZooKeeper:
 
     def _make_client(self) -> KazooClient:
         retry = KazooRetry(max_tries=-1, max_delay=RECONNECT_DELAY)
-        options = {"check_hostname": self._client_options.get("verify_certs", True), **self._client_options}
+        credentials = self._secrets.credentials
         try:
             client = KazooClient(
                 self._hosts,
                 timeout=self._session_timeout,
-                handler=_Handler(),
+                handler=Handler(credentials.tls, CONNECT_TIMEOUT, self._note_trouble),
                 connection_retry=retry,
                 logger=_kazoo_log,
-                **options,
+                **credentials.options,
+                **self._client_options,
             )
         except (ConfigurationError, TypeError, ValueError) as error:
             raise Misconfigured(f"cannot connect to ZooKeeper at {self._servers!r}: {error}") from error
@@ -312,15 +325,31 @@ class ZooKeeper:
 
     def _follow(self, client: KazooClient, state: str) -> None:
         """Note a change of the connection; called by the thread that keeps it up, which must not wait."""
+        if state == KazooState.CONNECTED:
+            # Told before our credentials are sent; what is asked now is answered after they were taken.
+            client.exists_async("/").rawlink(lambda answer: self._answered(client, answer))
+            return
         with self._lock:
             if client is not self._client or self._silent:
                 return
-            if state == KazooState.CONNECTED:
-                self._generation += 1
-                self._connected.set()
-            else:
-                self._disconnected()
+            self._disconnected()
+            if client.client_state == KeeperState.AUTH_FAILED:
+                self._trouble = "it refuses our credentials"
         self._attention.set()
+
+    def _answered(self, client: KazooClient, answer: Any) -> None:
+        with self._lock:
+            lost = client is not self._client or client.client_state != KeeperState.CONNECTED
+            # That "/" may not be looked at is an answer, too.
+            if lost or self._silent or not isinstance(answer.exception, NoAuthError | None):
+                return
+            self._generation += 1
+            self._trouble = ""
+            self._connected.set()
+        self._attention.set()
+
+    def _note_trouble(self, trouble: str) -> None:
+        self._trouble = trouble
 
     def _give_up(self, client: KazooClient) -> None:
         """Have *client*, which left a request unanswered, replaced."""
@@ -357,7 +386,7 @@ class ZooKeeper:
                 log.info("zookeeper connected" if now[1] else "zookeeper disconnected", servers=self._servers)
                 self._on_connection(now[1])
                 told = now
-            if spent:
+            if self._secrets.renewed() or spent:
                 self._replace()
             self._attention.wait(CHECK_PERIOD)
 
@@ -366,17 +395,11 @@ class ZooKeeper:
         client = self._make_client()
         with self._lock:
             spent, self._client = self._client, client
+            self._connected.clear()
             self._since = time.monotonic()
             self._silent = False
         _dismiss(spent)
         client.start_async()
-
-
-class _Handler(SequentialThreadingHandler):  # type: ignore[misc]
-    """Gives up soon on a server that does not take the connection: another one of the ensemble may."""
-
-    def create_connection(self, *args: Any, **options: Any) -> Any:
-        return super().create_connection(*args, **{**options, "timeout": CONNECT_TIMEOUT})
 
 
 def _dismiss(client: KazooClient) -> threading.Thread:
@@ -413,7 +436,7 @@ def is_spent(state: str, disconnected: float, session_timeout: float, silent: bo
 
 
 def _failure(verb: str, path: str, error: Exception) -> Failure:
-    text = f"{verb} {path}: {type(error).__name__} {error}".rstrip()
+    text = f"{verb} {path}: {_MENDING.get(type(error), f'{type(error).__name__} {error}')}".rstrip()
     if isinstance(error, _OVERTAKEN):
         return Overtaken(text, path)
     return Rejected(text) if isinstance(error, _REFUSED) else Retry(text)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kazoo.security import OPEN_ACL_UNSAFE
 
 from controller.cli import main, run_command, translate
 
@@ -81,6 +82,12 @@ DEFAULTS: dict[str, Any] = {
     "controllers": ("rpcservice", "localservice", "registry"),
     "node_label": "rpcregistry.dev/node",
     "zk_servers": "127.0.0.1:2181",
+    "zk_auth_file": None,
+    "zk_auth_scheme": "digest",
+    "zk_acl": None,
+    "zk_tls_ca": None,
+    "zk_tls_cert": None,
+    "zk_tls_key": None,
     "layouts": (),
     "templates": (),
     "cluster_id": "",
@@ -119,6 +126,12 @@ def test_the_defaults_are_those_of_the_contract():
         ("CONTROLLERS", "registry", "controllers", ("registry",)),
         ("NODE_LABEL", "vm/rack", "node_label", "vm/rack"),
         ("ZK_SERVERS", "zk:1", "zk_servers", "zk:1"),
+        ("ZK_AUTH_FILE", "/user", "zk_auth_file", "/user"),
+        ("ZK_AUTH_SCHEME", "sasl", "zk_auth_scheme", "sasl"),
+        ("ZK_ACL", "world:anyone:cdrwa", "zk_acl", tuple(OPEN_ACL_UNSAFE)),
+        ("ZK_TLS_CA", "/ca", "zk_tls_ca", "/ca"),
+        ("ZK_TLS_CERT", "/cert", "zk_tls_cert", "/cert"),
+        ("ZK_TLS_KEY", "/key", "zk_tls_key", "/key"),
         ("LAYOUT", "kube2zk=/a kube2zk=/b", "layouts", ("kube2zk=/a", "kube2zk=/b")),
         ("CLUSTER_ID", "c", "cluster_id", "c"),
         ("FROM_CLUSTER", "old", "from_cluster", "old"),
@@ -166,6 +179,10 @@ WRONG = [
     pytest.param(["run", "--ownership-grace", "99999999999h"], "too long", id="an endless duration"),
     pytest.param(["run", "--compare-period", "0"], "more than 0", id="a period of nothing"),
     pytest.param(["run", "--max-znode-bytes", "big"], "512KiB", id="a size"),
+    pytest.param(["run", "--zk-acl", "mine"], "world:anyone:r", id="an ACL"),
+    pytest.param(["run", "--zk-acl", "auth::cdrwa"], "--zk-auth-file", id="an ACL for nobody"),
+    pytest.param(["run", "--zk-tls-cert", "/cert"], "--zk-tls-ca", id="half of TLS"),
+    pytest.param(["run", "--zk-auth-file", "/no/file"], "/no/file: No such file", id="a missing file"),
     pytest.param(["run", "--layout", "kube2zk"], "NAME=BASEPATH", id="a layout without a path"),
     pytest.param(["run", "--layout", "dubbi=/x"], "kube2zk", id="an unknown layout"),
     pytest.param(["run", "--layout", "kube2zk=/a", "--layout", "kube2zk=/a/"], "two", id="a layout twice"),

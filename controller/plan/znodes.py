@@ -59,9 +59,11 @@ def synced(service: RpcService, wanted: Publication, outcomes: Iterable[Outcome]
     )
 
 
-def unavailable(seconds: float) -> Condition:
-    """The Synced condition of an RpcService whose own change could not be written for so long."""
+def unavailable(seconds: float, reason: str = "") -> Condition:
+    """The Synced condition of an RpcService whose own change could not be written for so many *seconds*."""
     message = (
         f"a change has waited for ZooKeeper for more than {seconds:.0f} s; it holds what was written before"
     )
+    if reason:
+        message += f": {reason}"
     return Condition(type="Synced", status="False", reason="RegistryUnavailable", message=message)

@@ -386,12 +386,14 @@ class RegistryReconciler:
     def _now_text(self) -> str:
         return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    def _tell_unavailable(self, failures: Iterable[str]) -> None:
-        for name in failures:
+    def _tell_unavailable(self, failures: Mapping[str, Exception]) -> None:
+        for name, failure in failures.items():
+            # What was refused stays refused, and says the same each time: it belongs into a status.
+            reason = str(failure) if isinstance(failure, Rejected) else ""
             waiting = self._clock() - self._changed.get(name, self._clock())
             if waiting >= UNAVAILABLE_AFTER:
                 for service in self._services.store.indexed(BY_NAME, name):
-                    self._conditions(service, planning.unavailable(UNAVAILABLE_AFTER))
+                    self._conditions(service, planning.unavailable(UNAVAILABLE_AFTER, reason))
 
     # absences
 

@@ -1,14 +1,12 @@
 """Our edge of ZooKeeper on a real server, which is killed, hung, emptied and lied about."""
 
 import logging
-import shutil
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,58 +29,15 @@ from controller.zk import (
     TooLarge,
     ZooKeeper,
 )
-from hack.local.binaries import zookeeper_command
 from hack.local.cluster import free_ports
-from hack.local.process import Process
 from hack.local.proxy import Proxy
+from hack.local.zookeeper import Server
 from tests.cluster.waiting import eventually
 
 SESSION_TIMEOUT = 20.0  # the longest that the server grants; a test that waits for its end has its own
 SHORT_SESSION = 4.0
 OUTAGE = 15.0
 QUICK = 2.0  # seconds: far less than any timeout
-
-
-class Server:
-    """A ZooKeeper of this suite's own, to be broken."""
-
-    def __init__(self, directory: Path) -> None:
-        self._data = directory / "data"
-        port = free_ports(1)[0]
-        self.address = f"127.0.0.1:{port}"
-        lines = [
-            "tickTime=1000", f"dataDir={self._data}", f"clientPort={port}", "clientPortAddress=127.0.0.1",
-            "admin.enableServer=false", "maxClientCnxns=0", "4lw.commands.whitelist=*", "forceSync=no",
-        ]  # fmt: skip
-        (directory / "zoo.cfg").write_text("\n".join(lines))
-        command = [*zookeeper_command(), str(directory / "zoo.cfg")]
-        self.process = Process("zookeeper", directory, command, self._serves)
-
-    def up(self) -> None:
-        """Run, and serve, whatever became of it."""
-        self.process.resume()
-        self.process.start()
-        self.process.wait_until_ready()
-
-    def wipe(self) -> None:
-        """Lose all data; to be called while it is down."""
-        shutil.rmtree(self._data)
-
-    def sessions(self) -> str:
-        """The connections that the server knows."""
-        return self._ask(b"cons")
-
-    def _serves(self) -> bool:
-        try:
-            return "Mode:" in self._ask(b"srvr")
-        except OSError:
-            return False
-
-    def _ask(self, command: bytes) -> str:
-        host, port = self.address.split(":")
-        with socket.create_connection((host, int(port)), timeout=2) as connection:
-            connection.sendall(command)
-            return connection.makefile().read()
 
 
 @pytest.fixture(scope="module")
@@ -487,11 +442,15 @@ def test_credentials_are_not_logged_at_debug(
     assert "s3cret" not in caplog.text
 
 
-def test_refused_credentials_are_offered_again_and_again_by_few_threads(server: Server) -> None:
+def test_refused_credentials_are_offered_again_and_again_by_few_threads(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
     before = threading.active_count()
     told = Told(server.address, client_options={"auth_data": [("nosuchscheme", "x")]})
     told.zookeeper.start()
-    eventually(lambda: told.zookeeper.generation >= 2, DEAD_AFTER + 3 * QUICK)
+    eventually(lambda: caplog.text.count("AUTH_FAILED") >= 2, DEAD_AFTER + 3 * QUICK)
+    assert told.connections == []
+    assert told.zookeeper.trouble == ": it refuses our credentials"
     with pytest.raises(Retry):
         told.zookeeper.children("/")
     told.zookeeper.close()

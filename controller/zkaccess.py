@@ -1,0 +1,248 @@
+"""Who we are to ZooKeeper, whom we take for it, and what others may do with the znodes that we create.
+
+Credentials are read from files, so that they stand in no command line, and are read again when the
+files change: a Kubernetes Secret that is mounted is replaced while we run.  ACLs are written as
+ZooKeeper's own command line has them (ZooKeeper Administrator's Guide, "ZooKeeper access control
+using ACLs"): ``auth::cdrwa,world:anyone:r``.
+"""
+
+import re
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from kazoo.handlers.threading import SequentialThreadingHandler
+from kazoo.security import ACL, Id, Permissions
+
+from controller.errors import Misconfigured
+
+log = structlog.get_logger(__name__)
+
+SCHEMES = ("digest", "sasl")
+_PERMISSIONS = {
+    "c": Permissions.CREATE,
+    "d": Permissions.DELETE,
+    "r": Permissions.READ,
+    "w": Permissions.WRITE,
+    "a": Permissions.ADMIN,
+}
+_ENTRY = re.compile(r"(auth|digest|ip|sasl|world|x509):(.*):([cdrwa]+)")
+_IDS = {"auth": r"", "digest": r"[^:]+:[^:]+", "world": r"anyone"}  # of the rest: anything
+
+
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    """The flags ``--zk-…``: the names of files, never what is in them.  Raises ``ValueError``.
+
+    *acl* is that of the znodes we create.  Where it is not given, whoever may be authenticated as we are
+    may do everything, and others may read; without credentials, everybody may do everything.
+    """
+
+    auth_scheme: str = "digest"
+    auth_file: str | None = None
+    acl: tuple[ACL, ...] | None = None
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if self.tls_key and not self.tls_cert:
+            raise ValueError("--zk-tls-key needs --zk-tls-cert")
+        if self.tls_cert and not self.tls_ca:
+            raise ValueError("--zk-tls-cert needs --zk-tls-ca: the CA whose servers are believed")
+        if not self.has_identity and any(entry.id.scheme == "auth" for entry in self.acl or ()):
+            raise ValueError(
+                "--zk-acl: auth:: stands for our credentials: give --zk-auth-file or --zk-tls-cert"
+            )
+
+    @property
+    def has_identity(self) -> bool:
+        """Whether ZooKeeper can tell us from others."""
+        return bool(self.auth_file or self.tls_cert)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that are read again when they change."""
+        return tuple(filter(None, (self.auth_file, self.tls_ca, self.tls_cert, self.tls_key)))
+
+
+OPEN = Access()  # no credentials, no TLS: everybody may do everything
+
+
+class Credentials:
+    """What a client connects with: options of ``KazooClient``, and TLS or None.  Not to be printed."""
+
+    def __init__(self, options: Mapping[str, Any], tls: ssl.SSLContext | None) -> None:
+        self.options = options
+        self.tls = tls
+
+
+class Secrets:
+    """The credentials that the files of *access* hold.  Raises ``Misconfigured``."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._seen = _contents(access)
+        self._trouble = ""
+        self.credentials = load(access)
+
+    def renewed(self) -> bool:
+        """Whether there are other credentials than before: those in the files, which have changed.
+
+        Files that cannot be used change nothing; they are tried again with each call.  So a certificate
+        that was read while its key was still the old one is taken together with the new key.
+        """
+        seen = _contents(self._access)
+        if seen == self._seen:
+            return False
+        try:
+            credentials = load(self._access)
+        except Misconfigured as failure:
+            if str(failure) != self._trouble:
+                log.warning("zookeeper credentials kept: the new ones cannot be used", reason=str(failure))
+            self._trouble = str(failure)
+            return False
+        self._seen, self._trouble, self.credentials = seen, "", credentials
+        return True
+
+
+def load(access: Access) -> Credentials:
+    """Read the files.  Raises ``Misconfigured``, with nothing of what a file holds."""
+    options: dict[str, Any] = {}
+    if access.auth_file:
+        user, password = _user(access.auth_file)
+        if access.auth_scheme == "sasl":
+            options["sasl_options"] = {"mechanism": "DIGEST-MD5", "username": user, "password": password}
+        else:
+            options["auth_data"] = [("digest", f"{user}:{password}")]
+    if access.acl:
+        options["default_acl"] = access.acl
+    elif access.has_identity:
+        options["default_acl"] = acl("auth::cdrwa,world:anyone:r")
+    return Credentials(options, _tls(access) if access.tls_ca else None)
+
+
+def acl(text: str) -> tuple[ACL, ...]:
+    """An ACL as zkCli's ``setAcl`` has it: SCHEME:ID:PERMISSIONS, separated by commas.
+
+    >>> [(entry.id.scheme, entry.acl_list) for entry in acl("auth::cdrwa,world:anyone:r")]
+    [('auth', ['ALL']), ('world', ['READ'])]
+    """
+    # The name in a certificate has commas, too: CN=rpcregistry,O=Example.
+    entries = [_entry(entry.strip()) for entry in re.split(r",(?=\s*\w*:)", text)]
+    if not any({"c", "d", "r", "w"} <= set(letters) for _, letters in entries):
+        raise ValueError(
+            f"{text!r} lets nobody change what we create: one entry needs cdrw, like auth::cdrwa"
+        )
+    return tuple(entry for entry, _ in entries)
+
+
+def _entry(text: str) -> tuple[ACL, str]:
+    match = _ENTRY.fullmatch(text)
+    if not match:
+        raise ValueError(
+            f"{text!r} is no entry of an ACL: write SCHEME:ID:PERMISSIONS, like world:anyone:r; a scheme is"
+            " auth, digest, ip, sasl, world or x509, and permissions are of cdrwa"
+        )
+    scheme, identity, letters = match.groups()
+    if not re.fullmatch(_IDS.get(scheme, r".+"), identity):
+        raise ValueError(f"{text!r}: write auth::…, world:anyone:…, digest:USER:HASH:…, or {scheme}:ID:…")
+    permissions = 0
+    for letter in letters:
+        permissions |= _PERMISSIONS[letter]
+    return ACL(permissions, Id(scheme, identity)), letters
+
+
+def _user(file: str) -> tuple[str, str]:
+    """User and password, from a file that has one line USER:PASSWORD."""
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise Misconfigured(f"--zk-auth-file {file}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        text = ""
+    user, _, password = text.rstrip("\r\n").partition(":")
+    if not user or not password or not (user + password).isprintable():
+        raise Misconfigured(f"--zk-auth-file {file}: it has to hold one line, USER:PASSWORD")
+    return user, password
+
+
+def _tls(access: Access) -> ssl.SSLContext:
+    """TLS 1.2 or newer with a server that has a certificate of our CA, and no other, for its host name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # which checks both, and trusts nobody yet
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_verify_locations(access.tls_ca)
+    except OSError as error:
+        raise Misconfigured(f"--zk-tls-ca {access.tls_ca}: {_reason(error, 'no certificate')}") from error
+    if access.tls_cert:
+        try:
+            context.load_cert_chain(access.tls_cert, access.tls_key, _no_password)
+        except (OSError, ValueError) as error:
+            files = f"--zk-tls-cert {access.tls_cert}"
+            files += f" with --zk-tls-key {access.tls_key}" if access.tls_key else ""
+            raise Misconfigured(f"{files}: {_reason(error, 'no certificate with its key')}") from error
+    return context
+
+
+def _reason(error: Exception, otherwise: str) -> str:
+    """What is wrong with a file, for people: OpenSSL's reasons are names like ``NO_START_LINE``."""
+    if isinstance(error, ssl.SSLError):
+        reason = (error.reason or "").replace("_", " ").lower()
+        return f"{otherwise}: {reason}" if reason else otherwise
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _no_password() -> str:
+    """Without this, OpenSSL asks on the terminal."""
+    raise ValueError("the key is encrypted: give one without a password")
+
+
+def _contents(access: Access) -> list[bytes | None]:
+    """What the files hold, None where one cannot be read."""
+    return [_content(file) for file in access.files]
+
+
+def _content(file: str) -> bytes | None:
+    try:
+        return Path(file).read_bytes()
+    except OSError:
+        return None
+
+
+class Handler(SequentialThreadingHandler):  # type: ignore[misc]
+    """Connects within *timeout* seconds, by *tls* unless that is None; *report* is told why it fails.
+
+    A server that does not take the connection is given up soon: another one of the ensemble may.
+    kazoo's own TLS trusts all whom the system trusts, whatever CA it is given.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None, timeout: float, report: Callable[[str], None]) -> None:
+        super().__init__()
+        self._tls = tls
+        self._timeout = timeout
+        self._report = report
+
+    def create_connection(self, address: tuple[str, int], hostname: str, **_: Any) -> socket.socket:
+        """Called by kazoo, with an IP address and a port, and the name that it stands for."""
+        try:
+            connection: socket.socket = super().create_connection(address, timeout=self._timeout)
+            # From here on it is closed by whoever fails.
+            return self._tls.wrap_socket(connection, server_hostname=hostname) if self._tls else connection
+        except OSError as error:
+            reason = f"{hostname}:{address[1]}: {_refusal(error)}"
+            self._report(reason)
+            raise OSError(error.errno, reason) from error
+
+
+def _refusal(error: OSError) -> str:
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not accepted: {error.verify_message}"
+        case ssl.SSLError():
+            return f"no TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
+    return error.strerror or str(error)
