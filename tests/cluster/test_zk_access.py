@@ -1,9 +1,14 @@
 """Our edge of ZooKeeper, with credentials and TLS, on real servers that ask for them."""
 
 import os
+import re
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +20,8 @@ from controller.errors import Failure, Rejected, Retry
 from controller.plan.ops import Create, Delete, Set, Znode
 from controller.zk import ZooKeeper
 from controller.zkaccess import OPEN, Access, acl
-from hack.local.zookeeper import Server
+from hack.local.pki import Authority
+from hack.local.zookeeper import Server, tls
 from tests.cluster.waiting import eventually
 
 PASSWORD = "s3cret-of-the-registry"
@@ -245,6 +251,182 @@ def test_a_file_that_vanishes_costs_no_connection(
         eventually(lambda: any("credentials kept" in line["event"] for line in logs), TIMEOUT)
     zookeeper.commit([Create(f"{base}/a", b"")])
     assert zookeeper.generation == before
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority("the ensemble's CA")
+
+
+def pem(directory: Path, name: str, *contents: bytes) -> Path:
+    """A PEM file."""
+    file = directory / f"{name}.pem"
+    file.write_bytes(b"".join(contents))
+    return file
+
+
+def secure_server(
+    directory: Path, authority: Authority, certificate: tuple[bytes, bytes], client_auth: bool = False
+) -> Server:
+    """A server that shows *certificate*, and knows clients by certificates of *authority*."""
+    directory.mkdir(exist_ok=True)
+    ca = pem(directory, "server-ca", authority.pem)
+    server = Server(directory, tls=tls(pem(directory, "server", *certificate), ca, client_auth=client_auth))
+    server.up()
+    return server
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Server]:
+    """A server that is found as ``localhost``, and nowhere else."""
+    directory = tmp_path_factory.mktemp("secure")
+    server = secure_server(directory, authority, authority.issue("zookeeper", ["localhost"]))
+    yield server
+    server.process.kill()
+
+
+@pytest.fixture
+def ca(tmp_path: Path, authority: Authority) -> Path:
+    return pem(tmp_path, "ca", authority.pem)
+
+
+def test_a_server_of_the_ca_is_written_to_by_tls(
+    secure: Server, connect: Connect, ca: Path, user: Path
+) -> None:
+    zookeeper = connect(f"localhost:{secure.secure_port}", Access(tls_ca=str(ca), auth_file=str(user)))
+    zookeeper.commit([Create("/a", b"1"), Create("/b", b"2" * 300_000)])
+    assert zookeeper.read(["/b"])["/b"] == Znode(b"2" * 300_000, 0)
+    assert zookeeper.commit([Delete("/a", 0), Delete("/b", 0)]) == [None, None]
+
+
+def test_a_certificate_for_another_name_is_refused(secure: Server, start: Connect, ca: Path) -> None:
+    zookeeper = start(f"127.0.0.1:{secure.secure_port}", Access(tls_ca=str(ca)))
+    refused = rf": 127\.0\.0\.1:{secure.secure_port}: its certificate is not accepted: .*mismatch"
+    eventually(lambda: re.match(refused, zookeeper.trouble), TIMEOUT)
+    assert zookeeper.generation == 0
+
+
+def test_a_ca_that_the_system_trusts_is_not_believed_where_another_is_given(
+    secure: Server, tmp_path: Path, ca: Path
+) -> None:
+    """As anybody could have a certificate of a public CA.  OpenSSL reads the variable once a process."""
+    other = pem(tmp_path, "other", Authority("another CA").pem)
+    program = (
+        "import sys, ssl; from controller.zk import ZooKeeper; from controller.zkaccess import Access;"
+        "print(len(ssl.create_default_context().get_ca_certs()));"
+        "zookeeper = ZooKeeper(sys.argv[1], access=Access(tls_ca=sys.argv[2])); zookeeper.start();"
+        "zookeeper.wait(5); print(zookeeper.connected, zookeeper.trouble); zookeeper.close()"
+    )
+
+    def tried(trusted: Path) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", program, f"localhost:{secure.secure_port}", str(trusted)],
+            env={**os.environ, "SSL_CERT_FILE": str(ca), "SSL_CERT_DIR": str(tmp_path)},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return [line for line in done.stdout.splitlines() if "[" not in line]
+
+    count, outcome = tried(other)
+    assert count == "1"
+    assert outcome.startswith("False : localhost:")
+    assert "its certificate is not accepted: unable to get local issuer certificate" in outcome
+    assert tried(ca) == ["1", "True "]
+
+
+def test_an_expired_certificate_is_refused_until_the_server_has_another(
+    tmp_path: Path, authority: Authority, start: Connect, ca: Path
+) -> None:
+    expired = authority.issue("zookeeper", ["localhost"], life=timedelta(days=-1))
+    server = secure_server(tmp_path / "server", authority, expired)
+    try:
+        zookeeper = start(f"localhost:{server.secure_port}", Access(tls_ca=str(ca)))
+        eventually(lambda: "certificate has expired" in zookeeper.trouble, TIMEOUT)
+        pem(tmp_path / "server", "server", *authority.issue("zookeeper", ["localhost"]))
+        server.process.restart()
+        assert zookeeper.wait(TIMEOUT)
+        assert zookeeper.trouble == ""
+    finally:
+        server.process.kill()
+
+
+def test_a_ca_that_is_mended_in_its_file_is_believed(secure: Server, start: Connect, ca: Path) -> None:
+    right = ca.read_bytes()
+    ca.write_bytes(Authority("another CA").pem)
+    zookeeper = start(f"localhost:{secure.secure_port}", Access(tls_ca=str(ca)))
+    eventually(lambda: "its certificate is not accepted" in zookeeper.trouble, TIMEOUT)
+    ca.write_bytes(ca.read_bytes() + right)
+    assert zookeeper.wait(TIMEOUT)
+
+
+def test_where_a_server_does_not_speak_tls_nothing_is_sent_in_the_clear(
+    start: Connect, ca: Path, user: Path
+) -> None:
+    received: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def listen() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listening.accept()
+                    with connection:
+                        received.append(connection.recv(4096))
+                        connection.sendall(b"no TLS here")
+
+        threading.Thread(target=listen, daemon=True).start()
+        port = listening.getsockname()[1]
+        zookeeper = start(f"localhost:{port}", Access(tls_ca=str(ca), auth_file=str(user)))
+        eventually(lambda: f"localhost:{port}: no TLS" in zookeeper.trouble, TIMEOUT)
+        eventually(lambda: len(received) >= 2, TIMEOUT)
+        listening.shutdown(socket.SHUT_RDWR)
+    assert all(hello.startswith(b"\x16\x03") for hello in received)  # TLS handshake records, RFC 8446, 5.1
+    assert not zookeeper.connected
+
+
+def test_a_client_certificate_is_an_identity_and_is_renewed_with_its_key(
+    tmp_path: Path,
+    authority: Authority,
+    start: Connect,
+    connect: Connect,
+    ca: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    certificate = authority.issue("zookeeper", ["localhost"])
+    server = secure_server(tmp_path / "server", authority, certificate, client_auth=True)
+    try:
+        address = f"localhost:{server.secure_port}"
+        key, own = authority.issue("rpcregistry")
+        access = Access(
+            tls_ca=str(ca),
+            tls_cert=str(pem(tmp_path, "cert", own)),
+            tls_key=str(pem(tmp_path, "key", key)),
+            acl=PRIVATE,
+        )
+        zookeeper = connect(address, access)
+        zookeeper.commit([Create("/a", b"1")])
+        with pytest.raises(Rejected):
+            connect(server.address, OPEN).read(["/a"])
+        key, own = authority.issue("rpcregistry")
+        before = zookeeper.generation
+        with capture_logs() as logs:
+            pem(tmp_path, "cert", own)
+            eventually(lambda: any("credentials kept" in line["event"] for line in logs), TIMEOUT)
+        assert zookeeper.commit([Set("/a", b"2", 0)]) == [1]
+        assert zookeeper.generation == before
+        pem(tmp_path, "key", key)
+        eventually(lambda: zookeeper.generation > before, TIMEOUT)
+        assert zookeeper.commit([Set("/a", b"3", 1)]) == [2]
+
+        stranger = start(address, Access(tls_ca=str(ca)))
+        eventually(lambda: re.search("Connection dropped.* alert", caplog.text, re.IGNORECASE), TIMEOUT)
+        assert stranger.generation == 0
+    finally:
+        server.process.kill()
 
 
 def readable(zookeeper: ZooKeeper, path: str) -> bool:
