@@ -12,7 +12,7 @@ from rich.console import Console
 from hack.bench import report
 from hack.bench.figures import Outcome
 from hack.bench.scenarios import SCENARIOS
-from hack.bench.sizes import Sizes, small
+from hack.bench.sizes import Sizes, brief
 from hack.bench.stage import Stage
 from hack.local.binaries import Unavailable
 
@@ -25,7 +25,7 @@ TOP = Path(__file__).parents[2]
     "names",
     multiple=True,
     type=click.Choice(list(SCENARIOS)),
-    help="Only this one; repeatable. Those that build on what a cold start leaves behind need `cold`, too.",
+    help="Only this one; repeatable.",
 )
 @click.option(
     "--pods",
@@ -34,7 +34,7 @@ TOP = Path(__file__).parents[2]
     show_default=True,
     help="How many pods there are, in a tenth as many services.",
 )
-@click.option("--quick", is_flag=True, help="Everything once, and briefly: the figures mean nothing.")
+@click.option("--quick", is_flag=True, help="Everything, but briefly: such figures mean nothing.")
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -49,7 +49,7 @@ def main(names: tuple[str, ...], pods: int, quick: bool, out: Path) -> None:
     The ratio of the two is what to quote: machines differ.
     """
     console = Console(stderr=True)
-    sizes = small(pods) if quick else Sizes(pods=pods)
+    sizes = brief(pods) if quick else Sizes(pods=pods)
     outcomes: list[Outcome] = []
     directory = Path(tempfile.mkdtemp(prefix="rpcregistry-bench-"))
     try:

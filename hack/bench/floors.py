@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 from kazoo.client import KazooClient
 
-from hack.bench.http import Connection, Request, Sent, request
-from hack.bench.population import NAMESPACE, BarePod, by_service, turning_ready, znode
-from hack.bench.stage import RPCSERVICES, Stage, until
-from hack.bench.znodes import BASE, Spectator
+from hack.bench.http import Connection, Request, request
+from hack.bench.population import NAMESPACE, BarePod, address, by_service, spread, znode
+from hack.bench.stage import RPCSERVICES, Stage
+from hack.bench.znodes import BASE
 
 ALL_PODS = "/api/v1/pods"
 
@@ -39,9 +39,9 @@ def lists(stage: Stage) -> float:
     return time.monotonic() - started
 
 
-def cold_start(stage: Stage, pods: Sequence[BarePod], content: Mapping[str, bytes]) -> float:
+def cold_start(stage: Stage) -> float:
     """The seconds that it takes to list the pods, and to write every RpcService, its status and its znode."""
-    services = by_service(pods)
+    services, content = by_service(stage.population.pods.values()), stage.population.expected()
     creations = [request("POST", RPCSERVICES, rpcservice(name)) for name in services]
     statuses = {name: status(members) for name, members in services.items()}
     started = time.monotonic()
@@ -109,6 +109,22 @@ def status(pods: Sequence[BarePod], addresses: Mapping[str, str] = {}) -> dict[s
     }
 
 
+def status_writes(stage: Stage, endpoints: int, count: int) -> list[float]:
+    """The seconds that each of *count* status writes of an RpcService with so many endpoints takes."""
+    pods = spread(endpoints, 1, "bare")
+    name = str(pods[0].service)
+    connection = stage.api.connect()
+    version = _version(connection.send(request("POST", RPCSERVICES, rpcservice(name))))
+    found = []
+    for number in range(count):
+        rows = status(pods, {pods[0].name: address(number)})
+        asked = request("PUT", f"{RPCSERVICES}/{name}/status", {**rpcservice(name, version), "status": rows})
+        started = time.monotonic()
+        version = _version(connection.send(asked))
+        found.append(time.monotonic() - started)
+    return found
+
+
 class Pipeline:
     """A bare controller: a pod's watch event, then the status of its RpcService, then its znode.
 
@@ -160,38 +176,3 @@ class Pipeline:
         )
         self._versions[service] = _version(written)
         self._client.set(f"{BASE}/{service}", znode(self._addresses[pod.name] for pod in members))
-
-
-def one_at_a_time(stage: Stage, pods: Sequence[BarePod], addresses: Sequence[str]) -> list[float]:
-    """Latencies of changes, each begun once the one before was seen and some time went by."""
-    arrived = threading.Event()
-    waiting = ""
-    seen_at = 0.0
-
-    def seen(_: str, servers: list[str] | None, at: float) -> None:
-        nonlocal seen_at
-        if servers and waiting in servers and not arrived.is_set():
-            seen_at = at
-            arrived.set()
-
-    services = dict.fromkeys(pod.service for pod in pods if pod.service)
-    spectator = Spectator(stage.cluster.zk_servers, services, seen)
-    latencies = []
-    try:
-        for turn, ip in enumerate(addresses):
-            waiting = ip
-            arrived.clear()
-            sent = time.monotonic()
-            stage.api.send(turning_ready(pods[turn % len(pods)], ip))
-            until(arrived.is_set, f"{ip} is not seen in ZooKeeper", every=0.001)
-            latencies.append(seen_at - sent)
-            # Past the batch window, and at no fixed distance from anybody's ticks.
-            time.sleep(0.15 + 0.001 * (turn * 37 % 50))
-    finally:
-        spectator.close()
-    return latencies
-
-
-def load_alone(stage: Stage, asked: Sequence[Request], rate: float) -> list[Sent]:
-    """The load as it is without anybody else."""
-    return stage.api.paced(asked, rate)

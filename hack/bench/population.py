@@ -4,9 +4,10 @@ The expectation is written down here a second time, on purpose: it shares no cod
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
+from itertools import count
 from typing import Any
 
 from hack.bench.http import Request, request
@@ -19,6 +20,7 @@ CONFIG = [
     "keepalive 32",
 ]
 FIRST_ADDRESS = int(IPv4Address("10.0.0.1"))
+FIRST_NEW_ADDRESS = 4_000_000  # none that a pod begins with
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,44 @@ def address(number: int) -> str:
 
 
 def spread(pods: int, services: int, prefix: str = "p") -> list[BarePod]:
-    """*pods*, dealt out to *services* in turn.
+    """*pods*, dealt out to *services* in turn, and labelled with their prefix.
 
     >>> [(pod.name, pod.service) for pod in spread(3, 2)]
     [('p-0', 'p-s0'), ('p-1', 'p-s1'), ('p-2', 'p-s0')]
     """
-    return [BarePod(f"{prefix}-{n}", f"{prefix}-s{n % services}", address(n)) for n in range(pods)]
+    return [
+        BarePod(f"{prefix}-{n}", f"{prefix}-s{n % services}", address(n), labels=(("app", prefix),))
+        for n in range(pods)
+    ]
+
+
+class Population:
+    """The pods that there are by now, at the addresses that they have by now."""
+
+    def __init__(self) -> None:
+        self.pods: dict[str, BarePod] = {}
+        self._numbers = count(FIRST_NEW_ADDRESS)
+
+    def add(self, pods: Iterable[BarePod]) -> list[BarePod]:
+        """Take in those that are not there yet; return them."""
+        added = [pod for pod in pods if pod.name not in self.pods]
+        self.pods.update((pod.name, pod) for pod in added)
+        return added
+
+    def remove(self, pods: Iterable[BarePod]) -> None:
+        """Let go of pods."""
+        for pod in pods:
+            del self.pods[pod.name]
+
+    def move(self, pods: Sequence[BarePod], changes: int) -> list[BarePod]:
+        """So many changes of *pods* in turn: each pod at an address that nobody ever had."""
+        moved = [replace(pods[turn % len(pods)], ip=address(next(self._numbers))) for turn in range(changes)]
+        self.pods.update((pod.name, pod) for pod in moved)
+        return moved
+
+    def expected(self) -> dict[str, bytes]:
+        """What ZooKeeper has to hold."""
+        return expected(self.pods.values())
 
 
 def creation(pod: BarePod) -> Request:
@@ -74,9 +108,14 @@ def creation(pod: BarePod) -> Request:
     return request("POST", PODS, manifest)
 
 
-def turning_ready(pod: BarePod, ip: str) -> Request:
-    """The status patch with which a kubelet says that the pod is Ready at *ip*."""
-    return request("PATCH", f"{pod.path}/status", {"status": ready_status(ip)})
+def turning_ready(pod: BarePod) -> Request:
+    """The status patch with which a kubelet says that the pod is Ready at its address."""
+    return request("PATCH", f"{pod.path}/status", {"status": ready_status(pod.ip)})
+
+
+def deletion(pod: BarePod) -> Request:
+    """The request that deletes a pod, as a kubelet that has stopped it does."""
+    return Request("DELETE", f"{pod.path}?gracePeriodSeconds=0")
 
 
 def ready_status(ip: str) -> dict[str, Any]:

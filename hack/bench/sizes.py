@@ -16,18 +16,36 @@ class Sizes:
     rates: tuple[tuple[float, float], ...] = ((10, 20), (100, 20), (300, 60))  # rate, for how long
     services_changed: int = 100
     large_service: int = 100
+    rolled: tuple[int, ...] = (100, 1000)
+    rate_while_away: float = 100
+    seconds_away: float = 30
+    nodes: int = 1000
+    few_nodes: int = 100
+    localservices: int = 10  # on the few nodes
+    part_sizes: tuple[int, ...] = (50, 100, 250, 500)
+    services_in_parts: tuple[int, ...] = (1000, 5000)
+    part_changes: int = 30
 
     def population(self) -> list[BarePod]:
         """The pods that most scenarios work on."""
         return spread(self.pods, max(1, self.pods // PODS_A_SERVICE))
 
 
-def small(pods: int) -> Sizes:
-    """Everything once, and briefly."""
+def brief(pods: int) -> Sizes:
+    """Everything once, and no longer than it takes."""
     return Sizes(
         pods=pods,
         idle_changes=3,
         rates=((10, 1),),
         services_changed=3,
         large_service=5,
+        rolled=(10,),
+        rate_while_away=10,
+        seconds_away=2,
+        nodes=10,
+        few_nodes=3,
+        localservices=2,
+        part_sizes=(50,),
+        services_in_parts=(60,),
+        part_changes=3,
     )

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +13,15 @@ import msgspec
 from hack.bench import gauges
 from hack.bench.figures import Cost
 from hack.bench.http import Client, Request, request
-from hack.bench.population import NAMESPACE, PODS, BarePod, creation, turning_ready
+from hack.bench.population import (
+    NAMESPACE,
+    BarePod,
+    Population,
+    creation,
+    deletion,
+    turning_ready,
+    wrong,
+)
 from hack.bench.znodes import Znodes
 from hack.local.cluster import ADMIN_TOKEN, LocalCluster, free_ports
 from hack.local.process import Process
@@ -65,6 +73,7 @@ class Stage:
         self.cluster = LocalCluster(
             directory / "cluster", nodes=0, apiserver_flags=["--disable-admission-plugins=ServiceAccount"]
         )
+        self.population = Population()
         self._controller: Process | None = None
         self._port: int | None = None
 
@@ -111,24 +120,21 @@ class Stage:
 
     # pods
 
-    def populate(self, pods: Sequence[BarePod]) -> None:
-        """Make pods, Ready at their addresses."""
-        for what, asked in (
-            ("creating pods", [creation(pod) for pod in pods]),
-            ("turning pods Ready", [turning_ready(pod, pod.ip) for pod in pods]),
-        ):
-            for _ in self._track(self.api.each(asked), len(asked), what):
-                pass
+    def populate(self, pods: Iterable[BarePod]) -> None:
+        """Make those pods that are not there yet, Ready at their addresses."""
+        added = self.population.add(pods)
+        self.follow("creating pods", map(creation, added), len(added))
+        self.follow("turning pods Ready", map(turning_ready, added), len(added))
 
-    def delete_pods(self, pods: Sequence[BarePod]) -> None:
+    def delete(self, pods: Sequence[BarePod]) -> None:
         """Delete pods at once."""
-        asked = [Request("DELETE", pod.path) for pod in pods]
-        for _ in self._track(self.api.each(asked), len(asked), "deleting pods"):
-            pass
+        self.population.remove(pods)
+        self.follow("deleting pods", map(deletion, pods), len(pods))
 
-    def delete_all_pods(self) -> None:
-        """Delete whatever pods there are."""
-        self.send(Request("DELETE", PODS))
+    def follow(self, what: str, asked: Iterable[Request], total: int) -> None:
+        """Send requests over all connections, and show how far that is."""
+        for _ in self._track(self.api.each(list(asked)), total, what):
+            pass
 
     def clear(self) -> None:
         """Leave no RpcService and no znode."""
@@ -184,10 +190,37 @@ class Stage:
         finally:
             self.stop()
 
-    def synced(self) -> int:
-        """How many RpcServices have the condition Synced=True."""
+    def until_right(self, content: Mapping[str, bytes] | None = None) -> float:
+        """Wait until the znodes are what they should be, byte for byte; when that was seen to be so.
+
+        *content*: by default that of all pods.  The znodes are read once there are enough of them:
+        reading all the time would be measured, too.
+        """
+        wanted = self.population.expected() if content is None else content
+
+        def look() -> float | None:
+            if not self.controller.pid:
+                raise RuntimeError(f"the controller has ended: see {self.controller.log}")
+            if self.znodes.count() != len(wanted):
+                return None
+            at = time.monotonic()
+            return None if wrong(self.znodes.content(), wanted) else at
+
+        return until(look, "the znodes are not right") or 0.0
+
+    def until_settled(self) -> None:
+        """Wait until the controller is ready, the znodes are right and every RpcService says so."""
+        until(lambda: self.answers("/readyz"), "the controller does not become ready")
+        self.until_right()
+        self.until_synced()
+
+    def until_synced(self) -> None:
+        """Wait until every RpcService says that it is in ZooKeeper."""
+        until(self._all_synced, "Synced is not written", every=0.5)
+
+    def _all_synced(self) -> bool:
         listed = msgspec.json.decode(self.api.send(Request("GET", RPCSERVICES)), type=_Services)
-        return sum(
+        return all(
             any((c.type, c.status) == ("Synced", "True") for c in item.status.conditions)
             for item in listed.items
         )

@@ -33,11 +33,16 @@ class Znodes:
 
     def content(self) -> dict[str, bytes]:
         """The bytes of every service's znode."""
-        if not self.client.exists(BASE):
-            return {}
+        return self._read(self.client.get_children(BASE)) if self.client.exists(BASE) else {}
+
+    def servers(self, services: Iterable[str]) -> dict[str, list[str]]:
+        """The servers of each of *services*."""
+        return {name: json.loads(data)["servers"] for name, data in self._read(services).items()}
+
+    def _read(self, services: Iterable[str]) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
         waiting: deque[tuple[str, object]] = deque()
-        for name in self.client.get_children(BASE):
+        for name in services:
             waiting.append((name, self.client.get_async(f"{BASE}/{name}")))
             if len(waiting) == IN_FLIGHT:
                 _take(waiting, found)

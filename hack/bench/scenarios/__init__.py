@@ -1,15 +1,29 @@
-"""What is measured: one module a scenario, ``run(stage, size)`` in each."""
+"""What is measured: one module a scenario, each with its ``run``."""
 
 from collections.abc import Callable, Mapping
 
 from hack.bench.figures import Outcome
-from hack.bench.scenarios import cold, propagation, warm
+from hack.bench.scenarios import (
+    away,
+    cold,
+    foreign,
+    localservices,
+    parts,
+    propagation,
+    rolling,
+    warm,
+)
 from hack.bench.sizes import Sizes
 from hack.bench.stage import Stage
 
-# In this order: what one leaves behind, the pods and what was written for them, is where the next begins.
+# In this order: each goes on with the pods that the one before it left behind.
 SCENARIOS: Mapping[str, Callable[[Stage, Sizes], Outcome]] = {
     "cold": cold.run,
     "warm": warm.run,
     "propagation": propagation.run,
+    "rolling": rolling.run,
+    "away": away.run,
+    "localservices": localservices.run,
+    "parts": parts.run,
+    "foreign": foreign.run,
 }

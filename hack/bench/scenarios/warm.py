@@ -10,8 +10,11 @@ from hack.bench.stage import Stage, until
 AFTERWARDS = 3.0  # seconds in which a write that is not needed would come
 
 
-def run(stage: Stage, _: Sizes) -> Outcome:
-    """Measure it, on what a cold start left behind; raises where anything was written."""
+def run(stage: Stage, sizes: Sizes) -> Outcome:
+    """Measure it, for the whole population; raises where anything was written."""
+    stage.populate(sizes.population())
+    with stage.running():
+        stage.until_settled()
     floor = floors.lists(stage)
     before = stage.read()
     with stage.running() as started:
