@@ -121,21 +121,27 @@ def rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
             "" if figure.ratio is None else f"{figure.ratio:.2f}",
         )
         for outcome in outcomes
-        for figure in (*outcome.figures, *_used(outcome))
+        for figure in outcome.figures
     ]
 
 
-def _used(outcome: Outcome) -> list[Figure]:
-    """What each part of a scenario cost, as figures."""
+def cost_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
+    """The table of costs: scenario, part, and the controller's memory and CPU, requests, bytes, ZooKeeper."""
     return [
-        figure
-        for name, cost in outcome.costs.items()
-        for figure in (
-            Figure(f"{name}: peak memory", cost.controller_peak_bytes, "bytes"),
-            Figure(f"{name}: CPU", cost.controller_cpu_seconds, "s"),
-            Figure(f"{name}: RpcService writes", written(cost.requests, "rpcservices"), ""),
-            Figure(f"{name}: ZooKeeper transactions", cost.transactions, ""),
+        (
+            outcome.scenario,
+            part,
+            quantity(cost.controller_peak_bytes, "bytes"),
+            quantity(cost.controller_cpu_seconds, "s"),
+            quantity(cost.apiserver_cpu_seconds, "s"),
+            str(written(cost.requests, "rpcservices")),
+            str(sum(cost.requests.values())),
+            quantity(cost.response_bytes + cost.watch_bytes, "bytes"),
+            str(cost.znode_writes),
+            str(cost.transactions),
         )
+        for outcome in outcomes
+        for part, cost in outcome.costs.items()
     ]
 
 

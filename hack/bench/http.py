@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 CONNECTIONS = 16  # the API server takes milliseconds for a write: more connections do not help it
+IDLE = 60.0  # seconds; the API server closes a connection that nobody uses for 90
 MERGE_PATCH = "application/merge-patch+json"
 
 
@@ -128,9 +129,11 @@ class Client:
 
     def send(self, asked: Request) -> bytes:
         """Send one request, over the calling thread's connection."""
-        if not hasattr(self._own, "connection"):
+        now = time.monotonic()
+        if now - getattr(self._own, "used", float("-inf")) > IDLE:
             self._own.connection = self.connect()
         body: bytes = self._own.connection.send(asked)
+        self._own.used = time.monotonic()
         return body
 
     def get(self, path: str) -> Any:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from hack.bench.figures import Outcome, as_json, percentile, rows
+from hack.bench.figures import Outcome, as_json, cost_rows, percentile, rows
 
 T = TypeVar("T")
 
@@ -38,19 +38,45 @@ def track(progress: Progress, steps: Iterable[T], total: int, what: str) -> Iter
     progress.remove_task(task)
 
 
-def table(outcomes: Sequence[Outcome]) -> Table:
-    """All figures, beside their floors."""
-    made = Table("scenario", "what", title="The controller beside the floor")
-    for column in ("controller", "floor", "ratio"):
+COSTS = (
+    "scenario",
+    "part",
+    "peak memory",
+    "CPU",
+    "API server CPU",
+    "RpcService writes",
+    "requests",
+    "bytes",
+    "znode writes",
+    "transactions",
+)
+
+
+def tables(outcomes: Sequence[Outcome]) -> list[Table]:
+    """All figures, beside their floors; and what they cost."""
+    figures = _table("The controller beside the floor", ("scenario", "what", "controller", "floor", "ratio"))
+    _fill(figures, rows(outcomes))
+    figures.caption = "\n".join(
+        f"{outcome.scenario}: {note}" for outcome in outcomes for note in outcome.notes
+    )
+    costs = _table("What it cost; requests and bytes are the load's, too", COSTS)
+    _fill(costs, cost_rows(outcomes))
+    return [figures, costs]
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    made = Table(*columns[:2], title=title, caption_justify="left")
+    for column in columns[2:]:
         made.add_column(column, justify="right")
-    last = ""
-    for scenario, *cells in rows(outcomes):
-        made.add_row(scenario if scenario != last else "", *cells)
-        last = scenario
-    for outcome in outcomes:
-        for note in outcome.notes:
-            made.add_row("", f"[dim]{outcome.scenario}: {note}[/dim]")
     return made
+
+
+def _fill(table: Table, lines: Iterable[Sequence[str]]) -> None:
+    """Say each scenario once."""
+    last = ""
+    for scenario, *cells in lines:
+        table.add_row(scenario if scenario != last else "", *cells)
+        last = scenario
 
 
 def write(directory: Path, outcomes: Sequence[Outcome], pods: int) -> list[Path]:
