@@ -64,7 +64,7 @@ def main(names: tuple[str, ...], pods: int, quick: bool, out: Path) -> None:
         console.print(f"[red]{error}[/red]\nThe logs are in {directory}.", highlight=False)
         sys.exit(1)
     shutil.rmtree(directory)
-    Console().print(*report.tables(outcomes))
+    report.show(outcomes)
     for file in files:
         console.print(f"wrote {file}")
 

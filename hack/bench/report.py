@@ -38,6 +38,7 @@ def track(progress: Progress, steps: Iterable[T], total: int, what: str) -> Iter
     progress.remove_task(task)
 
 
+NARROWEST = 150  # columns
 COSTS = (
     "scenario",
     "part",
@@ -52,8 +53,8 @@ COSTS = (
 )
 
 
-def tables(outcomes: Sequence[Outcome]) -> list[Table]:
-    """All figures, beside their floors; and what they cost."""
+def show(outcomes: Sequence[Outcome]) -> None:
+    """Print all figures beside their floors, and what they cost."""
     figures = _table("The controller beside the floor", ("scenario", "what", "controller", "floor", "ratio"))
     _fill(figures, rows(outcomes))
     figures.caption = "\n".join(
@@ -61,7 +62,9 @@ def tables(outcomes: Sequence[Outcome]) -> list[Table]:
     )
     costs = _table("What it cost; requests and bytes are the load's, too", COSTS)
     _fill(costs, cost_rows(outcomes))
-    return [figures, costs]
+    console = Console()
+    # Into a file, or on a narrow terminal: a line too long can be read, one that was cut cannot.
+    Console(width=max(console.width, NARROWEST)).print(figures, costs)
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
