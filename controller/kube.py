@@ -1,37 +1,29 @@
 """The Kubernetes API server: reads, watches and writes objects.
 
-Configuration, credentials, TLS and connections are the official client's; the requests go to its
-connection pool as they are, and msgspec decodes the answers, only the fields that we use.
+``kubeaccess`` has the configuration, credentials, TLS and connections; msgspec decodes the answers, only the
+fields that we use.
 
 Every failure is translated here, once, into ``errors``: ``failure`` for what the server answered,
 ``_translated`` for what became of the connection.  Nothing is retried here, except once with the
 credentials read anew where they were refused.
 """
 
-import os
 import random
 import re
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.client import responses
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import msgspec
-import structlog
 import urllib3
-from kubernetes.client.configuration import Configuration
-from kubernetes.client.rest import RESTClientObject
-from kubernetes.config.config_exception import ConfigException
-from kubernetes.config.incluster_config import InClusterConfigLoader
-from kubernetes.config.kube_config import load_kube_config
 
+from controller.kubeaccess import SERVICE_ACCOUNT, Access, access
 from controller.errors import Conflict, Ending, Expired, Failure, Misconfigured, Rejected, Retry, Unknown
 from controller.manifests import FIELD_MANAGER, Named, Resource
 from controller.model import ObjectKey
@@ -40,26 +32,11 @@ from controller.watch import Applied, Bookmark, Deleted, Listing, Unreadable, Wa
 
 T = TypeVar("T", bound=Named)
 
-log = structlog.get_logger(__name__)
-
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-
 PAGE = 500
 LONGEST_EVENT = 4 * 1024 * 1024  # bytes; etcd holds objects of 1.5 MiB
 LONGEST_RETRY_AFTER = 30.0
 CREDENTIALS_PERIOD = 5.0  # credentials that are refused are read anew at most this often
 _RAW_PATH = re.compile(r"/apis?(/[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?)+")
-
-# A peer that vanished without a word is noticed by the kernel.  A server that hangs is not, its kernel
-# goes on answering: that is what the read timeouts are for.
-_SOCKET_OPTIONS = [
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
-]
 
 
 class Timeouts(NamedTuple):
@@ -206,7 +183,7 @@ def _translated(what: str) -> Iterator[None]:
     """Translate what can become of a connection, and answers that are none."""
     try:
         yield
-    except (urllib3.exceptions.HTTPError, OSError, ConfigException) as error:
+    except (urllib3.exceptions.HTTPError, OSError) as error:
         raise Retry(f"{what}: {type(error).__name__}: {error}") from error
     except (msgspec.MsgspecError, ValueError) as error:
         raise Retry(f"{what}: the answer cannot be read: {error}") from error
@@ -228,7 +205,7 @@ class Reader(Generic[T]):
     def list(self) -> Listing[T]:
         """Every object, as of now (a quorum read), page by page."""
         try:
-            return self._list(PAGE)
+            return self._list(self._kube.page)
         except Expired:
             # The pages' snapshot was compacted away.  A LIST in one page has nothing to expire.
             return self._list(0)
@@ -369,24 +346,16 @@ class _Request(NamedTuple):
 class _Transport:
     """A pool of connections, and the credentials that go with it."""
 
-    def __init__(self, configuration: Configuration, connections: int) -> None:
-        configuration.retries = False
-        configuration.connection_pool_maxsize = connections
-        configuration.socket_options = _SOCKET_OPTIONS
-        if not configuration.verify_ssl:
-            log.warning("the API server's certificate is not verified")
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # one at every request
-        self._host: str = configuration.host.rstrip("/")
-        self._pool: urllib3.PoolManager = RESTClientObject(configuration).pool_manager
-        self._configuration = configuration
+    def __init__(self, access: Access) -> None:
+        self._access = access
         self._lock = threading.Lock()
 
     def send(self, request: _Request) -> urllib3.BaseHTTPResponse:
         """Send *request*; the body of the answer is still to be read."""
         connect, read = request.timeout
-        return self._pool.request(
+        return self._access.pool.request(
             request.method,
-            self._host + request.target,
+            self._access.host + request.target,
             body=request.body,
             headers={**request.headers, **self._authorization()},
             timeout=urllib3.Timeout(connect=connect, read=read),
@@ -394,37 +363,33 @@ class _Transport:
         )
 
     def _authorization(self) -> dict[str, str]:
-        # The official client reads a token's file again once a minute: not from two threads at once.
         with self._lock:
-            value = self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
-        value = (value or "").strip()
+            value = self._access.authorization()
         if not (value.isascii() and value.isprintable()):
             raise ValueError("the token holds characters that no header can")
         return {"Authorization": value} if value else {}
 
     def close(self) -> None:
         """Close the connections that are idle; the others when they become it."""
-        self._pool.clear()
+        self._access.pool.clear()
 
 
 class Kube:
     """A client of one API server, for any number of threads.
 
     *load* reads the configuration; it is called again where credentials or certificates are refused.
-    *connections* should cover the watches and the writers at work at once.
+    A LIST has *page* objects a page, each of which is in memory as a whole.
     """
 
-    def __init__(
-        self, load: Callable[[], Configuration], connections: int = 32, timeouts: Timeouts = TIMEOUTS
-    ) -> None:
+    def __init__(self, load: Callable[[], Access], timeouts: Timeouts = TIMEOUTS, page: int = PAGE) -> None:
         self._load = load
-        self._connections = connections
         self._timeouts = timeouts
+        self.page = page
         self._lock = threading.Lock()
         self._watches: set[urllib3.BaseHTTPResponse] = set()
         self._stopped = False
         self._renewed_at = float("-inf")
-        self._transport = _Transport(load(), connections)
+        self._transport = _Transport(load())
 
     @classmethod
     def from_config(
@@ -433,14 +398,14 @@ class Kube:
         *,
         connections: int = 32,
         timeouts: Timeouts = TIMEOUTS,
+        page: int = PAGE,
         service_account: Path = SERVICE_ACCOUNT,
     ) -> "Kube":
-        """A client configured by the file *kubeconfig*.
+        """A client that has access as ``access`` says; raises ``Misconfigured``.
 
-        Where that is None: by what ``$KUBECONFIG`` names, else by the pod's service account, else by
-        ``~/.kube/config``.  Raises ``Misconfigured``.
+        *connections* should cover the watches and the writers at work at once.
         """
-        return cls(lambda: _configuration(kubeconfig, service_account), connections, timeouts)
+        return cls(lambda: access(kubeconfig, service_account, connections), timeouts, page)
 
     def reader(self, resource: Resource[T], namespace: str = "", label_selector: str = "") -> Reader[T]:
         """What an informer reads."""
@@ -516,7 +481,7 @@ class Kube:
 
     # what Reader needs
 
-    def read(self, what: str, path: str, query: Mapping[str, str] | None = None) -> bytes:
+    def read(self, what: str, path: str, query: Mapping[str, str] | None = None) -> bytearray:
         """The answer to a GET."""
         target = f"{path}?{urlencode(query)}" if query else path
         headers = {"Accept": "application/json", "Accept-Encoding": "gzip"}
@@ -540,7 +505,7 @@ class Kube:
 
     def _write(
         self, method: str, what: str, path: str, body: Mapping[str, Any], trial: bool = False
-    ) -> bytes:
+    ) -> bytearray:
         target = path if method == "DELETE" else f"{path}?fieldManager={FIELD_MANAGER}"
         target += "&dryRun=All" if trial else ""
         content = "application/merge-patch+json" if method == "PATCH" else "application/json"
@@ -548,7 +513,7 @@ class Kube:
         encoded = msgspec.json.encode(body)
         return self._answer(_Request(what, method, target, headers, self._timeouts.write, encoded))
 
-    def _answer(self, request: _Request) -> bytes:
+    def _answer(self, request: _Request) -> bytearray:
         return _body(request.what, self._respond(request), self._timeouts.body)
 
     def _respond(self, request: _Request) -> urllib3.BaseHTTPResponse:
@@ -566,7 +531,7 @@ class Kube:
         if not 200 <= response.status < 300:
             body = _body(request.what, response, self._timeouts.body)
             after = response.headers.get("Retry-After")
-            raise failure(request.method, request.what, response.status, body, after)
+            raise failure(request.method, request.what, response.status, bytes(body), after)
         return response
 
     def _renew(self, used: _Transport) -> bool:
@@ -576,7 +541,7 @@ class Kube:
                 self._renewed_at = time.monotonic()
                 # Where it cannot be read now, a later refusal tries again.
                 with suppress(Misconfigured):
-                    self._transport = _Transport(self._load(), self._connections)
+                    self._transport = _Transport(self._load())
                     used.close()
             return self._transport is not used
 
@@ -587,8 +552,11 @@ def _chunks(what: str, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
             yield chunk
 
 
-def _body(what: str, response: urllib3.BaseHTTPResponse, seconds: float) -> bytes:
-    """The whole body, within *seconds*: the read timeout alone would let it come drop by drop."""
+def _body(what: str, response: urllib3.BaseHTTPResponse, seconds: float) -> bytearray:
+    """The whole body, within *seconds*: the read timeout alone would let it come drop by drop.
+
+    It may be large, and is not copied once more to be ``bytes``.
+    """
     deadline = time.monotonic() + seconds
     body = bytearray()
     for chunk in _chunks(what, response):
@@ -596,46 +564,11 @@ def _body(what: str, response: urllib3.BaseHTTPResponse, seconds: float) -> byte
         if time.monotonic() > deadline:
             response.close()
             raise Retry(f"{what}: the answer took longer than {seconds:g} s")
-    return bytes(body)
+    return body
 
 
-def _decoded(what: str, resource: Resource[T], body: bytes) -> T:
+def _decoded(what: str, resource: Resource[T], body: bytearray) -> T:
     try:
-        return resource.decode(body)
+        return resource.decode(bytes(body))
     except (msgspec.MsgspecError, ValueError) as error:
         raise Rejected(f"{what}: the object cannot be read: {error}") from error
-
-
-# Configuration
-
-
-def _configuration(kubeconfig: str | None, service_account: Path) -> Configuration:
-    configuration = Configuration()
-    file = kubeconfig or os.environ.get("KUBECONFIG")
-    in_cluster = not file and _in_cluster(service_account)
-    try:
-        if in_cluster:
-            InClusterConfigLoader(
-                token_filename=str(service_account / "token"), cert_filename=str(service_account / "ca.crt")
-            ).load_and_set(configuration)
-        else:
-            load_kube_config(file, client_configuration=configuration, persist_config=False)
-    except Exception as error:
-        source = service_account if in_cluster else file or "~/.kube/config"
-        raise Misconfigured(f"cannot connect to a cluster with {source}: {error}") from error
-    if in_cluster or _is_loopback(configuration.host):
-        configuration.proxy = None
-    return configuration
-
-
-def _in_cluster(service_account: Path) -> bool:
-    return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and (service_account / "token").is_file()
-
-
-def _is_loopback(url: str) -> bool:
-    """Whether *url* is on this machine: as in Go, and so in kubectl, no proxy of the environment is asked."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -30,6 +30,7 @@ from prometheus_client import (
 )
 
 from controller.errors import Conflict, Ending, Failure, Misconfigured, Retry
+from controller.logs import Line
 from controller.model import MANAGED_BY, Problem, Regarding
 
 log = structlog.get_logger(__name__)
@@ -287,7 +288,7 @@ def configure_logging(log_format: str | None, level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[_with_fields, *shared],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
@@ -298,6 +299,14 @@ def configure_logging(log_format: str | None, level: str) -> None:
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("controller").setLevel(level.upper())
+
+
+def _with_fields(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """What ``logs.Log`` told, as structlog would have had it."""
+    match event["_record"].msg:
+        case Line(event=told, fields=fields):
+            event.update(fields, event=told)
+    return event
 
 
 def _printable_values(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

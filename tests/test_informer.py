@@ -8,9 +8,9 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 from controller.errors import Expired, Rejected, Retry, Unknown
+from controller.logs import Line
 from controller.model import ObjectKey
 from controller.runtime.informer import Change, Informer, Store
 from controller.watch import Applied, Bookmark, Deleted, Listing, Unreadable, WatchEvent
@@ -315,13 +315,13 @@ def test_an_event_that_cannot_be_read_at_all_is_passed_over() -> None:
     assert server.requests[:4] == ["list", "watch 5", "newest", "watch 5"]
 
 
-def test_what_cannot_be_read_is_logged_once() -> None:
+def test_what_cannot_be_read_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     server = Server(
         listing(5), [unreadable("a", 6), unreadable("a", 7), Unreadable(A.key, "1", "another", 0)]
     )
-    with capture_logs() as logged:
-        server.run()
-    assert [line["reason"] for line in logged if line["event"] == "unreadable"] == [
+    server.run()
+    lines = [record.msg for record in caplog.records if isinstance(record.msg, Line)]
+    assert [line.fields["reason"] for line in lines if line.event == "unreadable"] == [
         "containers: null",
         "another",
     ]

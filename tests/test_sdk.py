@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import msgspec
 import pytest
@@ -68,6 +70,32 @@ def declared(pod):
 
 def as_set(*expected):
     return {msgspec.json.encode(declaration, order="deterministic") for declaration in expected}
+
+
+# importing
+
+
+def test_a_process_in_a_pod_imports_neither_zookeeper_nor_the_controllers_libraries(tmp_path):
+    """Each is memory in every RPC process; the Kubernetes client is imported for a kubeconfig only."""
+    for name in ("token", "ca.crt"):
+        (tmp_path / name).write_text("x")
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom controller.kube import Kube\n"
+        "from controller.sdk import Registry\n"
+        "Registry(Kube.from_config(None, service_account=Path(sys.argv[1])), 'default', 'p').start()\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path],
+        env={"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    unwanted = {"kazoo", "kubernetes", "click", "rich", "structlog", "prometheus_client", "grpc", "asyncio"}
+    assert "msgspec" in done.stdout.split()
+    assert unwanted.isdisjoint(done.stdout.split())
 
 
 # writing

@@ -477,6 +477,14 @@ def test_a_line_of_the_log_is_an_object_that_says_when_and_where() -> None:
     assert line == {"event": "set", "level": "info", "logger": "controller.x", "path": "/rpc_v2/echo"}
 
 
+def test_what_modules_log_that_rpc_processes_share_looks_the_same() -> None:
+    line = json.loads(
+        logged("json", "info", "from controller.logs import Log; Log('controller.y').warning('held', pods=2)")
+    )
+    assert datetime.fromisoformat(line.pop("timestamp")).tzinfo is not None
+    assert line == {"event": "held", "level": "warning", "logger": "controller.y", "pods": 2}
+
+
 def test_an_exception_is_logged_with_its_traceback_on_the_same_line() -> None:
     code = "try: 1 / 0\nexcept ZeroDivisionError: log.exception('failed')"
     assert "ZeroDivisionError" in json.loads(logged("json", "info", code))["exception"]
@@ -496,6 +504,10 @@ def test_at_debug_libraries_do_not_tell_what_they_send() -> None:
         pytest.param("log.info('x', patch={'a': ['Authorization: Basic s3cr3t']})", id="deep in a value"),
         pytest.param("log.info('x', token='eyJhbGciOiJSUzI1.s3cr3t.s3cr3t')", id="a service account's token"),
         pytest.param("logging.getLogger('kazoo').warning('bearer s3cr3t')", id="by a library"),
+        pytest.param(
+            "from controller.logs import Log; Log('controller.y').info('x', header='Bearer s3cr3t')",
+            id="by a module that RPC processes share",
+        ),
         pytest.param(
             "try: raise ValueError('Bearer s3cr3t')\nexcept ValueError: log.exception('x')",
             id="by an exception",

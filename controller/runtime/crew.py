@@ -3,9 +3,9 @@
 import threading
 from collections.abc import Callable, Collection
 
-import structlog
+from controller.logs import Log
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 
 class Crew:

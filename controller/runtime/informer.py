@@ -16,16 +16,16 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
-import structlog
 
 from controller.errors import Expired, Failure, Rejected, Retry, Unknown
+from controller.logs import Log
 from controller.manifests import Named
 from controller.model import ObjectKey
 from controller.watch import Applied, Bookmark, Deleted, Listing, Unreadable, WatchEvent
 
 T = TypeVar("T", bound=Named)
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 FIRST_PAUSE = 1.6
 # Readers are few, so the limit need not be higher: after an outage the store is right again in seconds.

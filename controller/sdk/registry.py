@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Literal
 
-import structlog
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
+from controller.kubeaccess import SERVICE_ACCOUNT
 from controller.dialects import APP_IO, RPC_SERVICE, Dialect
 from controller.errors import Failure, Misconfigured, Rejected, Retry
-from controller.kube import SERVICE_ACCOUNT, Kube
+from controller.kube import Kube
+from controller.logs import Log
 from controller.manifests import PODS, RPCSERVICES
 from controller.model import ObjectKey, Pod, RpcService
 from controller.runtime.crew import Crew
@@ -28,13 +29,14 @@ from controller.sdk.announcement import OWN_POD, Entry, OwnPod, announce, withdr
 from controller.sdk.instances import Instance, InstanceKey, Kind, Peer, PeerUpdate, Service, Update
 from controller.sdk.subscriptions import Subscription, Subscriptions
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 DialectName = Literal["app.io", "rpc-service"]
 _DIALECTS: dict[DialectName, Dialect] = {"app.io": APP_IO, "rpc-service": RPC_SERVICE}
 _PEERS = ""  # the topic; no service has an empty name
 
 REGISTER_WITHIN = 30.0  # seconds
+PAGE = 100  # pods in a LIST's answer: all of it is in memory at once
 CLOSE_WITHIN = 5.0  # seconds for what is taken back, and for the threads: a pod has 30 to end
 WITHOUT_RPCSERVICES = 60.0  # seconds between two questions whether they can be read by now
 
@@ -54,7 +56,6 @@ class Registry:
     def __init__(
         self, kube: Kube, namespace: str, pod_name: str, *, label_selector: str = "", rpcservices: bool = True
     ) -> None:
-        _log_to_logging()
         self._kube = kube
         self._own = ObjectKey(namespace, pod_name)
         self._own_uid = ""  # once it was read
@@ -102,7 +103,7 @@ class Registry:
         """
         namespace = namespace or os.environ.get("POD_NAMESPACE") or _service_account_namespace()
         pod_name = pod_name or os.environ.get("POD_NAME") or socket.gethostname()
-        return cls(Kube.from_config(None, connections=4), namespace, pod_name, **options)
+        return cls(Kube.from_config(None, connections=4, page=PAGE), namespace, pod_name, **options)
 
     @classmethod
     def from_kubeconfig(
@@ -113,7 +114,7 @@ class Registry:
         *path*: by default ``$KUBECONFIG``, else ``~/.kube/config``.  Raises ``Misconfigured``.
         """
         kubeconfig = None if path is None else os.fspath(path)
-        return cls(Kube.from_config(kubeconfig, connections=4), namespace, pod_name, **options)
+        return cls(Kube.from_config(kubeconfig, connections=4, page=PAGE), namespace, pod_name, **options)
 
     def __enter__(self) -> "Registry":
         self.start()
@@ -286,22 +287,3 @@ def _service_account_namespace() -> str:
         return file.read_text().strip()
     except OSError as error:
         raise Misconfigured(f"which namespace? Set POD_NAMESPACE: {error}") from error
-
-
-def _log_to_logging() -> None:
-    """Write to ``logging``, not to standard output, unless the program has set up structlog itself."""
-    if structlog.is_configured():
-        return
-    structlog.configure(
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        processors=[structlog.stdlib.filter_by_level, _rendered],
-    )
-
-
-def _rendered(
-    _logger: object, _method: str, event: structlog.typing.EventDict
-) -> tuple[tuple[str], dict[str, Any]]:
-    traceback = event.pop("exc_info", None)
-    words = [str(event.pop("event")), *(f"{key}={value}" for key, value in event.items())]
-    return (" ".join(words),), {"exc_info": traceback}

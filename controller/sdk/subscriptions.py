@@ -9,11 +9,10 @@ import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
-import structlog
-
+from controller.logs import Log
 from controller.sdk.instances import Kind, differences
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 
 class Subscription:

@@ -1,0 +1,140 @@
+"""How the API server is reached, and by whose leave.
+
+A kubeconfig can say a lot (plugins, several files, proxies), and is the official client's to read.  A pod
+needs a host, a token and a certificate only: those are read here, since to import that client costs 20 MB,
+in every RPC process.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import urllib3
+
+from controller.errors import Misconfigured
+from controller.logs import Log
+
+log = Log(__name__)
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+TOKEN_PERIOD = 60.0  # seconds; a kubelet replaces the token long before it expires
+
+# A peer that vanished without a word is noticed by the kernel.  A server that hangs is not, its kernel
+# goes on answering: that is what the read timeouts are for.
+_SOCKET_OPTIONS = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
+]
+
+
+class Access(NamedTuple):
+    """*pool* connects to *host*, a URL without a path.
+
+    *authorization* returns the header's value, ``""`` for none, to one thread at a time; it raises
+    ``OSError`` where it cannot be had now.
+    """
+
+    host: str
+    pool: urllib3.PoolManager
+    authorization: Callable[[], str]
+
+
+def access(kubeconfig: str | None, service_account: Path, connections: int) -> Access:
+    """What the file *kubeconfig* says, with at most *connections* kept open.
+
+    Where that is None: what ``$KUBECONFIG`` names, else the pod's service account, else ``~/.kube/config``.
+    Raises ``Misconfigured``.
+    """
+    file = kubeconfig or os.environ.get("KUBECONFIG")
+    in_cluster = not file and _in_cluster(service_account)
+    try:
+        if in_cluster:
+            return _of_service_account(service_account, connections)
+        return _of_kubeconfig(file, connections)
+    except Exception as error:
+        source = service_account if in_cluster else file or "~/.kube/config"
+        raise Misconfigured(f"cannot connect to a cluster with {source}: {error}") from error
+
+
+def _in_cluster(service_account: Path) -> bool:
+    return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and (service_account / "token").is_file()
+
+
+def _of_service_account(folder: Path, connections: int) -> Access:
+    """What a kubelet tells every container; no proxy leads there.
+
+    Source: kubernetes.io, Accessing the Kubernetes API from a Pod.
+    """
+    host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
+    certificate, token = folder / "ca.crt", _TokenFile(folder / "token")
+    if not certificate.read_bytes():
+        raise ValueError("ca.crt is empty")
+    token()
+    pool = urllib3.PoolManager(
+        maxsize=connections,
+        retries=False,
+        socket_options=_SOCKET_OPTIONS,
+        cert_reqs="CERT_REQUIRED",
+        ca_certs=str(certificate),
+    )
+    return Access(f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}", pool, token)
+
+
+class _TokenFile:
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._read_at = float("-inf")
+        self._token = ""
+
+    def __call__(self) -> str:
+        if time.monotonic() - self._read_at >= TOKEN_PERIOD:
+            self._token = self._file.read_text().strip()
+            if not self._token:
+                raise OSError(f"{self._file} is empty")
+            self._read_at = time.monotonic()
+        return f"Bearer {self._token}"
+
+
+def _of_kubeconfig(file: str | None, connections: int) -> Access:
+    from kubernetes.client.configuration import Configuration
+    from kubernetes.client.rest import RESTClientObject
+    from kubernetes.config.config_exception import ConfigException
+    from kubernetes.config.kube_config import load_kube_config
+
+    configuration = Configuration()
+    load_kube_config(file, client_configuration=configuration, persist_config=False)
+    configuration.retries = False
+    configuration.connection_pool_maxsize = connections
+    configuration.socket_options = _SOCKET_OPTIONS
+    if _is_loopback(configuration.host):
+        configuration.proxy = None
+    if not configuration.verify_ssl:
+        log.warning("the API server's certificate is not verified")
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # one at every request
+
+    def authorization() -> str:
+        try:
+            value = configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        except ConfigException as error:
+            raise OSError(str(error)) from error
+        return (value or "").strip()
+
+    return Access(configuration.host.rstrip("/"), RESTClientObject(configuration).pool_manager, authorization)
+
+
+def _is_loopback(url: str) -> bool:
+    """Whether *url* is on this machine: as in Go, and so in kubectl, no proxy of the environment is asked."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
