@@ -23,8 +23,8 @@ from urllib.parse import urlencode
 import msgspec
 import urllib3
 
-from controller.kubeaccess import SERVICE_ACCOUNT, Access, access
 from controller.errors import Conflict, Ending, Expired, Failure, Misconfigured, Rejected, Retry, Unknown
+from controller.kubeaccess import SERVICE_ACCOUNT, Access, access
 from controller.manifests import FIELD_MANAGER, Named, Resource
 from controller.model import ObjectKey
 from controller.names import is_subdomain

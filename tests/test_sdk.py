@@ -406,20 +406,30 @@ def test_a_service_is_a_declaration_field_by_field():
 # telling
 
 
+def pods(**seen):
+    """A look at pods each of which has one value, its name being the key."""
+    return lambda names: {name: {name: seen[name]} for name in names or seen if name in seen}
+
+
 class Told:
     """A world of one topic, and all that a subscriber to it was told."""
 
     def __init__(self):
-        self.seen = {}
+        self.look = pods()
+        self.looked = []
         self.told = []
-        self.subscription = Subscription("topic", lambda: dict(self.seen), self.tell)
+        self.subscription = Subscription("topic", self.see, self.tell)
+
+    def see(self, names):
+        self.looked.append(names)
+        return self.look(names)
 
     def tell(self, kind, value):
         self.told.append((kind, value))
 
-    def catch_up(self, **seen):
-        self.seen = seen
-        self.subscription.catch_up()
+    def catch_up(self, names=None, **seen):
+        self.look = pods(**seen)
+        self.subscription.catch_up(names)
         told, self.told = self.told, []
         return told
 
@@ -431,6 +441,34 @@ def test_what_there_is_comes_first_and_then_what_changes():
     assert world.catch_up(b=3, c=4) == [("removed", 1), ("changed", 3), ("added", 4)]
 
 
+def test_what_came_before_at_other_pods_is_neither_looked_at_nor_told_again():
+    world = Told()
+    world.catch_up(a=1, b=2, c=3)
+    assert world.catch_up({"b"}, a=1, b=9, c=3) == [("changed", 9)]
+    assert world.catch_up({"a", "d"}, b=9, c=3, d=4) == [("removed", 1), ("added", 4)]
+    assert world.looked == [None, {"b"}, {"a", "d"}]
+    assert world.catch_up(c=3, d=4) == [("removed", 9)]
+
+
+@pytest.mark.parametrize(("second", "looked"), [({"c"}, {"a", "c"}), (None, None)], ids=["at pods", "at all"])
+def test_changes_that_come_together_are_one_look(second, looked):
+    subscriptions, seen = Subscriptions(), []
+
+    def look(names):
+        seen.append(names)
+        if len(seen) == 2:
+            subscriptions.stop()
+        else:
+            subscriptions.changed(["topic"], {"a"})
+            subscriptions.changed(["other"], {"b"})
+            subscriptions.changed(["topic"], second)
+        return {}
+
+    subscriptions.add(Subscription("topic", look, print))
+    subscriptions.run()
+    assert seen == [None, looked]
+
+
 def test_what_was_cancelled_is_told_no_more():
     world = Told()
     world.subscription.cancel()
@@ -440,7 +478,7 @@ def test_what_was_cancelled_is_told_no_more():
 def test_a_callback_can_cancel_itself():
     world = Told()
     subscription = Subscription(
-        "topic", lambda: {"a": 1, "b": 2}, lambda *told: (world.told.append(told), subscription.cancel())
+        "topic", pods(a=1, b=2), lambda *told: (world.told.append(told), subscription.cancel())
     )
     subscription.catch_up()
     assert world.told == [("added", 1)]
@@ -458,7 +496,7 @@ def test_one_that_raises_harms_no_other_and_is_told_what_comes_next():
         if value == 2:
             subscriptions.stop()
 
-    subscriptions.add(Subscription("topic", lambda: {"a": 1, "b": 2}, fails))
-    subscriptions.add(Subscription("topic", lambda: {"a": 1, "b": 2}, stops))
+    subscriptions.add(Subscription("topic", pods(a=1, b=2), fails))
+    subscriptions.add(Subscription("topic", pods(a=1, b=2), stops))
     subscriptions.run()
     assert told == [("fails", 1), ("fails", 2), ("stops", 1), ("stops", 2)]

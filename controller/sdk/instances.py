@@ -157,6 +157,19 @@ def speaks(pod: Pod) -> bool:
     return any(pod.labels.get(label) == value for label, value in (dialect.label for dialect in DIALECTS))
 
 
+def declares(pod: Pod, service: str) -> bool:
+    """Whether the pod itself says that it serves *service*."""
+    return any(declared.service_name == service for declared in pod.declarations)
+
+
+def affected(old: RpcService | None, new: RpcService | None) -> set[str] | None:
+    """The names of the pods whose instances can differ between two states of an RpcService; None: any."""
+    if not old or not new or old.spec != new.spec:
+        return None
+    before, now = ({(row.pod_uid, row.port): row for row in of.status.endpoints} for of in (old, new))
+    return {row.pod_name for _, row in differences(before, now)}
+
+
 def differences(before: Mapping[K, V], now: Mapping[K, V]) -> Iterator[tuple[Kind, V]]:
     """What has to be told to whoever was told of *before*.
 

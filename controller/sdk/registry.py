@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from controller.kubeaccess import SERVICE_ACCOUNT
 from controller.dialects import APP_IO, RPC_SERVICE, Dialect
 from controller.errors import Failure, Misconfigured, Rejected, Retry
 from controller.kube import Kube
+from controller.kubeaccess import SERVICE_ACCOUNT
 from controller.logs import Log
 from controller.manifests import PODS, RPCSERVICES
 from controller.model import ObjectKey, Pod, RpcService
@@ -27,7 +27,7 @@ from controller.runtime.informer import Change, Informer
 from controller.sdk import instances as view
 from controller.sdk.announcement import OWN_POD, Entry, OwnPod, announce, withdraw
 from controller.sdk.instances import Instance, InstanceKey, Kind, Peer, PeerUpdate, Service, Update
-from controller.sdk.subscriptions import Subscription, Subscriptions
+from controller.sdk.subscriptions import Pods, Subscription, Subscriptions
 
 log = Log(__name__)
 
@@ -205,16 +205,17 @@ class Registry:
         def tell(kind: Kind, instance: Instance) -> None:
             callback(Update(kind, instance))
 
-        return self._subscriptions.add(Subscription(service, lambda: self._instances(service), tell))
+        def look(pods: Pods) -> dict[str, dict[InstanceKey, Instance]]:
+            seen: dict[str, dict[InstanceKey, Instance]] = {}
+            for key, instance in self._instances(service, pods).items():
+                seen.setdefault(instance.pod_name, {})[key] = instance
+            return seen
+
+        return self._subscriptions.add(Subscription(service, look, tell))
 
     def peers(self, service: str | None = None) -> tuple[Peer, ...]:
         """The other pods that serve *service* (or carry a dialect's label), the longest running first."""
-        if service is None:
-            pods = self._pods.store.indexed("speaks", True)
-        else:
-            serving = {ObjectKey(self._own.namespace, found.pod_name) for found in self.instances(service)}
-            pods = [pod for pod in map(self._pods.store.get, serving) if pod]
-        return view.peers(pods, self._pods.store.get(self._own))
+        return self._peers(service)
 
     def subscribe_peers(
         self, callback: Callable[[PeerUpdate], object], service: str | None = None
@@ -224,18 +225,37 @@ class Registry:
         def tell(kind: Kind, peer: Peer) -> None:
             callback(PeerUpdate(kind, peer))
 
-        def look() -> dict[str, Peer]:
-            return {peer.uid: peer for peer in self.peers(service)}
+        def look(pods: Pods) -> dict[str, dict[str, Peer]]:
+            return {peer.name: {peer.uid: peer} for peer in self._peers(service, pods)}
 
         return self._subscriptions.add(Subscription(_PEERS, look, tell))
 
-    def _instances(self, service: str) -> dict[InstanceKey, Instance]:
-        return view.instances(
-            service,
-            self._pods.store.indexed("service", service),
-            self._rpcservices.store.indexed("service", service),
-            lambda name: self._pods.store.get(ObjectKey(self._own.namespace, name)),
-        )
+    def _pod(self, name: str) -> Pod | None:
+        return self._pods.store.get(ObjectKey(self._own.namespace, name))
+
+    def _instances(self, service: str, pods: Pods = None) -> dict[InstanceKey, Instance]:
+        rpcservices = self._rpcservices.store.indexed("service", service)
+        if pods is None:
+            declaring = self._pods.store.indexed("service", service)
+            return view.instances(service, declaring, rpcservices, self._pod)
+        found = {name: pod for name in pods if (pod := self._pod(name))}
+        declaring = [pod for pod in found.values() if view.declares(pod, service)]
+        # A part lists hundreds of other pods, and selects none.
+        listing = {
+            listed.key for pod in found.values() for listed in self._rpcservices.store.indexed("pod", pod.uid)
+        }
+        rpcservices = [known for known in rpcservices if known.spec.selector or known.key in listing]
+        return view.instances(service, declaring, rpcservices, found.get)
+
+    def _peers(self, service: str | None, pods: Pods = None) -> tuple[Peer, ...]:
+        if service is not None:
+            serving = {found.pod_name for found in self._instances(service, pods).values()}
+            found = [pod for pod in map(self._pod, serving) if pod]
+        elif pods is None:
+            found = self._pods.store.indexed("speaks", True)
+        else:
+            found = [pod for pod in map(self._pod, pods) if pod and view.speaks(pod)]
+        return view.peers(found, self._pods.store.get(self._own))
 
     def _change_own_pod(self, plan: Callable[[OwnPod], dict[str, Any] | None], seconds: float) -> None:
         """Read our pod, *plan* a patch and write it, until nobody else wrote in between."""
@@ -257,18 +277,21 @@ class Registry:
     # The informers' threads
 
     def _pod_changed(self, change: Change[Pod]) -> None:
-        topics = {_PEERS}
+        topics: set[str] = set()
         for pod in (change.old, change.new):
             if pod:
+                name = pod.name
                 topics.update(declared.service_name for declared in pod.declarations)
                 topics.update(
                     service.service_name for service in self._rpcservices.store.indexed("pod", pod.uid)
                 )
-        self._subscriptions.changed(topics)
+        self._subscriptions.changed(topics, {name})
+        # Who is a peer depends on our own pod's addresses.
+        self._subscriptions.changed([_PEERS], None if name == self._own.name else {name})
 
     def _rpcservice_changed(self, change: Change[RpcService]) -> None:
         names = {service.service_name for service in (change.old, change.new) if service}
-        self._subscriptions.changed({_PEERS, *names})
+        self._subscriptions.changed({_PEERS, *names}, view.affected(change.old, change.new))
 
     def _check_synced(self) -> None:
         if self._pods.filled.is_set() and all(

@@ -1,0 +1,180 @@
+"""A registry, and what its subscribers are told, whatever becomes of pods and RpcServices."""
+
+import random
+import time
+from queue import SimpleQueue
+
+import pytest
+
+from controller.model import (
+    Declaration,
+    Endpoint,
+    LabelSelector,
+    ObjectKey,
+    Pod,
+    RpcService,
+    RpcServiceSpec,
+    RpcServiceStatus,
+)
+from controller.sdk import Registry
+from controller.watch import Applied, Bookmark, Deleted, Listing
+from tests.cluster.waiting import PATIENCE
+
+NAMES = ["own", "a", "b", "c"]
+
+
+class Server:
+    """What a registry reads: two resources that are empty at first, and what happens to them then."""
+
+    def __init__(self):
+        self.version = 1
+        self.feeds = {"pods": Feed(), "rpcservices": Feed()}
+
+    def reader(self, resource, namespace, label_selector=""):
+        return self.feeds[resource.plural]
+
+    def happen(self, happening):
+        """Put an object where it belongs, or let the pod of a name and uid be gone."""
+        self.version += 1
+        match happening:
+            case Pod():
+                self.feeds["pods"].put(Applied(happening, self.version))
+            case RpcService():
+                self.feeds["rpcservices"].put(Applied(happening, self.version))
+            case (name, uid):
+                self.feeds["pods"].put(Deleted(ObjectKey("default", name), uid, self.version))
+
+    def stop(self):
+        for feed in self.feeds.values():
+            feed.put(None)
+
+
+class Feed:
+    def __init__(self):
+        self.events = SimpleQueue()
+        self.ahead = 1  # events that were put, and not yet taken in
+
+    def put(self, event):
+        self.ahead += 1
+        self.events.put(event)
+
+    def list(self):
+        return Listing([], [], 1)
+
+    def newest_resource_version(self):
+        return 1
+
+    def watch(self, resource_version):
+        yield Bookmark(resource_version)
+        self.ahead -= 1
+        while event := self.events.get():
+            yield event
+            self.ahead -= 1
+
+
+def pod(name, incarnation, ip, ports, selected, ready, terminating):
+    return Pod(
+        namespace="default",
+        name=name,
+        uid=f"{name}-{incarnation}",
+        ips=(ip,) if ip else (),
+        labels={"app": "x", "rpc-service": "true"} if selected else {},
+        ready=ready,
+        terminating=terminating,
+        declarations=tuple(Declaration(service_name="echo", port=port) for port in ports),
+    )
+
+
+def rpcservice(name, selects, rows):
+    return RpcService(
+        namespace="default",
+        name=name,
+        uid=name,
+        resource_version="1",
+        spec=RpcServiceSpec(
+            service_name="echo", selector=LabelSelector(match_labels={"app": "x"}) if selects else None
+        ),
+        status=RpcServiceStatus(
+            observed_generation=1,
+            endpoints=[
+                Endpoint(
+                    pod_name=of,
+                    pod_uid=f"{of}-{incarnation}",
+                    ip="10.9.9.9",
+                    ips=("10.9.9.9",),
+                    port=port,
+                    ready=True,
+                )
+                for of, incarnation, port in rows
+            ],
+        ),
+    )
+
+
+def happening(chance):
+    """Mostly a pod, which mostly is there, and listed; with others, whose addresses and names it shares."""
+    name, incarnation = chance.choice(NAMES), chance.choice([1, 1, 1, 2])
+    match chance.choices(["pod", "rpcservice", "gone"], [6, 3, 1])[0]:
+        case "pod":
+            ip = chance.choice(["", *["10.0.0.1", "10.0.0.2", "10.0.0.3"] * 3])
+            ports = chance.sample([1, 2], chance.choice([0, 0, 1, 2]))
+            flags = {"selected": chance.random() < 0.7, "ready": chance.random() < 0.5}
+            return pod(name, incarnation, ip, ports, terminating=chance.random() < 0.1, **flags)
+        case "rpcservice":
+            rows = {
+                (chance.choice(NAMES), chance.choice([1, 1, 1, 2]), chance.choice([7, 8])) for _ in range(4)
+            }
+            return rpcservice(chance.choice(["echo", "part"]), chance.random() < 0.5, sorted(rows))
+        case _:
+            return name, f"{name}-{incarnation}"
+
+
+def holding(updates):
+    """What somebody holds who does as told: what is added was not there, and what changes differs."""
+    held = {}
+    for kind, key, value in updates:
+        assert (kind == "added") == (key not in held)
+        assert held.get(key) != value or kind == "removed"
+        if kind == "removed":
+            del held[key]
+        else:
+            held[key] = value
+    return held
+
+
+def soon(look):
+    """Look until it is true, every millisecond: there are a thousand looks."""
+    end = time.monotonic() + PATIENCE
+    while not look():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_who_does_as_told_knows_what_there_is(seed):
+    chance = random.Random(seed)
+    server, instances, peers, speaking = Server(), [], [], []
+
+    def settled():
+        return (
+            not any(feed.ahead for feed in server.feeds.values())
+            and holding(instances) == {(of.pod_uid, of.port): of for of in registry.instances("echo")}
+            and holding(peers) == {peer.uid: peer for peer in registry.peers("echo")}
+            and holding(speaking) == {peer.uid: peer for peer in registry.peers()}
+        )
+
+    with Registry(server, "default", "own") as registry:
+        registry.subscribe(
+            "echo",
+            lambda told: instances.append(
+                (told.kind, (told.instance.pod_uid, told.instance.port), told.instance)
+            ),
+        )
+        registry.subscribe_peers(lambda told: peers.append((told.kind, told.peer.uid, told.peer)), "echo")
+        registry.subscribe_peers(lambda told: speaking.append((told.kind, told.peer.uid, told.peer)))
+        for _ in range(150):
+            server.happen(happening(chance))
+            if chance.random() < 0.8:
+                soon(settled)
+        soon(settled)
+    assert len(instances) > 50 < len(peers)
