@@ -1,6 +1,7 @@
 """A registry, and what its subscribers are told, whatever becomes of pods and RpcServices."""
 
 import random
+import re
 import time
 from queue import SimpleQueue
 
@@ -16,7 +17,7 @@ from controller.model import (
     RpcServiceSpec,
     RpcServiceStatus,
 )
-from controller.sdk import Registry
+from controller.sdk import Registry, Service
 from controller.watch import Applied, Bookmark, Deleted, Listing
 from tests.cluster.waiting import PATIENCE
 
@@ -178,3 +179,31 @@ def test_who_does_as_told_knows_what_there_is(seed):
                 soon(settled)
         soon(settled)
     assert len(instances) > 50 < len(peers)
+
+
+@pytest.mark.parametrize(
+    ("services", "dialect", "why"),
+    [
+        pytest.param("echo", "app.io", "Expected `object`", id="a name only"),
+        pytest.param(7, "app.io", "not iterable", id="nothing of the kind"),
+        pytest.param(Service(name=7), "app.io", "$.name", id="a name that is no text"),
+        pytest.param(Service(name="a", port="80"), "app.io", "$.port", id="a port that is a text"),
+        pytest.param(Service(name="a", metadata=7), "app.io", "$.metadata", id="metadata that are no object"),
+        pytest.param(
+            Service(name="a"), "dubbo", "'dubbo' is none of app.io, rpc-service", id="another dialect"
+        ),
+    ],
+)
+def test_what_is_no_service_is_refused_before_anything_is_asked(services, dialect, why):
+    registry = Registry(Server(), "default", "own")
+    with pytest.raises(ValueError, match=re.escape(why)):
+        registry.register(services, dialect=dialect)
+
+
+def test_a_registry_that_is_closed_registers_nothing():
+    registry = Registry(Server(), "default", "own")
+    registry.close()
+    registry.close()
+    registry.start()
+    with pytest.raises(ValueError, match="closed"):
+        registry.register(Service(name="a"))

@@ -9,10 +9,11 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Literal
 
+import msgspec
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from controller.dialects import APP_IO, RPC_SERVICE, Dialect
@@ -21,7 +22,7 @@ from controller.kube import Kube
 from controller.kubeaccess import SERVICE_ACCOUNT
 from controller.logs import Log
 from controller.manifests import PODS, RPCSERVICES
-from controller.model import ObjectKey, Pod, RpcService
+from controller.model import Declaration, ObjectKey, Pod, RpcService
 from controller.runtime.crew import Crew
 from controller.runtime.informer import Change, Informer
 from controller.sdk import instances as view
@@ -38,6 +39,8 @@ _PEERS = ""  # the topic; no service has an empty name
 REGISTER_WITHIN = 30.0  # seconds
 PAGE = 100  # pods in a LIST's answer: all of it is in memory at once
 CLOSE_WITHIN = 5.0  # seconds for what is taken back, and for the threads: a pod has 30 to end
+REPAIR_AFTER = 1.0  # seconds; the watch is behind our own writes for a moment
+LONGEST_PAUSE = 60.0  # seconds between two repairs that do not last
 WITHOUT_RPCSERVICES = 60.0  # seconds between two questions whether they can be read by now
 
 
@@ -62,10 +65,13 @@ class Registry:
         self._crew = Crew()
         self._subscriptions = Subscriptions()
         self._synced = threading.Event()
+        self._closed = threading.Event()
+        self._disturbed = threading.Event()  # our own pod changed, and may lack what we registered
+        self._writing = threading.Lock()  # held while our own pod is changed
         self._lock = threading.Lock()  # guards what follows
-        self._registered: dict[DialectName, set[Entry]] = {}
+        self._registered: dict[DialectName, dict[Entry, Declaration]] = {}
+        self._written: dict[DialectName, set[Entry]] = {}  # those, and what may be on the pod all the same
         self._started = False
-        self._closed = False
         self._pods: Informer[Pod] = Informer(
             f"pods of {namespace}",
             kube.reader(PODS, namespace, label_selector),
@@ -126,10 +132,11 @@ class Registry:
     def start(self) -> None:
         """Begin to list, to watch and to tell subscribers; returns at once."""
         with self._lock:
-            if self._started or self._closed:
+            if self._started or self._closed.is_set():
                 return
             self._started = True
         self._crew.start("subscriptions", self._subscriptions.run)
+        self._crew.start("registrations", self._stay_registered)
         for informer in self._informers:
             self._crew.start(informer.name, informer.run)
 
@@ -139,17 +146,18 @@ class Registry:
         What cannot be taken back now goes with the pod.
         """
         with self._lock:
-            if self._closed:
+            if self._closed.is_set():
                 return
-            self._closed = True
-            registered, self._registered = self._registered, {}
-        for name, entries in registered.items():
-            try:
-                self._change_own_pod(
-                    partial(withdraw, dialect=_DIALECTS[name], entries=entries), CLOSE_WITHIN
-                )
-            except (Failure, ValueError) as error:
-                log.warning("not taken back", pod=str(self._own), reason=str(error))
+            self._closed.set()
+        self._disturbed.set()
+        # A write in hand is waited for, or it would come after what takes it back.
+        waited = self._writing.acquire(timeout=CLOSE_WITHIN)
+        try:
+            for name, entries in tuple(self._written.items()):
+                self._take_back(name, entries)
+        finally:
+            if waited:
+                self._writing.release()
         self._subscriptions.stop()
         for informer in self._informers:
             informer.stop()
@@ -157,6 +165,12 @@ class Registry:
         # A callback may close its own registry.
         here = {threading.current_thread().name}
         self._crew.join(time.monotonic() + CLOSE_WITHIN, time.monotonic, besides=here)
+
+    def _take_back(self, name: DialectName, entries: set[Entry]) -> None:
+        try:
+            self._change_own_pod(partial(withdraw, dialect=_DIALECTS[name], entries=entries), CLOSE_WITHIN)
+        except (Failure, ValueError) as error:
+            log.warning("not taken back", pod=str(self._own), reason=str(error))
 
     def wait_until_synced(self, timeout: float | None = None) -> bool:
         """Wait until all was listed once, at most *timeout* seconds; return whether it was.
@@ -177,18 +191,20 @@ class Registry:
         It adds to the label and annotation of *dialect*, in one patch of this pod alone, and leaves what
         others wrote there.  The same service and port once more replaces the first.  Conflicts, and an
         API server that is away, are tried again for *timeout* seconds.  It shows in ``instances`` a
-        moment later.  Raises ``ValueError`` where the services cannot be declared, and ``Failure``.
+        moment later.  Where somebody else takes it off the pod, it is registered again (while the
+        registry is started); giving the label another value keeps the pod out.
+
+        Raises ``ValueError`` where the services cannot be declared, or the registry is closed, and
+        ``Failure``, after which they may be declared all the same, until ``close``.
         """
-        wanted = [services] if isinstance(services, Service) else list(services)
-        declarations = [service.declaration for service in wanted]
+        if dialect not in _DIALECTS:
+            raise ValueError(f"dialect {dialect!r} is none of {', '.join(_DIALECTS)}")
+        if self._closed.is_set():
+            raise ValueError("the registry is closed")
+        wanted = {(given.name, given.port): given.declaration for given in _checked(services)}
+        self._announce(dialect, wanted, timeout)
         with self._lock:
-            if self._closed:
-                raise ValueError("the registry is closed")
-            # Before it is written: a write whose answer is lost is taken back, too.
-            entries = self._registered.setdefault(dialect, set())
-            entries.update((declared.service_name, declared.port) for declared in declarations)
-        plan = partial(announce, dialect=_DIALECTS[dialect], declarations=declarations)
-        self._change_own_pod(plan, timeout)
+            self._registered.setdefault(dialect, {}).update(wanted)
 
     def instances(self, service: str) -> tuple[Instance, ...]:
         """Who serves *service* now, this pod and the not ready included, sorted by pod name and port."""
@@ -257,6 +273,50 @@ class Registry:
             found = [pod for pod in map(self._pod, pods) if pod and view.speaks(pod)]
         return view.peers(found, self._pods.store.get(self._own))
 
+    def _announce(self, name: DialectName, wanted: Mapping[Entry, Declaration], seconds: float) -> None:
+        def plan(pod: OwnPod) -> dict[str, Any] | None:
+            if self._closed.is_set():
+                raise ValueError("the registry is closed")
+            # Before it is written: a write whose answer is lost is taken back, too.
+            self._written.setdefault(name, set()).update(wanted)
+            return announce(pod, _DIALECTS[name], list(wanted.values()))
+
+        with self._writing:
+            self._change_own_pod(plan, seconds)
+
+    def _stay_registered(self) -> None:
+        """Register again what somebody else took off our pod, ever more slowly if that goes on."""
+        pause, repaired = REPAIR_AFTER, float("-inf")
+        while self._disturbed.wait():
+            if time.monotonic() - repaired > 2 * LONGEST_PAUSE:
+                pause = REPAIR_AFTER
+            if self._closed.wait(pause):
+                return
+            self._disturbed.clear()
+            for name, wanted in self._lost().items():
+                pause, repaired = min(2 * pause, LONGEST_PAUSE), time.monotonic()
+                log.warning("registering again", pod=str(self._own), services=len(wanted))
+                try:
+                    self._announce(name, wanted, REGISTER_WITHIN)
+                except Retry:
+                    self._disturbed.set()
+                except (Failure, ValueError) as error:
+                    log.warning("not registered any more", pod=str(self._own), reason=str(error))
+
+    def _lost(self) -> dict[DialectName, dict[Entry, Declaration]]:
+        """What is registered, and does not stand on our pod as far as the watch has come."""
+        pod = self._pods.store.get(self._own)  # a label selector may hide it
+        if pod and pod.terminating:
+            return {}
+        declared = pod.declarations if pod else ()
+        with self._lock:
+            registered = {name: dict(wanted) for name, wanted in self._registered.items()}
+        return {
+            name: wanted
+            for name, wanted in registered.items()
+            if any(one not in declared for one in wanted.values())
+        }
+
     def _change_own_pod(self, plan: Callable[[OwnPod], dict[str, Any] | None], seconds: float) -> None:
         """Read our pod, *plan* a patch and write it, until nobody else wrote in between."""
         for attempt in Retrying(
@@ -288,6 +348,8 @@ class Registry:
         self._subscriptions.changed(topics, {name})
         # Who is a peer depends on our own pod's addresses.
         self._subscriptions.changed([_PEERS], None if name == self._own.name else {name})
+        if name == self._own.name:
+            self._disturbed.set()
 
     def _rpcservice_changed(self, change: Change[RpcService]) -> None:
         names = {service.service_name for service in (change.old, change.new) if service}
@@ -302,6 +364,15 @@ class Registry:
     def _wait_for_rpcservices(self, stopping: threading.Event, seconds: float) -> None:
         """Without the CRD, a thousand processes must not ask for it all the time."""
         stopping.wait(max(seconds, WITHOUT_RPCSERVICES) if self._rpcservices.unknown else seconds)
+
+
+def _checked(services: Service | Iterable[Service]) -> list[Service]:
+    """The services, each field of its type; raises ``ValueError`` that names the field."""
+    try:
+        given = [services] if isinstance(services, Service) else list(services)
+        return [msgspec.convert(msgspec.to_builtins(service), Service) for service in given]
+    except (msgspec.MsgspecError, TypeError) as error:
+        raise ValueError(f"no Service: {error}") from error
 
 
 def _service_account_namespace() -> str:

@@ -34,7 +34,7 @@ class RpcProcess:
     def kill(self) -> None:
         """End it without a word."""
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()
 
 
 def main(kubeconfig: str, namespace: str, name: str, service: str) -> None:

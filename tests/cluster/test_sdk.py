@@ -138,6 +138,43 @@ def test_closing_undoes_and_leaves_what_others_wrote(world: World, join):
     assert metadata(world, "a") == before
 
 
+@pytest.mark.parametrize(
+    "taken",
+    [
+        pytest.param({"annotations": {"app.io/annotation": None}}, id="the annotation"),
+        pytest.param({"annotations": {"app.io/annotation": "W10="}}, id="the entry"),
+        pytest.param({"labels": {"app.io/label": None}}, id="the label"),
+        pytest.param(
+            {
+                "labels": {"app.io/label": None},
+                "annotations": {"app.io/annotation": None, "rpcregistry.dev/registered": None},
+            },
+            id="all of it",
+        ),
+    ],
+)
+@pytest.mark.parametrize("selector", ["", "app.io/label=app.io-value"], ids=["all pods", "one dialect"])
+def test_what_somebody_else_takes_off_the_pod_is_registered_again(world: World, join, taken, selector):
+    registry = join("a", "10.0.0.1", label_selector=selector)
+    registry.register(Service(name="echo", port=8080))
+    eventually(lambda: ips(registry, "echo") == ["10.0.0.1"])
+    registered = metadata(world, "a")
+
+    world.core.patch_namespaced_pod("a", world.namespace, {"metadata": taken})
+    eventually(lambda: metadata(world, "a") == registered, LONG)
+    registry.close()
+    assert metadata(world, "a") == ({}, {})
+
+
+def test_another_value_of_the_label_keeps_a_pod_out(world: World, join, caplog: pytest.LogCaptureFixture):
+    registry = join("a", "10.0.0.1")
+    registry.register(Service(name="echo"))
+    world.core.patch_namespaced_pod("a", world.namespace, {"metadata": {"labels": {"app.io/label": "out"}}})
+    eventually(lambda: "not registered any more" in caplog.text)
+    assert metadata(world, "a")[0] == {"app.io/label": "out"}
+    assert registry.instances("echo") == ()
+
+
 def test_a_callback_may_close_its_registry(world: World, join):
     registry, told = join("a", "10.0.0.1"), []
 
