@@ -52,7 +52,8 @@ class Registry:
     many endpoints is sent as a whole at each change: without selectors, that can be spared.  Where they
     cannot be read (no CRD, no right to), there are none.
 
-    A context manager, for any number of threads; once closed it stays closed.  The Kubernetes API's
+    A context manager, for any number of threads, which end at a fork: each process makes its own.  Once
+    closed it stays closed.  The Kubernetes API's
     failures are ``controller.errors.Failure``.
     """
 
@@ -130,7 +131,10 @@ class Registry:
         self.close()
 
     def start(self) -> None:
-        """Begin to list, to watch and to tell subscribers; returns at once."""
+        """Begin to list, to watch and to tell subscribers; returns at once.
+
+        ``with`` does so, and so does whatever is asked first.
+        """
         with self._lock:
             if self._started or self._closed.is_set():
                 return
@@ -177,6 +181,7 @@ class Registry:
 
         It takes as long as the pods cannot be read.
         """
+        self.start()
         return self._synced.wait(timeout)
 
     def register(
@@ -191,8 +196,8 @@ class Registry:
         It adds to the label and annotation of *dialect*, in one patch of this pod alone, and leaves what
         others wrote there.  The same service and port once more replaces the first.  Conflicts, and an
         API server that is away, are tried again for *timeout* seconds.  It shows in ``instances`` a
-        moment later.  Where somebody else takes it off the pod, it is registered again (while the
-        registry is started); giving the label another value keeps the pod out.
+        moment later.  Where somebody else takes it off the pod, it is registered again; giving the label
+        another value keeps the pod out.
 
         Raises ``ValueError`` where the services cannot be declared, or the registry is closed, and
         ``Failure``, after which they may be declared all the same, until ``close``.
@@ -202,12 +207,14 @@ class Registry:
         if self._closed.is_set():
             raise ValueError("the registry is closed")
         wanted = {(given.name, given.port): given.declaration for given in _checked(services)}
+        self.start()
         self._announce(dialect, wanted, timeout)
         with self._lock:
             self._registered.setdefault(dialect, {}).update(wanted)
 
     def instances(self, service: str) -> tuple[Instance, ...]:
         """Who serves *service* now, this pod and the not ready included, sorted by pod name and port."""
+        self.start()
         found = self._instances(service).values()
         return tuple(sorted(found, key=lambda instance: (instance.pod_name, instance.port or 0)))
 
@@ -217,6 +224,7 @@ class Registry:
         All callbacks of a registry run on one thread of its own, in order: one that blocks keeps the
         others waiting; one that raises does not.
         """
+        self.start()
 
         def tell(kind: Kind, instance: Instance) -> None:
             callback(Update(kind, instance))
@@ -231,12 +239,14 @@ class Registry:
 
     def peers(self, service: str | None = None) -> tuple[Peer, ...]:
         """The other pods that serve *service* (or carry a dialect's label), the longest running first."""
+        self.start()
         return self._peers(service)
 
     def subscribe_peers(
         self, callback: Callable[[PeerUpdate], object], service: str | None = None
     ) -> Subscription:
         """As ``subscribe``, for ``peers``."""
+        self.start()
 
         def tell(kind: Kind, peer: Peer) -> None:
             callback(PeerUpdate(kind, peer))

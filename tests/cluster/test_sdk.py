@@ -205,8 +205,27 @@ def test_the_downward_api_tells_a_process_its_pod(
 
 def test_no_pod_of_that_name_is_a_failure_at_once(cluster: LocalCluster, world: World):
     registry = Registry.from_kubeconfig(cluster.kubeconfig, namespace=world.namespace, pod_name="none")
-    with pytest.raises(Rejected, match="there is no Pod"):
+    with registry, pytest.raises(Rejected, match="there is no Pod"):
         registry.register(Service(name="echo"))
+
+
+def test_a_registry_begins_with_whatever_is_asked_first(cluster: LocalCluster, world: World):
+    world.create_pod("a", "echo", ip="10.0.0.1")
+    told: list[str] = []
+
+    def first(ask: Callable[[Registry], object], done: Callable[[Registry], bool]) -> None:
+        registry = Registry.from_kubeconfig(cluster.kubeconfig, namespace=world.namespace, pod_name="b")
+        ask(registry)
+        eventually(partial(done, registry), LONG)
+        registry.close()
+
+    def follow(registry: Registry) -> None:
+        registry.subscribe("echo", lambda update: told.append(update.instance.pod_name))
+
+    first(lambda registry: registry.wait_until_synced(60), lambda registry: len(registry.peers()) == 1)
+    first(follow, lambda _: told == ["a"])
+    first(lambda _: None, lambda registry: ips(registry, "echo") == ["10.0.0.1"])
+    first(lambda _: None, lambda registry: [peer.name for peer in registry.peers("echo")] == ["a"])
 
 
 def test_writers_of_one_annotation_at_once_keep_each_others_entries(
@@ -331,8 +350,8 @@ def test_the_role_of_the_examples_is_enough_and_no_more(cluster: LocalCluster, w
 
     only_its_own = "an RPC process may change its own pod only"
     eventually(lambda: only_its_own in refused(), LONG)  # a policy takes its time to be in force
-    with pytest.raises(Rejected, match=only_its_own):
-        registry("other").register(Service(name="echo"))
+    with registry("other") as others_registry, pytest.raises(Rejected, match=only_its_own):
+        others_registry.register(Service(name="echo"))
     with pytest.raises(RuntimeError, match="may not change what a pod runs"):
         cluster.kubectl(*as_own, "set", "image", "pod/own", "c=other")
 
