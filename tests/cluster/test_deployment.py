@@ -387,6 +387,25 @@ def test_the_examples_are_taken_without_a_warning(cluster: LocalCluster, namespa
     )
 
 
+def test_the_patch_for_a_zookeeper_with_passwords_adds_files_that_are_mounted(
+    cluster: LocalCluster, deployment: Mapping[str, Any]
+) -> None:
+    patch = str(EXAMPLES / "patches" / "zookeeper-auth.yaml")
+    patched = json.loads(
+        cluster.kubectl(
+            *("patch", "-n", NAMESPACE, "deployment", "rpcregistry", "--patch-file", patch),
+            *("--dry-run=server", "-o", "json"),
+        )
+    )
+    (before,) = deployment["spec"]["template"]["spec"]["containers"]
+    (after,) = patched["spec"]["template"]["spec"]["containers"]
+    (mount,) = after["volumeMounts"]
+    settings = {variable["name"]: variable["value"] for variable in after["env"]}
+    files = [settings[name] for name in ("RPCREGISTRY_ZK_AUTH_FILE", "RPCREGISTRY_ZK_TLS_CA")]
+    assert {variable["name"] for variable in before["env"]} < settings.keys()
+    assert all(Path(file).parent == Path(mount["mountPath"]) for file in files)
+
+
 LABELS = '{"metadata":{"labels":{"rpcregistry.dev/node":"n1","local-service.rpcregistry.dev/echo":"true"}}}'
 
 

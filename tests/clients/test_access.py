@@ -1,0 +1,96 @@
+"""Real clients, without credentials, in a registry that only the controller may write."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from kazoo.client import KazooClient
+from kazoo.exceptions import NoAuthError
+
+from hack.clients.build import zkcli
+from hack.clients.zkcli import CommandLine
+from hack.local.zookeeper import Server
+from tests.clients.journeys import SERVICE, base, entry, layout_flags
+from tests.clients.readers import FULL, PATIENCE, SMOKE, ZKCLI, Reader, lists, parameters
+from tests.cluster.waiting import eventually
+from tests.cluster.world import Controller, World
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("zookeeper"))
+    server.up()
+    yield server
+    server.process.kill()
+
+
+@pytest.fixture
+def zk(server: Server) -> Iterator[KazooClient]:
+    client = KazooClient(server.address)
+    client.start(PATIENCE)
+    yield client
+    client.stop()
+    client.close()
+
+
+@pytest.mark.parametrize("reader", parameters(SMOKE[:1], (*SMOKE[1:], *FULL, ZKCLI)))
+def test_a_client_without_credentials_lists_the_endpoints(
+    reader: Reader,
+    server: Server,
+    world: World,
+    start_controller: Callable[..., object],
+    start_watcher,
+    tmp_path: Path,
+):
+    user = tmp_path / "user"
+    user.write_text("rpcregistry:s3cret")
+    access = ["--zk-servers", server.address, "--zk-auth-file", str(user)]
+    start_controller(*layout_flags(world, reader), *access)
+    a, b = (reader.address(f"172.16.0.{number}", 8080) for number in (1, 2))
+    world.create_pod("a", entry(), ip="172.16.0.1")
+    directory = f"{base(world, reader.layout)}/{SERVICE}"
+    eventually(lambda: world.zk.exists(directory), PATIENCE)
+    with pytest.raises(NoAuthError):
+        world.zk.create(f"{directory}/intruder")
+
+    watcher = start_watcher(
+        reader.client, "watch", server.address, *reader.follow(base(world, reader.layout), SERVICE)
+    )
+    eventually(lambda: lists(watcher, a), PATIENCE)
+    world.create_pod("b", entry(), ip="172.16.0.2")
+    eventually(lambda: lists(watcher, a, b), PATIENCE)
+    assert watcher.errors() == []
+
+
+@pytest.mark.full
+def test_a_registry_that_was_open_is_closed_by_the_commands_of_the_readme(
+    server: Server, world: World, start_controller: Callable[..., Controller], tmp_path: Path
+):
+    servers = f"{server.address}/{world.namespace}"  # with a ledger of its own
+    controller = start_controller("--zk-servers", servers)
+    world.create_pod("a", entry(), ip="172.16.0.1")
+    directory = f"/{world.namespace}{world.base}"
+    eventually(lambda: world.zk.exists(f"{directory}/{SERVICE}"), PATIENCE)
+    controller.stop()
+
+    line = CommandLine([*zkcli(), "-server", servers])
+    try:
+        line.ask("addauth", "digest", "rpcregistry:s3cret")
+        for path in (world.base, "/rpcregistry"):
+            line.ask("setAcl", "-R", path, "auth::cdrwa,world:anyone:r")
+    finally:
+        line.close()
+    for change in (
+        world.zk.delete,
+        lambda path: world.zk.set(path, b""),
+        lambda path: world.zk.create(f"{path}/a"),
+    ):
+        with pytest.raises(NoAuthError):
+            change(f"{directory}/{SERVICE}")
+
+    user = tmp_path / "user"
+    user.write_text("rpcregistry:s3cret")
+    start_controller("--zk-servers", servers, "--zk-auth-file", str(user))
+    world.create_pod("b", entry(), ip="172.16.0.2")
+    world.base = directory
+    eventually(lambda: world.servers(SERVICE) == ["172.16.0.1", "172.16.0.2"], PATIENCE)
