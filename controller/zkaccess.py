@@ -17,6 +17,8 @@ import msgspec
 import structlog
 from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.security import ACL, Id, Permissions
+from puresasl import SASLProtocolException
+from puresasl.mechanisms import DigestMD5Mechanism, mechanisms
 
 from controller.errors import Misconfigured
 
@@ -212,6 +214,22 @@ def _content(file: str) -> bytes | None:
         return Path(file).read_bytes()
     except OSError:
         return None
+
+
+class _DigestMD5(DigestMD5Mechanism):  # type: ignore[misc]
+    """Gives up on a server without SASL, which answers with no challenge: kazoo would ask it for ever."""
+
+    asked = False
+
+    def process(self, challenge: bytes | None = None) -> bytes | None:
+        if self.asked and not challenge:
+            raise SASLProtocolException("the server has no SASL")
+        self.asked = True
+        answer: bytes | None = super().process(challenge)
+        return answer
+
+
+mechanisms[DigestMD5Mechanism.name] = _DigestMD5
 
 
 class Handler(SequentialThreadingHandler):  # type: ignore[misc]

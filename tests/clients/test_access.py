@@ -11,7 +11,7 @@ from hack.clients.build import zkcli
 from hack.clients.zkcli import CommandLine
 from hack.local.zookeeper import Server
 from tests.clients.journeys import SERVICE, base, entry, layout_flags
-from tests.clients.readers import FULL, PATIENCE, SMOKE, ZKCLI, Reader, lists, parameters
+from tests.clients.readers import DUBBO, FULL, PATIENCE, SMOKE, SOFA, ZKCLI, Reader, lists, parameters
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, World
 
@@ -45,13 +45,15 @@ def test_a_client_without_credentials_lists_the_endpoints(
     user = tmp_path / "user"
     user.write_text("rpcregistry:s3cret")
     access = ["--zk-servers", server.address, "--zk-auth-file", str(user)]
+    if reader in (DUBBO, SOFA):  # whose consumers register themselves
+        access += ["--zk-acl", "auth::cdrwa,world:anyone:cr"]
     start_controller(*layout_flags(world, reader), *access)
     a, b = (reader.address(f"172.16.0.{number}", 8080) for number in (1, 2))
     world.create_pod("a", entry(), ip="172.16.0.1")
     directory = f"{base(world, reader.layout)}/{SERVICE}"
     eventually(lambda: world.zk.exists(directory), PATIENCE)
     with pytest.raises(NoAuthError):
-        world.zk.create(f"{directory}/intruder")
+        world.zk.set(directory, b"mine")
 
     watcher = start_watcher(
         reader.client, "watch", server.address, *reader.follow(base(world, reader.layout), SERVICE)

@@ -5,17 +5,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
 from kazoo.client import KazooClient
-from kazoo.exceptions import NoAuthError
+from kazoo.exceptions import KazooException, NoAuthError, NotEmptyError
+from kazoo.retry import KazooRetry
 
 from controller.layouts import LAYOUTS
 from hack.local.cluster import LocalCluster, free_ports
-from hack.local.zookeeper import Server
+from hack.local.pki import Authority
+from hack.local.zookeeper import Server, tls
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, World
 
@@ -50,27 +53,37 @@ def zk(server: Server, namespace: str) -> Iterator[KazooClient]:
 
 
 @pytest.fixture
-def mount(tmp_path: Path) -> Callable[[str], Path]:
-    """Mounts a Secret as Kubernetes does: a directory a version, and a link that is swapped."""
+def mount(tmp_path: Path) -> Callable[..., Path]:
+    """Mounts a Secret as Kubernetes does, a directory a version and a link that is swapped; returns where."""
     versions = iter(range(100))
 
-    def write(content: str) -> Path:
+    def write(**files: str | bytes) -> Path:
         directory = tmp_path / f"..{next(versions)}"
         directory.mkdir()
-        (directory / "user").write_text(content)
+        for name, content in files.items():
+            (directory / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+            if not (tmp_path / name).is_symlink():
+                (tmp_path / name).symlink_to(f"..data/{name}")
         (tmp_path / "new").symlink_to(directory)
         os.replace(tmp_path / "new", tmp_path / "..data")
-        file = tmp_path / "user"
-        if not file.is_symlink():
-            file.symlink_to("..data/user")
-        return file
+        return tmp_path
 
     return write
 
 
 @pytest.fixture
-def user(mount: Callable[[str], Path]) -> Path:
-    return mount(f"registry:{PASSWORD}\n")
+def user(mount: Callable[..., Path]) -> Path:
+    return mount(user=f"registry:{PASSWORD}\n") / "user"
+
+
+@pytest.fixture
+def anyone(server: Server) -> Iterator[KazooClient]:
+    """Somebody without credentials."""
+    client = KazooClient(server.address)
+    client.start()
+    yield client
+    client.stop()
+    client.close()
 
 
 def everything(zk: KazooClient, path: str) -> Iterator[str]:
@@ -83,6 +96,14 @@ def everything(zk: KazooClient, path: str) -> Iterator[str]:
 def who(zk: KazooClient, path: str) -> list[tuple[str, list[str]]]:
     """A znode's ACL: schemes, and what they may do."""
     return [(entry.id.scheme, entry.acl_list) for entry in zk.get_acls(path or "/")[0]]
+
+
+def servers(world: World, service: str) -> list[str] | None:
+    """What readers see; None while the server is away."""
+    try:
+        return world.servers(service)
+    except KazooException:
+        return None
 
 
 def wrote(controller: Controller, path: str) -> bool:
@@ -111,48 +132,64 @@ def ready(port: int) -> str:
         return str(error)
 
 
+OURS = [("digest", ["ALL"])]
+READERS = ("world", ["READ"])
+
+
 @pytest.mark.parametrize(
     ("scheme", "flags", "acl"),
     [
-        pytest.param("digest", [], [("digest", ["ALL"]), ("world", ["READ"])], id="digest"),
-        pytest.param(
-            "sasl", ["--zk-auth-scheme", "sasl"], [("sasl", ["ALL"]), ("world", ["READ"])], id="sasl",
-            marks=pytest.mark.full,
-        ),
+        pytest.param("digest", [], [*OURS, READERS], id="digest"),
+        pytest.param("digest", ["--zk-acl", "auth::cdrwa"], OURS, id="private", marks=pytest.mark.full),
+        pytest.param("sasl", [], [("sasl", ["ALL"]), READERS], id="sasl", marks=pytest.mark.full),
         pytest.param("", [], [("world", ["ALL"])], id="without flags", marks=pytest.mark.full),
     ],
-)  # fmt: skip
-def test_all_that_is_written_has_the_acl_and_is_read_by_everybody(
-    zk_servers: str, world: World, start_controller, user: Path, scheme, flags, acl
+)
+def test_all_that_is_written_has_the_acl_and_nobody_else_may_change_it(
+    zk_servers: str, world: World, anyone: KazooClient, start_controller, user: Path, scheme, flags, acl
 ):
     layouts = [text for name in LAYOUTS for text in ("--layout", f"{name}=/{name}")]
-    credentials = ["--zk-auth-file", str(user), *flags] if scheme else []
-    start_controller("--zk-servers", zk_servers, *layouts, *credentials)
+    credentials = ["--zk-auth-file", str(user), "--zk-auth-scheme", scheme, *flags] if scheme else []
+    controller = start_controller("--zk-servers", zk_servers, *layouts, *credentials)
     world.create_pod("a", {"serviceName": "echo", "port": 80}, ip="10.0.0.1")
-    world.base = "/kube2zk"
-    eventually(lambda: world.servers("echo") == ["10.0.0.1"], TIMEOUT)
-    eventually(lambda: world.synced("echo") == ("True", "Synced"), TIMEOUT)
+    for name in LAYOUTS:
+        eventually(partial(wrote, controller, f"/{name}/echo"), TIMEOUT)
+    if READERS not in acl and scheme:
+        world.zk.add_auth("digest", f"registry:{PASSWORD}")
     eventually(lambda: world.zk.exists("/rpcregistry/heartbeat"), TIMEOUT)
+    world.base = "/kube2zk"
+    assert world.servers("echo") == ["10.0.0.1"]
 
     paths = set(everything(world.zk, ""))
     assert {f"/{name}/echo" for name in LAYOUTS} <= paths
     assert any(path.startswith("/rpcregistry/fence/") for path in paths)
     assert {path: who(world.zk, path) for path in paths} == dict.fromkeys(paths, acl)
+    for path in sorted(f"/{world.namespace}{path}" for path in paths if scheme):
+        for change in (
+            partial(anyone.delete, path),
+            partial(anyone.set, path, b""),
+            partial(anyone.create, f"{path}/x"),
+        ):
+            with pytest.raises((NoAuthError, NotEmptyError)):
+                change()
+        if READERS not in acl:
+            with pytest.raises(NoAuthError):
+                anyone.get(path)
 
 
 def test_a_secret_stands_in_no_log_event_metric_or_process_list(
     cluster: LocalCluster, zk_servers: str, world: World, start_controller, mount
 ):
     (port,) = free_ports(1)
-    file = mount("registry:wrong-" + PASSWORD)
+    file = mount(user="registry:wrong-" + PASSWORD) / "user"
     controller = start_controller(
         "--zk-servers", zk_servers, "--zk-auth-file", str(file), "--zk-auth-scheme", "sasl",
         "--log-level", "debug", "--bind-address", f"127.0.0.1:{port}",
     )  # fmt: skip
     eventually(lambda: "refuses our credentials" in ready(port), TIMEOUT)
-    mount(PASSWORD)  # no user
+    mount(user=PASSWORD)  # and no user's name
     eventually(lambda: "credentials kept" in controller.text(), TIMEOUT)
-    mount(f"registry:{PASSWORD}")
+    mount(user=f"registry:{PASSWORD}")
     world.create_pod("a", "echo", ip="10.0.0.1")
     eventually(lambda: world.servers("echo") == ["10.0.0.1"], TIMEOUT)
     eventually(lambda: ready(port) == "", TIMEOUT)
@@ -169,7 +206,7 @@ def test_a_wrong_password_is_told_and_mended_without_a_restart(
     zk_servers: str, world: World, start_controller, mount
 ):
     flags = ["--zk-servers", zk_servers, "--zk-acl", "auth::cdrwa"]
-    file = mount(f"registry:{PASSWORD}")
+    file = mount(user=f"registry:{PASSWORD}") / "user"
     first = start_controller(*flags, "--zk-auth-file", str(file))
     world.create_pod("a", "echo", ip="10.0.0.1")
     eventually(lambda: wrote(first, f"{world.base}/echo"), TIMEOUT)
@@ -178,7 +215,7 @@ def test_a_wrong_password_is_told_and_mended_without_a_restart(
         world.servers("echo")
 
     (port,) = free_ports(1)
-    mount("registry:wrong")
+    mount(user="registry:wrong")
     controller = start_controller(*flags, "--zk-auth-file", str(file), "--bind-address", f"127.0.0.1:{port}")
     world.create_pod("b", "echo", ip="10.0.0.2")
     eventually(lambda: world.synced("echo") == ("False", "RegistryUnavailable"), TIMEOUT)
@@ -189,7 +226,7 @@ def test_a_wrong_password_is_told_and_mended_without_a_restart(
     ]
     assert "--zk-auth-file" in condition["message"]
     assert "ZooKeeper refuses" in ready(port)
-    mount(f"registry:{PASSWORD}")
+    mount(user=f"registry:{PASSWORD}")
     eventually(lambda: world.synced("echo") == ("True", "Synced"), TIMEOUT)
     eventually(lambda: ready(port) == "", TIMEOUT)
     world.zk.add_auth("digest", f"registry:{PASSWORD}")
@@ -222,3 +259,63 @@ def test_verify_and_purge_take_the_same_flags(
     assert purged.returncode == 0, purged.stderr
     world.zk.add_auth("digest", f"registry:{PASSWORD}")
     assert world.zk.get_children(world.base) == []
+
+
+@pytest.mark.full
+def test_certificates_in_a_mounted_secret_are_mended_and_renewed_while_the_controller_runs(
+    cluster: LocalCluster, world: World, start_controller, mount, tmp_path_factory: pytest.TempPathFactory
+):
+    """Those of the CA, of ours, and of the server; its plain port is for the readers."""
+    authority, stranger = Authority("the ensemble's CA"), Authority("another CA")
+    directory = tmp_path_factory.mktemp("secure")
+
+    def show(certificate: tuple[bytes, bytes]) -> None:
+        (directory / "server.pem").write_bytes(b"".join(certificate))
+
+    def secret(ca: Authority) -> Path:
+        key, certificate = authority.issue("rpcregistry")
+        return mount(**{"ca.crt": ca.pem, "tls.crt": certificate, "tls.key": key})
+
+    show(authority.issue("zookeeper", ["localhost"]))
+    (directory / "ca.pem").write_bytes(authority.pem)
+    server = Server(directory, tls=tls(directory / "server.pem", directory / "ca.pem", client_auth=True))
+    try:
+        server.up()
+        world.zk = KazooClient(server.address, connection_retry=KazooRetry(max_tries=-1, max_delay=0.5))
+        world.zk.start()
+        files = secret(stranger)
+        access = [
+            "--zk-servers", f"localhost:{server.secure_port}", "--zk-tls-ca", str(files / "ca.crt"),
+            "--zk-tls-cert", str(files / "tls.crt"), "--zk-tls-key", str(files / "tls.key"),
+        ]  # fmt: skip
+        (port,) = free_ports(1)
+        start_controller(*access, "--bind-address", f"127.0.0.1:{port}")
+        world.create_pod("a", "echo", ip="10.0.0.1")
+        eventually(lambda: "its certificate is not accepted" in ready(port), TIMEOUT)
+        secret(authority)
+        eventually(lambda: servers(world, "echo") == ["10.0.0.1"], TIMEOUT)
+        assert who(world.zk, f"{world.base}/echo") == [("x509", ["ALL"]), READERS]
+
+        secret(authority)  # renewed
+        world.create_pod("b", "echo", ip="10.0.0.2")
+        eventually(lambda: servers(world, "echo") == ["10.0.0.1", "10.0.0.2"], TIMEOUT)
+
+        show(authority.issue("zookeeper", ["elsewhere"]))
+        server.process.restart()
+        eventually(lambda: "localhost" in ready(port) and "not accepted" in ready(port), TIMEOUT)
+        world.create_pod("c", "echo", ip="10.0.0.3")
+        show(authority.issue("zookeeper", ["localhost"]))
+        server.process.restart()
+        eventually(lambda: servers(world, "echo") == ["10.0.0.1", "10.0.0.2", "10.0.0.3"], TIMEOUT)
+        eventually(lambda: ready(port) == "", TIMEOUT)
+
+        scope = [
+            "--cluster-id", f"test-{world.namespace}", "--namespace", world.namespace,
+            "--layout", f"kube2zk={world.base}",
+        ]  # fmt: skip
+        looked = command(cluster, "verify", *access, *scope)
+        assert (looked.returncode, looked.stdout) == (0, "in sync\n")
+        world.zk.stop()
+        world.zk.close()
+    finally:
+        server.process.kill()

@@ -148,6 +148,22 @@ def test_what_is_private_is_read_by_nobody_else(
         connect(server.address, OPEN).read([f"{base}/a/b"])
 
 
+def test_a_root_that_nobody_else_may_look_at_keeps_nobody_from_its_chroot(
+    server: Server, connect: Connect, anyone: KazooClient, base: str, user: Path
+) -> None:
+    access = Access(auth_file=str(user))
+    connect(f"{server.address}{base}/chroot", access).make_parents("/a")
+    before = anyone.get_acls("/")[0]
+    anyone.add_auth("digest", "root:root")
+    anyone.set_acls("/", list(PRIVATE))
+    try:
+        zookeeper = connect(f"{server.address}{base}/chroot", access)
+        zookeeper.make_parents("/a/b")
+        zookeeper.commit([Create("/a/b", b"1")])
+    finally:
+        anyone.set_acls("/", before)
+
+
 def test_parents_that_are_there_keep_their_acl(
     server: Server, connect: Connect, anyone: KazooClient, base: str, user: Path
 ) -> None:
@@ -191,6 +207,17 @@ def test_a_user_whom_sasl_refuses_is_never_connected_until_that_is_mended(
     user.write_text(f"registry:{PASSWORD}")
     assert zookeeper.wait(TIMEOUT)
     zookeeper.commit([Create(f"{base}/a", b"1")])
+
+
+def test_a_server_without_sasl_is_not_asked_for_ever(start: Connect, tmp_path: Path, user: Path) -> None:
+    plain = Server(tmp_path / "plain")
+    plain.up()
+    try:
+        zookeeper = start(plain.address, Access(auth_file=str(user), auth_scheme="sasl"))
+        eventually(lambda: zookeeper.trouble == ": it refuses our credentials", TIMEOUT)
+        assert zookeeper.generation == 0
+    finally:
+        plain.process.kill()
 
 
 def test_a_mounted_secret_that_is_replaced_is_read_again_and_loses_no_write(
