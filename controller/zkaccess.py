@@ -118,6 +118,8 @@ def load(access: Access) -> Credentials:
     if access.auth_file:
         user, password = _user(access.auth_file)
         if access.auth_scheme == "sasl":
+            if not (user + password).isascii():  # DIGEST-MD5's other alphabets are not agreed on
+                raise Misconfigured(f"--zk-auth-file {access.auth_file}: with sasl, it has to be ASCII")
             options["sasl_options"] = {"mechanism": "DIGEST-MD5", "username": user, "password": password}
         else:
             options["auth_data"] = [("digest", f"{user}:{password}")]

@@ -111,8 +111,16 @@ def test_an_acl_that_is_given_is_the_one(user: Path):
 def test_credentials_are_one_line(tmp_path: Path, content: bytes, user: str, password: str):
     file = tmp_path / "user"
     file.write_bytes(content)
-    options = load(Access(auth_file=str(file), auth_scheme="sasl")).options["sasl_options"]
-    assert options == {"mechanism": "DIGEST-MD5", "username": user, "password": password}
+    assert load(Access(auth_file=str(file))).options["auth_data"] == [("digest", f"{user}:{password}")]
+
+
+def test_sasl_takes_the_same_credentials_if_they_are_ascii(user: Path):
+    access = Access(auth_file=str(user), auth_scheme="sasl")
+    options = load(access).options["sasl_options"]
+    assert options == {"mechanism": "DIGEST-MD5", "username": "rpcregistry", "password": PASSWORD}
+    user.write_text("rpcregistry:pässwörd")
+    with pytest.raises(Misconfigured, match="ASCII"):
+        load(access)
 
 
 @pytest.mark.parametrize(

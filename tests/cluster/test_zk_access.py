@@ -24,7 +24,7 @@ from hack.local.pki import Authority
 from hack.local.zookeeper import Server, tls
 from tests.cluster.waiting import eventually
 
-PASSWORD = "s3cret-of-the-registry"
+PASSWORD = 's3cret "of": the\\registry, '  # what SASL and JAAS have to quote
 PRIVATE = acl("auth::cdrwa")
 TIMEOUT = 60.0
 Connect = Callable[[str, Access], ZooKeeper]
