@@ -26,7 +26,7 @@ from controller.kube import LEASE_TIMEOUTS, Kube
 from controller.leases import LEASE, KubeLease, own_namespace
 from controller.locality import Locality
 from controller.manifests import NODES, PODS, RPCSERVICES
-from controller.model import Node, ObjectKey, Pod, RpcService, ServiceKey
+from controller.model import Node, ObjectKey, Pod, Problem, Regarding, RpcService, ServiceKey
 from controller.plan import rpcservices as rpcservice_plan
 from controller.plan.publication import Settings as PublicationSettings
 from controller.reconcile import registry, rpcservices
@@ -107,13 +107,14 @@ class Process:
         self._make_pod_controller()
         self._zookeeper = ZooKeeper(
             settings.zk_servers,
-            on_connection=self._metrics.connected,
+            on_connection=self._connection_changed,
             on_changed=self._path_changed,
             access=settings.zk_access,
         )
         self._registry: RegistryReconciler | None = None  # made once this process leads
         self._refused = ""  # what ZooKeeper refused, while the registry was compared last
         self._elector: Elector | None = None
+        self._lease: KubeLease | None = None
 
     # making
 
@@ -218,6 +219,7 @@ class Process:
             self._synced.want,
             self._events,
             self._written,
+            self._about_all,
         )
 
     # what changes mean, told by the informers' threads
@@ -251,7 +253,23 @@ class Process:
 
     def _path_changed(self, path: str) -> None:
         if self._registry:
-            self._names.add_all(self._registry.path_changed(path))
+            for name, seconds in self._registry.path_changed(path).items():
+                self._names.add_after(name, seconds)
+
+    def _connection_changed(self, connected: bool) -> None:
+        """Of a session that comes and goes no RpcService is told, but whoever looks at the Lease."""
+        self._metrics.connected(connected)
+        lease = self._about_all()
+        if not connected and lease and self._leading.is_set() and not self._stopping.is_set():
+            message = "ZooKeeper is not connected: what was published stays, changes wait"
+            since = now().strftime("%Y-%m-%dT%H:%MZ")
+            self._events.record(
+                lease, Problem("RegistryDisconnected", message), "Publish", warning=True, salt=since
+            )
+
+    def _about_all(self) -> Regarding | None:
+        """What Events about the registry as a whole are about."""
+        return self._lease.regarding if self._lease else None
 
     def _settled(self, name: str) -> None:
         if self._registry:
@@ -331,8 +349,9 @@ class Process:
             self._start(cluster_id, lambda: None)
             return
         lease_kube = Kube.from_config(self._settings.kubeconfig, connections=2, timeouts=LEASE_TIMEOUTS)
+        self._lease = KubeLease(lease_kube, self._settings.lease_namespace or own_namespace(), LEASE)
         self._elector = elector = Elector(
-            KubeLease(lease_kube, self._settings.lease_namespace or own_namespace(), LEASE),
+            self._lease,
             self._identity,
             on_elected=lambda: self._start(cluster_id, elector.renew),
             on_lost=self._lost,

@@ -16,6 +16,7 @@ from controller.model import (
     Node,
     ObjectKey,
     Pod,
+    Regarding,
     RpcService,
     RpcServiceSpec,
     RpcServiceStatus,
@@ -33,6 +34,7 @@ from tests.worlds import Clock, EventsInMemory, Held, KubeInMemory, ZooKeeperInM
 
 LAYOUT = Layout("kube2zk", "/rpc_v2")
 CONFIRM = 30.0
+LEASE = Regarding("coordination.k8s.io/v1", "Lease", "default", "rpcregistry", "lease")
 
 
 class World:
@@ -102,6 +104,7 @@ class World:
             self.synced.want,
             self.events,
             lambda layout, op, name: self.written.append((layout, op, name)),
+            lambda: LEASE,
         )
         self.projector.begin()
         self.keys |= self.projector.every_key()
@@ -648,7 +651,7 @@ def test_foreign_edits_are_put_back(world: World):
     world.serve(1)
     world.settle()
     world.zookeeper.znodes["/rpc_v2/echo"] = (b'{"config":["mine"],"servers":["6.6.6.6"],"x":1}', 9)
-    world.names |= world.registry.path_changed("/rpc_v2/echo")
+    world.names.update(world.registry.path_changed("/rpc_v2/echo"))
     world.settle()
     assert json.loads(world.zookeeper.znodes["/rpc_v2/echo"][0]) == {
         "config": ["mine"],
@@ -657,7 +660,7 @@ def test_foreign_edits_are_put_back(world: World):
     }
 
     del world.zookeeper.znodes["/rpc_v2/echo"]
-    world.names |= world.registry.path_changed("/rpc_v2/echo")
+    world.names.update(world.registry.path_changed("/rpc_v2/echo"))
     assert world.settle().servers() == ["10.0.0.1"]
 
 

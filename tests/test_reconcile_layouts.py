@@ -113,11 +113,11 @@ def test_what_others_remove_is_put_back(world: World, break_it):
         path: data for path, (data, _) in world.zookeeper.znodes.items() if path != "/rpcregistry/fence/c1"
     }
     break_it(world.zookeeper.znodes)
-    world.names |= world.registry.path_changed("/dubbo/echo/providers")
-    world.names |= world.registry.path_changed("/dubbo/echo")
+    world.names.update(world.registry.path_changed("/dubbo/echo/providers"))
+    world.names.update(world.registry.path_changed("/dubbo/echo"))
     for path in before:
         if "/providers/" in path:
-            world.names |= world.registry.path_changed(path)
+            world.names.update(world.registry.path_changed(path))
     world.settle()
 
     assert everywhere(world, 2)
@@ -132,7 +132,7 @@ def test_what_others_write_over_is_put_back(world: World):
     world.settle()
     ours = world.zookeeper.znodes[path][0]
     world.zookeeper.znodes[path] = (b"theirs", 7)
-    world.names |= world.registry.path_changed(path)
+    world.names.update(world.registry.path_changed(path))
     world.settle()
 
     assert world.zookeeper.znodes[path] == (ours, 8)

@@ -9,6 +9,8 @@ from controller.plan.ops import Create, Delete, Op, Set, Znode
 from controller.plan.outcome import Observed
 from controller.reconcile.ports import Registry
 
+EDITED, DELETED = "edited", "deleted"
+
 
 class Memory:
     """Read once, then kept up by what is told and written.
@@ -31,6 +33,8 @@ class Memory:
         self._listed: dict[str, frozenset[str]] = {}  # by directory: the names of all its children
         # Known, but changed since by somebody, perhaps by us.
         self._stale: set[str] = set() if stale is None else stale
+        # Found otherwise than it was known: by path, what others did to it.
+        self.disturbed: dict[str, str] = {}
 
     def anew(self) -> "Memory":
         """An empty one, which is told of changes together with this one."""
@@ -39,6 +43,9 @@ class Memory:
     def changed(self, path: str) -> set[str]:
         """Note that a znode changed, or its children; return the names that are to be looked at."""
         self._stale.add(path)
+        return self._names_of(path)
+
+    def _names_of(self, path: str) -> set[str]:
         found: set[str | None] = set()
         for layout in self._layouts:
             root, _, child = path.rpartition("/")
@@ -62,6 +69,7 @@ class Memory:
             listed = frozenset(found.get(path) or ())
             for name in self._listed.get(path, frozenset()) - listed:
                 self._znodes.pop(f"{path}/{name}", None)
+                self.disturbed[f"{path}/{name}"] = DELETED
             self._listed[path] = listed
         self._take(
             [f"{path}/{name}" for path, form in directories.items() for name in self._ours(path, form)]
@@ -71,7 +79,26 @@ class Memory:
         unread = [path for path in paths if path not in self._znodes or path in self._stale]
         self._stale.difference_update(unread)
         if unread:
-            self._znodes.update(self._registry.read(unread))
+            found = self._registry.read(unread)
+            for path, znode in found.items():
+                self._note(path, self._znodes.get(path), znode)
+            self._znodes.update(found)
+
+    def _note(self, path: str, known: Znode | None, found: Znode | None) -> None:
+        if known and (found is None or found.data != known.data):
+            self.disturbed[path] = EDITED if found else DELETED
+
+    def note_since(self, earlier: "Memory") -> None:
+        """Note what differs from what was known *earlier*, of all that was read since."""
+        for path, known in earlier._znodes.items():
+            if path in self._znodes or path.rpartition("/")[0] in self._listed:
+                self._note(path, known, self._znodes.get(path))
+
+    def settle(self, names: Iterable[str]) -> None:
+        """Forget what others did to *names*: what of it was ours is put back."""
+        settled = set(names)
+        for path in [path for path in self.disturbed if self._names_of(path) & settled]:
+            del self.disturbed[path]
 
     def forget(self, names: Iterable[str]) -> None:
         """Have everything of *names* read anew."""
@@ -95,9 +122,10 @@ class Memory:
         directory, _, name = op.path.rpartition("/")
         listed = self._listed.get(directory)
         match op:
-            case Create() if listed is not None:
-                # Not known before it is read: nobody tells of changes to what was never read.
+            case Create(path, data) if listed is not None:
                 self._listed[directory] = listed | {name}
+                self._znodes[path] = Znode(data, 0)
+                self._stale.add(path)  # nobody tells of changes to what was never read
             case Create(path, data) | Set(path, data, _) if version is not None:
                 before = self._znodes.get(path)
                 self._znodes[path] = Znode(data, version, before.children if before else 0)

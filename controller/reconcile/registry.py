@@ -11,11 +11,11 @@ import structlog
 
 from controller.errors import Conflict, Fenced, Rejected, Retry
 from controller.manifests import RPCSERVICES, regarding
-from controller.model import Condition, Pod, RpcService, ServiceKey
+from controller.model import Condition, Pod, Regarding, RpcService, ServiceKey
 from controller.plan import heartbeat
 from controller.plan import znodes as planning
 from controller.plan.ledger import Layout, Ledger
-from controller.plan.ops import Op, batches
+from controller.plan.ops import Delete, Op, batches
 from controller.plan.outcome import Outcome
 from controller.plan.publication import Publication, Settings, publication
 from controller.plan.rpcservices import FINISHED
@@ -23,6 +23,7 @@ from controller.reconcile.fence import Fence
 from controller.reconcile.guard import Guard, Sight
 from controller.reconcile.memory import Memory, uncovered
 from controller.reconcile.ports import Change, Events, Registry, Source
+from controller.reconcile.repairs import Repairs
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +56,7 @@ class RegistryReconciler:
     One thread calls ``reconcile``; changes are told by any thread.  *unsettled*: whether the statuses of a
     name are not to be relied on yet.  *conditions* is told what the
     Synced condition of an RpcService should be, *written* the layout, operation and service name of each
-    znode that was written.
+    znode that was written.  *lease*: what Events about the registry as a whole are about.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class RegistryReconciler:
         conditions: Callable[[RpcService, Condition], None],
         events: Events,
         written: Callable[[str, str, str], None],
+        lease: Callable[[], Regarding | None],
     ) -> None:
         self._registry = registry
         self._services = services
@@ -96,6 +98,8 @@ class RegistryReconciler:
         self._put_off: dict[str, Collection[str]] = {}  # by service path
         self._left: set[tuple[str, str]] = set()  # what the ledger names and no layout covers, as told
         self._written: set[str] = set()  # in the batch in hand
+        self._repairs = Repairs(events, lease, clock, now)
+        self._repaired: dict[str, dict[str, str]] = {}  # by name: paths, and what others had done to them
         # The uids of pods that an RpcService listed when it went, while none of the same name lists them.
         self._bereft: dict[ServiceKey, set[str]] = {}
         self._lock = threading.Lock()  # held while that changes
@@ -150,9 +154,9 @@ class RegistryReconciler:
                 if not left:
                     del self._bereft[key]
 
-    def path_changed(self, path: str) -> set[str]:
-        """The names to look at again because a znode of theirs changed, by whomever."""
-        return self._memory.changed(path)
+    def path_changed(self, path: str) -> Mapping[str, float]:
+        """The names to look at again, in so many seconds: a znode of theirs changed, by whomever."""
+        return {name: self._repairs.pause(name) for name in self._memory.changed(path)}
 
     def compare(self) -> set[str]:
         """Read everything anew, and return every name there is: listed by an RpcService or in the ledger.
@@ -176,6 +180,13 @@ class RegistryReconciler:
             for name in names:
                 with suppress(Rejected):  # a znode that may not be read costs no other
                     fresh.read([name])
+        if self._memory.claimed() and not fresh.claimed():
+            log.warning("the ledger is gone: ZooKeeper was wiped")
+            self._repairs.tell_of_all(
+                "RegistryWiped", "ZooKeeper has lost what was published: all is written anew"
+            )
+        else:
+            fresh.note_since(self._memory)
         self._memory = fresh
         self._generation = generation
         self._tell_left()
@@ -225,6 +236,7 @@ class RegistryReconciler:
                 failures = dict.fromkeys(names, failure)
             else:
                 log.debug("one by one", services=len(names), reason=str(failure))
+                self._reread(names, failure)
                 failures = self._one_by_one(names)
         for name in names:
             if name not in failures:
@@ -236,19 +248,24 @@ class RegistryReconciler:
         failures: dict[str, Exception] = {}
         for name in names:
             try:
-                self._write([name], fresh=True)
+                self._write([name])
             except Fenced:
                 raise
             except Exception as failure:  # noqa: BLE001
-                self._memory.forget([name])
+                self._reread([name], failure)
                 failures[name] = failure
         return failures
 
-    def _write(self, names: Sequence[str], fresh: bool = False) -> None:
+    def _reread(self, names: Collection[str], failure: Exception) -> None:
+        """Have *names* read anew; after a conflict nothing was written, so what differs others did."""
+        if isinstance(failure, Conflict):
+            self._memory.doubt(names)
+        else:
+            self._memory.forget(names)
+
+    def _write(self, names: Sequence[str]) -> None:
         if not self._registry.connected:
             raise Retry("ZooKeeper is not connected")
-        if fresh:
-            self._memory.forget(names)
         self._memory.read(names)
         planned = [(name, *self._plan(name)) for name in names]
         for batch in batches(
@@ -261,10 +278,13 @@ class RegistryReconciler:
             for (name, layout), step in batch:
                 self._written.add(name)
                 for op in step:
+                    if op.path in self._memory.disturbed and not isinstance(op, Delete):
+                        self._repaired.setdefault(name, {})[op.path] = self._memory.disturbed[op.path]
                     if op.path not in layout.parents(name) and not op.path.startswith(layout.ledger_root):
                         self._tell_written(layout.name, type(op).__name__.lower(), name)
         for name, wanted, outcomes in planned:
             self._conclude(name, wanted, outcomes)
+        self._memory.settle(names)
 
     def _plan(self, name: str) -> tuple[Publication, list[Outcome]]:
         services = self._services.store.indexed(BY_NAME, name)
@@ -294,7 +314,12 @@ class RegistryReconciler:
             self._put_off.pop(layout.path(name), None)
             if outcome.put_off:
                 self._put_off[layout.path(name)] = outcome.put_off
-        for service in self._services.store.indexed(BY_NAME, name):
+        services = self._services.store.indexed(BY_NAME, name)
+        repaired = self._repaired.pop(name, None)
+        if repaired:
+            taking_part = [service for service in services if service.uid not in wanted.refused]
+            self._repairs.made(name, taking_part, repaired)
+        for service in services:
             for note in (note for outcome in outcomes for note in outcome.notes):
                 self._events.record(regarding(RPCSERVICES, service), note, "Publish", warning=True)
             if service.known:

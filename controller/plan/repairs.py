@@ -1,0 +1,22 @@
+"""When to put back what others changed: at once, but not for ever as fast as they change it again."""
+
+from collections.abc import Collection
+
+PERIOD = 60.0  # seconds
+AT_ONCE = 10  # within a period
+LONGEST_PAUSE = 30.0
+
+
+def lately(times: Collection[float], now: float) -> int:
+    """How many of *times* are within the period before *now*."""
+    return sum(now - at < PERIOD for at in times)
+
+
+def pause(repairs: Collection[float], now: float) -> float:
+    """The seconds to wait before the next repair of what was put back at the times *repairs*.
+
+    >>> [pause([0.0] * repairs, 1.0) for repairs in (0, 9, 10, 12, 50)]
+    [0.0, 0.0, 1.0, 4.0, 30.0]
+    """
+    more = lately(repairs, now) - AT_ONCE
+    return 0.0 if more < 0 else min(LONGEST_PAUSE, 2.0 ** min(more, 5))
