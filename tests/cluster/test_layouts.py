@@ -1,78 +1,30 @@
 """Several layouts at once on a real ZooKeeper: whose znodes they are, and what becomes of them."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
-from kazoo.exceptions import NoNodeError
 from kazoo.protocol.states import WatchedEvent
 
 from controller.layouts.urls import encode
+from tests.cluster.layouts import (
+    ALL,
+    EXAMPLES,
+    PORT,
+    children,
+    command,
+    contents,
+    directory,
+    drift,
+    flags,
+    holds,
+    serve,
+    shows,
+)
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, World
-
-EXAMPLES = Path(__file__).parents[2] / "examples/layouts"
-BELOW = {"dubbo": "/providers", "sofa": "/providers", "nerve": "/services"}
-PORT = 20880
-
-
-def flags(world: World, *layouts: str) -> list[str]:
-    """Each layout below the test's base path, under its own name."""
-    templates = [
-        f"--template={name}={EXAMPLES / name}.yaml" for name in ("nerve", "go-kit") if name in layouts
-    ]
-    return templates + [flag for name in layouts for flag in ("--layout", f"{name}={world.base}/{name}")]
-
-
-def directory(world: World, layout: str, service: str = "echo") -> str:
-    return f"{world.base}/{layout}/{service}{BELOW.get(layout, '')}"
-
-
-def children(world: World, layout: str) -> dict[str, bytes]:
-    """The endpoints' znodes, by name; none where there is no directory."""
-    path = directory(world, layout)
-    try:
-        return {name: world.zk.get(f"{path}/{name}")[0] for name in world.zk.get_children(path)}
-    except NoNodeError:
-        return {}
-
-
-def serve(world: World, name: str, ip: str, **fields: Any) -> None:
-    world.create_pod(name, {"serviceName": "echo", "port": PORT, **fields}, ip=ip)
-
-
-def shows(world: World, layout: str, *ips: str) -> bool:
-    """Whether the layout's znodes are those of these addresses."""
-    found = [f"{name} {data.decode()}" for name, data in children(world, layout).items()]
-    return len(found) == len(ips) and all(any(f"{ip}" in text for text in found) for ip in ips)
-
-
-def command(cluster: Any, world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            sys.executable, "-m", "controller", *arguments,
-            "--kubeconfig", str(cluster.kubeconfig), "--zk-servers", cluster.zk_servers,
-            "--cluster-id", f"test-{world.namespace}",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )  # fmt: skip
-
-
-def drift(cluster: Any, world: World, *layouts: str) -> set[tuple[str, str]]:
-    """What ``rpcregistry verify`` finds: layouts and states."""
-    scope = ["--namespace", world.namespace, "--output", "json"]
-    done = command(cluster, world, "verify", *scope, *flags(world, *layouts))
-    return {(found["layout"], found["state"]) for found in json.loads(done.stdout)["findings"]}
-
-
-ALL = ("kube2zk", "curator", "spring-cloud", "dubbo", "serverset", "sofa", "nerve", "go-kit")
 
 
 def test_every_layout_holds_the_endpoints_and_a_restart_writes_nothing(
@@ -136,34 +88,57 @@ def test_parents_that_vanish_are_made_again(
     eventually(lambda: shows(world, "serverset", "172.16.0.1"))
 
 
+def of_either(world: World, layout: str, ip: str) -> set[str]:
+    """The znodes of an address in a layout, by name: one of each cluster that publishes it."""
+    return {name for name, data in children(world, layout).items() if ip in f"{name} {data.decode()}"}
+
+
 @pytest.mark.full
 def test_two_clusters_publish_side_by_side_through_restarts_of_either(
     world: World, start_controller: Callable[..., Controller]
 ):
     """The second one mirrors the same RpcServices, so it publishes the same pods, as its own."""
-    layouts = flags(world, "dubbo", "serverset", "kube2zk")
-    serve(world, "a", "172.16.0.1")
+    one, two = "172.16.0.1", "172.16.0.2"
+    layouts = flags(world, *ALL)
+    serve(world, "a", one)
     first = start_controller(*layouts)
-    eventually(lambda: shows(world, "dubbo", "172.16.0.1"))
-    ours = set(children(world, "dubbo")) | set(children(world, "serverset"))
+    eventually(lambda: holds(world, one))
+    ours = {layout: of_either(world, layout, one) for layout in ALL[1:]}
+    before = contents(world)
     second = start_controller(
         *layouts, "--controllers", "registry", "--cluster-id", f"other-{world.namespace}"
     )
-    eventually(
-        lambda: all(shows(world, layout, "172.16.0.1", "172.16.0.1") for layout in ("dubbo", "serverset"))
-    )
-    eventually(lambda: any("OwnedElsewhere" in str(event) for event in world.events("OwnedElsewhere")))
+    eventually(lambda: holds(world, one, one, layouts=ALL[1:]))
+    eventually(lambda: any("belongs to cluster test-" in e.message for e in world.events("OwnedElsewhere")))
+    theirs = {layout: of_either(world, layout, one) - ours[layout] for layout in ALL[1:]}
+    assert contents(world).items() >= before.items()
 
     first.stop()
-    serve(world, "b", "172.16.0.2")
-    world.set_status("b", "172.16.0.2")
+    both = contents(world)
+    serve(world, "b", two)
+    world.apply_rpcservice("declared", selector={"matchLabels": {"app": "x"}}, port=PORT)
     second.stop()
-    assert ours <= set(children(world, "dubbo")) | set(children(world, "serverset"))
+    second.start()
+    eventually(lambda: second.text().count('"leading"') == 2)
+    world.custom.patch_namespaced_custom_object(
+        "rpcregistry.dev",
+        "v1alpha1",
+        world.namespace,
+        "rpcservices",
+        "echo",
+        {"spec": {"protectThreshold": 1}},
+    )
+    assert contents(world).items() >= both.items()
+
     first.start()
-    eventually(lambda: sum("172.16.0.2" in name for name in children(world, "dubbo")) >= 1)
+    eventually(lambda: all(len(of_either(world, layout, two)) == 2 for layout in ALL[1:]))
+    assert contents(world).items() >= {k: v for k, v in both.items() if "/kube2zk/" not in k}.items()
+    second.stop()
     world.delete_pod("a")
-    eventually(lambda: not ours & set(children(world, "dubbo")))
-    assert sum("172.16.0.1" in name for name in children(world, "dubbo")) == 1, "the other cluster's stays"
+    eventually(lambda: all(of_either(world, layout, one) == theirs[layout] for layout in ALL[1:]))
+    second.start()
+    eventually(lambda: all(of_either(world, layout, one) == set() for layout in ALL[1:]))
+    assert all(len(of_either(world, layout, two)) == 2 for layout in ALL[1:])
 
 
 def test_a_client_never_sees_fewer_endpoints_than_there_are_while_all_are_replaced(

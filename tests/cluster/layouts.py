@@ -1,0 +1,105 @@
+"""Several layouts at once: what to tell the controller, and what ZooKeeper holds of the service ``echo``."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from kazoo.exceptions import NoNodeError
+
+from tests.cluster.world import World
+
+EXAMPLES = Path(__file__).parents[2] / "examples/layouts"
+BELOW = {"dubbo": "/providers", "sofa": "/providers", "nerve": "/services"}
+PORT = 20880
+ALL = ("kube2zk", "curator", "spring-cloud", "dubbo", "serverset", "sofa", "nerve", "go-kit")
+
+
+def flags(world: World, *layouts: str) -> list[str]:
+    """Each layout below the test's base path, under its own name."""
+    templates = [
+        f"--template={name}={EXAMPLES / name}.yaml" for name in ("nerve", "go-kit") if name in layouts
+    ]
+    return templates + [flag for name in layouts for flag in ("--layout", f"{name}={world.base}/{name}")]
+
+
+def directory(world: World, layout: str, service: str = "echo") -> str:
+    return f"{world.base}/{layout}/{service}{BELOW.get(layout, '')}"
+
+
+def children(world: World, layout: str) -> dict[str, bytes]:
+    """The endpoints' znodes, by name; none where there is no directory."""
+    path = directory(world, layout)
+    try:
+        return {name: world.zk.get(f"{path}/{name}")[0] for name in world.zk.get_children(path)}
+    except NoNodeError:
+        return {}
+
+
+def serve(world: World, name: str, ip: str, **fields: Any) -> None:
+    world.create_pod(name, {"serviceName": "echo", "port": PORT, **fields}, ip=ip)
+
+
+def shows(world: World, layout: str, *ips: str) -> bool:
+    """Whether the layout's znodes are those of these addresses."""
+    found = [f"{name} {data.decode()}" for name, data in children(world, layout).items()]
+    return len(found) == len(ips) and all(any(f"{ip}" in text for text in found) for ip in ips)
+
+
+def command(cluster: Any, world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            sys.executable, "-m", "controller", *arguments,
+            "--kubeconfig", str(cluster.kubeconfig), "--zk-servers", cluster.zk_servers,
+            "--cluster-id", f"test-{world.namespace}",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+
+
+def drift(cluster: Any, world: World, *layouts: str) -> set[tuple[str, str]]:
+    """What ``rpcregistry verify`` finds: layouts and states."""
+    scope = ["--namespace", world.namespace, "--output", "json"]
+    done = command(cluster, world, "verify", *scope, *flags(world, *layouts))
+    return {(found["layout"], found["state"]) for found in json.loads(done.stdout)["findings"]}
+
+
+def servers(world: World) -> list[str]:
+    """The addresses in the kube2zk layout's znode; none where there is no such znode."""
+    try:
+        return list(json.loads(world.zk.get(directory(world, "kube2zk"))[0])["servers"])
+    except (NoNodeError, ValueError):
+        return []
+
+
+def contents(world: World, base: str = "") -> dict[str, bytes]:
+    """All znodes from the test's base path (or another *base*) on, with their bytes, parents first."""
+    found: dict[str, bytes] = {}
+    waiting = [base or world.base]
+    while waiting:
+        path = waiting.pop()
+        try:
+            found[path] = world.zk.get(path)[0]
+            waiting += [f"{path}/{name}" for name in world.zk.get_children(path)]
+        except NoNodeError:
+            found.pop(path, None)
+    return found
+
+
+def delete_all(world: World, base: str) -> None:
+    """Delete a znode and all below it at once: one after the other, the controller would come in between."""
+    transaction = world.zk.transaction()
+    for path in reversed(contents(world, base)):
+        transaction.delete(path)
+    assert set(transaction.commit()) == {True}
+
+
+def holds(world: World, *ips: str, layouts: tuple[str, ...] = ALL) -> bool:
+    """Whether each of *layouts* holds these addresses."""
+    return all(
+        servers(world) == sorted(ips) if layout == "kube2zk" else shows(world, layout, *ips)
+        for layout in layouts
+    )
