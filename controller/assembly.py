@@ -26,7 +26,7 @@ from controller.kube import LEASE_TIMEOUTS, Kube
 from controller.leases import LEASE, KubeLease, own_namespace
 from controller.locality import Locality
 from controller.manifests import NODES, PODS, RPCSERVICES
-from controller.model import Node, ObjectKey, Pod, Problem, Regarding, RpcService, ServiceKey
+from controller.model import Node, ObjectKey, Pod, Regarding, RpcService, ServiceKey
 from controller.plan import rpcservices as rpcservice_plan
 from controller.plan.publication import Settings as PublicationSettings
 from controller.reconcile import registry, rpcservices
@@ -257,15 +257,9 @@ class Process:
                 self._names.add_after(name, seconds)
 
     def _connection_changed(self, connected: bool) -> None:
-        """Of a session that comes and goes no RpcService is told, but whoever looks at the Lease."""
         self._metrics.connected(connected)
-        lease = self._about_all()
-        if not connected and lease and self._leading.is_set() and not self._stopping.is_set():
-            message = "ZooKeeper is not connected: what was published stays, changes wait"
-            since = now().strftime("%Y-%m-%dT%H:%MZ")
-            self._events.record(
-                lease, Problem("RegistryDisconnected", message), "Publish", warning=True, salt=since
-            )
+        if not connected and self._registry and not self._stopping.is_set():
+            self._registry.disconnected()
 
     def _about_all(self) -> Regarding | None:
         """What Events about the registry as a whole are about."""

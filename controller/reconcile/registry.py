@@ -158,6 +158,14 @@ class RegistryReconciler:
         """The names to look at again, in so many seconds: a znode of theirs changed, by whomever."""
         return {name: self._repairs.pause(name) for name in self._memory.changed(path)}
 
+    def disconnected(self) -> None:
+        """Tell whoever looks at the Lease; of a session that comes and goes no RpcService is told."""
+        self._repairs.tell_of_all(
+            "RegistryDisconnected",
+            "ZooKeeper is not connected: what was published stays, changes wait",
+            self._now().strftime("%H:%M"),
+        )
+
     def compare(self) -> set[str]:
         """Read everything anew, and return every name there is: listed by an RpcService or in the ledger.
 
@@ -231,12 +239,11 @@ class RegistryReconciler:
         except Fenced:
             raise
         except Exception as failure:  # noqa: BLE001  (what one name does to it costs no other)
+            self._memory.doubt(names)
             if isinstance(failure, Retry) and not isinstance(failure, Conflict):
-                self._memory.forget(names)
                 failures = dict.fromkeys(names, failure)
             else:
                 log.debug("one by one", services=len(names), reason=str(failure))
-                self._reread(names, failure)
                 failures = self._one_by_one(names)
         for name in names:
             if name not in failures:
@@ -252,16 +259,9 @@ class RegistryReconciler:
             except Fenced:
                 raise
             except Exception as failure:  # noqa: BLE001
-                self._reread([name], failure)
+                self._memory.doubt([name])
                 failures[name] = failure
         return failures
-
-    def _reread(self, names: Collection[str], failure: Exception) -> None:
-        """Have *names* read anew; after a conflict nothing was written, so what differs others did."""
-        if isinstance(failure, Conflict):
-            self._memory.doubt(names)
-        else:
-            self._memory.forget(names)
 
     def _write(self, names: Sequence[str]) -> None:
         if not self._registry.connected:
@@ -274,7 +274,14 @@ class RegistryReconciler:
             for layout, outcome in zip(self._layouts, outcomes, strict=True)
             for step in outcome.steps
         ):
-            self._transact([op for _, step in batch for op in step])
+            try:
+                self._transact([op for _, step in batch for op in step])
+            except Conflict:
+                raise
+            except Retry:
+                # Perhaps it was done: what is found to differ may be our own.
+                self._memory.forget({name for (name, _), _ in batch})
+                raise
             for (name, layout), step in batch:
                 self._written.add(name)
                 for op in step:

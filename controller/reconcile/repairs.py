@@ -65,11 +65,11 @@ class Repairs:
             if not service.is_part:
                 self._events.record(regarding(RPCSERVICES, service), problem, "Publish", warning=True)
 
-    def tell_of_all(self, reason: str, message: str) -> None:
-        """Tell what is about no single service."""
+    def tell_of_all(self, reason: str, message: str, salt: str = "") -> None:
+        """Tell what is about no single service; on the same day again with another *salt*."""
         lease = self._lease()
         if lease:
-            self._events.record(lease, self._problem(reason, message), "Publish", warning=True)
+            self._events.record(lease, self._problem(reason, message), "Publish", warning=True, salt=salt)
 
     def _problem(self, reason: str, message: str) -> Problem:
         """With the day in it: the same is told once, and anew on another day."""
