@@ -150,8 +150,8 @@ def lose_an_answer(world: World) -> None:
     names, world.names = sorted(world.names), set()
     failures, _ = world.registry.reconcile(names)
     assert isinstance(failures["echo"], Retry)
-    world.names.update(names)
     world.names.update(world.registry.path_changed("/rpc_v2/echo"))
+    serve(world, 4)
 
 
 def add_foreign(world: World) -> None:
