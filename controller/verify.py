@@ -11,7 +11,7 @@ from rich.table import Table
 from controller.errors import Failure
 from controller.kube import Kube
 from controller.layouts.forms import PerService
-from controller.manifests import RPCSERVICES
+from controller.manifests import PODS, RPCSERVICES
 from controller.model import RpcService
 from controller.names import is_service_name
 from controller.plan import znodes
@@ -19,6 +19,7 @@ from controller.plan.ledger import Layout, decode_ledger
 from controller.plan.ops import Create, Delete, Set
 from controller.plan.outcome import Observed, Outcome
 from controller.plan.publication import Publication, Settings, publication
+from controller.plan.rpcservices import FINISHED
 from controller.reconcile.memory import Memory, uncovered
 from controller.zk import ZooKeeper
 from controller.zkaccess import Access
@@ -75,6 +76,13 @@ def _look(
     services = [
         service for namespace in namespaces or ("",) for service in kube.list(RPCSERVICES, namespace).items
     ]
+    named = {
+        declaration.service_name
+        for namespace in namespaces or ("",)
+        for pod in kube.list(PODS, namespace).items
+        if pod.phase not in FINISHED
+        for declaration in pod.declarations
+    }
     settings = Settings(**{**options, "cluster_id": options["cluster_id"] or kube.cluster_id()})
     with ZooKeeper.connected_to(zk_servers, CONNECT_TIMEOUT, zk_access) as zookeeper:
         memory = Memory(zookeeper, layouts, settings.clusters)
@@ -90,7 +98,7 @@ def _look(
             names |= {name for name in entries if name}
             memory.read(names)
             views = {name: memory.view(layout, name) for name in names}
-            yield from findings_of(layout, services, views, settings, namespaces)
+            yield from findings_of(layout, services, views, settings, namespaces, named)
         for name, path in sorted(uncovered(zookeeper, layouts, settings.clusters)):
             missing = f"--layout {name}={path.rpartition('/')[0]}"
             yield Finding(name, path, "left", f"the ledger names it, and there is no {missing}")
@@ -102,10 +110,12 @@ def findings_of(
     views: Mapping[str, Observed],
     settings: Settings,
     namespaces: Collection[str],
+    named: Collection[str],
 ) -> Iterator[Finding]:
     """What is not as it should be among the services of *views* (by name), as they were observed.
 
     *services* are those of *namespaces* (all, where none is given): what the ledger says of others stays.
+    *named*: the services that pods name, whether or not a controller has seen them yet.
     """
     by_name: dict[str, list[RpcService]] = {}
     for service in services:
@@ -121,19 +131,23 @@ def findings_of(
             reason = f"{outcome.refusal.reason}: {outcome.refusal.message}"
             yield Finding(layout.name, path, "refused", reason)
         if isinstance(layout.form, PerService):
-            yield from _of_znode(layout, path, outcome, view, wanted)
+            awaited = name in named and settings.adopt != "never"
+            yield from _of_znode(layout, path, outcome, view, wanted, awaited)
         else:
             yield from _of_children(layout, path, outcome, view)
 
 
 def _of_znode(
-    layout: Layout, path: str, outcome: Outcome, view: Observed, wanted: Publication
+    layout: Layout, path: str, outcome: Outcome, view: Observed, wanted: Publication, awaited: bool
 ) -> Iterator[Finding]:
-    """What is wrong with the one znode of a service."""
+    """What is wrong with the one znode of a service; *awaited*: one that pods will have published."""
     writes = [op for op in outcome.ops if op.path == path]
     if outcome.refusal and wanted.endpoints:
         return
-    if view.ledger is None and view.znode and not wanted.endpoints:
+    if view.ledger is None and view.znode and awaited and not wanted.services and not view.znode.ephemeral:
+        detail = "it was there before, and pods name it, though no RpcService does yet"
+        yield Finding(layout.name, path, "would be adopted", detail)
+    elif view.ledger is None and view.znode and not wanted.endpoints:
         yield Finding(layout.name, path, "foreign", "nothing of ours")
     elif wanted.frozen and not writes:
         return

@@ -176,9 +176,23 @@ def entry(*namespaces: str, cluster: str = "c1", **fields: str) -> bytes:
 )
 def test_what_verify_finds(services, znode, ledger, state):
     view = Observed(Znode(znode, 3) if znode else None, Znode(ledger, 1) if ledger else None)
-    findings = findings_of(LAYOUT, services, {"echo": view}, OURS, ())
+    findings = findings_of(LAYOUT, services, {"echo": view}, OURS, (), ())
 
     assert [finding.state for finding in findings] == ([state] if state else [])
+
+
+@pytest.mark.parametrize(
+    ("settings", "znode", "state"),
+    [
+        pytest.param(OURS, Znode(content("10.0.0.1"), 3), "would be adopted", id="of kube2zk"),
+        pytest.param(Settings("c1", adopt="never"), Znode(content(), 3), "foreign", id="and none is adopted"),
+        pytest.param(OURS, Znode(content(), 3, ephemeral=True), "foreign", id="of an RPC server itself"),
+    ],
+)
+def test_what_verify_finds_where_pods_name_a_service_before_the_first_controller_runs(settings, znode, state):
+    (finding,) = findings_of(LAYOUT, [], {"echo": Observed(znode, None)}, settings, (), ["echo"])
+
+    assert finding.state == state
 
 
 DUBBO = Layout("dubbo", "/dubbo")
@@ -227,7 +241,7 @@ def providers(*ips: str) -> dict[str, Znode]:
 )
 def test_what_verify_finds_where_each_endpoint_has_a_znode(services, view, states):
     observed = Observed(Znode(b"", 0), **view)
-    findings = findings_of(DUBBO, services, {"echo": observed}, OURS, ())
+    findings = findings_of(DUBBO, services, {"echo": observed}, OURS, (), ())
 
     assert sorted(finding.state for finding in findings) == states
 
@@ -237,8 +251,8 @@ def test_what_other_namespaces_publish_is_no_drift_to_who_looks_at_one():
         "echo": Observed(Znode(content("10.0.0.1", "10.0.0.2"), 3), Znode(entry("default", "other"), 1)),
     }
 
-    assert not list(findings_of(LAYOUT, [service("echo", "10.0.0.1")], views, OURS, ["default"]))
-    assert list(findings_of(LAYOUT, [service("echo", "10.0.0.1")], views, OURS, ()))
+    assert not list(findings_of(LAYOUT, [service("echo", "10.0.0.1")], views, OURS, ["default"], ()))
+    assert list(findings_of(LAYOUT, [service("echo", "10.0.0.1")], views, OURS, (), ()))
 
 
 def test_a_dry_run_goes_on_from_what_it_would_have_created():

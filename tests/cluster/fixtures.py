@@ -52,12 +52,16 @@ def start_controller(
     started: list[Controller] = []
 
     def start(
-        *flags: str, leader_elect: bool = False, wait: bool = True, kubeconfig: Path | None = None
+        *flags: str,
+        leader_elect: bool = False,
+        wait: bool = True,
+        kubeconfig: Path | None = None,
+        only: str | None = None,
     ) -> Controller:
-        scope = ["--namespace", world.namespace]
+        scope = ["--namespace", only or world.namespace]
         if "other_namespace" in request.fixturenames:
             scope += ["--namespace", f"{world.namespace}-other"]
-        layout = [] if "--layout" in flags else ["--layout", f"kube2zk={world.base}"]
+        layout = [] if {"--layout", "--zkpath"}.intersection(flags) else ["--layout", f"kube2zk={world.base}"]
         lead = ["--lease-namespace", world.namespace] if leader_elect else ["--no-leader-elect"]
         controller = Controller(
             kubeconfig or Path(cluster.kubeconfig),

@@ -1,5 +1,6 @@
 """Two controllers: one writes, the other takes over, and an old leader writes nothing any more."""
 
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from kubernetes.client import CoordinationV1Api
 
 from hack.local.cluster import ADMIN_TOKEN, LocalCluster
 from hack.local.proxy import Proxy
+from tests.cluster.layouts import ALL, PORT, children, contents, flags, holds, serve
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, Recorder, World
 
@@ -125,6 +127,43 @@ def test_l2_what_an_old_leader_had_sent_is_refused_by_the_fence(
         world.create_pod("d", "echo", ip="10.0.0.4")
         eventually(lambda: world.servers("echo") == [*ONE, "10.0.0.4"])
         eventually(lambda: seen.states == [ONE, [*ONE, "10.0.0.4"]])
+
+
+@pytest.mark.full
+def test_l2_what_an_old_leader_had_sent_changes_no_layout_of_the_new_one(
+    cluster: LocalCluster, world: World, start, zk_proxy: Proxy, tmp_path: Path
+):
+    """What it has sent adds an endpoint, and removes and changes others, in each layout."""
+    one, two, three = (f"172.16.0.{number}" for number in (1, 2, 3))
+    with Proxy(cluster.server.removeprefix("https://")) as proxy:
+        through = cluster.kubeconfig_for(ADMIN_TOKEN, tmp_path / "through", f"https://{proxy.address}")
+        layouts = flags(world, *ALL)
+        first = start(*layouts, "--zk-servers", zk_proxy.address, kubeconfig=through)
+        serve(world, "a", one)
+        serve(world, "b", two)
+        eventually(lambda: holds(world, one, two))
+        eventually(lambda: world.synced("echo") == ("True", "Synced"))
+        second = start(*layouts, wait=False)
+        eventually(lambda: follows(second))
+
+        zk_proxy.blackhole()
+        serve(world, "c", three)
+        eventually(lambda: three.encode() in zk_proxy.held)
+        first.signal(signal.SIGSTOP)
+        proxy.close()
+        give_back(world)
+        world.delete_pod("c")
+        eventually(second.leads)
+        world.annotate("a", json.dumps([{"serviceName": "echo", "port": PORT, "weight": 7}]))
+        eventually(lambda: "weight%3D7" in str(children(world, "sofa")) and holds(world, one, two))
+        after = contents(world)
+        zk_proxy.pass_through()
+        first.signal(signal.SIGCONT)
+        assert first.wait(60) == 1
+        assert contents(world) == after
+        serve(world, "d", "172.16.0.4")
+        eventually(lambda: holds(world, one, two, "172.16.0.4"))
+        assert contents(world).items() >= {k: v for k, v in after.items() if "/kube2zk/" not in k}.items()
 
 
 @pytest.mark.full

@@ -1,0 +1,138 @@
+"""Uninstalling as the README has it, word for word; and in the wrong order."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hack.local.binaries import find
+from hack.local.cluster import LocalCluster
+from tests.cluster.fixtures import CRDS
+from tests.cluster.layouts import children, contents, directory, flags, holds, serve
+from tests.cluster.waiting import eventually
+from tests.cluster.world import Controller, World
+
+TOP = CRDS.parent
+LAYOUTS = ("kube2zk", "curator", "dubbo", "serverset", "sofa", "spring-cloud")
+IPS = ("172.16.0.1", "172.16.0.2")
+NAMESPACE = "rpcregistry"
+
+
+def commands() -> list[str]:
+    """What the README's section on uninstalling has people type."""
+    section = (TOP / "README.md").read_text().partition("### Uninstall\n")[2].partition("\n## ")[0]
+    console = section.partition("```console\n")[2].partition("```")[0]
+    return re.findall(r"^\$ (.*?)(?: +#.*)?$", console, re.MULTILINE)
+
+
+@pytest.fixture
+def installed(cluster: LocalCluster) -> Iterator[LocalCluster]:
+    """A cluster with all that the README has people apply, and again afterwards what other tests need."""
+    cluster.kubectl("apply", "-f", str(TOP / "examples" / "controller.yaml"))
+    yield cluster
+    cluster.kubectl("apply", "-f", str(CRDS))
+    cluster.kubectl("wait", "--for=condition=Established", "-f", str(CRDS), "--timeout=60s")
+
+
+def typed(cluster: LocalCluster, command: str) -> subprocess.CompletedProcess[str]:
+    """What comes of a command that a person types in the repository's folder."""
+    environment = {
+        **os.environ,
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "RPCREGISTRY_ZK_SERVERS": cluster.zk_servers,
+        "PATH": os.pathsep.join(
+            [
+                *sorted({str(Path(program).parent) for program in (sys.executable, find("kubectl"))}),
+                os.environ["PATH"],
+            ]
+        ),
+    }
+    return subprocess.run(
+        command, shell=True, cwd=TOP, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def publish(world: World, start_controller: Callable[..., Controller]) -> Controller:
+    """Two pods in six layouts, beside what others have there."""
+    world.zk.ensure_path(f"{world.base}/kube2zk")
+    world.zk.create(f"{world.base}/kube2zk/theirs", b'{"config":["theirs"],"servers":["9.9.9.9"]}')
+    started = start_controller(
+        *flags(world, *LAYOUTS), "--lease-namespace", NAMESPACE, "--cluster-id", "", leader_elect=True
+    )
+    for number, ip in enumerate(IPS):
+        serve(world, f"p{number}", ip)
+    eventually(lambda: holds(world, *IPS, layouts=LAYOUTS), timeout=60)
+    world.zk.create(f"{directory(world, 'curator')}/theirs", b"theirs")
+    world.zk.create(f"{directory(world, 'dubbo')}/theirs", b"theirs", ephemeral=True)
+    return started
+
+
+@pytest.mark.full
+def test_the_readmes_commands_withdraw_what_is_ours_and_nothing_else(
+    installed: LocalCluster, world: World, start_controller: Callable[..., Controller]
+):
+    controller = publish(world, start_controller)
+    before = contents(world)
+    stop, show, withdraw, *delete = commands()
+    refused = typed(installed, withdraw)
+    assert (refused.returncode, "stop the controllers first" in refused.stderr) == (1, True)
+    assert contents(world) == before
+
+    assert typed(installed, stop).returncode == 0
+    assert controller.stop() == 0  # nobody runs containers here: it is no pod's
+    shown = typed(installed, show)
+    assert (shown.returncode, len(re.findall(rf"{world.base}/.*/echo", shown.stdout))) == (0, len(LAYOUTS))
+    assert contents(world) == before
+    done = typed(installed, withdraw)
+    assert (done.returncode, done.stderr) == (0, "")
+    after = contents(world)
+    assert [path for path in after if path.endswith("/theirs")] != []
+    assert {path: before[path] for path in after} == after
+    assert {path for path in before if path.endswith("/theirs")} <= after.keys()
+    assert {name for layout in LAYOUTS[1:] for name in children(world, layout)} == {"theirs"}
+    assert after.keys() & {f"{world.base}/kube2zk/echo"} == set()
+    assert not [entry for entry in ledger(world) if world.namespace in entry]
+
+    for command in delete:
+        deleted = typed(installed, command)
+        assert deleted.returncode == 0, deleted.stderr
+    left = json.loads(installed.kubectl("get", "crd", "-o", "json"))["items"]
+    assert [crd for crd in left if "rpcregistry" in crd["metadata"]["name"]] == []
+    assert contents(world) == after
+
+
+def ledger(world: World) -> list[str]:
+    """The names of all of the ledger's entries."""
+    owned = "/rpcregistry/owned"
+    return [
+        entry for name in world.zk.get_children(owned) for entry in world.zk.get_children(f"{owned}/{name}")
+    ]
+
+
+@pytest.mark.full
+def test_a15_crds_that_are_deleted_first_withdraw_nothing_though_the_controller_runs_and_is_restarted(
+    installed: LocalCluster, world: World, start_controller: Callable[..., Controller]
+):
+    controller = publish(world, start_controller)
+    before = contents(world)
+
+    installed.kubectl("delete", "-f", str(CRDS))
+    eventually(lambda: "404" in controller.text())
+    assert controller.stop() == 0
+    until_now = len(controller.text())
+    controller.start()
+    eventually(lambda: "leading" in controller.text()[until_now:], timeout=60)
+    world.delete_pod("p1")
+    eventually(lambda: "404" in controller.text()[until_now:])
+    assert contents(world) == before
+    assert controller.stop() == 0
+
+    installed.kubectl("apply", "-f", str(CRDS))
+    controller.start()
+    eventually(lambda: holds(world, IPS[0], layouts=("kube2zk", "serverset", "sofa")), timeout=90)
+    assert world.zk.get(f"{world.base}/kube2zk/theirs")[0] == before[f"{world.base}/kube2zk/theirs"]
