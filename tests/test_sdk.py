@@ -22,7 +22,7 @@ from controller.model import (
     RpcServiceStatus,
 )
 from controller.sdk import Peer, Service
-from controller.sdk.announcement import REGISTERED, OwnPod, announce, withdraw
+from controller.sdk.announcement import REGISTERED, OwnPod, announce, is_lost, withdraw
 from controller.sdk.instances import instances, peers
 from controller.sdk.subscriptions import Subscription, Subscriptions
 
@@ -189,6 +189,22 @@ def test_a_record_that_somebody_edited_makes_nothing_ours():
     pod = patched(own_pod(), announce(own_pod(), APP_IO, [ECHO]))
     pod = msgspec.structs.replace(pod, annotations={**pod.annotations, REGISTERED: "?"})
     assert declared(patched(pod, withdraw(pod, APP_IO, [("echo", 8080)]))) == as_set(ECHO)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "lost"),
+    [
+        pytest.param({}, False, id="both dialects say it"),
+        pytest.param({"rpc-service": "[]"}, False, id="one still says it"),
+        pytest.param({"rpc-service": "[]", "app.io/annotation": "W10="}, True, id="none says it any more"),
+    ],
+)
+def test_what_is_registered_is_lost_once_nothing_on_the_pod_says_it(annotations, lost):
+    """In one dialect it is local, which the other cannot say: they differ, and only one is read."""
+    pod = patched(own_pod(), announce(own_pod(), APP_IO, [ECHO]))
+    pod = patched(pod, announce(pod, RPC_SERVICE, [msgspec.structs.replace(ECHO, local=True)]))
+    found, _ = read(pod.labels, {**pod.annotations, **annotations})
+    assert is_lost({("echo", 8080)}, found) == lost
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ remembers which entries are ours, and whether the label is: so a process that wa
 started again in the same pod, takes over what it left, and what others wrote stays theirs.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -100,6 +100,14 @@ def withdraw(pod: OwnPod, dialect: Dialect, entries: Collection[Entry]) -> dict[
     kept = write(dialect, pod.annotations.get(dialect.annotation), (), ours.entries.intersection(entries))
     rest = ours.entries.difference(entries)
     return _patch(pod, dialect, kept, _Ours(rest, ours.label and kept is not None))
+
+
+def is_lost(entries: Collection[Entry], declared: Iterable[Declaration]) -> bool:
+    """Whether a pod that declares *declared* lacks some of *entries*.
+
+    What it says of a service and port is not compared: of two dialects that differ, only one is read.
+    """
+    return not set(entries) <= {(found.service_name, found.port) for found in declared}
 
 
 def _ours(pod: OwnPod, dialect: Dialect) -> _Ours:

@@ -26,7 +26,7 @@ from controller.model import Declaration, ObjectKey, Pod, RpcService
 from controller.runtime.crew import Crew
 from controller.runtime.informer import Change, Informer
 from controller.sdk import instances as view
-from controller.sdk.announcement import OWN_POD, Entry, OwnPod, announce, withdraw
+from controller.sdk.announcement import OWN_POD, Entry, OwnPod, announce, is_lost, withdraw
 from controller.sdk.instances import Instance, InstanceKey, Kind, Peer, PeerUpdate, Service, Update
 from controller.sdk.subscriptions import Pods, Subscription, Subscriptions
 
@@ -53,8 +53,7 @@ class Registry:
     cannot be read (no CRD, no right to), there are none.
 
     A context manager, for any number of threads, which end at a fork: each process makes its own.  Once
-    closed it stays closed.  The Kubernetes API's
-    failures are ``controller.errors.Failure``.
+    closed it stays closed.  The Kubernetes API's failures are ``controller.errors.Failure``.
     """
 
     def __init__(
@@ -321,11 +320,7 @@ class Registry:
         declared = pod.declarations if pod else ()
         with self._lock:
             registered = {name: dict(wanted) for name, wanted in self._registered.items()}
-        return {
-            name: wanted
-            for name, wanted in registered.items()
-            if any(one not in declared for one in wanted.values())
-        }
+        return {name: wanted for name, wanted in registered.items() if is_lost(wanted, declared)}
 
     def _change_own_pod(self, plan: Callable[[OwnPod], dict[str, Any] | None], seconds: float) -> None:
         """Read our pod, *plan* a patch and write it, until nobody else wrote in between."""
