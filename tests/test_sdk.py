@@ -378,6 +378,11 @@ def test_peers_are_sorted_by_how_long_they_run():
     assert len(peers(pods, None)) == 7
 
 
+def test_a_pod_whose_address_has_just_changed_is_still_no_peer_of_its_own():
+    before, now = pod("own", ip="10.0.0.1"), pod("own", ip="10.0.0.2")
+    assert peers([before], now) == ()
+
+
 def test_a_peer_has_all_that_its_pod_says():
     other = pod(
         "p",
