@@ -111,7 +111,7 @@ def status(pods: Sequence[BarePod], addresses: Mapping[str, str] = {}) -> dict[s
 
 def status_writes(stage: Stage, endpoints: int, count: int) -> list[float]:
     """The seconds that each of *count* status writes of an RpcService with so many endpoints takes."""
-    pods = spread(endpoints, 1, "bare")
+    pods = spread(endpoints, 1, f"bare-{endpoints}")
     name = str(pods[0].service)
     connection = stage.api.connect()
     version = _version(connection.send(request("POST", RPCSERVICES, rpcservice(name))))

@@ -45,7 +45,7 @@ def brief(pods: int) -> Sizes:
         nodes=10,
         few_nodes=3,
         localservices=2,
-        part_sizes=(50,),
+        part_sizes=(20, 50),
         services_in_parts=(60,),
         part_changes=3,
     )

@@ -18,7 +18,9 @@ def measure(scenario: str, stage: Stage) -> Outcome:
     """The floor, then the controller, which is stopped again; what it wrote stays."""
     services = len(stage.population.expected())
     stage.clear()
+    before = stage.read()
     floor = floors.cold_start(stage)
+    bare = stage.cost_since(before)
     stage.clear()
     before = stage.read()
     with stage.running() as started:
@@ -41,5 +43,5 @@ def measure(scenario: str, stage: Stage) -> Outcome:
             Figure("the same without the interpreter's start", seconds - serving, "s", floor),
             Figure("every Synced condition written", settled, "s"),
         ],
-        costs={"znodes right": cost, "conditions written": whole},
+        costs={"the floor": bare, "znodes right": cost, "conditions written": whole},
     )
