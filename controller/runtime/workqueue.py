@@ -171,7 +171,7 @@ class Workqueue(Generic[K]):
                 self._open_window(key, now + max(self._batch_window, slow))
             if key in self._again:
                 self._put(key, self._again.pop(key))
-            self._changed.notify_all()
+            self._changed.notify()
 
     def retry(self, key: K, after: float | None = None, not_before: float | None = None) -> None:
         """Give *key* back, failed: it comes back until it is done.
@@ -190,7 +190,7 @@ class Workqueue(Generic[K]):
             self._open_window(key, now + (self._batch_window if not_before is None else not_before))
             if key in self._again:
                 self._put(key, self._again.pop(key))
-            self._changed.notify_all()
+            self._changed.notify()
 
     def close(self) -> None:
         """Make every ``get`` return at once, with nothing."""
@@ -201,7 +201,8 @@ class Workqueue(Generic[K]):
     def _put(self, key: K, due: float) -> None:
         schedule = self._failing if key in self._failures else self._fresh
         schedule.put(key, max(due, self._windows.get(key) or due))
-        self._changed.notify_all()
+        # One is enough: whoever wakes takes the key, or waits for it; the others need not look.
+        self._changed.notify()
 
     def _take(self, limit: int, now: float) -> list[K]:
         while self._windows.first() <= now:
