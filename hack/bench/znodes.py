@@ -1,6 +1,7 @@
 """ZooKeeper as any other client sees it, and as a bare client writes it."""
 
 import json
+import logging
 import threading
 import time
 from collections import deque
@@ -12,6 +13,9 @@ from kazoo.exceptions import NoNodeError
 BASE = "/rpc_v2"
 TRANSACTION = 100  # ops
 IN_FLIGHT = 100
+
+# That its connection is lost while a scenario stops the server is no news.
+logging.getLogger("kazoo").setLevel(logging.CRITICAL)
 
 
 class Znodes:
