@@ -216,7 +216,8 @@ class Stage:
 
     def until_synced(self) -> None:
         """Wait until every RpcService says that it is in ZooKeeper."""
-        until(self._all_synced, "Synced is not written", every=0.5)
+        # Rarely: each look is a LIST, of which the API server has as much work as of many a write.
+        until(self._all_synced, "Synced is not written", every=2.0)
 
     def _all_synced(self) -> bool:
         listed = msgspec.json.decode(self.api.send(Request("GET", RPCSERVICES)), type=_Services)
