@@ -2,6 +2,7 @@
 
 import random
 import re
+import threading
 import time
 from queue import SimpleQueue
 
@@ -207,3 +208,11 @@ def test_a_registry_that_is_closed_registers_nothing():
     registry.start()
     with pytest.raises(ValueError, match="closed"):
         registry.register(Service(name="a"))
+
+
+def test_closing_ends_all_threads():
+    before = set(threading.enumerate())
+    with Registry(Server(), "default", "own") as registry:
+        registry.wait_until_synced()
+        assert len(set(threading.enumerate()) - before) == 4
+    assert set(threading.enumerate()) <= before
