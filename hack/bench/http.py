@@ -37,7 +37,7 @@ class Sent(NamedTuple):
     body: bytes
 
 
-class Refused(Exception):
+class Refused(RuntimeError):
     """The server did not do what was asked."""
 
 
