@@ -187,6 +187,17 @@ def test_an_entry_past_its_grace_is_forgotten():
     assert plan(LAYOUT, "echo", wanted(), observed, OURS, NOW, grace_over=True).ops == (Delete(ENTRY, 3),)
 
 
+@pytest.mark.parametrize(
+    ("over", "config"),
+    [pytest.param(False, b'"config":["mine"]', id="within"), pytest.param(True, b"keepalive 32", id="past")],
+)
+def test_a_service_that_comes_back_has_the_config_that_it_had_within_its_grace(over: bool, config: bytes):
+    observed = Observed(None, entry(withdrawn_at=NOW, config=("mine",)))
+    (step,) = plan(LAYOUT, "echo", wanted("10.0.0.1"), observed, OURS, NOW, grace_over=over).steps
+
+    assert config in step[-1].data
+
+
 REBUILT = Settings("c2", from_cluster="c1")
 
 

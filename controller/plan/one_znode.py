@@ -30,7 +30,7 @@ class OneZnode(msgspec.Struct, frozen=True):
         if refusal:
             return Outcome(refusal=refusal if self.wanted.endpoints else None)
         if self.wanted.endpoints:
-            return self.publish()
+            return self.publish(grace_over)
         if ledger is None or self.wanted.frozen or self.settings.policy == "upsert-only":
             return Outcome()
         if ledger.cluster != self.settings.cluster_id and self.wanted.services:
@@ -51,13 +51,14 @@ class OneZnode(msgspec.Struct, frozen=True):
             return Problem("OwnedElsewhere", "the znode was there before (--adopt=never)")
         return None
 
-    def publish(self) -> Outcome:
+    def publish(self, grace_over: bool) -> Outcome:
         wanted, ledger, znode = self.wanted, self.ledger, self.observed.znode
+        remembered = None if ledger is None or (grace_over and ledger.withdrawn_at) else ledger.config
         rendered = self.form.render(
             wanted.endpoints,
             wanted.config,
             znode.data if znode else None,
-            ledger.config if ledger else None,
+            remembered,
             wanted.frozen,
         )
         limit = self.settings.max_znode_bytes
