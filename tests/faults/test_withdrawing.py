@@ -231,6 +231,28 @@ def metric(port: int, name: str) -> float:
 
 
 @pytest.mark.full
+def test_a_rolling_update_a_move_and_a_scale_to_nothing_are_never_held(world: World, start_controller):
+    """All that is seen to happen needs no confirmation, however much it is."""
+    start_controller("--guard-confirm", "1h")
+    serve(world, count=12)
+    eventually(lambda: is_published(world, MANY))
+    for number in range(1, 13):
+        world.create_pod(f"new-{number}", "echo", ip=f"10.0.1.{number}")
+        world.delete_pod(f"echo-{number}")
+    updated = [f"10.0.1.{number}" for number in range(1, 13)]
+    eventually(lambda: is_published(world, updated))
+
+    for number in range(1, 13):
+        world.annotate(f"new-{number}", json.dumps([{"serviceName": "moved"}]))
+    eventually(lambda: is_published(world, updated, "moved") and world.data("echo") is None)
+    for number in range(1, 13):
+        world.delete_pod(f"new-{number}")
+    eventually(lambda: world.data("moved") is None)
+    eventually(lambda: world.rpcservices() == {})
+    assert world.events("Held") == []
+
+
+@pytest.mark.full
 def test_a_release_cuts_the_wait_short(cluster: LocalCluster, world: World, start_controller):
     controller = start_controller("--guard-confirm", "1h")
     serve(world, count=12)
