@@ -69,9 +69,9 @@ def purge_registry(
                 zookeeper, settings.cluster_id, lambda: require_free(lease, time.monotonic, time.sleep)
             )
             withdraw(zookeeper, fence, claims, settings)
-    known_ones = sum(claim.layout is not None for claim in claims)
+    going = sum(claim.layout is not None for claim in claims)
     sys.stdout.write(
-        f"{known_ones} services {'withdrawn' if yes else 'would be withdrawn: confirm with --yes'}\n"
+        f"{going} services {'withdrawn' if yes else 'would be withdrawn: confirm with --yes'}\n"
     )
     return 1 if yes and any(claim.layout is None for claim in claims) else 0
 
