@@ -70,9 +70,7 @@ def purge_registry(
             )
             withdraw(zookeeper, fence, claims, settings)
     going = sum(claim.layout is not None for claim in claims)
-    sys.stdout.write(
-        f"{going} services {'withdrawn' if yes else 'would be withdrawn: confirm with --yes'}\n"
-    )
+    sys.stdout.write(f"{going} services {'withdrawn' if yes else 'would be withdrawn: confirm with --yes'}\n")
     return 1 if yes and any(claim.layout is None for claim in claims) else 0
 
 
