@@ -5,6 +5,7 @@ import pytest
 
 from controller.errors import Retry
 from controller.model import Problem
+from controller.reconcile.memory import REARM
 from tests.test_reconcile import World, declared
 from tests.test_reconcile_layouts import CURATOR, DUBBO, KUBE2ZK, everywhere, instances, providers, serve
 
@@ -25,12 +26,13 @@ def world() -> World:
 
 
 def change(world: World, path: str, data: bytes | None) -> None:
-    """Somebody writes over a znode, or removes it; the watches tell of it."""
+    """Somebody writes over a znode, or removes it; the watches tell of it, and what is told may wait."""
     _, version = world.zookeeper.znodes.pop(path)
     if data is not None:
         world.zookeeper.znodes[path] = (data, version + 1)
     for told in (path, path.rpartition("/")[0]):
         world.names.update(world.registry.path_changed(told))
+    world.clock.sleep(REARM)
 
 
 def told(world: World, reason: str = "Repaired") -> list[tuple[str, Problem]]:
@@ -219,4 +221,4 @@ def test_somebody_who_changes_it_again_and_again_is_not_answered_ever_faster(wor
     assert len({problem for _, problem in told(world)}) == 1
 
     world.clock.seconds += 120
-    assert world.registry.path_changed(path) == {"echo": 0.0}
+    assert world.registry.path_changed(path) == {"echo": REARM}, "as soon as ever"

@@ -90,9 +90,11 @@ class ZooKeeperInMemory:
         self.unreadable: set[str] = set()
         self.cursed: set[str] = set()  # writing there fails in a way that nobody foresaw
         self.lose_answer = False
+        self.reads = 0  # of so many paths
 
     def read(self, paths: Iterable[str]) -> dict[str, Znode | None]:
         paths = list(paths)
+        self.reads += len(paths)
         if self.unreadable.intersection(paths):
             raise Rejected("no permission")
         return {path: self._znode(path) for path in paths}

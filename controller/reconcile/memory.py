@@ -1,6 +1,7 @@
 """What ZooKeeper holds of our services, as far as it was read, or written by us."""
 
-from collections.abc import Collection, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from controller.layouts.forms import PerEndpoint, PerService
 from controller.names import is_service_name
@@ -10,6 +11,7 @@ from controller.plan.outcome import Observed
 from controller.reconcile.ports import Registry
 
 EDITED, DELETED = "edited", "deleted"
+REARM = 0.3  # seconds after which a znode that we wrote is read, to be told of changes again
 
 
 class Memory:
@@ -24,26 +26,26 @@ class Memory:
         registry: Registry,
         layouts: Sequence[Layout],
         clusters: Sequence[str],
-        stale: set[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        doubts: "_Doubts | None" = None,
     ) -> None:
         self._registry = registry
         self._layouts = layouts
         self._clusters = clusters
         self._znodes: dict[str, Znode | None] = {}
         self._listed: dict[str, frozenset[str]] = {}  # by directory: the names of all its children
-        # Known, but changed since by somebody, perhaps by us.
-        self._stale: set[str] = set() if stale is None else stale
+        self._clock = clock
+        self._doubts = doubts or _Doubts(clock)
         # Found otherwise than it was known: by path, what others did to it.
         self.disturbed: dict[str, str] = {}
 
     def anew(self) -> "Memory":
         """An empty one, which is told of changes together with this one."""
-        return Memory(self._registry, self._layouts, self._clusters, self._stale)
+        return Memory(self._registry, self._layouts, self._clusters, self._clock, self._doubts)
 
-    def changed(self, path: str) -> set[str]:
-        """Note that a znode changed, or its children; return the names that are to be looked at."""
-        self._stale.add(path)
-        return self._names_of(path)
+    def changed(self, path: str) -> Mapping[str, float]:
+        """Note that a znode changed, or its children; return the names to look at, and in how many seconds."""
+        return dict.fromkeys(self._names_of(path), self._doubts.told(path))
 
     def _names_of(self, path: str) -> set[str]:
         found: set[str | None] = set()
@@ -61,7 +63,7 @@ class Memory:
     def read(self, names: Collection[str]) -> None:
         """Read what is not known of *names*, or changed."""
         directories = self._directories(names)
-        relist = [path for path in directories if path in self._stale or path not in self._listed]
+        relist = [path for path in directories if path in self._doubts or path not in self._listed]
         self._take(self._paths(names))
         unlisted = [path for path in relist if self._znodes.get(path)]
         found = self._registry.listed(unlisted) if unlisted else {}
@@ -76,8 +78,8 @@ class Memory:
         )
 
     def _take(self, paths: Iterable[str]) -> None:
-        unread = [path for path in paths if path not in self._znodes or path in self._stale]
-        self._stale.difference_update(unread)
+        unread = [path for path in paths if path not in self._znodes or path in self._doubts]
+        self._doubts.dispel(unread)
         if unread:
             found = self._registry.read(unread)
             for path, znode in found.items():
@@ -112,10 +114,14 @@ class Memory:
     def doubt(self, names: Collection[str]) -> None:
         """Have everything of *names* read anew, and known as it is until then."""
         directories = self._directories(names)
-        self._stale.update(self._paths(names))
-        self._stale.update(
-            f"{path}/{name}" for path, form in directories.items() for name in self._ours(path, form)
+        self._doubts.add(*self._paths(names))
+        self._doubts.add(
+            *(f"{path}/{name}" for path, form in directories.items() for name in self._ours(path, form))
         )
+
+    def expect(self, ops: Iterable[Op]) -> None:
+        """Note what is about to be written: to be told of that is no news."""
+        self._doubts.expect(path for op in ops for path in (op.path, op.path.rpartition("/")[0]))
 
     def remember(self, op: Op, version: int | None) -> None:
         """Note what was written, and which *version* it left behind."""
@@ -125,7 +131,7 @@ class Memory:
             case Create(path, data) if listed is not None:
                 self._listed[directory] = listed | {name}
                 self._znodes[path] = Znode(data, 0)
-                self._stale.add(path)  # nobody tells of changes to what was never read
+                self._doubts.add(path)  # nobody tells of changes to what was never read
             case Create(path, data) | Set(path, data, _) if version is not None:
                 before = self._znodes.get(path)
                 self._znodes[path] = Znode(data, version, before.children if before else 0)
@@ -214,6 +220,48 @@ class Memory:
                 return count(znode.data) if znode else 0
             case PerEndpoint() as form:
                 return len(self._ours(layout.directory(name), form))
+
+
+class _Doubts:
+    """The paths to read again, though they are known.
+
+    ZooKeeper tells once of a change to what was read, of ours as of others'.  What we wrote is known, and
+    is read again a moment later, with all that was written by then; if somebody else changes it in between,
+    our next write comes upon another version, or that read upon other data.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._stale: set[str] = set()
+        self._expected: set[str] = set()  # written by us: a change of it is told, if it was being watched
+        self._unwatched: dict[str, float] = {}  # told of our own change: when to read it
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._stale or self._unwatched.get(path, float("inf")) <= self._clock()
+
+    def add(self, *paths: str) -> None:
+        """Have *paths* read next."""
+        self._stale.update(paths)
+
+    def expect(self, paths: Iterable[str]) -> None:
+        """We are about to change *paths*."""
+        self._expected.update(paths)
+
+    def told(self, path: str) -> float:
+        """Note that *path* was changed; return in how many seconds to read it."""
+        if path not in self._expected:
+            self._stale.add(path)
+            return 0.0
+        self._expected.discard(path)
+        self._unwatched[path] = self._clock() + REARM
+        return REARM
+
+    def dispel(self, paths: Iterable[str]) -> None:
+        """*paths* are about to be read."""
+        for path in paths:
+            self._stale.discard(path)
+            self._expected.discard(path)
+            self._unwatched.pop(path, None)
 
 
 def uncovered(

@@ -94,7 +94,7 @@ class RegistryReconciler:
         self._conditions = conditions
         self._events = events
         self._tell_written = written
-        self._memory = Memory(registry, layouts, settings.clusters)
+        self._memory = Memory(registry, layouts, settings.clusters, clock)
         self._put_off: dict[str, Collection[str]] = {}  # by service path
         self._left: set[tuple[str, str]] = set()  # what the ledger names and no layout covers, as told
         self._written: set[str] = set()  # in the batch in hand
@@ -156,7 +156,8 @@ class RegistryReconciler:
 
     def path_changed(self, path: str) -> Mapping[str, float]:
         """The names to look at again, in so many seconds: a znode of theirs changed, by whomever."""
-        return {name: self._repairs.pause(name) for name in self._memory.changed(path)}
+        changed = self._memory.changed(path).items()
+        return {name: max(seconds, self._repairs.pause(name)) for name, seconds in changed}
 
     def disconnected(self) -> None:
         """Tell whoever looks at the Lease; of a session that comes and goes no RpcService is told."""
@@ -395,6 +396,7 @@ class RegistryReconciler:
             self._memory.remember(op, version)
 
     def _commit(self, ops: Sequence[Op]) -> list[int | None]:
+        self._memory.expect(ops)
         try:
             fence = [self._fence.check()] if self._fence else []
             return self._registry.commit([*fence, *ops])[len(fence) :]
