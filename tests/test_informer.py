@@ -396,7 +396,7 @@ def test_our_own_write_is_taken_in_at_once_and_told_once() -> None:
     )
     server.run()
     assert server.held == {written}
-    assert server.changes[1:] == [Change(before, written)]
+    assert server.changes[1:] == [Change(before, written, ours=True)]
 
 
 def test_our_own_write_does_not_bring_back_what_was_deleted_since() -> None:

@@ -63,13 +63,13 @@ class Held(Generic[T]):
         return [*self._items.values(), *self.elsewhere]
 
     def observe(self, written: T) -> None:
-        self.put(written)
+        self.put(written, ours=True)
 
-    def put(self, item: T) -> None:
+    def put(self, item: T, ours: bool = False) -> None:
         old = self._items.get(item.key)
         self._items[item.key] = item
         if old != item:
-            self._changed(Change(old, item))
+            self._changed(Change(old, item, ours=ours))
 
     def drop(self, key: ObjectKey, listed: bool = False) -> None:
         self._changed(Change(self._items.pop(key), None, listed=listed))

@@ -23,13 +23,17 @@ ROWS_BYTES = 1024 * 1024  # of one object, as JSON; etcd takes 1.5 MiB, metadata
 
 
 class Create(msgspec.Struct, frozen=True):
-    """Create a generated RpcService (a part of *head*, where that is given) and write its status."""
+    """Create a generated RpcService (a part of *head*, where that is given) and write its status.
+
+    *partial*: there are more endpoints than it has room for, and it has to be there before they have parts.
+    """
 
     namespace: str
     name: str
     service_name: str
     status: RpcServiceStatus
     head: RpcService | None = None
+    partial: bool = False
 
 
 class SetStatus(msgspec.Struct, frozen=True):
@@ -287,11 +291,9 @@ def _create(
     name = object_name(key.service_name, observed.taken)
     blank = RpcService(namespace=key.namespace, name=name, uid="", resource_version="")
     first = _Page(settings)
-    for pod_rows in _by_pod(rows):
-        if not first.take(pod_rows):
-            break
+    partial = not all(map(first.take, _by_pod(rows)))
     status = _status(blank, key.service_name, first.rows, settings, now)
-    return Create(key.namespace, name, key.service_name, status)
+    return Create(key.namespace, name, key.service_name, status, partial=partial)
 
 
 def _spread(

@@ -106,6 +106,8 @@ class RpcServiceReconciler:
         self._selected.changed(change)
         if change.new and change.old and change.new.released != change.old.released:
             self.guard.poke()
+        if change.ours:
+            return set()  # as it was planned
         return {service.service_key for service in (change.old, change.new) if service}
 
     def node_changed(self, change: Change[Node]) -> set[ServiceKey]:
@@ -174,7 +176,9 @@ class RpcServiceReconciler:
         latest: dict[str, RpcService] = {}
         for op in ops:
             self._apply(op, latest)
-        if not ops:
+        if any(isinstance(op, planning.Create) and op.partial for op in ops):
+            self._enqueue([key])
+        else:
             self._settle(key)
         return bool(ops)
 

@@ -36,12 +36,15 @@ HEALTHY_AFTER = 10.0  # a watch that lasted this long was none of those that end
 class Change(msgspec.Struct, Generic[T], frozen=True):
     """What became of one object; *listed*: a LIST showed it (or lacked it), not a watch event.
 
+    *ours*: it is what a write of our own returned.
+
     An object that was deleted and made again under its name, unseen, is one Change with two uids.
     """
 
     old: T | None
     new: T | None
     listed: bool = False
+    ours: bool = False
 
 
 class Reader(Protocol[T]):
@@ -283,7 +286,9 @@ class Informer(Generic[T]):
         with self._lock:
             if self.store.get(written.key) is None and version <= (self._position or 0):
                 return  # the watch is further than the write: the object is deleted again
-            self._tell(self.store.put(written, version))
+            change = self.store.put(written, version)
+            if change:
+                self._on_change(msgspec.structs.replace(change, ours=True))
 
     def second_look(self) -> list[T]:
         """What is there now, by a LIST of its own; ``Unknown`` where nobody can tell.
