@@ -44,7 +44,7 @@ class Memory:
         return Memory(self._registry, self._layouts, self._clusters, self._clock, self._doubts)
 
     def changed(self, path: str) -> Mapping[str, float]:
-        """Note that a znode changed, or its children; return the names to look at, and in how many seconds."""
+        """Note that a znode changed, or its children; return the names to look at, in so many seconds."""
         return dict.fromkeys(self._names_of(path), self._doubts.told(path))
 
     def _names_of(self, path: str) -> set[str]:

@@ -6,10 +6,10 @@ read and planned again at once; the rest comes back later, and nothing is given 
 
 import time
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol, TypeVar
 
 import structlog
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from controller.errors import Conflict, Ending, Failure, Fenced, Rejected, Retry
 from controller.runtime.workqueue import Workqueue
@@ -32,13 +32,10 @@ def work(
     name: str, queue: Workqueue[K], reconcile: Callable[[K], bool], meter: Meter, stopped: Callable[[], bool]
 ) -> None:
     """Reconcile one key after the other, until stopped; *reconcile* returns whether it wrote."""
-    again = Retrying(
-        retry=retry_if_exception_type(Conflict), stop=stop_after_attempt(ATTEMPTS_AT_ONCE), reraise=True
-    )
 
     def one(keys: Sequence[K]) -> tuple[dict[K, Exception], Collection[K]]:
         try:
-            return {}, keys if again(reconcile, keys[0]) else ()
+            return {}, keys if _at_once(reconcile, keys[0]) else ()
         except Fenced:
             raise
         except Exception as error:  # noqa: BLE001  (the worker outlives what one key does to it)
@@ -76,6 +73,14 @@ def work_batches(
                 queue.done(key, seconds if key in written else None)
             else:
                 _come_back(name, queue, key, error)
+
+
+def _at_once(reconcile: Callable[[K], bool], key: K) -> bool:
+    """Read and plan anew what another writer overtook."""
+    for _ in range(ATTEMPTS_AT_ONCE - 1):
+        with suppress(Conflict):
+            return reconcile(key)
+    return reconcile(key)
 
 
 def _come_back(name: str, queue: Workqueue[K], key: K, error: Exception) -> None:
