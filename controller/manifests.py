@@ -6,7 +6,9 @@ read raises ``msgspec.MsgspecError`` (or ``ValueError``), and costs that object 
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
+from sys import intern
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -193,26 +195,31 @@ def decode_pod(data: bytes | msgspec.Raw) -> Pod:
     """A pod from its JSON, with what its annotations declare."""
     pod = _pods.decode(data)
     meta, spec, status = pod.metadata, pod.spec or _PodSpec(), pod.status or _PodStatus()
-    labels = meta.labels or {}
+    labels = _shared_labels(tuple((meta.labels or {}).items()))
     declarations, problems = dialects.read(labels, meta.annotations or {})
     reported = [status.pod_ip, *(entry.ip for entry in status.pod_ips or ())]
     return Pod(
-        namespace=meta.namespace,
+        namespace=intern(meta.namespace),
         name=meta.name,
         uid=meta.uid,
         labels=labels,
-        node_name=spec.node_name,
-        host_ip=status.host_ip,
-        ips=tuple(dict.fromkeys(ip for ip in reported if publishable(ip))),
-        phase=status.phase,
+        node_name=intern(spec.node_name),
+        host_ip=intern(status.host_ip),
+        ips=tuple(filter(publishable, dict.fromkeys(reported))),
+        phase=intern(status.phase),
         ready=_is_true(status.conditions, "Ready"),
         silenced=_is_silenced(status.conditions),
         terminating=meta.deletion_timestamp is not None,
         started_at=max(_started(status.container_statuses or ()), default=""),
-        service_account=spec.service_account_name,
+        service_account=intern(spec.service_account_name),
         declarations=declarations,
         problems=problems,
     )
+
+
+@lru_cache(maxsize=1024)  # the pods of a Deployment share their labels
+def _shared_labels(items: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    return dict(items)
 
 
 def decode_node(data: bytes | msgspec.Raw) -> Node:

@@ -20,7 +20,11 @@ def _api_name(field: str) -> str:
     return first + "".join(part.upper() if part in {"uid", "ip"} else part.capitalize() for part in rest)
 
 
-class ObjectKey(msgspec.Struct, frozen=True, order=True):
+# What stays in memory by the ten thousand refers to nothing that refers back: the garbage collector need not
+# visit it (gc=False), which also saves 16 bytes each.
+
+
+class ObjectKey(msgspec.Struct, frozen=True, gc=False, order=True):
     """Which object of a kind; a cluster-scoped one has the namespace ``""``."""
 
     namespace: str
@@ -30,7 +34,7 @@ class ObjectKey(msgspec.Struct, frozen=True, order=True):
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
-class ServiceKey(msgspec.Struct, frozen=True, order=True):
+class ServiceKey(msgspec.Struct, frozen=True, gc=False, order=True):
     """All RpcServices of one service name in one namespace: what the pod controller reconciles as one."""
 
     namespace: str
@@ -40,7 +44,7 @@ class ServiceKey(msgspec.Struct, frozen=True, order=True):
         return f"{self.namespace}/{self.service_name}"
 
 
-class NodeServiceKey(msgspec.Struct, frozen=True, order=True):
+class NodeServiceKey(msgspec.Struct, frozen=True, gc=False, order=True):
     """The Service of one LocalService for one cluster node."""
 
     namespace: str
@@ -73,7 +77,7 @@ class Regarding(msgspec.Struct, frozen=True):
     uid: str
 
 
-class Declaration(msgspec.Struct, frozen=True, kw_only=True):
+class Declaration(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One service that a pod says it serves."""
 
     service_name: str
@@ -86,7 +90,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     local: bool = False
 
 
-class Pod(msgspec.Struct, frozen=True, kw_only=True):
+class Pod(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A pod, reduced to what decides whether and how it is published.
 
     *ips* holds the usable addresses of its status, the primary first; *started_at* is RFC 3339 or
@@ -116,7 +120,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
         return ObjectKey(self.namespace, self.name)
 
 
-class Node(msgspec.Struct, frozen=True, kw_only=True):
+class Node(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A cluster node."""
 
     name: str
@@ -129,7 +133,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
         return ObjectKey("", self.name)
 
 
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=_api_name):
+class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, rename=_api_name):
     """One pod's address for one service: a row of ``status.endpoints``.
 
     *held*: the pod is absent, and the row is kept until that is confirmed (or released).
@@ -195,7 +199,9 @@ def _satisfies(requirement: Requirement, labels: Mapping[str, str]) -> bool:
             return False
 
 
-class RpcServiceSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=_api_name):
+class RpcServiceSpec(
+    msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, rename=_api_name
+):
     """What a person (or, for a generated one, the pod controller) asks for."""
 
     service_name: str = ""
@@ -211,7 +217,7 @@ class RpcServiceSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     config: tuple[str, ...] | None = None
 
 
-class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=_api_name):
+class Condition(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, rename=_api_name):
     """A condition as the Kubernetes API conventions have it; times are RFC 3339."""
 
     type: str
@@ -222,7 +228,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, r
     observed_generation: int = 0
 
 
-class RpcServiceStatus(msgspec.Struct, frozen=True, kw_only=True, rename=_api_name):
+class RpcServiceStatus(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename=_api_name):
     """What the pod controller found; the registry controller's only input."""
 
     observed_generation: int | None = None
@@ -239,7 +245,7 @@ class RpcServiceStatus(msgspec.Struct, frozen=True, kw_only=True, rename=_api_na
         return next((condition for condition in self.conditions if condition.type == type_), None)
 
 
-class RpcService(msgspec.Struct, frozen=True, kw_only=True):
+class RpcService(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An RpcService object.
 
     *generated*: we made it and no person owns a field of its spec.  *part_of*: the label that names
@@ -333,7 +339,9 @@ class LocalServiceSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
         return LabelSelector(match_labels=self.selector)
 
 
-class NodeServiceRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=_api_name):
+class NodeServiceRow(
+    msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, rename=_api_name
+):
     """A row of a LocalService's status: a node's Service, and the addresses of its Ready endpoints."""
 
     node: str
@@ -395,7 +403,7 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, renam
     block_owner_deletion: bool | None = None
 
 
-class Service(msgspec.Struct, frozen=True, kw_only=True):
+class Service(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A Service; of one that we never made, nothing but which one it is.
 
     *labels* and *spec* as the server has them, *spec* as JSON; *node_name*: for which node we made it.
