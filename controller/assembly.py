@@ -1,7 +1,9 @@
 """Wires the controllers together and runs them as one process."""
 
+import gc
 import signal
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -21,11 +23,12 @@ from tenacity import (
 )
 
 from controller.dryrun import DryRunKube, DryRunRegistry, NoPoster
-from controller.errors import Failure, Fenced, Rejected, Retry
+from controller.errors import Failure, Fenced
 from controller.kube import LEASE_TIMEOUTS, Kube
 from controller.leases import LEASE, KubeLease, own_namespace
 from controller.locality import Locality
 from controller.manifests import NODES, PODS, RPCSERVICES
+from controller.mirror import Mirror
 from controller.model import Node, ObjectKey, Pod, Regarding, RpcService, ServiceKey
 from controller.plan import rpcservices as rpcservice_plan
 from controller.plan.publication import Settings as PublicationSettings
@@ -39,7 +42,7 @@ from controller.reconcile.synced import SyncedReconciler
 from controller.runtime.crew import Crew
 from controller.runtime.election import Elector
 from controller.runtime.informer import Change
-from controller.runtime.worker import work, work_batches
+from controller.runtime.worker import work
 from controller.runtime.workqueue import Workqueue
 from controller.settings import Settings
 from controller.sources import SecondLook, Source
@@ -51,11 +54,8 @@ K = TypeVar("K", bound=Hashable)
 
 STATUS_WRITERS = 8
 CONDITION_WRITERS = 2
-REGISTRY_BATCH = 100
 CONDITION_DELAY = 0.2  # seconds, in which one condition may make way for the next
-COMPARE_AGAIN_AFTER = 1.0  # seconds
-COMPARE_PARTS = 10  # of all services, each read anew once a period
-HEARTBEAT = 10.0  # seconds
+SWITCH = 0.001  # seconds that a thread with an answer in hand waits for one that computes
 TICK = 0.2  # seconds between two looks at what has no queue
 SHUTDOWN = 4.0  # seconds
 
@@ -65,6 +65,7 @@ def run_controllers(settings: Settings) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    sys.setswitchinterval(SWITCH)
     kube = Kube.from_config(settings.kubeconfig)
     return Process(settings, kube).run(stop)
 
@@ -112,7 +113,7 @@ class Process:
             access=settings.zk_access,
         )
         self._registry: RegistryReconciler | None = None  # made once this process leads
-        self._refused = ""  # what ZooKeeper refused, while the registry was compared last
+        self._mirror: Mirror | None = None
         self._elector: Elector | None = None
         self._lease: KubeLease | None = None
 
@@ -395,6 +396,9 @@ class Process:
     def _start_workers(self) -> None:
         if not self._wait_until(lambda: all(source.filled for source in self._sources)):
             return
+        # What was listed stays: collections, each of which stops all threads, need not visit it.
+        gc.collect()
+        gc.freeze()
         self._resync()
         if self._runs("rpcservice"):
             self._projector.begin()
@@ -406,7 +410,15 @@ class Process:
                 if pod.problems:
                     self._problems.add(pod.key)
         if self._registry:
-            self._crew.start("registry", partial(self._mirror, self._registry))
+            self._mirror = Mirror(
+                self._registry,
+                self._zookeeper,
+                self._names,
+                self._settings.compare_period,
+                self._metrics,
+                self._stopping,
+            )
+            self._crew.start("registry", self._mirror.run)
             self._crew.start("registry-guard", self._registry.guard.run)
             for number in range(CONDITION_WRITERS):
                 self._work(f"condition-{number}", "condition", self._conditions, self._synced.reconcile)
@@ -415,41 +427,6 @@ class Process:
     def _work(self, name: str, controller: str, queue: Workqueue[K], reconcile: Callable[[K], bool]) -> None:
         self._crew.start(
             name, partial(work, controller, queue, reconcile, self._metrics, self._stopping.is_set)
-        )
-
-    def _mirror(self, reconciler: RegistryReconciler) -> None:
-        """Reconcile names, and compare everything whenever that is due."""
-        due = again = beat = 0.0
-
-        def prepare() -> None:
-            nonlocal due, again, beat
-            at = time.monotonic()
-            if not self._zookeeper.connected or at < again:
-                return
-            try:
-                if not reconciler.compared:
-                    self._names.add_all(reconciler.compare())
-                    due = time.monotonic() + self._settings.compare_period / COMPARE_PARTS
-                elif at >= due:
-                    self._names.add_all(reconciler.compare_next(COMPARE_PARTS))
-                    due = at + self._settings.compare_period / COMPARE_PARTS
-                if at >= beat:
-                    reconciler.beat()
-                    beat = at + HEARTBEAT
-                    self._refused = ""
-            except (Retry, Rejected) as failure:
-                self._refused = str(failure) if isinstance(failure, Rejected) else self._refused
-                log.warning("cannot compare", reason=str(failure))
-                again = time.monotonic() + COMPARE_AGAIN_AFTER
-
-        work_batches(
-            "registry",
-            self._names,
-            reconciler.reconcile,
-            REGISTRY_BATCH,
-            self._metrics,
-            self._stopping.is_set,
-            prepare,
         )
 
     def _resync_periodically(self) -> None:
@@ -511,6 +488,6 @@ class Process:
                 return source.unknown or f"{source.name} are not listed yet"
         if self._leading.is_set() and self._runs("registry") and not self._zookeeper.connected:
             return f"ZooKeeper is not connected{self._zookeeper.trouble}"
-        if self._refused:
-            return f"ZooKeeper refuses: {self._refused}"
+        if self._mirror and self._mirror.refused:
+            return f"ZooKeeper refuses: {self._mirror.refused}"
         return None

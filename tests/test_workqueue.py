@@ -152,7 +152,7 @@ def test_keys_come_in_the_order_in_which_they_are_due(delays):
     [
         pytest.param(None, 0, id="no write, no window"),
         pytest.param(0.0, 0.1, id="the batch window"),
-        pytest.param(0.2, 0.8, id="four times a slow write"),
+        pytest.param(0.2, 0.4, id="twice a slow write"),
         pytest.param(5.0, 1.0, id="one second at most"),
     ],
 )
@@ -183,7 +183,7 @@ def test_a_write_after_a_failure_opens_a_whole_window(world):
     world.queue.done("a", wrote=0.2)
     world.queue.add("a")
 
-    assert world.next_after() == pytest.approx(0.8)
+    assert world.next_after() == pytest.approx(0.4)
 
 
 def test_a_window_delays_no_other_key(world):
@@ -536,7 +536,7 @@ class QueueMachine(RuleBasedStateMachine):
         key = data.draw(st.sampled_from(sorted(self.working)))
         self.world.queue.done(key, wrote)
         self.give_back(key)
-        self.not_before[key] = self.now + (0 if wrote is None else max(WINDOW, 4 * wrote))
+        self.not_before[key] = self.now + (0 if wrote is None else max(WINDOW, 2 * wrote))
 
     @precondition(lambda self: self.working)
     @rule(data=st.data(), after=st.sampled_from([None, 0, 5]), not_before=st.sampled_from([None, 0, 5]))

@@ -18,7 +18,7 @@ K = TypeVar("K", bound=Hashable)
 FIRST_RETRY = 0.005
 LONGEST_RETRY = 60.0
 RETRIES_A_SECOND = 20
-WINDOW_PER_WRITE = 4  # a window is at least this many times as long as the write before it took,
+WINDOW_PER_WRITE = 2  # a window is at least this many times as long as the write before it took,
 LONGEST_WINDOW = 1.0  # but no longer for that than this: one slow write says little about the next
 
 
