@@ -261,7 +261,7 @@ def main() -> None:
     show_default=True,
     help="How long the ledger remembers a service that was withdrawn.",
 )
-@click.option("--endpoints-per-object", type=click.IntRange(1, 2000), default=250, show_default=True)
+@click.option("--endpoints-per-object", type=click.IntRange(1, 2000), default=100, show_default=True)
 @click.option("--bind-address", default="0.0.0.0:8080", show_default=True, help="Of metrics and probes.")
 @click.option("--log-format", type=click.Choice(["json", "console"]), help="Default: json off a terminal.")
 @click.option(

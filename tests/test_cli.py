@@ -104,7 +104,7 @@ DEFAULTS: dict[str, Any] = {
     "adopt": "unowned",
     "guard_confirm": 30.0,
     "ownership_grace": 86400.0,
-    "endpoints_per_object": 250,
+    "endpoints_per_object": 100,
     "max_znode_bytes": 512 * 1024,
     "bind_address": "0.0.0.0:8080",
     "log_format": None,

@@ -81,7 +81,7 @@ class Absences(msgspec.Struct, frozen=True):
 class Settings(msgspec.Struct, frozen=True):
     """*endpoints_per_object*: the most rows in one RpcService; *layouts*: how services are written."""
 
-    endpoints_per_object: int = 250
+    endpoints_per_object: int = 100
     layouts: tuple[Layout, ...] = ()
 
     def registry_paths(self, service_name: str) -> str:
