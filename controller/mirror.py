@@ -62,6 +62,8 @@ class Mirror:
 
     def _prepare(self) -> None:
         self._stopping.wait(max(0.0, self._rested - time.monotonic()))
+        for name, seconds in self._reconciler.unwatched().items():
+            self._names.add_after(name, seconds)
         now = time.monotonic()
         if not self._zookeeper.connected or now < self._again:
             return

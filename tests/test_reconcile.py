@@ -651,14 +651,15 @@ def test_what_nobody_foresaw_about_one_service_costs_no_other(world: World):
 def test_what_we_wrote_is_read_again_a_moment_later(world: World):
     world.serve(1)
     world.settle()
-    assert world.registry.path_changed("/rpc_v2/echo") == {"echo": REARM}, "our own write"
+    assert world.registry.path_changed("/rpc_v2/echo") == {}, "our own write"
+    assert world.registry.unwatched() == {}, "not yet"
     before = world.zookeeper.reads
     world.serve(2)
     assert world.settle().servers() == ["10.0.0.1", "10.0.0.2"]
     assert world.zookeeper.reads == before, "known without reading"
 
     world.clock.sleep(REARM)
-    world.names.add("echo")
+    world.names.update(world.registry.unwatched())
     world.settle()
     assert world.zookeeper.reads > before
     assert world.registry.path_changed("/rpc_v2/echo") == {"echo": 0.0}, "somebody else's"
@@ -668,7 +669,6 @@ def test_foreign_edits_are_put_back(world: World):
     world.serve(1)
     world.settle()
     world.registry.path_changed("/rpc_v2/echo")  # ours
-    world.clock.sleep(REARM)
     world.zookeeper.znodes["/rpc_v2/echo"] = (b'{"config":["mine"],"servers":["6.6.6.6"],"x":1}', 9)
     world.names.update(world.registry.path_changed("/rpc_v2/echo"))
     world.settle()
@@ -681,6 +681,7 @@ def test_foreign_edits_are_put_back(world: World):
     del world.zookeeper.znodes["/rpc_v2/echo"]
     world.names.update(world.registry.path_changed("/rpc_v2/echo"))
     world.clock.sleep(REARM)
+    world.names.update(world.registry.unwatched())
     assert world.settle().servers() == ["10.0.0.1"]
 
 

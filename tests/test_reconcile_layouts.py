@@ -8,6 +8,7 @@ from controller.errors import Retry
 from controller.model import ObjectKey
 from controller.plan.ledger import Layout
 from controller.plan.ops import Create, Delete
+from controller.reconcile.memory import REARM
 from tests.test_reconcile import CONFIRM, World, declared, key, pod
 
 KUBE2ZK, DUBBO, CURATOR = (
@@ -118,6 +119,8 @@ def test_what_others_remove_is_put_back(world: World, break_it):
     for path in before:
         if "/providers/" in path:
             world.names.update(world.registry.path_changed(path))
+    world.clock.sleep(REARM)
+    world.names.update(world.registry.unwatched())
     world.settle()
 
     assert everywhere(world, 2)

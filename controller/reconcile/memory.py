@@ -1,7 +1,8 @@
 """What ZooKeeper holds of our services, as far as it was read, or written by us."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from controller.layouts.forms import PerEndpoint, PerService
 from controller.names import is_service_name
@@ -43,9 +44,13 @@ class Memory:
         """An empty one, which is told of changes together with this one."""
         return Memory(self._registry, self._layouts, self._clusters, self._clock, self._doubts)
 
-    def changed(self, path: str) -> Mapping[str, float]:
-        """Note that a znode changed, or its children; return the names to look at, in so many seconds."""
-        return dict.fromkeys(self._names_of(path), self._doubts.told(path))
+    def changed(self, path: str) -> set[str]:
+        """Note that a znode changed, or its children; return the names that are to be looked at."""
+        return self._names_of(path) if self._doubts.told(path) else set()
+
+    def unwatched(self) -> set[str]:
+        """The names to look at, since nobody tells of changes any more to what we wrote of them."""
+        return {name for path in self._doubts.unwatched() for name in self._names_of(path)}
 
     def _names_of(self, path: str) -> set[str]:
         found: set[str | None] = set()
@@ -118,6 +123,10 @@ class Memory:
         self._doubts.add(
             *(f"{path}/{name}" for path, form in directories.items() for name in self._ours(path, form))
         )
+
+    def expect_nothing(self) -> None:
+        """Forget what was written: not all of it was watched, and it would add up."""
+        self._doubts.expect_nothing()
 
     def expect(self, ops: Iterable[Op]) -> None:
         """Note what is about to be written: to be told of that is no news."""
@@ -234,10 +243,10 @@ class _Doubts:
         self._clock = clock
         self._stale: set[str] = set()
         self._expected: set[str] = set()  # written by us: a change of it is told, if it was being watched
-        self._unwatched: dict[str, float] = {}  # told of our own change: when to read it
+        self._unwatched: deque[tuple[float, str]] = deque()  # told of our own change: when to read it
 
     def __contains__(self, path: str) -> bool:
-        return path in self._stale or self._unwatched.get(path, float("inf")) <= self._clock()
+        return path in self._stale
 
     def add(self, *paths: str) -> None:
         """Have *paths* read next."""
@@ -247,21 +256,31 @@ class _Doubts:
         """We are about to change *paths*."""
         self._expected.update(paths)
 
-    def told(self, path: str) -> float:
-        """Note that *path* was changed; return in how many seconds to read it."""
+    def expect_nothing(self) -> None:
+        """Take what is told from now on for others' changes: of some that we made nobody told us."""
+        self._expected.clear()
+
+    def told(self, path: str) -> bool:
+        """Note that *path* was changed; return whether it is to be read at once."""
         if path not in self._expected:
             self._stale.add(path)
-            return 0.0
+            return True
         self._expected.discard(path)
-        self._unwatched[path] = self._clock() + REARM
-        return REARM
+        self._unwatched.append((self._clock() + REARM, path))
+        return False
+
+    def unwatched(self) -> Iterator[str]:
+        """What we wrote and is to be read by now."""
+        while self._unwatched and self._unwatched[0][0] <= self._clock():
+            _, path = self._unwatched.popleft()
+            self._stale.add(path)
+            yield path
 
     def dispel(self, paths: Iterable[str]) -> None:
         """*paths* are about to be read."""
         for path in paths:
             self._stale.discard(path)
             self._expected.discard(path)
-            self._unwatched.pop(path, None)
 
 
 def uncovered(

@@ -156,8 +156,14 @@ class RegistryReconciler:
 
     def path_changed(self, path: str) -> Mapping[str, float]:
         """The names to look at again, in so many seconds: a znode of theirs changed, by whomever."""
-        changed = self._memory.changed(path).items()
-        return {name: max(seconds, self._repairs.pause(name)) for name, seconds in changed}
+        return self._pauses(self._memory.changed(path))
+
+    def unwatched(self) -> Mapping[str, float]:
+        """The names to look at again, in so many seconds, to be told of others' changes to what we wrote."""
+        return self._pauses(self._memory.unwatched())
+
+    def _pauses(self, names: Iterable[str]) -> Mapping[str, float]:
+        return {name: self._repairs.pause(name) for name in names}
 
     def disconnected(self) -> None:
         """Tell whoever looks at the Lease; of a session that comes and goes no RpcService is told."""
@@ -207,6 +213,7 @@ class RegistryReconciler:
         self._part = (self._part + 1) % parts
         names = {service.service_name for service in self._services.store.values()} | self._memory.claimed()
         if self._part == 0:
+            self._memory.expect_nothing()
             self._tell_left()
             self.guard.keep({subject for name in names for subject in self._missing(name)})
         part = {name for name in names if crc32(name.encode()) % parts == self._part}
