@@ -5,6 +5,7 @@ A layout says what belongs where, from values alone; when it is written is decid
 
 from calendar import timegm
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from ipaddress import ip_address
 
 import msgspec
@@ -62,7 +63,7 @@ class PerEndpoint(msgspec.Struct, frozen=True):
 
     def place(self, service_name: str, endpoint: Endpoint, cluster_id: str) -> Child | Problem:
         """The znode of a published endpoint, or why there is none."""
-        if not is_address(endpoint.ip):
+        if numeric(endpoint.ip) is None:
             return Problem("InvalidName", f"{endpoint.pod_name} has no usable address")
         protocol = endpoint.protocol or self.protocol
         return self.child(service_name, msgspec.structs.replace(endpoint, protocol=protocol), cluster_id)
@@ -73,12 +74,14 @@ def missing_port(endpoint: Endpoint) -> Problem:
     return Problem("MissingPort", f"{endpoint.pod_name} declares no port, and this layout needs one")
 
 
-def is_address(text: str) -> bool:
-    """Whether *text* is an IP address."""
+@lru_cache(maxsize=32768)  # a change of one endpoint has all of its service written anew
+def numeric(text: str) -> tuple[int, int] | None:
+    """An IP address as its version and number; None where *text* is none."""
     try:
-        return bool(ip_address(text))
+        address = ip_address(text)
     except ValueError:
-        return False
+        return None
+    return address.version, int(address)
 
 
 def host(endpoint: Endpoint) -> str:

@@ -9,11 +9,10 @@ format: zhaohuabing/kube2zk d2a9b457, ``register.go`` (Go's ``encoding/json``, w
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import ip_address
 
 import msgspec
 
-from controller.layouts.forms import Config, PerService, Rendered, is_address
+from controller.layouts.forms import Config, PerService, Rendered, numeric
 from controller.model import Endpoint, Problem
 
 DEFAULT_CONFIG = (
@@ -79,12 +78,8 @@ def servers(endpoints: Iterable[Endpoint], keep: Iterable[str] = ()) -> tuple[st
     What is no address is left out, whoever wrote it.
     """
     listed = {*(endpoint.ip for endpoint in endpoints), *keep}
-    return tuple(sorted(filter(is_address, listed), key=_numeric))
-
-
-def _numeric(address: str) -> tuple[int, int]:
-    parsed = ip_address(address)
-    return (parsed.version, int(parsed))
+    numbered = sorted((number, address) for address in listed if (number := numeric(address)))
+    return tuple(address for _, address in numbered)
 
 
 def render(
