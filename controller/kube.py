@@ -42,8 +42,9 @@ _RAW_PATH = re.compile(r"/apis?(/[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?)+")
 class Timeouts(NamedTuple):
     """Seconds to connect and to wait for the next bytes, by kind of request.
 
-    A watch is never silent for longer than about 60 s: the server sends bookmarks.  *body* bounds an
-    answer as a whole.
+    A watch that is silent ends: whether the server still answers shows as it is started again.  Most are
+    never silent for that long, since the server sends bookmarks about once a minute; but none while nothing
+    has happened to a resource since the server started.  *body* bounds an answer as a whole.
     """
 
     watch: tuple[float, float] = (3, 90)
@@ -497,7 +498,7 @@ class Kube:
             with self._lock:
                 self._watches.add(response)
                 stopped = self._stopped
-            yield iter(()) if stopped else _chunks(what, response)
+            yield iter(()) if stopped else _chunks(what, response, silence_ends=True)
         finally:
             with self._lock:
                 self._watches.discard(response)
@@ -546,10 +547,14 @@ class Kube:
             return self._transport is not used
 
 
-def _chunks(what: str, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+def _chunks(what: str, response: urllib3.BaseHTTPResponse, *, silence_ends: bool = False) -> Iterator[bytes]:
     with _translated(what):
-        while chunk := response.read1(65536):
-            yield chunk
+        try:
+            while chunk := response.read1(65536):
+                yield chunk
+        except urllib3.exceptions.ReadTimeoutError:
+            if not silence_ends:
+                raise
 
 
 def _body(what: str, response: urllib3.BaseHTTPResponse, seconds: float) -> bytearray:
