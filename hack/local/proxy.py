@@ -53,6 +53,7 @@ class Proxy:
         self._lock = threading.Lock()
         self._pairs: set[_Pair] = set()
         self._refusing = False
+        self._swallows: Callable[[bytes], bool] | None = None
         self._passing = threading.Event()
         self._passing.set()
         self._held = bytearray()
@@ -77,6 +78,7 @@ class Proxy:
     def pass_through(self) -> None:
         """All is well (again); what a black hole held back arrives late."""
         self._refusing, self._delay = False, 0.0
+        self._swallows = None
         self._held.clear()
         self._passing.set()
 
@@ -92,9 +94,14 @@ class Proxy:
         self._refusing = True
         self.cut()
 
-    def blackhole(self) -> None:
-        """Take connections and bytes, and deliver none: nobody is told that something is wrong."""
-        self._passing.clear()
+    def blackhole(self, since: Callable[[bytes], bool] | None = None) -> None:
+        """Take connections and bytes, and deliver none: nobody is told that something is wrong.
+
+        *since*: do so from the first request on whose bytes match.
+        """
+        self._swallows = since
+        if not since:
+            self._passing.clear()
 
     @property
     def held(self) -> bytes:
@@ -154,6 +161,8 @@ class Proxy:
 
     def _request(self, pair: _Pair, data: bytes) -> bool:
         """Let a client's bytes wait as they have to; return whether they go on."""
+        if self._swallows and self._swallows(data):
+            self._passing.clear()
         if not self._passing.is_set():
             self._held += data
         self._wait()

@@ -32,7 +32,7 @@ def children(world: World, layout: str) -> dict[str, bytes]:
     """The endpoints' znodes, by name; none where there is no directory."""
     path = directory(world, layout)
     try:
-        return {name: world.zk.get(f"{path}/{name}")[0] for name in world.zk.get_children(path)}
+        return {name: world.get(f"{path}/{name}") for name in world.zk.get_children(path)}
     except NoNodeError:
         return {}
 
@@ -70,7 +70,7 @@ def drift(cluster: Any, world: World, *layouts: str) -> set[tuple[str, str]]:
 def servers(world: World) -> list[str]:
     """The addresses in the kube2zk layout's znode; none where there is no such znode."""
     try:
-        return list(json.loads(world.zk.get(directory(world, "kube2zk"))[0])["servers"])
+        return list(json.loads(world.get(directory(world, "kube2zk")))["servers"])
     except (NoNodeError, ValueError):
         return []
 
@@ -82,7 +82,7 @@ def contents(world: World, base: str = "") -> dict[str, bytes]:
     while waiting:
         path = waiting.pop()
         try:
-            found[path] = world.zk.get(path)[0]
+            found[path] = world.get(path)
             waiting += [f"{path}/{name}" for name in world.zk.get_children(path)]
         except NoNodeError:
             found.pop(path, None)

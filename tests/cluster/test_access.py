@@ -12,7 +12,7 @@ from urllib.request import urlopen
 
 import pytest
 from kazoo.client import KazooClient
-from kazoo.exceptions import KazooException, NoAuthError, NotEmptyError
+from kazoo.exceptions import NoAuthError, NotEmptyError
 from kazoo.retry import KazooRetry
 
 from controller.layouts import LAYOUTS
@@ -96,14 +96,6 @@ def everything(zk: KazooClient, path: str) -> Iterator[str]:
 def who(zk: KazooClient, path: str) -> list[tuple[str, list[str]]]:
     """A znode's ACL: schemes, and what they may do."""
     return [(entry.id.scheme, entry.acl_list) for entry in zk.get_acls(path or "/")[0]]
-
-
-def servers(world: World, service: str) -> list[str] | None:
-    """What readers see; None while the server is away."""
-    try:
-        return world.servers(service)
-    except KazooException:
-        return None
 
 
 def wrote(controller: Controller, path: str) -> bool:
@@ -293,12 +285,12 @@ def test_certificates_in_a_mounted_secret_are_mended_and_renewed_while_the_contr
         world.create_pod("a", "echo", ip="10.0.0.1")
         eventually(lambda: "its certificate is not accepted" in ready(port), TIMEOUT)
         secret(authority)
-        eventually(lambda: servers(world, "echo") == ["10.0.0.1"], TIMEOUT)
+        eventually(lambda: world.servers("echo") == ["10.0.0.1"], TIMEOUT)
         assert who(world.zk, f"{world.base}/echo") == [("x509", ["ALL"]), READERS]
 
         secret(authority)  # renewed
         world.create_pod("b", "echo", ip="10.0.0.2")
-        eventually(lambda: servers(world, "echo") == ["10.0.0.1", "10.0.0.2"], TIMEOUT)
+        eventually(lambda: world.servers("echo") == ["10.0.0.1", "10.0.0.2"], TIMEOUT)
 
         show(authority.issue("zookeeper", ["elsewhere"]))
         server.process.restart()
@@ -306,7 +298,7 @@ def test_certificates_in_a_mounted_secret_are_mended_and_renewed_while_the_contr
         world.create_pod("c", "echo", ip="10.0.0.3")
         show(authority.issue("zookeeper", ["localhost"]))
         server.process.restart()
-        eventually(lambda: servers(world, "echo") == ["10.0.0.1", "10.0.0.2", "10.0.0.3"], TIMEOUT)
+        eventually(lambda: world.servers("echo") == ["10.0.0.1", "10.0.0.2", "10.0.0.3"], TIMEOUT)
         eventually(lambda: ready(port) == "", TIMEOUT)
 
         scope = [

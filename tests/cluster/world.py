@@ -18,11 +18,12 @@ from urllib.request import urlopen
 
 import kazoo.client
 from kazoo.exceptions import NoNodeError
+from kazoo.retry import KazooRetry
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from hack.local.http_proxy import Answer, HttpProxy, error_event, is_list, is_of, is_watch, without_items
-from tests.cluster.waiting import eventually
+from tests.cluster.waiting import PATIENCE, eventually
 
 NOWHERE = "nowhere"
 RECONCILED = "rpcregistry_reconcile_total{"
@@ -305,9 +306,14 @@ class World:
     def data(self, service: str) -> str | None:
         """The bytes of a service's znode, as text."""
         try:
-            return str(self.zk.get(f"{self.base}/{service}")[0].decode())
+            return self.get(f"{self.base}/{service}").decode()
         except NoNodeError:
             return None
+
+    def get(self, path: str) -> bytes:
+        """A znode's bytes; asked for again where the connection or the session is lost meanwhile."""
+        retry = KazooRetry(max_tries=-1, max_delay=0.5, deadline=PATIENCE)
+        return bytes(retry(self.zk.get, path)[0])
 
     def servers(self, service: str) -> list[str] | None:
         """The addresses in a service's znode; None where there is no znode, or nothing in it."""

@@ -106,7 +106,7 @@ def test_l2_what_an_old_leader_had_sent_is_refused_by_the_fence(
         eventually(lambda: follows(second))
         seen = Recorder(zk, f"{world.base}/echo")
 
-        zk_proxy.blackhole()
+        zk_proxy.blackhole(since=lambda data: b"10.0.0.2" in data)
         world.create_pod("b", "echo", ip="10.0.0.2")
         eventually(lambda: b"10.0.0.2" in zk_proxy.held)
         first.signal(signal.SIGSTOP)
@@ -147,7 +147,7 @@ def test_l2_what_an_old_leader_had_sent_changes_no_layout_of_the_new_one(
         second = start(*layouts, "--guard-confirm", "1h", wait=False)
         eventually(lambda: follows(second))
 
-        zk_proxy.blackhole()
+        zk_proxy.blackhole(since=lambda data: three.encode() in data)
         serve(world, "c", three)
         eventually(lambda: three.encode() in zk_proxy.held)
         first.signal(signal.SIGSTOP)
