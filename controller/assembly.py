@@ -32,7 +32,7 @@ from controller.mirror import Mirror
 from controller.model import Node, ObjectKey, Pod, Regarding, RpcService, ServiceKey
 from controller.plan import rpcservices as rpcservice_plan
 from controller.plan.publication import Settings as PublicationSettings
-from controller.reconcile import registry, rpcservices
+from controller.reconcile import localservices, registry, rpcservices
 from controller.reconcile.annotations import AnnotationReconciler
 from controller.reconcile.fence import Fence, FencedKube
 from controller.reconcile.registration import ALLOWED_FOR, Registration
@@ -125,7 +125,7 @@ class Process:
         self._pods: Source[Pod] = source(
             PODS,
             settings.namespaces,
-            rpcservices.pod_indexes(),
+            {**rpcservices.pod_indexes(), **localservices.pod_indexes()},
             self._pod_changed,
             self._listed,
             restarted,

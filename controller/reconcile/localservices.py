@@ -27,6 +27,12 @@ from controller.reconcile.rpcservices import DECLARED, NAMED, Taken
 from controller.reconcile.selections import Selections
 
 PROJECTED = "service name"  # index of generated LocalServices: ServiceKey
+ASKED = "asked for"  # index of pods: (namespace, service name)
+
+
+def pod_indexes() -> Mapping[str, Callable[[Pod], Iterable[ServiceKey]]]:
+    """The index that the pod store needs."""
+    return {ASKED: local_keys}
 
 
 def local_indexes() -> Mapping[str, Callable[[LocalService], Iterable[ServiceKey]]]:
@@ -147,9 +153,7 @@ class LocalServiceProjector:
         return keys | {key for local in self._locals.store.values() for key in projected(local)}
 
     def _concerns(self, key: ServiceKey) -> bool:
-        return bool(self._locals.store.indexed(PROJECTED, key)) or any(
-            key in local_keys(pod) for pod in self._pods.store.indexed(DECLARED, key)
-        )
+        return bool(self._locals.store.indexed(PROJECTED, key) or self._pods.store.indexed(ASKED, key))
 
     def name(self, key: ServiceKey) -> tuple[str, str]:
         """The names of the RpcService of a key, and of the LocalService that goes with it."""
