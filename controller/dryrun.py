@@ -39,11 +39,24 @@ class DryRunKube:
         self._made[resource.plural, made.key] = made
         return made
 
+    def replace(
+        self, resource: Resource[T], key: ObjectKey, manifest: Mapping[str, Any], subresource: str = ""
+    ) -> T:
+        """Log what would be written."""
+        return self._log("replace", resource, key, manifest, subresource)
+
     def patch(
         self, resource: Resource[T], key: ObjectKey, patch: Mapping[str, Any], subresource: str = ""
     ) -> T:
         """Log what would be patched."""
-        log.info("dry run: patch", kind=resource.kind, key=str(key), subresource=subresource, patch=patch)
+        return self._log("patch", resource, key, patch, subresource)
+
+    def _log(
+        self, verb: str, resource: Resource[T], key: ObjectKey, body: Mapping[str, Any], subresource: str
+    ) -> T:
+        log.info(
+            "dry run: write", verb=verb, kind=resource.kind, key=str(key), subresource=subresource, body=body
+        )
         store = self._stores.get(resource.plural)
         observed: T | None = (store and store.get(key)) or self._made.get((resource.plural, key))
         if observed is None:

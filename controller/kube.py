@@ -432,10 +432,15 @@ class Kube:
         body = self._write("POST", what, _path(resource, namespace), manifest, trial)
         return _decoded(what, resource, body)
 
-    def replace(self, resource: Resource[T], key: ObjectKey, manifest: Mapping[str, Any]) -> T:
-        """Write an object as a whole; ``Conflict`` unless the manifest's resourceVersion is the object's."""
+    def replace(
+        self, resource: Resource[T], key: ObjectKey, manifest: Mapping[str, Any], subresource: str = ""
+    ) -> T:
+        """Write an object, or a *subresource* of it, as a whole.
+
+        ``Conflict`` unless the manifest's resourceVersion is the object's.
+        """
         what = f"replace {resource.kind} {key}"
-        path = _path(resource, key.namespace, key.name)
+        path = _path(resource, key.namespace, key.name, *((subresource,) if subresource else ()))
         return _decoded(what, resource, self._write("PUT", what, path, manifest))
 
     def patch(

@@ -235,7 +235,7 @@ def test_a_change_costs_one_status_write_and_one_transaction(world: World):
     world.serve(3)
     world.settle()
 
-    assert world.kube.writes == [("patch", "echo")]
+    assert world.kube.writes == [("replace", "echo")]
     assert [[type(op).__name__ for op in ops] for ops in world.zookeeper.commits] == [["Set"]]
     assert world.written[-1] == ("kube2zk", "set", "echo")
 

@@ -193,18 +193,27 @@ class KubeInMemory(Generic[T]):
         self.source.put(created)
         return created
 
+    def replace(
+        self, resource: Resource[T], key: ObjectKey, manifest: Mapping[str, Any], subresource: str = ""
+    ) -> T:
+        return self._write("replace", key, manifest, subresource)
+
     def patch(
         self, resource: Resource[T], key: ObjectKey, patch: Mapping[str, Any], subresource: str = ""
     ) -> T:
-        self._count("patch", key)
         observed = self.source.get(key)
-        if observed is None or observed.resource_version != patch["metadata"]["resourceVersion"]:
+        status = msgspec.to_builtins(observed.status) if observed else {}
+        return self._write("patch", key, {**patch, "status": {**status, **patch["status"]}}, subresource)
+
+    def _write(self, verb: str, key: ObjectKey, manifest: Mapping[str, Any], subresource: str) -> T:
+        self._count(verb, key)
+        observed = self.source.get(key)
+        if observed is None or observed.resource_version != manifest["metadata"]["resourceVersion"]:
             raise Conflict(f"{key} changed")
         assert subresource == "status"
-        status = {**msgspec.to_builtins(observed.status), **patch["status"]}
         written = msgspec.structs.replace(
             observed,
-            status=msgspec.convert(status, type(observed.status)),
+            status=msgspec.convert(manifest["status"], type(observed.status)),
             resource_version=str(self._version),
         )
         self.source.put(written)

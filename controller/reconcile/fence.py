@@ -73,6 +73,13 @@ class FencedKube:
         self._check()
         return self._kube.create(resource, namespace, manifest, trial)
 
+    def replace(
+        self, resource: Resource[T], key: ObjectKey, manifest: Mapping[str, Any], subresource: str = ""
+    ) -> T:
+        """Write an object, or a subresource of it, as a whole."""
+        self._check()
+        return self._kube.replace(resource, key, manifest, subresource)
+
     def patch(
         self, resource: Resource[T], key: ObjectKey, patch: Mapping[str, Any], subresource: str = ""
     ) -> T:

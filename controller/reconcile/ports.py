@@ -20,6 +20,9 @@ class Kube(Protocol):
     def create(
         self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any], trial: bool = False
     ) -> T: ...
+    def replace(
+        self, resource: Resource[T], key: ObjectKey, manifest: Mapping[str, Any], subresource: str = ""
+    ) -> T: ...
     def patch(
         self, resource: Resource[T], key: ObjectKey, patch: Mapping[str, Any], subresource: str = ""
     ) -> T: ...

@@ -247,7 +247,8 @@ class RpcServiceReconciler:
 
     def _set_status(self, service: RpcService, status: RpcServiceStatus) -> RpcService:
         status = msgspec.structs.replace(status, observed_generation=service.generation)
-        written = self._kube.patch(RPCSERVICES, service.key, status_patch(service, status), "status")
+        manifest = status_manifest(service, status)
+        written = self._kube.replace(RPCSERVICES, service.key, manifest, "status")
         self._services.observe(written)
         return written
 
@@ -318,10 +319,20 @@ def generated_manifest(
     }
 
 
-def status_patch(service: RpcService, status: RpcServiceStatus) -> dict[str, Any]:
-    """A merge patch that replaces the status of *service* as it was read, and fails otherwise."""
+def status_manifest(service: RpcService, status: RpcServiceStatus) -> dict[str, Any]:
+    """What replaces the status of *service* as it was read, and nothing else of it; fails otherwise.
+
+    A merge patch would do, too: it costs the API server more, which then has to make out what it changes.
+    """
     return {
-        "metadata": {"uid": service.uid, "resourceVersion": service.resource_version},
+        "apiVersion": RPCSERVICES.api_version,
+        "kind": RPCSERVICES.kind,
+        "metadata": {
+            "namespace": service.namespace,
+            "name": service.name,
+            "uid": service.uid,
+            "resourceVersion": service.resource_version,
+        },
         "status": builtins(status),
     }
 

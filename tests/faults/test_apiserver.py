@@ -119,7 +119,7 @@ def test_k7_a_deletion_that_no_watch_told_is_seen_by_a_relist(
 
 
 @pytest.mark.parametrize("lost", [pytest.param("request", marks=pytest.mark.full), "reply"])
-@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 def test_a19_a_write_that_is_lost_and_one_whose_reply_is(
     world: World, start_controller, api: HttpProxy, through_api: Path, zk: KazooClient, method: str, lost: str
 ):
