@@ -301,9 +301,13 @@ class Process:
     def _give_way(self, seconds: float) -> None:
         """Wait, up to *seconds*, while endpoints are on their way to clients."""
         latest = time.monotonic() + seconds
-        while (self._keys.busy or self._names.busy) and time.monotonic() < latest:
+        while self._busy() and time.monotonic() < latest:
             if self._stopping.wait(TICK / 4):
                 return
+
+    def _busy(self) -> bool:
+        """Whether endpoints are on their way to clients."""
+        return self._keys.busy or self._names.busy
 
     def _runs(self, controller: str) -> bool:
         return controller in self._settings.controllers
@@ -417,6 +421,7 @@ class Process:
                 self._settings.compare_period,
                 self._metrics,
                 self._stopping,
+                self._busy,
             )
             self._crew.start("registry", self._mirror.run)
             self._crew.start("registry-guard", self._registry.guard.run)

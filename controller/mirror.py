@@ -2,11 +2,12 @@
 
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
 from controller.errors import Rejected, Retry
+from controller.reconcile.memory import REARM
 from controller.reconcile.registry import RegistryReconciler
 from controller.runtime.worker import Meter, work_batches
 from controller.runtime.workqueue import Workqueue
@@ -19,10 +20,14 @@ LINGER = 0.02  # seconds after a transaction, in which the changes of the next o
 COMPARE_AGAIN_AFTER = 1.0  # seconds
 COMPARE_PARTS = 10  # of all services, each read anew once a period
 HEARTBEAT = 10.0  # seconds
+PATIENCE = 10.0  # seconds, for which what we wrote may go unwatched while there is more to write
 
 
 class Mirror:
-    """Keeps ZooKeeper equal to what *reconciler* is told, all services once in *compare_period* seconds."""
+    """Keeps ZooKeeper equal to what *reconciler* is told, all services once in *compare_period* seconds.
+
+    *busy*: whether endpoints are on their way to clients.
+    """
 
     def __init__(
         self,
@@ -32,6 +37,7 @@ class Mirror:
         compare_period: float,
         meter: Meter,
         stopping: threading.Event,
+        busy: Callable[[], bool],
     ) -> None:
         self._reconciler = reconciler
         self._zookeeper = zookeeper
@@ -39,6 +45,7 @@ class Mirror:
         self._pause = compare_period / COMPARE_PARTS
         self._meter = meter
         self._stopping = stopping
+        self._busy = busy
         self._due = self._again = self._beat = self._rested = 0.0
         self.refused = ""  # what ZooKeeper refused, when it was compared last
 
@@ -62,7 +69,8 @@ class Mirror:
 
     def _prepare(self) -> None:
         self._stopping.wait(max(0.0, self._rested - time.monotonic()))
-        for name, seconds in self._reconciler.unwatched().items():
+        # What nobody sees can wait; but not for ever, where there is always something to do.
+        for name, seconds in self._reconciler.unwatched(PATIENCE if self._busy() else REARM).items():
             self._names.add_after(name, seconds)
         now = time.monotonic()
         if not self._zookeeper.connected or now < self._again:

@@ -626,6 +626,7 @@ def test_a_service_that_is_refused_costs_no_other(world: World):
 
 def test_a_znode_that_may_not_be_read_costs_no_other(world: World):
     world.zookeeper.unreadable.add("/rpc_v2/bad")
+    world.zookeeper.znodes["/rpc_v2/bad"] = (b'{"servers":[]}', 0)
     world.serve(1, service="bad")
     world.serve(2, service="good")
     with pytest.raises(Rejected):
@@ -635,7 +636,7 @@ def test_a_znode_that_may_not_be_read_costs_no_other(world: World):
     with pytest.raises(Rejected):
         world.settle()
 
-    assert (world.servers("good"), world.servers("bad")) == (["10.0.0.2", "10.0.0.3"], None)
+    assert (world.servers("good"), world.servers("bad")) == (["10.0.0.2", "10.0.0.3"], [])
 
 
 def test_what_nobody_foresaw_about_one_service_costs_no_other(world: World):
@@ -646,6 +647,34 @@ def test_what_nobody_foresaw_about_one_service_costs_no_other(world: World):
         world.settle()
 
     assert world.servers("good") == ["10.0.0.2"]
+
+
+def test_what_was_not_there_is_written_without_reading_it(world: World):
+    world.serve(100)
+    world.settle()  # which reads the fence
+    before = world.zookeeper.reads
+    for number in range(20):
+        world.serve(number, service=f"s{number}")
+    world.settle()
+    assert (world.servers("s7"), world.zookeeper.reads) == (["10.0.0.7"], before)
+
+    world.zookeeper.znodes["/rpc_v2/late"] = (b'{"config":["mine"],"servers":[]}', 3)
+    world.serve(101, service="late")
+    world.serve(102, service="other")
+    assert (world.settle().servers("late"), world.servers("other")) == (["10.0.0.101"], ["10.0.0.102"])
+    assert json.loads(world.zookeeper.znodes["/rpc_v2/late"][0])["config"] == ["mine"]
+
+
+def test_what_was_written_without_reading_it_is_read_a_moment_later(world: World):
+    world.serve(1)
+    world.settle()
+    world.zookeeper.znodes["/rpc_v2/echo"] = (b"{}", 1)  # nobody tells of it
+    world.clock.sleep(REARM)
+    assert world.registry.unwatched(2 * REARM) == {}, "while there is more to do"
+    assert world.registry.unwatched() == {"echo": 0.0}
+    world.names.add("echo")
+    assert world.settle().servers() == ["10.0.0.1"]
+    assert world.registry.unwatched() == {}
 
 
 def test_what_we_wrote_is_read_again_a_moment_later(world: World):

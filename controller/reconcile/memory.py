@@ -1,9 +1,12 @@
 """What ZooKeeper holds of our services, as far as it was read, or written by us."""
 
+import threading
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from itertools import takewhile
 
+from controller.errors import Rejected
 from controller.layouts.forms import PerEndpoint, PerService
 from controller.names import is_service_name
 from controller.plan.ledger import OWNED, Layout, Ledger, decode_ledger, entry_parts
@@ -35,6 +38,7 @@ class Memory:
         self._clusters = clusters
         self._znodes: dict[str, Znode | None] = {}
         self._listed: dict[str, frozenset[str]] = {}  # by directory: the names of all its children
+        self._began_with: dict[str, frozenset[str]] = {}  # those that a layout's directories had once
         self._clock = clock
         self._doubts = doubts or _Doubts(clock)
         # Found otherwise than it was known: by path, what others did to it.
@@ -48,9 +52,9 @@ class Memory:
         """Note that a znode changed, or its children; return the names that are to be looked at."""
         return self._names_of(path) if self._doubts.told(path) else set()
 
-    def unwatched(self) -> set[str]:
-        """The names to look at, since nobody tells of changes any more to what we wrote of them."""
-        return {name for path in self._doubts.unwatched() for name in self._names_of(path)}
+    def unwatched(self, seconds: float = REARM) -> set[str]:
+        """The names to look at: nobody tells of changes to what was written of them so many *seconds* ago."""
+        return {name for path in self._doubts.unwatched(seconds) for name in self._names_of(path)}
 
     def _names_of(self, path: str) -> set[str]:
         found: set[str | None] = set()
@@ -64,6 +68,30 @@ class Memory:
         return {name for name in found if name}
 
     # reading
+
+    def ledgered(self) -> set[str]:
+        """Read which names the ledger has; and what there is at all, so that what is not need not be read.
+
+        Whoever creates what came to be since finds out.
+        """
+        for layout in self._layouts:
+            base = layout.path("").rstrip("/")
+            with suppress(Rejected):  # to write there, nobody needs to list it
+                self._began_with[base] = frozenset(self._registry.children(base or "/"))
+            self._began_with[layout.ledger_root] = frozenset(self._registry.children(layout.ledger_root))
+        return {
+            name
+            for layout in self._layouts
+            for entry in self._began_with[layout.ledger_root]
+            if (name := layout.service_name(entry, self._clusters))
+        }
+
+    def _never_was(self, path: str) -> bool:
+        while path:
+            path, _, name = path.rpartition("/")
+            if path in self._began_with:
+                return name not in self._began_with[path]
+        return False
 
     def read(self, names: Collection[str]) -> None:
         """Read what is not known of *names*, or changed."""
@@ -84,12 +112,16 @@ class Memory:
 
     def _take(self, paths: Iterable[str]) -> None:
         unread = [path for path in paths if path not in self._znodes or path in self._doubts]
+        found: dict[str, Znode | None] = {
+            path: None for path in unread if path not in self._doubts and self._never_was(path)
+        }
+        unread = [path for path in unread if path not in found]
         self._doubts.dispel(unread)
         if unread:
-            found = self._registry.read(unread)
-            for path, znode in found.items():
-                self._note(path, self._znodes.get(path), znode)
-            self._znodes.update(found)
+            found |= self._registry.read(unread)
+        for path, znode in found.items():
+            self._note(path, self._znodes.get(path), znode)
+        self._znodes.update(found)
 
     def _note(self, path: str, known: Znode | None, found: Znode | None) -> None:
         if known and (found is None or found.data != known.data):
@@ -115,6 +147,7 @@ class Memory:
                 self._znodes.pop(f"{path}/{name}", None)
         for path in self._paths(names):
             self._znodes.pop(path, None)
+            self._doubts.add(path)
 
     def doubt(self, names: Collection[str]) -> None:
         """Have everything of *names* read anew, and known as it is until then."""
@@ -142,6 +175,8 @@ class Memory:
                 self._znodes[path] = Znode(data, 0)
                 self._doubts.add(path)  # nobody tells of changes to what was never read
             case Create(path, data) | Set(path, data, _) if version is not None:
+                if isinstance(op, Create):
+                    self._doubts.unwatch(path)  # as above, but there is nobody to tell of this change
                 before = self._znodes.get(path)
                 self._znodes[path] = Znode(data, version, before.children if before else 0)
             case Delete(path, _) if listed is not None:
@@ -241,9 +276,10 @@ class _Doubts:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self._lock = threading.Lock()  # held while what is unwatched changes
         self._stale: set[str] = set()
         self._expected: set[str] = set()  # written by us: a change of it is told, if it was being watched
-        self._unwatched: deque[tuple[float, str]] = deque()  # told of our own change: when to read it
+        self._unwatched: dict[str, float] = {}  # told of our own change: since when
 
     def __contains__(self, path: str) -> bool:
         return path in self._stale
@@ -266,15 +302,23 @@ class _Doubts:
             self._stale.add(path)
             return True
         self._expected.discard(path)
-        self._unwatched.append((self._clock() + REARM, path))
+        self.unwatch(path)
         return False
 
-    def unwatched(self) -> Iterator[str]:
-        """What we wrote and is to be read by now."""
-        while self._unwatched and self._unwatched[0][0] <= self._clock():
-            _, path = self._unwatched.popleft()
-            self._stale.add(path)
-            yield path
+    def unwatch(self, path: str) -> None:
+        """Note that nobody will tell of a change to *path*, which we wrote."""
+        with self._lock:
+            self._unwatched.setdefault(path, self._clock())
+
+    def unwatched(self, seconds: float) -> list[str]:
+        """What is to be read, so long after we wrote it."""
+        with self._lock:
+            until = self._clock() - seconds
+            paths = list(takewhile(lambda path: self._unwatched[path] <= until, self._unwatched))
+            for path in paths:
+                del self._unwatched[path]
+        self._stale.update(paths)
+        return paths
 
     def dispel(self, paths: Iterable[str]) -> None:
         """*paths* are about to be read."""

@@ -21,7 +21,7 @@ from controller.plan.publication import Publication, Settings, publication
 from controller.plan.rpcservices import FINISHED
 from controller.reconcile.fence import Fence
 from controller.reconcile.guard import Guard, Sight
-from controller.reconcile.memory import Memory, uncovered
+from controller.reconcile.memory import REARM, Memory, uncovered
 from controller.reconcile.ports import Change, Events, Registry, Source
 from controller.reconcile.repairs import Repairs
 
@@ -158,9 +158,12 @@ class RegistryReconciler:
         """The names to look at again, in so many seconds: a znode of theirs changed, by whomever."""
         return self._pauses(self._memory.changed(path))
 
-    def unwatched(self) -> Mapping[str, float]:
-        """The names to look at again, in so many seconds, to be told of others' changes to what we wrote."""
-        return self._pauses(self._memory.unwatched())
+    def unwatched(self, seconds: float = REARM) -> Mapping[str, float]:
+        """The names to look at again, to be told of others' changes to what we wrote *seconds* ago.
+
+        With the seconds until then.
+        """
+        return self._pauses(self._memory.unwatched(seconds))
 
     def _pauses(self, names: Iterable[str]) -> Mapping[str, float]:
         return {name: self._repairs.pause(name) for name in names}
@@ -183,11 +186,8 @@ class RegistryReconciler:
         for layout in self._layouts:
             self._registry.make_parents(layout.path("x"))
             self._registry.make_parents(f"{layout.ledger_root}/x")
-            for entry in self._registry.children(layout.ledger_root):
-                name = layout.service_name(entry, self._settings.clusters)
-                if name:
-                    names.add(name)
         fresh = self._memory.anew()
+        names |= fresh.ledgered()
         try:
             fresh.read(names)
         except Rejected:
