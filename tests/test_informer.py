@@ -434,6 +434,28 @@ def test_a_second_look_asks_the_server_and_takes_in_what_the_store_lacks() -> No
     assert server.held == {A, B}
 
 
+def test_a_second_look_that_the_watch_overtakes_takes_in_what_was_not_deleted_since() -> None:
+    gone, late_comer = Thing("b", uid="2"), Thing("c", uid="3")
+    asked, overtaken = threading.Event(), threading.Event()
+
+    def late() -> Listing[Thing]:
+        asked.set()
+        assert overtaken.wait(30)
+        return listing(7, A, gone)
+
+    def begin() -> None:
+        look.start()
+        assert asked.wait(30)
+
+    def end() -> None:
+        overtaken.set()
+        look.join()
+
+    server = Server(listing(5), [begin, Deleted(gone.key, gone.uid, 8), Applied(late_comer, 9), end], late)
+    look = threading.Thread(target=server.informer.second_look)
+    assert set(server.run().store.values()) == {A, late_comer}
+
+
 @pytest.mark.parametrize(
     ("script", "answer"),
     [

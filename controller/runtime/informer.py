@@ -233,6 +233,7 @@ class Informer(Generic[T]):
         self._position: int | None = None  # the watch goes on after this resourceVersion; None: LIST first
         self._highest = 0  # the server was this far; less means that it was restored from a backup
         self._listed_at = 0.0
+        self._deleted: dict[int, set[str]] = {}  # by thread that takes a second look: uids, since it began
         self._refused: str | None = None
         self._went_back: str | None = None
         self._quarantined: dict[ObjectKey, str] = {}
@@ -298,16 +299,22 @@ class Informer(Generic[T]):
         """
         if self.unknown:
             raise Unknown(self.unknown)
-        highest = self._highest
-        listing = self._reader.list()
-        if listing.resource_version < highest:
-            raise Unknown(_restored(self.name, highest, listing.resource_version))
+        look, deleted = threading.get_ident(), set[str]()
         with self._lock:
-            # Where the watch is further, it may be by a deletion.
-            if listing.resource_version >= (self._position or 0):
-                for item in listing.items:
-                    if self.store.get(item.key) is None:
+            highest, listed_at = self._highest, self._listed_at
+            self._deleted[look] = deleted
+        try:
+            listing = self._reader.list()
+            if listing.resource_version < highest:
+                raise Unknown(_restored(self.name, highest, listing.resource_version))
+            with self._lock:
+                # The watch may be further than this LIST: what it saw deleted is gone.
+                for item in listing.items if self._listed_at == listed_at else ():
+                    if self.store.get(item.key) is None and item.uid not in deleted:
                         self._tell(self.store.put(item, listing.resource_version))
+        finally:
+            with self._lock:
+                del self._deleted[look]
         return [*listing.items, *self._last_read(listing.unreadable).values()]
 
     # The thread's
@@ -369,6 +376,8 @@ class Informer(Generic[T]):
                     self._quarantined.pop(item.key, None)
                     self._tell(self.store.put(item, version))
                 case Deleted(key, uid, _):
+                    for deleted in self._deleted.values():
+                        deleted.add(uid)
                     self._quarantined.pop(key, None)
                     self._tell(self.store.remove(key, uid))
                 case Unreadable():

@@ -69,6 +69,9 @@ class Process:
     def pause(self) -> None:
         """SIGSTOP: it hangs, and its kernel goes on answering."""
         self.signal(signal.SIGSTOP)
+        # It takes a moment until none of its threads runs any more.
+        while self.pid and not all(map(_stopped, Path(f"/proc/{self.pid}/task").glob("*/stat"))):
+            time.sleep(0.001)
 
     def resume(self) -> None:
         """SIGCONT."""
@@ -98,6 +101,14 @@ class Process:
             if time.monotonic() > end:
                 return False
             time.sleep(0.02)
+        return True
+
+
+def _stopped(stat: Path) -> bool:
+    """Whether a thread is stopped, or has ended."""
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] in "TtZX"
+    except OSError:
         return True
 
 
