@@ -18,7 +18,8 @@ K = TypeVar("K", bound=Hashable)
 
 log = structlog.get_logger(__name__)
 
-IDLE = 0.2  # seconds between two looks at whether the queue was closed
+IDLE = 5.0  # seconds between two looks at whether to stop: closing the queue wakes whoever waits for it
+PREPARE = 0.2  # seconds between two calls of *prepare*
 ATTEMPTS_AT_ONCE = 5
 
 
@@ -51,16 +52,17 @@ def work_batches(
     limit: int,
     meter: Meter,
     stopped: Callable[[], bool],
-    prepare: Callable[[], None] = lambda: None,
+    prepare: Callable[[], None] | None = None,
 ) -> None:
     """Reconcile up to *limit* keys at a time.
 
     *reconcile* returns those that failed, and those for which it wrote.  *prepare* is called before
-    each look at the queue, at least every ``IDLE`` seconds.
+    each look at the queue, at least every ``PREPARE`` seconds.
     """
     while not stopped():
-        prepare()
-        keys = queue.get(limit, IDLE)
+        if prepare:
+            prepare()
+        keys = queue.get(limit, PREPARE if prepare else IDLE)
         if not keys:
             continue
         started = time.monotonic()
