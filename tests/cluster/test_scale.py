@@ -1,6 +1,7 @@
 """A thousand at once, and bad input in bulk: right within seconds, and nothing written twice."""
 
 import json
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ WRITERS = 8
 LONG = 120.0  # seconds, at most
 PAST_ETCD = 60  # endpoints of 15 kB: more than one object of etcd holds, where "<" takes six bytes
 KEYS = 30
+BATCH_WINDOW = 1.0  # seconds
 
 
 def create_pods(world: World, serving: Mapping[str, tuple[str, list[str]]]) -> None:
@@ -50,9 +52,11 @@ def all_synced(world: World, services: int) -> bool:
 def test_a_thousand_pods_in_a_hundred_services_cold_and_once_more(
     world: World, start_controller, api: HttpProxy, through_api: Path
 ):
+    """Half of all pods declare nothing, and cost nothing but being read."""
     create_pods(
         world,
-        {f"p{n}": (f"10.{n // 250}.0.{n % 250 + 1}", [f"s{n % 100}"]) for n in range(1000)},
+        {f"p{n}": (f"10.{n // 250}.0.{n % 250 + 1}", [f"s{n % 100}"]) for n in range(1000)}
+        | {f"foreign{n}": (f"10.{n // 250}.1.{n % 250 + 1}", []) for n in range(1000)},
     )
     controller = start_controller()
     eventually(lambda: all_synced(world, 100), LONG)
@@ -72,6 +76,34 @@ def test_a_thousand_pods_in_a_hundred_services_cold_and_once_more(
     assert {
         name: version for name, version in resource_versions(world).items() if name != "later"
     } == versions
+
+
+@pytest.mark.full
+def test_a_change_rewrites_one_object_and_many_changes_share_writes(
+    world: World, start_controller, api: HttpProxy, through_api: Path
+):
+    create_pods(world, {f"p{n:02}": (f"10.0.0.{n + 1}", ["echo"]) for n in range(60)})
+    start_controller(
+        "--endpoints-per-object", "20", "--batch-window", f"{BATCH_WINDOW}s", kubeconfig=through_api
+    )
+    eventually(lambda: len(world.servers("echo") or ()) == 60, LONG)
+    eventually(lambda: all_synced(world, 3))
+
+    before = resource_versions(world)
+    world.set_status("p07", "10.0.1.1")
+    eventually(lambda: "10.0.1.1" in world.servers("echo"))
+    after = resource_versions(world)
+    assert sorted(after[name] == before[name] for name in before) == [False, True, True]
+
+    api.requests.clear()
+    began = time.monotonic()
+    with ThreadPoolExecutor(WRITERS) as pool:
+        list(pool.map(lambda n: world.set_status(f"p{n:02}", f"10.0.2.{n + 1}"), range(60)))
+    eventually(lambda: world.servers("echo") == [f"10.0.2.{n + 1}" for n in range(60)])
+    windows = (time.monotonic() - began) / BATCH_WINDOW
+    statuses = [path for method, path in api.requests if method == "PUT" and "/status?" in path]
+    assert len(statuses) <= 3 * (windows + 1)
+    assert world.rpcservices().keys() == before.keys()
 
 
 def resource_versions(world: World) -> dict[str, str]:
