@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from controller.errors import Retry
+from controller.errors import Conflict, Retry
 from controller.model import ObjectKey
 from controller.plan.ledger import Layout
 from controller.plan.ops import Create, Delete
@@ -271,3 +271,28 @@ def test_what_nobody_told_of_is_found_within_as_many_parts_as_there_are(world: W
 
     assert everywhere(world, 2)
     assert not [data for data, _ in world.zookeeper.znodes.values() if data == b"theirs"]
+
+
+def test_what_came_to_be_since_all_was_compared_is_read_after_a_lost_answer(world: World, monkeypatch):
+    world.settle()
+    serve(world, 1)
+    world.settle()
+    conflicts = []
+    commit = world.zookeeper.commit
+
+    def counted(ops):
+        try:
+            return commit(ops)
+        except Conflict as conflict:
+            conflicts.append(conflict)
+            raise
+
+    monkeypatch.setattr(world.zookeeper, "commit", counted)
+    world.zookeeper.lose_answer = True
+    serve(world, 1, 2)
+    with pytest.raises(Retry):
+        world.settle()
+    world.names.add("echo")
+    world.settle()
+    assert everywhere(world, 2)
+    assert not conflicts

@@ -89,8 +89,10 @@ class Memory:
     def _never_was(self, path: str) -> bool:
         while path:
             path, _, name = path.rpartition("/")
-            if path in self._began_with:
-                return name not in self._began_with[path]
+            # What was listed since knows better: the directory may have come to be.
+            names = self._listed.get(path, self._began_with.get(path))
+            if names is not None:
+                return name not in names
         return False
 
     def read(self, names: Collection[str]) -> None:
