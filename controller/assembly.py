@@ -66,7 +66,7 @@ def run_controllers(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     sys.setswitchinterval(SWITCH)
-    kube = Kube.from_config(settings.kubeconfig)
+    kube = Kube.from_config(settings.kubeconfig, settings.context)
     return Process(settings, kube).run(stop)
 
 
@@ -347,7 +347,9 @@ class Process:
         if self._settings.dry_run or not self._settings.leader_elect:
             self._start(cluster_id, lambda: None)
             return
-        lease_kube = Kube.from_config(self._settings.kubeconfig, connections=2, timeouts=LEASE_TIMEOUTS)
+        lease_kube = Kube.from_config(
+            self._settings.kubeconfig, self._settings.context, connections=2, timeouts=LEASE_TIMEOUTS
+        )
         self._lease = KubeLease(lease_kube, self._settings.lease_namespace or own_namespace(), LEASE)
         self._elector = elector = Elector(
             self._lease,

@@ -80,6 +80,16 @@ def _without_empty(_: click.Context, __: click.Parameter, values: tuple[str, ...
 
 # Options that several commands have.
 KUBECONFIG = click.option("--kubeconfig", metavar="FILE", help="Default: in-cluster, then the usual file.")
+CONTEXT = click.option(
+    "--context", metavar="NAME", help="A context of the kubeconfig.  Default: its current one."
+)
+TIMEOUT = click.option(
+    "--timeout",
+    type=PERIOD,
+    default="15s",
+    show_default=True,
+    help="How long ZooKeeper may take to answer at first.",
+)
 ZOOKEEPER: Sequence[Callable[..., Any]] = (
     click.option(
         "--zk-servers",
@@ -152,6 +162,7 @@ def _cluster_options(command: Callable[P, R]) -> Callable[P, R]:
     for option in reversed(
         [
             KUBECONFIG,
+            CONTEXT,
             click.option(
                 "--namespace",
                 "namespaces",
@@ -289,6 +300,7 @@ def run(
 
 @main.command(context_settings=ENVIRONMENT)
 @_cluster_options
+@TIMEOUT
 @click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def verify(
     output: str, layouts: tuple[str, ...], zkpath: str | None, templates: tuple[Any, ...], **flags: Any
@@ -321,7 +333,8 @@ def render(files: tuple[str, ...], layouts: tuple[str, ...], templates: tuple[An
 
 
 @main.command(context_settings=ENVIRONMENT)
-@click.option("--kubeconfig", metavar="FILE", help="Default: in-cluster, then the usual file.")
+@KUBECONFIG
+@CONTEXT
 @click.option(
     "--namespace",
     "namespaces",
@@ -331,15 +344,19 @@ def render(files: tuple[str, ...], layouts: tuple[str, ...], templates: tuple[An
     help="Only in this namespace (repeatable).",
 )
 @click.argument("services", nargs=-1, metavar="[SERVICE]…")
-def release(kubeconfig: str | None, namespaces: tuple[str, ...], services: tuple[str, ...]) -> None:
+def release(
+    kubeconfig: str | None, context: str | None, namespaces: tuple[str, ...], services: tuple[str, ...]
+) -> None:
     """Withdraw now what is Held: all of it, or that of the SERVICEs named."""
     from controller.release import release_held
 
-    sys.exit(release_held(kubeconfig, namespaces, services))
+    sys.exit(release_held(kubeconfig, context, namespaces, services))
 
 
 @main.command(context_settings=ENVIRONMENT)
 @KUBECONFIG
+@CONTEXT
+@TIMEOUT
 @_zookeeper_options
 @CLUSTER_ID
 @TEMPLATES

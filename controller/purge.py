@@ -28,7 +28,6 @@ from controller.reconcile.ports import Registry
 from controller.zk import ZooKeeper
 from controller.zkaccess import Access
 
-CONNECT_TIMEOUT = 15.0
 LOOK_AGAIN = 0.5  # seconds between two looks at a Lease that somebody may renew
 
 
@@ -43,6 +42,8 @@ class Claim(msgspec.Struct, frozen=True):
 def purge_registry(
     *,
     kubeconfig: str | None,
+    context: str | None,
+    timeout: float,
     zk_servers: str,
     zk_access: Access,
     cluster_id: str,
@@ -50,11 +51,14 @@ def purge_registry(
     templates: Mapping[str, PerEndpoint],
     yes: bool,
 ) -> int:
-    """Show what would go, and withdraw it where *yes*; return the exit code: 1 where something is left."""
-    kube = Kube.from_config(kubeconfig)
+    """Show what would go, and withdraw it where *yes*; return the exit code: 1 where something is left.
+
+    *timeout*: how many seconds ZooKeeper may take to answer first.
+    """
+    kube = Kube.from_config(kubeconfig, context)
     lease = KubeLease(kube, lease_namespace or own_namespace(), LEASE)
     settings = Settings(cluster_id or kube.cluster_id())
-    with ZooKeeper.connected_to(zk_servers, CONNECT_TIMEOUT, zk_access) as zookeeper:
+    with ZooKeeper.connected_to(zk_servers, timeout, zk_access) as zookeeper:
         require_free(lease, time.monotonic, time.sleep)
         claims = sorted(
             claimed(zookeeper, settings.clusters, templates), key=lambda claim: (claim.name, claim.path)
