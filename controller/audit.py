@@ -20,12 +20,15 @@ class Api(Protocol):
     def raw(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any: ...
 
 
-def audit(kube: Api, lease: Regarding, reason: str, note: str) -> None:
-    """Leave an Event on *lease* that says who did it: "USER: *note*".
+def audit(kube: Api, lease: Regarding | None, reason: str, note: str) -> str:
+    """Leave an Event on *lease*, where there is one, that says who did it: "USER: *note*"; return that.
 
     What was done stays done: where no Event can be written, one line on standard error says so.
     """
-    problem = Problem(reason, f"{user(kube)}: {note}")
+    said = f"{user(kube)}: {note}"
+    if lease is None:
+        return said
+    problem = Problem(reason, said)
     # The same person may do the same once more: each time is an Event of its own.
     salt, now = secrets.token_hex(8), datetime.now(UTC)
     event = event_manifest(lease, problem, reason, False, salt, socket.gethostname(), now)
@@ -34,6 +37,7 @@ def audit(kube: Api, lease: Regarding, reason: str, note: str) -> None:
         kube.raw("POST", path, event)
     except Failure as failure:
         sys.stderr.write(f"rpcregistry: no Event {reason} was left on the Lease: {failure}\n")
+    return said
 
 
 def user(kube: Api) -> str:
