@@ -19,7 +19,7 @@ import msgspec
 from controller.audit import audit
 from controller.errors import Conflict, Failure, Retry, Unknown
 from controller.kube import Absent, Kube
-from controller.leases import LEASE, own_namespace
+from controller.leases import LEASE, NAMESPACE, own_namespace, regarding
 from controller.manifests import LOCALSERVICES, RPCSERVICES, Named, Resource
 from controller.model import HELD, RELEASE, LocalService, ObjectKey, Regarding, RpcService
 from controller.plan.held import named
@@ -64,8 +64,9 @@ def release_held(
 ) -> int:
     """Release what is held (of *services*, or all); return the exit code: 1 where something was not."""
     kube = Kube.from_config(kubeconfig, context)
-    _say(_where(kube))
-    cluster = Cluster(kube, lease_namespace or own_namespace())
+    where = _where(kube)
+    _say(where)
+    cluster = Cluster(kube, lease_namespace or own_namespace() or NAMESPACE, where)
     return Release(cluster, namespaces, everything, timeout, time.monotonic, time.sleep).run(services)
 
 
@@ -77,13 +78,14 @@ def _where(kube: Kube) -> str:
 
 
 class Cluster:
-    """What the command reads and writes.
+    """What the command reads and writes; *where* it lies.
 
     *lease*: as found last, None where it cannot be read; *left_out*: whether some objects could not be read.
     """
 
-    def __init__(self, kube: Api, lease_namespace: str) -> None:
+    def __init__(self, kube: Api, lease_namespace: str, where: str) -> None:
         self._kube = kube
+        self._where = where
         self._lease_path = f"/apis/coordination.k8s.io/v1/namespaces/{lease_namespace}/leases/{LEASE}"
         self.lease: LeaseSeen | None = None
         self.left_out = False
@@ -129,11 +131,9 @@ class Cluster:
 
     def _read_lease(self) -> LeaseSeen:
         found = self._kube.raw("GET", self._lease_path)
-        metadata, lease = found["metadata"], election.decode(found)
-        regarding = Regarding(
-            found["apiVersion"], found["kind"], metadata["namespace"], metadata["name"], metadata["uid"]
-        )
-        return LeaseSeen(regarding, lease.holder, lease.renewed, metadata.get("annotations") or {})
+        lease = election.decode(found)
+        annotations = found["metadata"].get("annotations") or {}
+        return LeaseSeen(regarding(found), lease.holder, lease.renewed, annotations)
 
     def give(self, item: HeldService | HeldLocal, word: str) -> None:
         """Give the word to the objects that hold something."""
@@ -169,11 +169,11 @@ class Cluster:
         )
 
     def leave_event(self, note: str) -> None:
-        """Leave an Event on the Lease, where there is one, that says who let go what."""
-        if self.lease:
-            audit(self._kube, self.lease.regarding, "Released", note)
-        else:
-            _complain("no Event Released was left: the Lease cannot be read")
+        """Say who let go what, and leave an Event on the Lease, where there is one, that says the same."""
+        lease = self.lease.regarding if self.lease else None
+        if lease is None:
+            _complain("no Event Released is left: the Lease cannot be read")
+        _say(audit(self._kube, lease, "Released", f"{note}: {self._where}"))
 
 
 class Release:

@@ -134,7 +134,7 @@ class World:
     # the person
 
     def release(self, *names: str, namespaces: tuple[str, ...] = (), everything: bool = False) -> int:
-        cluster = Cluster(self, "rpcregistry")
+        cluster = Cluster(self, "rpcregistry", "cluster c1")
         return Release(cluster, namespaces, everything, 60.0, self.clock, self._sleep).run(names)
 
 
@@ -168,16 +168,17 @@ def test_what_was_withdrawn_is_said_and_who_did_it(capsys: pytest.CaptureFixture
     world.controller = world.let_go
 
     assert world.release() == 0
+    let_go = (
+        "jane: let go default/echo (3 endpoints), localservice default/app (11 node Services): cluster c1"
+    )
     assert capsys.readouterr().out.splitlines() == [
+        let_go,
         "waiting up to 60 s for the controller to let go: default/echo, localservice default/app",
         "released default/echo: 3 endpoints withdrawn: 10.0.0.1 10.0.0.2 10.0.0.3",
         "released localservice default/app: 11 node Services let go",
     ]
     assert [given for given, _ in world.words] == ["default/echo", "default/app"]
-    (event,) = world.events
-    assert event == (
-        "Released: jane: let go default/echo (3 endpoints), localservice default/app (11 node Services)"
-    )
+    assert world.events == [f"Released: {let_go}"]
 
 
 def test_the_word_is_no_time_and_never_the_same():
@@ -285,7 +286,7 @@ def test_a_lease_that_cannot_be_read_is_said_and_costs_no_other(
     assert world.release() == 0
     told = capsys.readouterr().err
     assert f"what is held without an RpcService is not looked at (--lease-namespace?): {failure}" in told
-    assert "no Event Released was left" in told
+    assert "no Event Released is left" in told
     assert world.release(everything=True) == 1
 
 
