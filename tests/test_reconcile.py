@@ -437,9 +437,22 @@ def test_a_word_lets_go_once_what_the_pods_of_an_unreadable_namespace_show(world
     assert len(world.servers()) == 2
 
     world.pods.unknown = None
-    assert len(world.settle().servers()) == 2
+    give_word(world, "w3")
     world.pods.unknown = "forbidden"
-    assert len(turn(3)) == 2, "an old word"
+    assert len(turn(3)) == 2, "a word given while nothing was held"
+    world.pods.unknown = None
+    world.keys |= world.projector.every_key()  # as a LIST that was taken in does
+    assert len(world.settle().servers()) == 1
+
+
+def test_a_word_may_be_the_first_that_is_seen_once_a_namespace_cannot_be_read(world: World):
+    world.serve(1, 2)
+    world.settle()
+    world.pods.unknown = "forbidden"
+    world.pods.put(pod(1, ready=False))
+    give_word(world, "w1")
+
+    assert world.servers() == ["10.0.0.2"]
 
 
 def test_a_namespace_that_cannot_be_read_holds_up_no_other(world: World):

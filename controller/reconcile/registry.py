@@ -115,7 +115,6 @@ class RegistryReconciler:
         # Names of which something was confirmed and is not withdrawn yet.
         self._letting_go: set[str] = set()
         self._lock = threading.Lock()  # held while these change
-        self._looked = False  # whether the guard knows what is held
         self._told_held: dict[str, int] = {}  # by name: the endpoints in the last Event; the guard's thread's
         self._part = 0  # of all names, that was compared last
         self._generation = -1  # of the connection with which everything was compared last
@@ -219,7 +218,7 @@ class RegistryReconciler:
         self._generation = generation
         self._tell_left()
         self.guard.keep({subject for name in names for subject in self._missing(name)})
-        self.guard.poke()
+        self.guard.poke()  # whatever it finds, the Lease shall not go on naming what an earlier process held
         return names
 
     def compare_next(self, parts: int) -> set[str]:
@@ -435,7 +434,6 @@ class RegistryReconciler:
         """Tell readers how fresh the registry is; called by the thread that reconciles, or after its end."""
         if self._fence is None:
             return
-        self._note_held()
         path = heartbeat.path(self._settings.cluster_id)
         self._registry.make_parents(path)
         observed = self._registry.read([path])[path]
@@ -494,14 +492,11 @@ class RegistryReconciler:
         if decision.released:
             log_released((name for name, _, _ in decision.released), sum(decision.released.values()))
         self._enqueue({name for name, _, _ in decision.changed})
-        self._looked = True
         self._note_held()
         self._tell_held()
 
     def _note_held(self) -> None:
         """Have the Lease name what is held without an RpcService, until it is withdrawn."""
-        if not self._looked:
-            return  # what an earlier leader noted may still be so
         with self._lock:
             letting_go = set(self._letting_go)
         done = {name for name in letting_go if not self._missing(name)}

@@ -51,6 +51,16 @@ def lease(world: World) -> Any:
     return CoordinationV1Api(world.api).read_namespaced_lease(LEASE, world.namespace)
 
 
+def leave_lease(world: World) -> None:
+    """What an earlier process left behind: it held something, and somebody gave a word."""
+    annotations = {HELD: '["of-an-earlier-process"]', RELEASE: "old"}
+    manifest = {
+        "metadata": {"name": LEASE, "annotations": annotations},
+        "spec": {"leaseDurationSeconds": 1},
+    }
+    CoordinationV1Api(world.api).create_namespaced_lease(world.namespace, manifest)
+
+
 def noted(world: World) -> list[str] | None:
     """What the Lease says is held."""
     text = (lease(world).metadata.annotations or {}).get(HELD)
@@ -134,7 +144,9 @@ def delete_declared(world: World, service: str = "echo") -> None:
 def test_what_is_held_of_an_rpcservice_that_a_person_deleted_is_seen_and_let_go(
     world: World, start_controller, release, leader_elect: bool, asked: list[str]
 ):
+    leave_lease(world)
     controller = start_controller(*LONG, "--lease-namespace", world.namespace, leader_elect=leader_elect)
+    eventually(lambda: noted(world) is None)
     delete_declared(world)
     eventually(lambda: noted(world) == ["echo"])
     (event,) = eventually(lambda: events(world, "Held"))
