@@ -28,7 +28,7 @@ from controller.kube import Kube
 from controller.leadership import Leadership
 from controller.leases import Notes
 from controller.locality import Locality
-from controller.manifests import NODES, PODS, RPCSERVICES
+from controller.manifests import LOCALSERVICES, NODES, PODS, RPCSERVICES
 from controller.mirror import Mirror
 from controller.model import RELEASE, Node, ObjectKey, Pod, Regarding, RpcService, ServiceKey
 from controller.plan import rpcservices as rpcservice_plan
@@ -37,6 +37,7 @@ from controller.plan.publication import Settings as PublicationSettings
 from controller.reconcile import localservices, registry, rpcservices
 from controller.reconcile.annotations import AnnotationReconciler
 from controller.reconcile.fence import Fence, FencedKube
+from controller.reconcile.held import HeldOnLease
 from controller.reconcile.registration import ALLOWED_FOR, Registration
 from controller.reconcile.registry import RegistryReconciler
 from controller.reconcile.rpcservices import RpcServiceReconciler
@@ -106,8 +107,16 @@ class Process:
         self._may_register: Callable[[Pod, str], bool] = (
             registration.may_register if settings.require_register_permission else lambda *_: True
         )
-        self._notes = Notes(lambda: self._leadership.lease if self._leadership else None)
-        self._word = ""  # on the Lease
+        kinds = {"registry": RPCSERVICES.kind, "localservice": LOCALSERVICES.kind}
+        self._on_lease = HeldOnLease(
+            [kind for controller, kind in kinds.items() if self._runs(controller)],
+            Notes(lambda: self._leadership.lease if self._leadership else None),
+            self._about_all,
+            self._events,
+            time.monotonic,
+            now,
+        )
+        self._word: str | None = None  # on the Lease, once that was seen
         self._locality = self._make_locality() if self._runs("localservice") else None
         self._make_pod_controller()
         self._zookeeper = ZooKeeper(
@@ -164,7 +173,7 @@ class Process:
         dry = DryRunKube({source.name: source for source in sources})
         self._writer = dry if settings.dry_run else fenced
         if self._locality:
-            self._locality.make(self._writer, now, self._notes)
+            self._locality.make(self._writer, now, self._on_lease)
         self._annotations = AnnotationReconciler(self._pods, self._events)
         self._projector = RpcServiceReconciler(
             self._writer,
@@ -179,7 +188,7 @@ class Process:
             settings.guard_confirm,
             self._keys.add_all,
             self._settled,
-            self._notes,
+            self._on_lease,
         )
         self._synced = SyncedReconciler(
             self._writer,
@@ -225,7 +234,7 @@ class Process:
             self._events,
             self._written,
             self._about_all,
-            self._notes,
+            self._on_lease,
             self._heartbeat(),
         )
 

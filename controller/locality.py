@@ -19,6 +19,7 @@ from controller.model import (
     ServiceKey,
 )
 from controller.reconcile import localservices, nodeservices, ports
+from controller.reconcile.held import HeldOnLease
 from controller.reconcile.localservices import LocalServiceProjector, LocalServiceReconciler
 from controller.reconcile.nodeservices import NodeServiceReconciler
 from controller.reconcile.podlabels import PodLabelReconciler
@@ -93,8 +94,8 @@ class Locality:
         )
         self.sources: tuple[Source[Any], ...] = (self._locals, self._found)
 
-    def make(self, writer: ports.Kube, now: Callable[[], datetime], lease: ports.LeaseNotes) -> None:
-        """Make the reconcilers, which write by *writer*; *lease*: where people release all that is held."""
+    def make(self, writer: ports.Kube, now: Callable[[], datetime], lease: HeldOnLease) -> None:
+        """Make the reconcilers, which write by *writer*; *lease*: where people see and release holds."""
         settings = self._settings
         self._selections: Selections[LocalService] = Selections(
             self._pods.store, lambda local: local.spec.pods

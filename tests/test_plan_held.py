@@ -1,4 +1,4 @@
-"""What is said of holds that have no RpcService, and when a count is said again."""
+"""What is said of holds that have no object, and when a count is said again."""
 
 import pytest
 
@@ -20,11 +20,11 @@ def test_an_annotation_that_a_person_wrote_names_nothing(text: str):
 
 
 def test_a_note_says_what_until_when_and_how_to_release_it():
-    assert held.note({"echo": 3}, "T") == (
+    assert held.note("RpcService", {"echo": 3}, "T") == (
         "echo: no RpcService lists 3 published endpoints any more; they stay until T; "
         "`rpcregistry release echo` withdraws them now"
     )
-    assert held.note(dict.fromkeys("abcde", 2), "T").startswith(
+    assert held.note("RpcService", dict.fromkeys("abcde", 2), "T").startswith(
         "a, b, c and 2 more services: no RpcService lists 10 published endpoints"
     )
 

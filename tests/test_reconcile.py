@@ -31,6 +31,7 @@ from controller.plan.ledger import Layout
 from controller.plan.publication import Settings
 from controller.reconcile import registry, rpcservices
 from controller.reconcile.fence import Fence
+from controller.reconcile.held import HeldOnLease
 from controller.reconcile.memory import REARM
 from controller.reconcile.registry import RegistryReconciler
 from controller.reconcile.rpcservices import RpcServiceReconciler
@@ -67,6 +68,9 @@ class World:
 
     def start(self) -> None:
         """A new process: it knows nothing but what is in the cluster and in ZooKeeper."""
+        on_lease = HeldOnLease(
+            ["RpcService"], self.notes, lambda: LEASE, self.events, self.clock, self.clock.now
+        )
         self.keys: set[object] = set()
         self.names: set[str] = set()
         self.conditions: set[ObjectKey] = set()
@@ -83,7 +87,7 @@ class World:
             CONFIRM,
             lambda keys: self.keys.update(keys),
             lambda name: self.names.add(name),
-            self.notes,
+            on_lease,
         )
         self.synced = SyncedReconciler(
             self.kube,
@@ -112,7 +116,7 @@ class World:
             self.events,
             lambda layout, op, name: self.written.append((layout, op, name)),
             lambda: LEASE,
-            self.notes,
+            on_lease,
             Heartbeat(lease="rpcregistry/rpcregistry", holder="me"),
         )
         self.projector.begin()

@@ -9,12 +9,14 @@ import pytest
 
 from controller.errors import Conflict, Rejected
 from controller.manifests import Resource
-from controller.model import RELEASE, LocalService, Node, NodeServiceKey, ObjectKey, Service
+from controller.model import HELD, RELEASE, LocalService, Node, NodeServiceKey, ObjectKey, Regarding, Service
+from controller.reconcile.held import HeldOnLease
 from controller.reconcile.nodeservices import NodeServiceReconciler, service_indexes
 from tests.test_plan_nodeservices import local, served
-from tests.worlds import Clock, Held, NotesInMemory
+from tests.worlds import Clock, EventsInMemory, Held, NotesInMemory
 
 CONFIRM = 30.0
+LEASE = Regarding("coordination.k8s.io/v1", "Lease", "default", "rpcregistry", "lease")
 
 
 class Server:
@@ -57,6 +59,7 @@ class World:
         self.clock = Clock()
         self.queue: set[NodeServiceKey] = set()
         self.notes = NotesInMemory()
+        self.events = EventsInMemory()
         self.locals: Held[LocalService] = Held({}, lambda change: self.add(self.under.local_changed(change)))
         self.nodes: Held[Node] = Held({}, lambda change: self.add(self.under.node_changed(change)))
         self.services: Held[Service] = Held(
@@ -74,7 +77,7 @@ class World:
             CONFIRM,
             self.add,
             lambda _: None,
-            self.notes,
+            HeldOnLease(["LocalService"], self.notes, lambda: LEASE, self.events, self.clock, self.clock.now),
         )
         for number in range(nodes):
             self.nodes.put(Node(name=f"n{number}", uid=str(number), ready=True))
@@ -186,15 +189,20 @@ def test_held_nodes_are_released_by_a_word_on_the_lease(word: str, left: int):
     assert world.served() == left
 
 
-def test_the_services_of_a_local_service_that_is_missing_are_released_by_a_word_on_the_lease():
+def test_the_services_of_a_local_service_that_is_missing_are_shown_on_the_lease_and_let_go_there():
     world = World(5)
     world.locals.drop(ObjectKey("ns", "app"), listed=True)
     world.settle()
     world.look()
     assert world.served() == 5
-    world.notes.annotations = {RELEASE: "w1"}
+    assert world.notes.annotations == {HELD: '["app"]'}
+    ((_, told),) = world.events.told
+    assert told.message.startswith("app: no LocalService is there for 5 Services any more; they stay until ")
+
+    world.notes.annotations |= {RELEASE: "w1 app"}
     world.look()
     assert world.served() == 0
+    assert HELD not in world.notes.annotations
 
 
 def test_the_services_of_a_local_service_that_a_watch_event_removes_go_at_once():

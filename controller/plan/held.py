@@ -1,4 +1,4 @@
-"""What is said of holds: on the Lease, for those that have no RpcService, and when a count is said again."""
+"""What is said of holds: on the Lease, for those that have no object, and when a count is said again."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -8,6 +8,10 @@ import msgspec
 MOST_NAMED = 50  # services, in the annotation
 NAMED_IN_NOTE = 3
 GROWN = 10  # times
+GONE = {  # by the kind of the object that is not there
+    "RpcService": "no RpcService lists {count} published endpoints",
+    "LocalService": "no LocalService is there for {count} Services",
+}
 
 
 def annotation(names: Collection[str]) -> str | None:
@@ -35,14 +39,15 @@ def named(text: str) -> tuple[frozenset[str], int]:
     return names, sum(entry for entry in listed if isinstance(entry, int))
 
 
-def note(counts: Mapping[str, int], until: str) -> str:
-    """What an Event says of services (to the endpoints of each) that no RpcService lists any more."""
+def note(gone: str, counts: Mapping[str, int], until: str) -> str:
+    """What an Event says of services, to the number that each of them holds, whose object is *gone*."""
     names = sorted(counts)
     more = f" and {len(names) - NAMED_IN_NOTE} more services" if len(names) > NAMED_IN_NOTE else ""
     which = names[0] if len(names) == 1 else "--all"
+    what = GONE[gone].format(count=sum(counts.values()))
     return (
-        f"{', '.join(names[:NAMED_IN_NOTE])}{more}: no RpcService lists {sum(counts.values())} published "
-        f"endpoints any more; they stay until {until}; `rpcregistry release {which}` withdraws them now"
+        f"{', '.join(names[:NAMED_IN_NOTE])}{more}: {what} any more; they stay until {until}; "
+        f"`rpcregistry release {which}` withdraws them now"
     )
 
 

@@ -9,9 +9,7 @@ import msgspec
 import structlog
 
 from controller.errors import Failure
-from controller.model import RELEASE
-from controller.plan.guard import LEASE, Verdict, Words, is_released, judge, lease_word
-from controller.reconcile.ports import LeaseNotes
+from controller.plan.guard import Verdict, Words, is_released, judge
 
 Id = TypeVar("Id", bound=Hashable)
 
@@ -172,12 +170,6 @@ class Guard(Generic[Id]):
             words = {**words, **before.words} if before else words
             holds[subject] = Hold(before.since if before else now, until, sight.absent[subject], words)
         return holds
-
-
-def words_on(lease: LeaseNotes, services: Collection[str]) -> Words:
-    """The word on the Lease for *services*; none before the Lease was seen, so that an old one is not new."""
-    annotations = lease.annotations
-    return {} if annotations is None else {LEASE: lease_word(annotations.get(RELEASE, ""), services)}
 
 
 def log_released(services: Iterable[str], endpoints: int) -> None:

@@ -10,8 +10,9 @@ from controller.manifests import NODES, SERVICES
 from controller.model import LocalService, Node, NodeServiceKey, ObjectKey, Problem, Service
 from controller.names import digest, node_service_name
 from controller.plan import nodeservices as planning
-from controller.reconcile.guard import Decision, Guard, Sight, log_released, words_on
-from controller.reconcile.ports import Change, Kube, LeaseNotes, Source
+from controller.reconcile.guard import Decision, Guard, Sight, log_released
+from controller.reconcile.held import HeldOnLease, Unlisted
+from controller.reconcile.ports import Change, Kube, Source
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +59,7 @@ class NodeServiceReconciler:
         confirm: float,
         enqueue: Callable[[Iterable[NodeServiceKey]], None],
         report: Callable[[ObjectKey], None],
-        lease: LeaseNotes,
+        lease: HeldOnLease,
     ) -> None:
         self._kube = kube
         self._read = read
@@ -276,9 +277,10 @@ class NodeServiceReconciler:
         """The release annotations of LocalServices, and what the Lease says of them."""
         found = [local for local in map(self._locals.store.get, owners) if local]
         names = {key.name for key in owners} | {local.service_name for local in found}
-        return {**words_on(self._lease, names), **{local.uid: local.released for local in found}}
+        return {**self._lease.words(names), **{local.uid: local.released for local in found}}
 
     def _decided(self, decision: Decision[Missing]) -> None:
+        self._show_held()
         if not decision.changed:
             return
         touched: set[NodeServiceKey] = set()
@@ -294,6 +296,18 @@ class NodeServiceReconciler:
         for key in touched:
             self._report(key.owner)
         self._enqueue(touched)
+
+    def _show_held(self) -> None:
+        """Have the Lease name the LocalServices that are missing, and whose Services are held for that."""
+        held = self.guard.held
+        missing: dict[str, Unlisted] = {}
+        if any(kind == planning.KIND for kind, _ in held):
+            for service in self._services.store.values():
+                for subject, key in zip(_depends_on(service)[:1], controlled(service), strict=False):
+                    if subject in held:
+                        count = missing[key.local_service].count if key.local_service in missing else 0
+                        missing[key.local_service] = Unlisted(count + 1, held[subject].until)
+        self._lease.show(planning.KIND, missing)
 
 
 def _depends_on(service: Service) -> list[Missing]:

@@ -12,9 +12,8 @@ import structlog
 
 from controller.errors import Conflict, Fenced, Rejected, Retry
 from controller.manifests import RPCSERVICES, regarding
-from controller.model import HELD, Condition, Pod, Problem, Regarding, RpcService, ServiceKey
+from controller.model import Condition, Pod, Regarding, RpcService, ServiceKey
 from controller.plan import heartbeat
-from controller.plan import held as holds
 from controller.plan import znodes as planning
 from controller.plan.heartbeat import Heartbeat
 from controller.plan.ledger import Layout, Ledger
@@ -23,9 +22,10 @@ from controller.plan.outcome import Outcome
 from controller.plan.publication import Publication, Settings, publication
 from controller.plan.rpcservices import FINISHED
 from controller.reconcile.fence import Fence
-from controller.reconcile.guard import Decision, Guard, Sight, log_released, words_on
+from controller.reconcile.guard import Decision, Guard, Sight, log_released
+from controller.reconcile.held import HeldOnLease, Unlisted
 from controller.reconcile.memory import REARM, Memory, uncovered
-from controller.reconcile.ports import Change, Events, LeaseNotes, Registry, Source
+from controller.reconcile.ports import Change, Events, Registry, Source
 from controller.reconcile.repairs import Repairs
 from controller.reconcile.unwritten import Unwritten
 
@@ -60,8 +60,8 @@ class RegistryReconciler:
     One thread calls ``reconcile``; changes are told by any thread.  *unsettled*: whether the statuses of a
     name are not to be relied on yet.  *conditions* is told what the
     Synced condition of an RpcService should be, *written* the layout, operation and service name of each
-    znode that was written.  *lease*: what Events about the registry as a whole are about, *notes*: its
-    annotations, which name what is held without an RpcService.  *heartbeat*: what does not change of it.
+    znode that was written.  *lease*: what Events about the registry as a whole are about; *on_lease*:
+    what it says of holds.  *heartbeat*: what does not change of it.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class RegistryReconciler:
         events: Events,
         written: Callable[[str, str, str], None],
         lease: Callable[[], Regarding | None],
-        notes: LeaseNotes,
+        on_lease: HeldOnLease,
         heartbeat: Heartbeat,
     ) -> None:
         self._registry = registry
@@ -106,16 +106,14 @@ class RegistryReconciler:
         self._put_off: dict[str, Collection[str]] = {}  # by service path
         self._left: set[tuple[str, str]] = set()  # what the ledger names and no layout covers, as told
         self._written: set[str] = set()  # in the batch in hand
-        self._lease = lease
-        self._notes = notes
+        self._on_lease = on_lease
         self._repairs = Repairs(events, lease, clock, now)
         self._repaired: dict[str, dict[str, str]] = {}  # by name: paths, and what others had done to them
         # The uids of pods that an RpcService listed when it went, while none of the same name lists them.
         self._bereft: dict[ServiceKey, set[str]] = {}
-        # Names of which something was confirmed and is not withdrawn yet.
-        self._letting_go: set[str] = set()
-        self._lock = threading.Lock()  # held while these change
-        self._told_held: dict[str, int] = {}  # by name: the endpoints in the last Event; the guard's thread's
+        self._lock = threading.Lock()  # held while that changes
+        self._shown: set[str] = set()  # names that the Lease has, held or not withdrawn yet
+        self._showing = threading.Lock()  # held while that changes, by both threads that show it
         self._part = 0  # of all names, that was compared last
         self._generation = -1  # of the connection with which everything was compared last
         self._unwritten = Unwritten()  # names whose own change is not written yet
@@ -354,8 +352,8 @@ class RegistryReconciler:
                 self._conditions(service, planning.synced(service, wanted, outcomes))
         if any(outcome.again for outcome in outcomes):
             self._enqueue([name])
-        if name in self._letting_go:
-            self._note_held()
+        if name in self._shown:
+            self._show_held()
 
     def _grace_over(self, ledger: Ledger) -> bool:
         if not ledger.withdrawn_at:
@@ -479,48 +477,29 @@ class RegistryReconciler:
         sizes = {name: self._memory.size(name) for name in ledgered}
         absent = missing - set(confirmed) - listed - named
         weights = {(name, namespace, uid): 1 if uid else sizes[name] for name, namespace, uid in absent}
-        words = {subject: words_on(self._notes, [subject[0]]) for subject in absent}
+        words = {subject: self._on_lease.words([subject[0]]) for subject in absent}
         return Sight(weights, sum(sizes.values()), words=words)
 
     def _decided(self, decision: Decision[Missing]) -> None:
-        confirmed = {subject for subject in decision.changed if subject in self.guard.confirmed}
-        with self._lock:
-            self._letting_go |= {name for name, _, _ in confirmed}
-        for name, namespace, uid in confirmed:
-            key = ServiceKey(namespace, name)
-            self._forget_bereft(key, {uid} if uid else self._bereft.get(key, ()))
+        for name, namespace, uid in decision.changed:
+            if (name, namespace, uid) in self.guard.confirmed:
+                key = ServiceKey(namespace, name)
+                self._forget_bereft(key, {uid} if uid else self._bereft.get(key, ()))
         if decision.released:
             log_released((name for name, _, _ in decision.released), sum(decision.released.values()))
         self._enqueue({name for name, _, _ in decision.changed})
-        self._note_held()
-        self._tell_held()
+        self._show_held()
 
-    def _note_held(self) -> None:
+    def _show_held(self) -> None:
         """Have the Lease name what is held without an RpcService, until it is withdrawn."""
-        with self._lock:
-            letting_go = set(self._letting_go)
-        done = {name for name in letting_go if not self._missing(name)}
-        with self._lock:
-            self._letting_go -= done
-        names = {name for name, _, _ in self.guard.held} | (letting_go - done)
-        self._notes.annotate(HELD, holds.annotation(names))
-
-    def _tell_held(self) -> None:
-        """Tell on the Lease what came to be held, and what has grown tenfold since it was told."""
-        lease = self._lease()
-        if lease is None:
-            return
-        counts: dict[str, int] = {}
-        for (name, _, _), hold in self.guard.held.items():
-            counts[name] = counts.get(name, 0) + hold.weight
-        told = {name: self._told_held.get(name, 0) for name in counts}
-        news = {name: count for name, count in counts.items() if holds.is_news(told[name], count)}
-        self._told_held = told | news
-        if news:
-            seconds = max(hold.until for (name, _, _), hold in self.guard.held.items() if name in news)
-            until = self._now() + timedelta(seconds=seconds - self._clock())
-            problem = Problem("Held", holds.note(news, until.strftime("%Y-%m-%dT%H:%M:%SZ")))
-            self._events.record(lease, problem, "Withdraw", warning=True)
+        with self._showing:
+            held: dict[str, Unlisted] = {}
+            for (name, _, _), hold in self.guard.held.items():
+                before = held.get(name, Unlisted(0, 0.0))
+                held[name] = Unlisted(before.count + hold.weight, max(before.until, hold.until))
+            leaving = {name for name in self._shown - held.keys() if self._missing(name)}
+            self._shown = leaving | held.keys()
+            self._on_lease.show(RPCSERVICES.kind, held, leaving)
 
 
 def _asks(service: RpcService) -> Any:

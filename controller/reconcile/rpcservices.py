@@ -24,8 +24,9 @@ from controller.model import (
 from controller.names import label_value
 from controller.plan import rpcservices as planning
 from controller.plan.guard import is_released
-from controller.reconcile.guard import Decision, Guard, Sight, log_released, words_on
-from controller.reconcile.ports import Change, Kube, LeaseNotes, Source, Store
+from controller.reconcile.guard import Decision, Guard, Sight, log_released
+from controller.reconcile.held import HeldOnLease
+from controller.reconcile.ports import Change, Kube, Source, Store
 from controller.reconcile.selections import Selections
 
 log = structlog.get_logger(__name__)
@@ -70,7 +71,7 @@ class RpcServiceReconciler:
         confirm: float,
         enqueue: Callable[[Iterable[ServiceKey]], None],
         settled: Callable[[str], None],
-        lease: LeaseNotes,
+        lease: HeldOnLease,
     ) -> None:
         self._kube = kube
         self._pods = pods
@@ -319,7 +320,7 @@ class RpcServiceReconciler:
         }
         return {
             uid: {
-                **words_on(self._lease, [key.service_name for key in listed]),
+                **self._lease.words([key.service_name for key in listed]),
                 **{carrier: word for key in listed for carrier, word in of_key[key].items()},
             }
             for uid, listed in keys.items()
