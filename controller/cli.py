@@ -349,7 +349,10 @@ def render(files: tuple[str, ...], layouts: tuple[str, ...], templates: tuple[An
     help="Only in this namespace (repeatable).",
 )
 @click.option(
-    "--lease-namespace", type=NAMESPACE, default="", help="Where the Lease lies.  Default: the own namespace."
+    "--lease-namespace",
+    type=NAMESPACE,
+    default="",
+    help="Where the Lease lies.  Default: the own namespace; outside of a cluster rpcregistry.",
 )
 @click.option("--all", "everything", is_flag=True, help="All that is held, by one word on the Lease.")
 @click.option(

@@ -106,7 +106,7 @@ class Cluster:
         try:
             self.lease = self._read_lease()
         except (Absent, Unknown) as failure:
-            _complain(f"what is held without an RpcService is not looked at (--lease-namespace?): {failure}")
+            _complain(f"what is held without an object is not looked at (--lease-namespace?): {failure}")
         return self._seen(services, locals_)
 
     def _leave_out(self, failure: Unknown) -> None:
@@ -151,6 +151,11 @@ class Cluster:
     def give_on_lease(self, value: str) -> None:
         """Give a word for what has no object."""
         self._kube.raw("PATCH", self._lease_path, {"metadata": {"annotations": {RELEASE: value}}})
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all was looked at."""
+        return self.lease is not None and not self.left_out
 
     @property
     def holder(self) -> str:
@@ -213,7 +218,7 @@ class Release:
         if names:
             found = [item for item in found if not item.names.isdisjoint(names)]
         elif not found and not (self._everything and self._cluster.left_out):
-            _say("nothing is held")
+            _say("nothing is held" if self._cluster.is_whole else "nothing is held of what was looked at")
             return 1
         self._names_all = bool(names) or not seen.more
         given = self._give(found)
@@ -231,7 +236,7 @@ class Release:
             return found
         left = [item.name for item in found if isinstance(item, HeldName)]
         if left and not names:
-            _complain(f"held without an RpcService, in no one namespace, and left: {_some(left)}")
+            _complain(f"held without an object, in no one namespace, and left: {_some(left)}")
         return [item for item in found if not isinstance(item, HeldName)]
 
     # giving the word
@@ -298,7 +303,7 @@ def _say_outcome(item: Held, seen: Seen) -> bool:
 
 def _say_not_held(name: str, seen: Seen) -> None:
     if name in seen.noted:
-        _complain(f"{name} is held without an RpcService, in no one namespace: leave --namespace out")
+        _complain(f"{name} is held without an object, in no one namespace: leave --namespace out")
     elif name in seen.names:
         _say(f"{name}: nothing is held")
     elif seen.more:

@@ -285,8 +285,10 @@ def test_a_lease_that_cannot_be_read_is_said_and_costs_no_other(
 
     assert world.release() == 0
     told = capsys.readouterr().err
-    assert f"what is held without an RpcService is not looked at (--lease-namespace?): {failure}" in told
+    assert f"what is held without an object is not looked at (--lease-namespace?): {failure}" in told
     assert "no Event Released is left" in told
+    assert world.release() == 1
+    assert "nothing is held of what was looked at" in capsys.readouterr().out
     assert world.release(everything=True) == 1
 
 

@@ -55,7 +55,7 @@ class HeldLocal(msgspec.Struct, frozen=True):
 
 
 class HeldName(msgspec.Struct, frozen=True):
-    """A service that the Lease names: what of it is held has no RpcService."""
+    """A service that the Lease names: what of it is held has no object."""
 
     name: str
 
@@ -70,7 +70,7 @@ class HeldName(msgspec.Struct, frozen=True):
     @property
     def size(self) -> str:
         """How much is held, the Lease does not say."""
-        return "no RpcService"
+        return "no object"
 
 
 Held = HeldService | HeldLocal | HeldName

@@ -84,13 +84,13 @@ class RpcServiceReconciler:
         self._enqueue = enqueue
         self._tell_settled = settled
         self._unsettled: dict[str, set[ServiceKey]] = {}
-        self._lock = threading.Lock()  # held while that changes
+        self._lock = threading.Lock()  # held while that changes, and _unknown_words
         self._selected: Selections[RpcService] = Selections(
             pods.store, lambda service: None if service.is_part else service.spec.selector
         )
         self._lease = lease
-        # By namespace that cannot be read: the release annotations since then, as in a hold.  Both threads
-        # that change it hold the lock.
+        # By namespace that cannot be read: the release annotations when that began.  Lost with the process,
+        # which withdraws nothing: the next one takes the words it finds for old ones.
         self._unknown_words: dict[str, dict[str, str]] = {}
         self.guard: Guard[str] = Guard(self._look, self._decided, confirm, clock)
 

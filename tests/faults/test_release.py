@@ -159,7 +159,7 @@ def test_what_is_held_of_an_rpcservice_that_a_person_deleted_is_seen_and_let_go(
     assert world.data("echo") is None
     assert noted(world) is None
     (audited,) = events(world, "Released")
-    assert audited.startswith("admin: let go echo (no RpcService): cluster ")
+    assert audited.startswith("admin: let go echo (no object): cluster ")
     (line,) = [line for line in controller.logged() if line["event"] == "released"]
     assert (line["services"], line["endpoints"]) == (["echo"], 6)
     code, out, err = ended(release(*asked))
@@ -287,7 +287,7 @@ def test_a_release_needs_no_more_rights_than_it_uses(
 
     code, out, err = ended(release("--namespace", world.namespace, kubeconfig=least_rights))
     assert (code, out.count("12 endpoints withdrawn")) == (0, 1)
-    assert "what is held without an RpcService is not looked at" in err
+    assert "what is held without an object is not looked at" in err
     assert "not looked at: list localservices" in err
     code, _, err = ended(release("--all", kubeconfig=least_rights))
     assert (code, "--all is a word on the Lease" in err) == (1, True)
