@@ -19,7 +19,7 @@ import msgspec
 from controller.audit import audit
 from controller.errors import Conflict, Failure, Retry, Unknown
 from controller.kube import Absent, Kube
-from controller.leases import LEASE, NAMESPACE, own_namespace, regarding
+from controller.leases import LEASE, NAMESPACE, ZOOKEEPER, own_namespace, regarding
 from controller.manifests import LOCALSERVICES, RPCSERVICES, Named, Resource
 from controller.model import HELD, RELEASE, LocalService, ObjectKey, Regarding, RpcService
 from controller.plan.held import named
@@ -175,10 +175,13 @@ class Cluster:
 
     def leave_event(self, note: str) -> None:
         """Say who let go what, and leave an Event on the Lease, where there is one, that says the same."""
-        lease = self.lease.regarding if self.lease else None
-        if lease is None:
+        if self.lease is None:
             _complain("no Event Released is left: the Lease cannot be read")
-        _say(audit(self._kube, lease, "Released", f"{note}: {self._where}"))
+            _say(audit(self._kube, None, "Released", f"{note}: {self._where}"))
+            return
+        zookeeper = self.lease.annotations.get(ZOOKEEPER)
+        where = f"{self._where}, ZooKeeper {zookeeper}" if zookeeper else self._where
+        _say(audit(self._kube, self.lease.regarding, "Released", f"{note}: {where}"))
 
 
 class Release:

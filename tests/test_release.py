@@ -10,6 +10,7 @@ import pytest
 from controller.audit import REVIEWS
 from controller.errors import Failure, Rejected, Unknown
 from controller.kube import Absent
+from controller.leases import ZOOKEEPER
 from controller.manifests import LOCALSERVICES, RPCSERVICES, Resource
 from controller.model import (
     HELD,
@@ -166,10 +167,12 @@ def test_a_name_of_which_nothing_is_held(capsys: pytest.CaptureFixture[str], nam
 def test_what_was_withdrawn_is_said_and_who_did_it(capsys: pytest.CaptureFixture[str]):
     world = World(rpc("echo", held=3, fine=1), rpc("fine", fine=1), local("app", held=11))
     world.controller = world.let_go
+    world.annotations[ZOOKEEPER] = "zk:2181"
 
     assert world.release() == 0
     let_go = (
-        "jane: let go default/echo (3 endpoints), localservice default/app (11 node Services): cluster c1"
+        "jane: let go default/echo (3 endpoints), localservice default/app (11 node Services): "
+        "cluster c1, ZooKeeper zk:2181"
     )
     assert capsys.readouterr().out.splitlines() == [
         let_go,
