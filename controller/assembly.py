@@ -176,6 +176,7 @@ class Process:
             settings.guard_confirm,
             self._keys.add_all,
             self._settled,
+            self._events,
         )
         self._synced = SyncedReconciler(
             self._writer,
@@ -201,6 +202,7 @@ class Process:
                 self._pods if self._runs("rpcservice") else None,
             ),
             self._projector.unsettled if projects else lambda _: False,
+            self._projector.unlisted,
             None if settings.dry_run else Fence(zookeeper, cluster_id, renew),
             settings.layouts,
             PublicationSettings(

@@ -78,6 +78,7 @@ class World:
             CONFIRM,
             lambda keys: self.keys.update(keys),
             lambda name: self.names.add(name),
+            self.events,
         )
         self.synced = SyncedReconciler(
             self.kube,
@@ -93,6 +94,7 @@ class World:
             self.services,
             Reader(self),
             self.projector.unsettled,
+            self.projector.unlisted,
             Fence(self.zookeeper, "c1", lambda: None),
             self.layouts,
             Settings("c1", cross_namespace=self.cross_namespace),

@@ -1,5 +1,7 @@
 """Layouts with one znode a service: it and its ledger entry change in one step."""
 
+from collections.abc import Callable
+
 import msgspec
 
 from controller.layouts.forms import PerService
@@ -31,7 +33,8 @@ class OneZnode(msgspec.Struct, frozen=True):
             return Outcome(refusal=refusal if self.wanted.endpoints else None)
         if self.wanted.endpoints:
             return self.publish(grace_over)
-        if ledger is None or self.wanted.frozen or self.settings.policy == "upsert-only":
+        stays = self.wanted.frozen or self.wanted.unlisted or self.settings.policy == "upsert-only"
+        if ledger is None or stays:
             return Outcome()
         if ledger.cluster != self.settings.cluster_id and self.wanted.services:
             return Outcome()  # what a previous cluster left stays until there is something in its place
@@ -59,18 +62,24 @@ class OneZnode(msgspec.Struct, frozen=True):
             wanted.config,
             znode.data if znode else None,
             remembered,
-            wanted.frozen,
+            self.stays,
         )
         limit = self.settings.max_znode_bytes
         if len(rendered.data) > limit:
             size = f"{len(rendered.data)} bytes, more than --max-znode-bytes={limit}"
             message = f"{self.path} would take {size}; its last content stays"
             return Outcome(refusal=Problem("TooLarge", message))
-        kept = ledger.namespaces if wanted.frozen and ledger else ()
+        kept = ledger.namespaces if (wanted.frozen or wanted.unlisted) and ledger else ()
         names = tuple(sorted({*wanted.namespaces, *kept}))
         entry = Ledger(self.settings.cluster_id, names, rendered.config).encode()
         step = (*write(self.entry, entry, self.observed.ledger), *write(self.path, rendered.data, znode))
         return Outcome((step,) if step else (), notes=rendered.notes)
+
+    @property
+    def stays(self) -> Callable[[str], bool]:
+        """Whether an address that is published stays, though no RpcService lists it."""
+        unlisted = {endpoint.ip for endpoint in self.wanted.unlisted}
+        return lambda address: self.wanted.frozen or address in unlisted
 
     def withdraw(self, ledger: Ledger, now: str) -> Outcome:
         """Remove the znode, or empty it where others have put children under it."""

@@ -13,6 +13,7 @@ from controller.names import digest, node_service_name
 from controller.plan import nodeservices as planning
 from controller.reconcile.guard import Guard, Sight
 from controller.reconcile.ports import Change, Kube, Source
+from controller.reconcile.refusals import Refusals
 
 log = structlog.get_logger(__name__)
 
@@ -154,15 +155,21 @@ class NodeServiceReconciler:
                 outcome = planning.plan(local, key.node, self._observe(key, local, name), self._node_label)
         if not outcome.problem:
             self._waiting.get(name, set()).discard(key)
-        ops = (*outcome.ops, *self._orphans(key, outcome.ops, local))
-        try:
-            for op in ops:
-                self._apply(op)
-        except Rejected as failure:
-            self._note(key, outcome.problem or Problem(_reason(failure), str(failure)))
-            raise
+        orphans = self._orphans(key, outcome.ops, local)
+        refusals: Refusals[planning.Op] = Refusals()
+        for op in outcome.ops:
+            # Additions stand first: what is there stays until there is something in its place.
+            if not refusals.made(op, self._apply) and not isinstance(op, planning.Delete):
+                break
+        for orphan in orphans:
+            refusals.made(orphan, self._apply)
+        if refusals.first:
+            _, failure = refusals.first
+            if isinstance(failure, Rejected):
+                self._note(key, outcome.problem or Problem(_reason(failure), str(failure)))
+            raise failure
         self._note(key, outcome.problem)
-        return bool(ops)
+        return bool(outcome.ops or orphans)
 
     def _observe(self, key: NodeServiceKey, local: LocalService, name: ObjectKey) -> planning.Observed:
         ours = [
