@@ -7,6 +7,7 @@ Events are posted by a thread of their own from a bounded queue.
 import asyncio
 import logging
 import re
+import resource
 import socket
 import sys
 import threading
@@ -155,7 +156,9 @@ class Health:
 
 
 REQUEST_TIMEOUT = 5.0  # seconds for a connection, from its first byte to its last
-MOST_CONNECTIONS = 256  # more than are accepted at a time, else one is dropped before it is looked at
+MOST_CONNECTIONS = 256
+SHARE_OF_FILES = 8  # connections may take one in so many of the files that the process may open
+SAID_AGAIN_AFTER = 60.0  # seconds
 
 Answer = tuple[HTTPStatus, str, bytes]
 Route = Callable[[], Answer]
@@ -186,12 +189,14 @@ class Server:
     """Answers GET on a few paths, in one thread, one request a connection.
 
     Whoever connects is served: where there are too many connections, the oldest is dropped.  So those
-    that send slowly, or nothing, keep no probe out.
+    that send slowly, or nothing, keep no probe out, nor the rest of the process from opening files.
     """
 
     def __init__(self, bind_address: str, routes: Mapping[str, Route]) -> None:
         self._routes = routes
         self._connections: dict[asyncio.StreamWriter, None] = {}  # the oldest first
+        self._most_connections = most_connections()
+        self._said: dict[str, float] = {}  # what was in trouble: when that was logged
         self._socket = _listen(bind_address)
         self.port: int = self._socket.getsockname()[1]
         self._loop = asyncio.new_event_loop()
@@ -209,12 +214,28 @@ class Server:
             runner.run(self._listen())
 
     async def _listen(self) -> None:
-        async with await asyncio.start_server(self._serve, sock=self._socket):
+        self._loop.set_exception_handler(self._in_trouble)
+        # So many are accepted at a time: fewer than may stay, else one is dropped before it is looked at.
+        at_once = self._most_connections // 2
+        async with await asyncio.start_server(self._serve, sock=self._socket, backlog=at_once):
+            self._socket.listen()  # all the same, no fewer may wait to be accepted
             await self._closing.wait()
+
+    def _in_trouble(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log what asyncio would, with a traceback, for each connection that it cannot accept."""
+        error = context.get("exception")
+        reason = f"{context['message']}: {error}"
+        if self._said.get(reason, float("-inf")) + SAID_AGAIN_AFTER <= self._loop.time():
+            self._said = {reason: self._loop.time()}
+            log.warning(
+                "the metrics port is in trouble",
+                reason=reason,
+                exc_info=None if isinstance(error, OSError) else error,
+            )
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections[writer] = None
-        if len(self._connections) > MOST_CONNECTIONS:
+        if len(self._connections) > self._most_connections:
             oldest = next(iter(self._connections))
             del self._connections[oldest]
             oldest.transport.abort()
@@ -246,6 +267,14 @@ class Server:
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
         return head.encode() + (body if method == "GET" else b"")
+
+
+def most_connections() -> int:
+    """How many connections may be open at a time, within what the process may open."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return max(2, min(MOST_CONNECTIONS, files // SHARE_OF_FILES))
 
 
 def _listen(bind_address: str) -> socket.socket:
