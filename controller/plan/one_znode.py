@@ -1,10 +1,8 @@
 """Layouts with one znode a service: it and its ledger entry change in one step."""
 
-from collections.abc import Callable
-
 import msgspec
 
-from controller.layouts.forms import PerService
+from controller.layouts.forms import Config, PerService, Rendered
 from controller.model import Problem
 from controller.plan.ledger import Ledger, decode_ledger
 from controller.plan.ops import Delete, Op, Set, Znode, write
@@ -33,13 +31,14 @@ class OneZnode(msgspec.Struct, frozen=True):
             return Outcome(refusal=refusal if self.wanted.endpoints else None)
         if self.wanted.endpoints:
             return self.publish(grace_over)
-        stays = self.wanted.frozen or self.wanted.unlisted or self.settings.policy == "upsert-only"
-        if ledger is None or stays:
+        if ledger is None or self.wanted.frozen or self.settings.policy == "upsert-only":
             return Outcome()
         if ledger.cluster != self.settings.cluster_id and self.wanted.services:
             return Outcome()  # what a previous cluster left stays until there is something in its place
         if ledger.withdrawn_at:
             return Outcome(((Delete(self.entry, _version(self.observed.ledger)),),) if grace_over else ())
+        if self.form.count(self.render(ledger.config).data):
+            return self.publish(grace_over)  # what is unlisted
         return self.withdraw(ledger, now)
 
     def refusal(self, grace_over: bool) -> Problem | None:
@@ -57,13 +56,7 @@ class OneZnode(msgspec.Struct, frozen=True):
     def publish(self, grace_over: bool) -> Outcome:
         wanted, ledger, znode = self.wanted, self.ledger, self.observed.znode
         remembered = None if ledger is None or (grace_over and ledger.withdrawn_at) else ledger.config
-        rendered = self.form.render(
-            wanted.endpoints,
-            wanted.config,
-            znode.data if znode else None,
-            remembered,
-            self.stays,
-        )
+        rendered = self.render(remembered)
         limit = self.settings.max_znode_bytes
         if len(rendered.data) > limit:
             size = f"{len(rendered.data)} bytes, more than --max-znode-bytes={limit}"
@@ -75,11 +68,17 @@ class OneZnode(msgspec.Struct, frozen=True):
         step = (*write(self.entry, entry, self.observed.ledger), *write(self.path, rendered.data, znode))
         return Outcome((step,) if step else (), notes=rendered.notes)
 
-    @property
-    def stays(self) -> Callable[[str], bool]:
-        """Whether an address that is published stays, though no RpcService lists it."""
-        unlisted = {endpoint.ip for endpoint in self.wanted.unlisted}
-        return lambda address: self.wanted.frozen or address in unlisted
+    def render(self, remembered: Config) -> Rendered:
+        """What the znode should hold."""
+        wanted, znode = self.wanted, self.observed.znode
+        unlisted = {endpoint.ip for endpoint in wanted.unlisted}
+        return self.form.render(
+            wanted.endpoints,
+            wanted.config,
+            znode.data if znode else None,
+            remembered,
+            lambda address: wanted.frozen or address in unlisted,
+        )
 
     def withdraw(self, ledger: Ledger, now: str) -> Outcome:
         """Remove the znode, or empty it where others have put children under it."""
