@@ -131,7 +131,7 @@ def test_the_manifest_runs_as_processes_of_this_machine(
     finally:
         with suppress(ProcessLookupError):
             os.killpg(local.pid, signal.SIGKILL)
-        cluster.kubectl("delete", "--wait=false", "-f", str(EXAMPLE / "manifest.yaml"))
+        cluster.kubectl("delete", "--ignore-not-found", "-f", str(EXAMPLE / "manifest.yaml"))
         print(log.read_text())
 
 
@@ -164,7 +164,7 @@ def test_local_fails_where_a_process_dies(cluster: LocalCluster) -> None:
             [EXAMPLE / "local"], env=environment, capture_output=True, text=True, check=False, timeout=90
         )
     finally:
-        cluster.kubectl("delete", "--wait=false", "-f", str(EXAMPLE / "manifest.yaml"))
+        cluster.kubectl("delete", "--ignore-not-found", "-f", str(EXAMPLE / "manifest.yaml"))
 
     assert done.returncode == 1
     assert "a process ended with exit code 1" in done.stderr
