@@ -188,6 +188,21 @@ def test_what_removes_comes_first_where_something_was_refused_before():
     assert [row.pod_name for row in first.status.endpoints] == ["p3"]
 
 
+def test_after_a_slow_refusal_what_removes_is_written_and_nothing_that_adds():
+    world = World(echo(1, 2, 3, 4, 5)).settle()
+    replace_pods(world, *echo(2, 3, *range(5, 20)))
+    writes = Writes(world.plan(), SETTINGS, NOW)
+    for number, op in enumerate(writes):
+        if number == 0:
+            writes.refused(slow=True)
+        else:
+            assert not creates(op)
+            assert not adds(op)
+            world.apply(op)
+
+    assert sorted(world.listed().values()) == [["p2", "p3"], ["p5"]]
+
+
 def test_many_creates_that_are_refused_are_not_all_tried():
     world = World(echo(1)).settle()
     world.pods = {pod.name: pod for pod in echo(*range(200))}

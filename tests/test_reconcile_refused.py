@@ -299,3 +299,27 @@ def test_a_change_of_a_key_whose_write_was_refused_is_worked_at_once(failure: Fa
     assert queue.get(1, timeout=0.0) == []
     queue.add("a")
     assert queue.get(1, timeout=0.05) == (["a"] if early else [])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "attempts"),
+    [pytest.param(10.0, 1, id="no answer"), pytest.param(0.01, 4, id="answered at once")],
+)
+def test_a_write_that_takes_long_to_be_refused_is_tried_once(world: World, seconds: float, attempts: int):
+    serve(world, 1, 2, 3)
+    world.settle()
+    tried: list[str] = []
+
+    def refuses(verb: str, name: str) -> Failure | None:
+        if verb != "create":
+            return None
+        tried.append(name)
+        world.clock.sleep(seconds)
+        return Retry("timed out")
+
+    world.kube.refuses = refuses
+    serve(world, *range(4, 16))
+    with pytest.raises(Retry):
+        world.projector.reconcile(ECHO)
+
+    assert len(tried) == attempts

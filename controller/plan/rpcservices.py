@@ -456,16 +456,20 @@ class Writes:
         self._settings = settings
         self._now = now
         self._wary = wary
-        self._in_hand_refused = self._any_refused = self._any_stayed = False
+        self._in_hand_refused = self._any_refused = self._any_stayed = self._slow = False
         self._refused_creates = 0
         # As the objects are now, and the rows that they refused last; both by uid.
         self._services = {op.service.uid: op.service for op in ops if not isinstance(op, Create)}
         self._refused_rows: dict[str, tuple[Endpoint, ...]] = {}
         self.unlisted = {_place(row): row for op in ops for row in _added(op)}
 
-    def refused(self) -> None:
-        """Say that the operation in hand was refused."""
+    def refused(self, *, slow: bool = False) -> None:
+        """Say that the operation in hand was refused; *slow*: after a wait, which others would take as well.
+
+        Then nothing more is added this time: meanwhile somebody may have died.
+        """
         self._in_hand_refused = self._any_refused = True
+        self._slow = self._slow or slow
 
     def __iter__(self) -> Iterator[Op]:
         """Yield the operations; ask for the next one only when what became of the last is known."""
@@ -473,7 +477,8 @@ class Writes:
             yield from self._removals()
         removed = self._wary
         for op in self._ops:
-            yield from self._attempt(op)
+            if not (self._slow and _added(op)):
+                yield from self._attempt(op)
             if self._any_refused and not removed:
                 removed = True
                 yield from self._removals()

@@ -182,7 +182,7 @@ class LocalServiceProjector:
         refusals: Refusals[planning.Op] = Refusals()
         for op in ops:
             # Without the LocalService that is to come, the others stay.
-            if not refusals.made(op, lambda op: self._apply(op, key)) and not isinstance(op, planning.Delete):
+            if refusals.of(op, lambda op: self._apply(op, key)) and not isinstance(op, planning.Delete):
                 break
         if refusals.first:
             raise refusals.first[1]

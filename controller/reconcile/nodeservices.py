@@ -159,10 +159,10 @@ class NodeServiceReconciler:
         refusals: Refusals[planning.Op] = Refusals()
         for op in outcome.ops:
             # Additions stand first: what is there stays until there is something in its place.
-            if not refusals.made(op, self._apply) and not isinstance(op, planning.Delete):
+            if refusals.of(op, self._apply) and not isinstance(op, planning.Delete):
                 break
         for orphan in orphans:
-            refusals.made(orphan, self._apply)
+            refusals.of(orphan, self._apply)
         if refusals.first:
             _, failure = refusals.first
             if isinstance(failure, Rejected):

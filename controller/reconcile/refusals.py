@@ -20,8 +20,8 @@ class Refusals(Generic[Op]):
         self.all: list[Op] = []
         self.first: tuple[Op, Rejected | Retry] | None = None
 
-    def made(self, op: Op, apply: Callable[[Op], None]) -> bool:
-        """Apply *op*; return whether it was not refused."""
+    def of(self, op: Op, apply: Callable[[Op], None]) -> Rejected | Retry | None:
+        """Apply *op*; return why it was refused, None where it was not."""
         try:
             apply(op)
         except Conflict:
@@ -29,5 +29,5 @@ class Refusals(Generic[Op]):
         except (Rejected, Retry) as failure:
             self.all.append(op)
             self.first = self.first or (op, failure)
-            return False
-        return True
+            return failure
+        return None

@@ -32,6 +32,7 @@ DECLARED = "declared"  # index of pods: (namespace, service name)
 NAMED = "named"  # index of RpcServices: ServiceKey
 TOLD_AFTER = 10.0  # seconds, for which what may pass by itself is told to nobody
 MOST_TOLD = 10  # pods
+SLOW = 1.0  # seconds for a write
 
 
 def pod_indexes() -> Mapping[str, Callable[[Pod], Iterable[ServiceKey]]]:
@@ -219,8 +220,9 @@ class RpcServiceReconciler:
         refusals: Refusals[planning.Op] = Refusals()
         latest: dict[str, RpcService] = {}
         for op in writes:
-            if not refusals.made(op, lambda op: self._apply(op, latest)):
-                writes.refused()
+            begun = self._clock()
+            if refusals.of(op, lambda op: self._apply(op, latest)):
+                writes.refused(slow=self._clock() - begun >= SLOW)
         # What is published of these stays, so that the name need not be frozen for them: else a quota would
         # keep the addresses of dead pods published after a restart.
         services = tuple(op.service.uid for op in refusals.all if isinstance(op, planning.SetStatus))
