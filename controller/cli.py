@@ -80,6 +80,16 @@ def _without_empty(_: click.Context, __: click.Parameter, values: tuple[str, ...
 
 # Options that several commands have.
 KUBECONFIG = click.option("--kubeconfig", metavar="FILE", help="Default: in-cluster, then the usual file.")
+CONTEXT = click.option(
+    "--context", metavar="NAME", help="A context of the kubeconfig.  Default: its current one."
+)
+TIMEOUT = click.option(
+    "--timeout",
+    type=PERIOD,
+    default="15s",
+    show_default=True,
+    help="How long ZooKeeper may take to answer at first.",
+)
 ZOOKEEPER: Sequence[Callable[..., Any]] = (
     click.option(
         "--zk-servers",
@@ -121,6 +131,13 @@ TEMPLATES = click.option(
     metavar="NAME=FILE",
     help="A layout of your own, for --layout to name (repeatable).",
 )
+LEASE_NAMESPACE = click.option(
+    "--lease-namespace",
+    type=NAMESPACE,
+    default="",
+    help="Where the Lease lies.  Default: the own namespace; outside of a cluster that of the Lease that the "
+    "heartbeat names, else rpcregistry.",
+)
 CLUSTER_ID = click.option(
     "--cluster-id",
     type=_Parsed("text", cluster_id),
@@ -152,6 +169,7 @@ def _cluster_options(command: Callable[P, R]) -> Callable[P, R]:
     for option in reversed(
         [
             KUBECONFIG,
+            CONTEXT,
             click.option(
                 "--namespace",
                 "namespaces",
@@ -224,9 +242,7 @@ def main() -> None:
     help="A pod's entry counts only if its ServiceAccount may `register` that rpcservice.",
 )
 @click.option("--leader-elect/--no-leader-elect", default=True, show_default=True)
-@click.option(
-    "--lease-namespace", type=NAMESPACE, default="", help="Where the Lease lies.  Default: the own namespace."
-)
+@LEASE_NAMESPACE
 @click.option(
     "--dry-run/--no-dry-run", default=False, help="Log each write instead; take no Lease, no fence."
 )
@@ -289,6 +305,7 @@ def run(
 
 @main.command(context_settings=ENVIRONMENT)
 @_cluster_options
+@TIMEOUT
 @click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def verify(
     output: str, layouts: tuple[str, ...], zkpath: str | None, templates: tuple[Any, ...], **flags: Any
@@ -321,7 +338,8 @@ def render(files: tuple[str, ...], layouts: tuple[str, ...], templates: tuple[An
 
 
 @main.command(context_settings=ENVIRONMENT)
-@click.option("--kubeconfig", metavar="FILE", help="Default: in-cluster, then the usual file.")
+@KUBECONFIG
+@CONTEXT
 @click.option(
     "--namespace",
     "namespaces",
@@ -331,26 +349,35 @@ def render(files: tuple[str, ...], layouts: tuple[str, ...], templates: tuple[An
     help="Only in this namespace (repeatable).",
 )
 @click.argument("services", nargs=-1, metavar="[SERVICE]…")
-def release(kubeconfig: str | None, namespaces: tuple[str, ...], services: tuple[str, ...]) -> None:
+def release(
+    kubeconfig: str | None, context: str | None, namespaces: tuple[str, ...], services: tuple[str, ...]
+) -> None:
     """Withdraw now what is Held: all of it, or that of the SERVICEs named."""
     from controller.release import release_held
 
-    sys.exit(release_held(kubeconfig, namespaces, services))
+    sys.exit(release_held(kubeconfig, context, namespaces, services))
 
 
 @main.command(context_settings=ENVIRONMENT)
 @KUBECONFIG
+@CONTEXT
+@TIMEOUT
 @_zookeeper_options
 @CLUSTER_ID
 @TEMPLATES
+@LEASE_NAMESPACE
 @click.option(
-    "--lease-namespace", type=NAMESPACE, default="", help="Where the Lease lies.  Default: the own namespace."
+    "--wait",
+    type=DURATION,
+    default="0",
+    help="How long to wait for controllers to stop.  Default: not at all.",
 )
 @click.option("--yes", is_flag=True, help="Withdraw it; without this, it is only shown.")
 def purge(templates: tuple[Any, ...], **flags: Any) -> None:
     """On uninstall: withdraw all that the ledger says this cluster published.
 
-    Stop the controllers first: while one of them holds the Lease, nothing is withdrawn.
+    Stop the controllers first.  While anything shows that one of them lives, nothing is withdrawn; where
+    one did not say that it stopped, its heartbeat is watched for 25 s.
     """
     from controller.purge import purge_registry
     from controller.telemetry import configure_logging

@@ -348,15 +348,15 @@ class _Transport:
     """A pool of connections, and the credentials that go with it."""
 
     def __init__(self, access: Access) -> None:
-        self._access = access
+        self.access = access
         self._lock = threading.Lock()
 
     def send(self, request: _Request) -> urllib3.BaseHTTPResponse:
         """Send *request*; the body of the answer is still to be read."""
         connect, read = request.timeout
-        return self._access.pool.request(
+        return self.access.pool.request(
             request.method,
-            self._access.host + request.target,
+            self.access.host + request.target,
             body=request.body,
             headers={**request.headers, **self._authorization()},
             timeout=urllib3.Timeout(connect=connect, read=read),
@@ -365,14 +365,14 @@ class _Transport:
 
     def _authorization(self) -> dict[str, str]:
         with self._lock:
-            value = self._access.authorization()
+            value = self.access.authorization()
         if not (value.isascii() and value.isprintable()):
             raise ValueError("the token holds characters that no header can")
         return {"Authorization": value} if value else {}
 
     def close(self) -> None:
         """Close the connections that are idle; the others when they become it."""
-        self._access.pool.clear()
+        self.access.pool.clear()
 
 
 class Kube:
@@ -396,6 +396,7 @@ class Kube:
     def from_config(
         cls,
         kubeconfig: str | None,
+        context: str | None = None,
         *,
         connections: int = 32,
         timeouts: Timeouts = TIMEOUTS,
@@ -406,7 +407,17 @@ class Kube:
 
         *connections* should cover the watches and the writers at work at once.
         """
-        return cls(lambda: access(kubeconfig, service_account, connections), timeouts, page)
+        return cls(lambda: access(kubeconfig, context, service_account, connections), timeouts, page)
+
+    @property
+    def context(self) -> str:
+        """The kubeconfig's context in force, or ``in-cluster``."""
+        return self._transport.access.context
+
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return self._transport.access.host
 
     def reader(self, resource: Resource[T], namespace: str = "", label_selector: str = "") -> Reader[T]:
         """What an informer reads."""

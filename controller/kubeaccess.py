@@ -8,10 +8,10 @@ in every RPC process.
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import urllib3
@@ -21,6 +21,8 @@ from controller.logs import Log
 
 log = Log(__name__)
 
+IN_CLUSTER = "in-cluster"  # instead of a context's name
+USUAL_FILE = "~/.kube/config"
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TOKEN_PERIOD = 60.0  # seconds; a kubelet replaces the token long before it expires
 
@@ -40,28 +42,30 @@ class Access(NamedTuple):
     """*pool* connects to *host*, a URL without a path.
 
     *authorization* returns the header's value, ``""`` for none, to one thread at a time; it raises
-    ``OSError`` where it cannot be had now.
+    ``OSError`` where it cannot be had now.  *context* is the kubeconfig's, or ``IN_CLUSTER``.
     """
 
     host: str
     pool: urllib3.PoolManager
     authorization: Callable[[], str]
+    context: str
 
 
-def access(kubeconfig: str | None, service_account: Path, connections: int) -> Access:
-    """What the file *kubeconfig* says, with at most *connections* kept open.
+def access(kubeconfig: str | None, context: str | None, service_account: Path, connections: int) -> Access:
+    """What *context* of the file *kubeconfig* says, with at most *connections* kept open.
 
-    Where that is None: what ``$KUBECONFIG`` names, else the pod's service account, else ``~/.kube/config``.
-    Raises ``Misconfigured``.
+    Without a file: what ``$KUBECONFIG`` names, else the pod's service account, else ``~/.kube/config``; a
+    *context* is never the service account.  Without a context: the file's current one.  Raises
+    ``Misconfigured``.
     """
     file = kubeconfig or os.environ.get("KUBECONFIG")
-    in_cluster = not file and _in_cluster(service_account)
+    in_cluster = not file and not context and _in_cluster(service_account)
     try:
         if in_cluster:
             return _of_service_account(service_account, connections)
-        return _of_kubeconfig(file, connections)
+        return _of_kubeconfig(file or USUAL_FILE, context, connections)
     except Exception as error:
-        source = service_account if in_cluster else file or "~/.kube/config"
+        source = service_account if in_cluster else file or USUAL_FILE
         raise Misconfigured(f"cannot connect to a cluster with {source}: {error}") from error
 
 
@@ -86,7 +90,8 @@ def _of_service_account(folder: Path, connections: int) -> Access:
         cert_reqs="CERT_REQUIRED",
         ca_certs=str(certificate),
     )
-    return Access(f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}", pool, token)
+    url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    return Access(url, pool, token, IN_CLUSTER)
 
 
 class _TokenFile:
@@ -104,14 +109,18 @@ class _TokenFile:
         return f"Bearer {self._token}"
 
 
-def _of_kubeconfig(file: str | None, connections: int) -> Access:
+def _of_kubeconfig(file: str, context: str | None, connections: int) -> Access:
     from kubernetes.client.configuration import Configuration
     from kubernetes.client.rest import RESTClientObject
     from kubernetes.config.config_exception import ConfigException
-    from kubernetes.config.kube_config import load_kube_config
+    from kubernetes.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
+    config = KubeConfigMerger(file).config
+    if config is None:
+        raise ValueError("no such file")
+    chosen = _chosen(context, config.value)
     configuration = Configuration()
-    load_kube_config(file, client_configuration=configuration, persist_config=False)
+    KubeConfigLoader(config, chosen, config_base_path=None).load_and_set(configuration)
     configuration.retries = False
     configuration.connection_pool_maxsize = connections
     configuration.socket_options = _SOCKET_OPTIONS
@@ -128,7 +137,20 @@ def _of_kubeconfig(file: str | None, connections: int) -> Access:
             raise OSError(str(error)) from error
         return (value or "").strip()
 
-    return Access(configuration.host.rstrip("/"), RESTClientObject(configuration).pool_manager, authorization)
+    pool = RESTClientObject(configuration).pool_manager
+    return Access(configuration.host.rstrip("/"), pool, authorization, chosen)
+
+
+def _chosen(context: str | None, config: Mapping[str, Any]) -> str:
+    """The context in force: *context*, else the current one of a kubeconfig."""
+    names = [entry["name"] for entry in config["contexts"]]
+    there_are = f"its contexts are {', '.join(names)}" if names else "it has no contexts"
+    chosen = context or config.get("current-context")
+    if not chosen:
+        raise ValueError(f"no current-context is set: name one by --context; {there_are}")
+    if chosen not in names:
+        raise ValueError(f"there is no context {chosen!r}: {there_are}")
+    return str(chosen)
 
 
 def _is_loopback(url: str) -> bool:

@@ -11,9 +11,11 @@ from controller.model import RELEASE, LocalService, RpcService
 HELD: tuple[Resource[Any], ...] = (RPCSERVICES, LOCALSERVICES)
 
 
-def release_held(kubeconfig: str | None, namespaces: tuple[str, ...], names: tuple[str, ...]) -> int:
+def release_held(
+    kubeconfig: str | None, context: str | None, namespaces: tuple[str, ...], names: tuple[str, ...]
+) -> int:
     """Annotate what is held (or what is named, by object or by service); return the exit code."""
-    kube = Kube.from_config(kubeconfig)
+    kube = Kube.from_config(kubeconfig, context)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     known: set[str] = set()
     released = 0

@@ -32,6 +32,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The flags of ``rpcregistry run``; durations are in seconds, *max_znode_bytes* in bytes."""
 
     kubeconfig: str | None
+    context: str | None
     namespaces: tuple[str, ...]
     pod_label_selector: str
     controllers: tuple[str, ...]

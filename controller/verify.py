@@ -24,7 +24,6 @@ from controller.reconcile.memory import Memory, uncovered
 from controller.zk import ZooKeeper
 from controller.zkaccess import Access
 
-CONNECT_TIMEOUT = 15.0
 NO_DRIFT = ("foreign", "left")
 
 
@@ -46,14 +45,12 @@ def verify_registry(
     *,
     output: str,
     kubeconfig: str | None,
-    namespaces: tuple[str, ...],
-    zk_servers: str,
-    zk_access: Access,
+    context: str | None,
     **options: Any,
 ) -> int:
     """Print what differs; return the exit code: 0 in sync, 1 drift, 2 could not look."""
     try:
-        findings = list(_look(kubeconfig, namespaces, zk_servers, zk_access, **options))
+        findings = list(_look(Kube.from_config(kubeconfig, context), **options))
     except Failure as failure:
         sys.stderr.write(f"rpcregistry: cannot look: {' '.join(str(failure).split())}\n")
         return 2
@@ -65,14 +62,14 @@ def verify_registry(
 
 
 def _look(
-    kubeconfig: str | None,
+    kube: Kube,
     namespaces: tuple[str, ...],
     zk_servers: str,
     zk_access: Access,
+    timeout: float,
     layouts: Sequence[Layout],
     **options: Any,
 ) -> Iterator[Finding]:
-    kube = Kube.from_config(kubeconfig)
     services = [
         service for namespace in namespaces or ("",) for service in kube.list(RPCSERVICES, namespace).items
     ]
@@ -84,7 +81,7 @@ def _look(
         for declaration in pod.declarations
     }
     settings = Settings(**{**options, "cluster_id": options["cluster_id"] or kube.cluster_id()})
-    with ZooKeeper.connected_to(zk_servers, CONNECT_TIMEOUT, zk_access) as zookeeper:
+    with ZooKeeper.connected_to(zk_servers, timeout, zk_access) as zookeeper:
         memory = Memory(zookeeper, layouts, settings.clusters)
         for layout in layouts:
             present = set(zookeeper.children(layout.base))

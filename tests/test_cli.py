@@ -77,6 +77,7 @@ def test_kube2zks_variables_are_read(monkeypatch: pytest.MonkeyPatch):
 
 DEFAULTS: dict[str, Any] = {
     "kubeconfig": None,
+    "context": None,
     "namespaces": (),
     "pod_label_selector": "",
     "controllers": ("rpcservice", "localservice", "registry"),
@@ -121,6 +122,7 @@ def test_the_defaults_are_those_of_the_contract():
     ("variable", "text", "flag", "value"),
     [
         ("KUBECONFIG", "/x", "kubeconfig", "/x"),
+        ("CONTEXT", "prod", "context", "prod"),
         ("NAMESPACE", "a b", "namespaces", ("a", "b")),
         ("POD_LABEL_SELECTOR", "a=b", "pod_label_selector", "a=b"),
         ("CONTROLLERS", "registry", "controllers", ("registry",)),
@@ -170,6 +172,25 @@ def test_verify_reads_the_variables_that_run_reads(monkeypatch: pytest.MonkeyPat
     assert (flags["cluster_id"], flags["zk_servers"]) == ("c", "zk:1")
 
 
+@pytest.mark.parametrize("command", ["run", "verify", "release", "purge"])
+def test_each_command_that_reads_a_cluster_takes_a_context(
+    command: str, kubeconfig: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("RPCREGISTRY_CONTEXT", "staging")
+    assert parsed(command)["context"] == "staging"
+    assert parsed(command, "--context", "prod")["context"] == "prod"
+
+    assert exit_code(command, "--kubeconfig", kubeconfig) == 2
+    assert_one_line(capfd.readouterr().err, "there is no context 'staging': its contexts are a")
+
+
+@pytest.mark.parametrize("command", ["verify", "purge"])
+def test_how_long_zookeeper_may_take_can_be_said(command: str, monkeypatch: pytest.MonkeyPatch):
+    assert parsed(command)["timeout"] == 15.0
+    monkeypatch.setenv("RPCREGISTRY_TIMEOUT", "1m")
+    assert parsed(command)["timeout"] == 60.0
+
+
 # What it refuses
 
 WRONG = [
@@ -205,6 +226,8 @@ WRONG = [
     pytest.param(["run", "--policy", "maybe"], "upsert-only", id="a policy"),
     pytest.param(["run", "--endpoints-per-object", "0"], "1", id="no endpoints an object"),
     pytest.param(["run", "--endpoints-per-object", "2001"], "2000", id="more endpoints than fit"),
+    pytest.param(["verify", "--timeout", "15"], "30s", id="a timeout without a unit"),
+    pytest.param(["purge", "--timeout", "0"], "more than 0", id="no time at all"),
     pytest.param(["render"], "FILE", id="nothing to render"),
 ]
 
@@ -236,6 +259,14 @@ def test_a_wrong_configuration_is_said_in_one_line_and_exits_with_2(
 
     assert (done.returncode, done.stdout) == (2, "")
     assert_one_line(done.stderr, said)
+
+
+def exit_code(*arguments: str) -> int:
+    """Of a command, which either returns or exits with it."""
+    try:
+        return run_command(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
 
 
 def process(*arguments: str) -> subprocess.CompletedProcess[str]:

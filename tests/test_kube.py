@@ -896,6 +896,60 @@ def test_which_configuration_is_used(
         assert in_cluster.requests == []
 
 
+def contexts(path: Path, current: str) -> str:
+    """A kubeconfig with two contexts."""
+    cluster = {"server": "http://127.0.0.1:1"}
+    config = {
+        "clusters": [{"name": name, "cluster": cluster} for name in ("a", "b")],
+        "users": [],
+        "contexts": [{"name": f"to-{name}", "context": {"cluster": name}} for name in ("a", "b")],
+        "current-context": current,
+    }
+    (path / "contexts").write_bytes(msgspec.json.encode(config))
+    return str(path / "contexts")
+
+
+@pytest.mark.parametrize(
+    ("current", "asked", "in_force"),
+    [
+        pytest.param("to-a", None, "to-a", id="the current one"),
+        pytest.param("to-a", "to-b", "to-b", id="the one asked for"),
+        pytest.param("", "to-b", "to-b", id="no current one"),
+    ],
+)
+def test_the_context_in_force_can_be_read(tmp_path: Path, current: str, asked: str | None, in_force: str):
+    kube = Kube.from_config(contexts(tmp_path, current), asked)
+    assert (kube.context, kube.server) == (in_force, "http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("current", "asked", "said"),
+    [
+        pytest.param(
+            "to-a", "prod", "no context 'prod': its contexts are to-a, to-b", id="the one asked for"
+        ),
+        pytest.param("gone", None, "no context 'gone': its contexts are to-a, to-b", id="the current one"),
+        pytest.param("", None, "--context; its contexts are to-a, to-b", id="no current one"),
+    ],
+)
+def test_a_context_that_is_not_there_is_told_with_those_that_are(
+    tmp_path: Path, current: str, asked: str | None, said: str
+):
+    with pytest.raises(Misconfigured, match=said):
+        Kube.from_config(contexts(tmp_path, current), asked)
+
+
+def test_in_a_cluster_a_context_is_the_kubeconfigs(
+    in_cluster: Server, account: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    (tmp_path / ".kube").mkdir()
+    Path(contexts(tmp_path, "to-a")).rename(tmp_path / ".kube" / "config")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Kube.from_config(None, service_account=account).context == "in-cluster"
+    assert Kube.from_config(None, "to-b", service_account=account).context == "to-b"
+
+
 @pytest.mark.parametrize(
     "content",
     [
