@@ -158,6 +158,7 @@ class Health:
 REQUEST_TIMEOUT = 5.0  # seconds for a connection, from its first byte to its last
 MOST_CONNECTIONS = 256
 SHARE_OF_FILES = 8  # connections may take one in so many of the files that the process may open
+ACCEPT_AGAIN_AFTER = 0.1  # seconds
 SAID_AGAIN_AFTER = 60.0  # seconds
 
 Answer = tuple[HTTPStatus, str, bytes]
@@ -196,6 +197,7 @@ class Server:
         self._routes = routes
         self._connections: dict[asyncio.StreamWriter, None] = {}  # the oldest first
         self._most_connections = most_connections()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._said: dict[str, float] = {}  # what was in trouble: when that was logged
         self._socket = _listen(bind_address)
         self.port: int = self._socket.getsockname()[1]
@@ -214,31 +216,62 @@ class Server:
             runner.run(self._listen())
 
     async def _listen(self) -> None:
-        self._loop.set_exception_handler(self._in_trouble)
-        # So many are accepted at a time: fewer than may stay, else one is dropped before it is looked at.
-        at_once = self._most_connections // 2
-        async with await asyncio.start_server(self._serve, sock=self._socket, backlog=at_once):
-            self._socket.listen()  # all the same, no fewer may wait to be accepted
+        self._loop.set_exception_handler(lambda _, context: self._in_trouble(**context))
+        with self._socket:
+            self._wait_for_connections()
             await self._closing.wait()
+            self._loop.remove_reader(self._socket)
 
-    def _in_trouble(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Log what asyncio would, with a traceback, for each connection that it cannot accept."""
-        error = context.get("exception")
-        reason = f"{context['message']}: {error}"
+    def _wait_for_connections(self) -> None:
+        if not self._closing.is_set():
+            self._loop.add_reader(self._socket, self._accept)
+
+    def _accept(self) -> None:
+        """Accept a connection.
+
+        asyncio's own server accepts a hundred at a time, and where no more files may be opened it tries
+        each of them again, with a traceback, in a hundred ways a second later.
+        """
+        try:
+            connection, _ = self._socket.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            self._in_trouble("cannot accept a connection", error)
+            self._drop_oldest()  # for the next one to come in its place
+            self._loop.remove_reader(self._socket)
+            self._loop.call_later(ACCEPT_AGAIN_AFTER, self._wait_for_connections)
+            return
+        task = self._loop.create_task(self._serve(connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _in_trouble(self, message: str, exception: BaseException | None = None, **_: object) -> None:
+        """Log the same once in a while only, however many connections there are."""
+        reason = f"{message}: {exception}"
         if self._said.get(reason, float("-inf")) + SAID_AGAIN_AFTER <= self._loop.time():
             self._said = {reason: self._loop.time()}
             log.warning(
                 "the metrics port is in trouble",
                 reason=reason,
-                exc_info=None if isinstance(error, OSError) else error,
+                exc_info=None if isinstance(exception, OSError) else exception,
             )
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections[writer] = None
-        if len(self._connections) > self._most_connections:
-            oldest = next(iter(self._connections))
+    def _drop_oldest(self) -> None:
+        oldest = next(iter(self._connections), None)
+        if oldest:
             del self._connections[oldest]
             oldest.transport.abort()
+
+    async def _serve(self, connection: socket.socket) -> None:
+        try:
+            reader, writer = await asyncio.open_connection(sock=connection)
+        except OSError:
+            connection.close()  # the client has gone
+            return
+        self._connections[writer] = None
+        if len(self._connections) > self._most_connections:
+            self._drop_oldest()
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 request = await reader.readuntil(b"\r\n\r\n")
@@ -282,9 +315,11 @@ def _listen(bind_address: str) -> socket.socket:
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, int(port)), family=family)
+        listening = socket.create_server((host, int(port)), family=family)
     except (OSError, OverflowError, ValueError) as error:
         raise Misconfigured(f"cannot listen at {bind_address!r} (HOST:PORT is needed): {error}") from error
+    listening.setblocking(False)
+    return listening
 
 
 # Logs
