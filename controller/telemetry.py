@@ -238,9 +238,9 @@ class Server:
             return
         except OSError as error:
             self._in_trouble("cannot accept a connection", error)
-            self._drop_oldest()  # for the next one to come in its place
-            self._loop.remove_reader(self._socket)
-            self._loop.call_later(ACCEPT_AGAIN_AFTER, self._wait_for_connections)
+            if not self._drop_oldest():  # for the next one to come in its place
+                self._loop.remove_reader(self._socket)
+                self._loop.call_later(ACCEPT_AGAIN_AFTER, self._wait_for_connections)
             return
         task = self._loop.create_task(self._serve(connection))
         self._tasks.add(task)
@@ -257,11 +257,14 @@ class Server:
                 exc_info=None if isinstance(exception, OSError) else exception,
             )
 
-    def _drop_oldest(self) -> None:
+    def _drop_oldest(self) -> bool:
+        """Drop the oldest connection; return whether there is one."""
         oldest = next(iter(self._connections), None)
-        if oldest:
-            del self._connections[oldest]
-            oldest.transport.abort()
+        if oldest is None:
+            return False
+        del self._connections[oldest]
+        oldest.transport.abort()
+        return True
 
     async def _serve(self, connection: socket.socket) -> None:
         try:

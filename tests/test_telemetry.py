@@ -396,8 +396,8 @@ from controller.telemetry import Health, Metrics, configure_logging, serve
 
 configure_logging("json", "info")
 server = serve("127.0.0.1:0", Metrics(), Health(lambda: None, lambda: None))
-print(server.port, flush=True)
 files = [open("/dev/null") for _ in range(int(sys.argv[1]))]
+print(server.port, flush=True)
 sys.stdin.read()
 """
 
