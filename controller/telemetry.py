@@ -229,8 +229,8 @@ class Server:
     def _accept(self) -> None:
         """Accept a connection.
 
-        asyncio's own server accepts a hundred at a time, and where no more files may be opened it tries
-        each of them again, with a traceback, in a hundred ways a second later.
+        asyncio's own server accepts up to a hundred at a time; where no more files may be opened, it logs a
+        traceback for each of them, and schedules as many new attempts.
         """
         try:
             connection, _ = self._socket.accept()
