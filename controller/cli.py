@@ -142,6 +142,13 @@ TEMPLATES = click.option(
     metavar="NAME=FILE",
     help="A layout of your own, for --layout to name (repeatable).",
 )
+LEASE_NAMESPACE = click.option(
+    "--lease-namespace",
+    type=NAMESPACE,
+    default="",
+    help="Where the Lease lies.  Default: the own namespace; outside of a cluster that of the Lease that the "
+    "heartbeat names, else rpcregistry.",
+)
 CLUSTER_ID = click.option(
     "--cluster-id",
     type=_Parsed("text", cluster_id),
@@ -282,9 +289,7 @@ main.command_class = _Command
     help="A pod's entry counts only if its ServiceAccount may `register` that rpcservice.",
 )
 @click.option("--leader-elect/--no-leader-elect", default=True, show_default=True)
-@click.option(
-    "--lease-namespace", type=NAMESPACE, default="", help="Where the Lease lies.  Default: the own namespace."
-)
+@LEASE_NAMESPACE
 @click.option(
     "--dry-run/--no-dry-run", default=False, help="Log each write instead; take no Lease, no fence."
 )
@@ -413,15 +418,20 @@ def release(
 @_zookeeper_options
 @CLUSTER_ID
 @TEMPLATES
+@LEASE_NAMESPACE
 @click.option(
-    "--lease-namespace", type=NAMESPACE, default="", help="Where the Lease lies.  Default: the own namespace."
+    "--wait",
+    type=DURATION,
+    default="0",
+    help="How long to wait for controllers to stop.  Default: not at all.",
 )
 @click.option("--yes", is_flag=True, help="Withdraw it; without this, it is only shown.")
 @_quiet
 def purge(templates: tuple[Any, ...], **flags: Any) -> None:
     """On uninstall: withdraw all that the ledger says this cluster published.
 
-    Stop the controllers first: while one of them holds the Lease, nothing is withdrawn.
+    Stop the controllers first.  While anything shows that one of them lives, nothing is withdrawn; where
+    one did not say that it stopped, its heartbeat is watched for 25 s.
     """
     from controller.purge import purge_registry
 

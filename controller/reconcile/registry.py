@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 from zlib import crc32
 
+import msgspec
 import structlog
 
 from controller.errors import Conflict, Fenced, Rejected, Retry
@@ -14,6 +15,7 @@ from controller.manifests import RPCSERVICES, regarding
 from controller.model import Condition, Pod, Regarding, RpcService, ServiceKey
 from controller.plan import heartbeat
 from controller.plan import znodes as planning
+from controller.plan.heartbeat import Heartbeat
 from controller.plan.ledger import Layout, Ledger
 from controller.plan.ops import Delete, Op, batches
 from controller.plan.outcome import Outcome
@@ -24,6 +26,7 @@ from controller.reconcile.guard import Guard, Sight
 from controller.reconcile.memory import REARM, Memory, uncovered
 from controller.reconcile.ports import Change, Events, Registry, Source
 from controller.reconcile.repairs import Repairs
+from controller.reconcile.unwritten import Unwritten
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +59,8 @@ class RegistryReconciler:
     One thread calls ``reconcile``; changes are told by any thread.  *unsettled*: whether the statuses of a
     name are not to be relied on yet.  *conditions* is told what the
     Synced condition of an RpcService should be, *written* the layout, operation and service name of each
-    znode that was written.  *lease*: what Events about the registry as a whole are about.
+    znode that was written.  *lease*: what Events about the registry as a whole are about.  *heartbeat*: what
+    does not change of it.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class RegistryReconciler:
         events: Events,
         written: Callable[[str, str, str], None],
         lease: Callable[[], Regarding | None],
+        heartbeat: Heartbeat,
     ) -> None:
         self._registry = registry
         self._services = services
@@ -94,6 +99,7 @@ class RegistryReconciler:
         self._conditions = conditions
         self._events = events
         self._tell_written = written
+        self._heartbeat = heartbeat
         self._memory = Memory(registry, layouts, settings.clusters, clock)
         self._put_off: dict[str, Collection[str]] = {}  # by service path
         self._left: set[tuple[str, str]] = set()  # what the ledger names and no layout covers, as told
@@ -105,7 +111,7 @@ class RegistryReconciler:
         self._lock = threading.Lock()  # held while that changes
         self._part = 0  # of all names, that was compared last
         self._generation = -1  # of the connection with which everything was compared last
-        self._changed: dict[str, float] = {}  # names whose own change is not written yet: since when
+        self._unwritten = Unwritten()  # names whose own change is not written yet
         self.guard: Guard[Missing] = Guard(self._look, self._decided, confirm, clock, now)
 
     # what changes mean
@@ -120,8 +126,7 @@ class RegistryReconciler:
             self.guard.back((new.service_name, new.namespace, ""))
             self._note_listed(new)
         if old is None or new is None or _asks(old) != _asks(new):
-            for name in names:
-                self._changed.setdefault(name, self._clock())
+            self._unwritten.note(names, self._clock())
             return names
         return names if old.known != new.known else set()
 
@@ -242,6 +247,8 @@ class RegistryReconciler:
         """
         self._written.clear()
         failures: dict[str, Exception] = {}
+        # Before anything is read: what changes from here on is another change, which this write may lack.
+        taken = self._unwritten.take(names)
         try:
             self._write(names)
         except Fenced:
@@ -253,9 +260,7 @@ class RegistryReconciler:
             else:
                 log.debug("one by one", services=len(names), reason=str(failure))
                 failures = self._one_by_one(names)
-        for name in names:
-            if name not in failures:
-                self._changed.pop(name, None)
+        self._unwritten.put_back({name: since for name, since in taken.items() if name in failures})
         self._tell_unavailable(failures)
         return failures, set(self._written)
 
@@ -415,14 +420,17 @@ class RegistryReconciler:
                 self._registry.make_parents(path)
             raise
 
-    def beat(self) -> None:
-        """Tell readers how fresh the registry is; called by the thread that reconciles."""
+    def beat(self, stopped: bool = False) -> None:
+        """Tell readers how fresh the registry is; called by the thread that reconciles, or after its end."""
         if self._fence is None:
             return
         path = heartbeat.path(self._settings.cluster_id)
         self._registry.make_parents(path)
         observed = self._registry.read([path])[path]
-        self._commit(heartbeat.beat(path, observed, self._now_text(), len(self._changed)))
+        says = msgspec.structs.replace(
+            self._heartbeat, at=self._now_text(), waiting=len(self._unwritten), stopped=stopped
+        )
+        self._commit(heartbeat.beat(path, observed, says))
 
     def _now_text(self) -> str:
         return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -431,7 +439,7 @@ class RegistryReconciler:
         for name, failure in failures.items():
             # What was refused stays refused, and says the same each time: it belongs into a status.
             reason = str(failure) if isinstance(failure, Rejected) else ""
-            waiting = self._clock() - self._changed.get(name, self._clock())
+            waiting = self._clock() - self._unwritten.since(name, self._clock())
             if waiting >= UNAVAILABLE_AFTER:
                 for service in self._services.store.indexed(BY_NAME, name):
                     self._conditions(service, planning.unavailable(UNAVAILABLE_AFTER, reason))
