@@ -12,6 +12,7 @@ import click
 
 from controller.errors import Failure, Misconfigured
 from controller.model import NODE
+from controller.plan.findings import DRIFT, NO_DRIFT, exit_states
 from controller.settings import (
     Settings,
     base_path,
@@ -131,6 +132,14 @@ TEMPLATES = click.option(
     metavar="NAME=FILE",
     help="A layout of your own, for --layout to name (repeatable).",
 )
+POD_LABEL_SELECTOR = click.option(
+    "--pod-label-selector", default="", help="Watch only these pods.  Default: all."
+)
+REGISTER_PERMISSION = click.option(
+    "--require-register-permission/--no-require-register-permission",
+    default=False,
+    help="A pod's entry counts only if its ServiceAccount may `register` that rpcservice.",
+)
 CLUSTER_ID = click.option(
     "--cluster-id",
     type=_Parsed("text", cluster_id),
@@ -221,7 +230,7 @@ def main() -> None:
 
 @main.command(context_settings=ENVIRONMENT)
 @_cluster_options
-@click.option("--pod-label-selector", default="", help="Watch only these pods.  Default: all.")
+@POD_LABEL_SELECTOR
 @click.option(
     "--controllers",
     type=_Parsed("names", _names),
@@ -229,11 +238,7 @@ def main() -> None:
     show_default=True,
     help="Which controllers to run, separated by commas.",
 )
-@click.option(
-    "--require-register-permission/--no-require-register-permission",
-    default=False,
-    help="A pod's entry counts only if its ServiceAccount may `register` that rpcservice.",
-)
+@REGISTER_PERMISSION
 @click.option("--leader-elect/--no-leader-elect", default=True, show_default=True)
 @click.option(
     "--lease-namespace", type=NAMESPACE, default="", help="Where the Lease lies.  Default: the own namespace."
@@ -301,13 +306,23 @@ def run(
 @main.command(context_settings=ENVIRONMENT)
 @_cluster_options
 @TIMEOUT
+@POD_LABEL_SELECTOR
+@REGISTER_PERMISSION
 @click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "--exit-on",
+    type=_Parsed("states", exit_states),
+    default=",".join(DRIFT),
+    metavar="STATE,…|any|none",
+    help=f"In which states what is found means exit 1.  Default: all but {', '.join(NO_DRIFT)}.",
+)
 def verify(
     output: str, layouts: tuple[str, ...], zkpath: str | None, templates: tuple[Any, ...], **flags: Any
 ) -> None:
-    """Compare the cluster's RpcServices with the registry.
+    """Compare the pods with the RpcServices, and those with the registry.
 
-    Exits with 0 where they are in sync, 1 on drift, 2 where it could not look.
+    What is found counts where a second look, 5 seconds later, finds it again.  Exits with 0 where all is in
+    sync, 1 on drift (see --exit-on), 2 where it could not look.
     """
     from controller.telemetry import configure_logging
     from controller.verify import verify_registry
