@@ -24,13 +24,14 @@ from tenacity import (
 
 from controller.dryrun import DryRunKube, DryRunRegistry, NoPoster
 from controller.errors import Failure, Fenced
-from controller.kube import LEASE_TIMEOUTS, Kube
-from controller.leases import LEASE, KubeLease, own_namespace
+from controller.kube import Kube
+from controller.leadership import Leadership
 from controller.locality import Locality
 from controller.manifests import NODES, PODS, RPCSERVICES
 from controller.mirror import Mirror
 from controller.model import Node, ObjectKey, Pod, Regarding, RpcService, ServiceKey
 from controller.plan import rpcservices as rpcservice_plan
+from controller.plan.heartbeat import Heartbeat
 from controller.plan.publication import Settings as PublicationSettings
 from controller.reconcile import localservices, registry, rpcservices
 from controller.reconcile.annotations import AnnotationReconciler
@@ -40,7 +41,6 @@ from controller.reconcile.registry import RegistryReconciler
 from controller.reconcile.rpcservices import RpcServiceReconciler
 from controller.reconcile.synced import SyncedReconciler
 from controller.runtime.crew import Crew
-from controller.runtime.election import Elector
 from controller.runtime.informer import Change
 from controller.runtime.worker import work
 from controller.runtime.workqueue import Workqueue
@@ -58,6 +58,7 @@ CONDITION_DELAY = 0.2  # seconds, in which one condition may make way for the ne
 SWITCH = 0.001  # seconds that a thread with an answer in hand waits for one that computes
 TICK = 0.2  # seconds between two looks at what has no queue
 SHUTDOWN = 4.0  # seconds
+LAST_BEAT = 0.5  # seconds
 
 
 def run_controllers(settings: Settings) -> int:
@@ -114,8 +115,7 @@ class Process:
         )
         self._registry: RegistryReconciler | None = None  # made once this process leads
         self._mirror: Mirror | None = None
-        self._elector: Elector | None = None
-        self._lease: KubeLease | None = None
+        self._leadership: Leadership | None = None  # made once the cluster id is known
 
     # making
 
@@ -156,7 +156,7 @@ class Process:
 
     def _make_pod_controller(self) -> None:
         settings = self._settings
-        fenced = FencedKube(self._kube, lambda: self._elector is None or self._elector.leading)
+        fenced = FencedKube(self._kube, lambda: self._leadership is not None and self._leadership.leading)
         sources = (*self._sources, *(self._locality.sources if self._locality else ()))
         dry = DryRunKube({source.name: source for source in sources})
         self._writer = dry if settings.dry_run else fenced
@@ -221,6 +221,19 @@ class Process:
             self._events,
             self._written,
             self._about_all,
+            self._heartbeat(),
+        )
+
+    def _heartbeat(self) -> Heartbeat:
+        """What the heartbeat says of this process, whatever happens."""
+        settings = self._settings
+        return Heartbeat(
+            lease=self._leadership.lease.full_name if self._leadership else "",
+            holder=self._identity,
+            layouts=tuple(f"{layout.name}={layout.base}" for layout in settings.layouts),
+            namespaces=settings.namespaces,
+            pod_label_selector=settings.pod_label_selector,
+            require_register_permission=settings.require_register_permission,
         )
 
     # what changes mean, told by the informers' threads
@@ -264,7 +277,7 @@ class Process:
 
     def _about_all(self) -> Regarding | None:
         """What Events about the registry as a whole are about."""
-        return self._lease.regarding if self._lease else None
+        return self._leadership.lease.regarding if self._leadership else None
 
     def _settled(self, name: str) -> None:
         if self._registry:
@@ -344,21 +357,21 @@ class Process:
         cluster_id = self._settings.cluster_id or self._patiently(self._kube.cluster_id)
         if cluster_id is None:
             return
-        if self._settings.dry_run or not self._settings.leader_elect:
+        if self._settings.dry_run:
             self._start(cluster_id, lambda: None)
             return
-        lease_kube = Kube.from_config(
-            self._settings.kubeconfig, self._settings.context, connections=2, timeouts=LEASE_TIMEOUTS
+        self._leadership = Leadership(
+            settings=self._settings,
+            kube=self._kube,
+            zookeeper=self._zookeeper if self._runs("registry") else None,
+            cluster_id=cluster_id,
+            identity=self._identity,
+            crew=self._crew,
+            stopping=self._stopping,
+            begin=partial(self._start, cluster_id),
+            lost=self._lost,
         )
-        self._lease = KubeLease(lease_kube, self._settings.lease_namespace or own_namespace(), LEASE)
-        self._elector = elector = Elector(
-            self._lease,
-            self._identity,
-            on_elected=lambda: self._start(cluster_id, elector.renew),
-            on_lost=self._lost,
-        )
-        self._crew.start("lease-watch", elector.watch)
-        elector.run()
+        self._leadership.run()
 
     def _patiently(self, read: Callable[[], str]) -> str | None:
         """What *read* returns, as soon as it does; None where the process is to end before."""
@@ -425,11 +438,16 @@ class Process:
                 self._stopping,
                 self._busy,
             )
-            self._crew.start("registry", self._mirror.run)
+            self._crew.start("registry", partial(self._keep_registry, self._mirror))
             self._crew.start("registry-guard", self._registry.guard.run)
             for number in range(CONDITION_WRITERS):
                 self._work(f"condition-{number}", "condition", self._conditions, self._synced.reconcile)
         self._crew.start("resync", self._resync_periodically)
+
+    def _keep_registry(self, mirror: Mirror) -> None:
+        """Write to ZooKeeper, once nobody else does."""
+        if self._wait_until(lambda: self._leadership is None or self._leadership.clear.is_set()):
+            mirror.run()
 
     def _work(self, name: str, controller: str, queue: Workqueue[K], reconcile: Callable[[K], bool]) -> None:
         self._crew.start(
@@ -449,10 +467,9 @@ class Process:
                 return False
         return True
 
-    def _lost(self, reason: str) -> None:
+    def _lost(self, failure: Fenced) -> None:
         """Another process may lead now: nothing more may be written."""
-        log.error("the Lease is lost", reason=reason)
-        self._crew.failure = self._crew.failure or Fenced(reason)
+        self._crew.failure = self._crew.failure or failure
         self._crew.end()
 
     def _shut_down(self) -> None:
@@ -473,9 +490,17 @@ class Process:
         late = self._crew.join(deadline, time.monotonic, besides=("lead", "lease-watch"))
         if late:
             log.warning("still running", threads=late)
-        if self._elector:
-            self._elector.release()
+        if self._mirror and self._mirror.beating and not self._crew.failure and "registry" not in late:
+            self._say_stopped(self._mirror)
+        if self._leadership:
+            self._leadership.release()
         self._zookeeper.close()
+
+    def _say_stopped(self, mirror: Mirror) -> None:
+        """Have the heartbeat say that we ended in order, unless ZooKeeper takes long to answer."""
+        saying = threading.Thread(target=mirror.stopped, name="stopped", daemon=True)
+        saying.start()
+        saying.join(LAST_BEAT)
 
     # what others ask
 
@@ -495,6 +520,8 @@ class Process:
                 return source.unknown or f"{source.name} are not listed yet"
         if self._leading.is_set() and self._runs("registry") and not self._zookeeper.connected:
             return f"ZooKeeper is not connected{self._zookeeper.trouble}"
+        if self._leadership and self._leadership.trouble:
+            return self._leadership.trouble
         if self._mirror and self._mirror.refused:
             return f"ZooKeeper refuses: {self._mirror.refused}"
         return None

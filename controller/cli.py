@@ -140,6 +140,13 @@ REGISTER_PERMISSION = click.option(
     default=False,
     help="A pod's entry counts only if its ServiceAccount may `register` that rpcservice.",
 )
+LEASE_NAMESPACE = click.option(
+    "--lease-namespace",
+    type=NAMESPACE,
+    default="",
+    help="Where the Lease lies.  Default: the own namespace; outside of a cluster that of the Lease that the "
+    "heartbeat names, else rpcregistry.",
+)
 CLUSTER_ID = click.option(
     "--cluster-id",
     type=_Parsed("text", cluster_id),
@@ -240,9 +247,7 @@ def main() -> None:
 )
 @REGISTER_PERMISSION
 @click.option("--leader-elect/--no-leader-elect", default=True, show_default=True)
-@click.option(
-    "--lease-namespace", type=NAMESPACE, default="", help="Where the Lease lies.  Default: the own namespace."
-)
+@LEASE_NAMESPACE
 @click.option(
     "--dry-run/--no-dry-run", default=False, help="Log each write instead; take no Lease, no fence."
 )
@@ -375,14 +380,19 @@ def release(
 @_zookeeper_options
 @CLUSTER_ID
 @TEMPLATES
+@LEASE_NAMESPACE
 @click.option(
-    "--lease-namespace", type=NAMESPACE, default="", help="Where the Lease lies.  Default: the own namespace."
+    "--wait",
+    type=DURATION,
+    default="0",
+    help="How long to wait for controllers to stop.  Default: not at all.",
 )
 @click.option("--yes", is_flag=True, help="Withdraw it; without this, it is only shown.")
 def purge(templates: tuple[Any, ...], **flags: Any) -> None:
     """On uninstall: withdraw all that the ledger says this cluster published.
 
-    Stop the controllers first: while one of them holds the Lease, nothing is withdrawn.
+    Stop the controllers first.  While anything shows that one of them lives, nothing is withdrawn; where
+    one did not say that it stopped, its heartbeat is watched for 25 s.
     """
     from controller.purge import purge_registry
     from controller.telemetry import configure_logging

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
-from controller.errors import Rejected, Retry
+from controller.errors import Failure, Rejected, Retry
+from controller.plan.heartbeat import PERIOD as HEARTBEAT
 from controller.reconcile.memory import REARM
 from controller.reconcile.registry import RegistryReconciler
 from controller.runtime.worker import Meter, work_batches
@@ -19,7 +20,6 @@ BATCH = 100  # services in one transaction
 LINGER = 0.02  # seconds after a transaction, in which the changes of the next one gather
 COMPARE_AGAIN_AFTER = 1.0  # seconds
 COMPARE_PARTS = 10  # of all services, each read anew once a period
-HEARTBEAT = 10.0  # seconds
 PATIENCE = 10.0  # seconds, for which what we wrote may go unwatched while there is more to write
 
 
@@ -48,6 +48,14 @@ class Mirror:
         self._busy = busy
         self._due = self._again = self._beat = self._rested = 0.0
         self.refused = ""  # what ZooKeeper refused, when it was compared last
+        self.beating = False  # whether the heartbeat names this process
+
+    def stopped(self) -> None:
+        """Have the heartbeat say that this process ended in order; once ``run`` has returned."""
+        try:
+            self._reconciler.beat(stopped=True)
+        except Failure as failure:
+            log.warning("the heartbeat does not say that this process stopped", reason=str(failure))
 
     def run(self) -> None:
         """Mirror until stopped."""
@@ -76,16 +84,18 @@ class Mirror:
         if not self._zookeeper.connected or now < self._again:
             return
         try:
+            # First of all: who looks out for another controller has to see this one soon.
+            if now >= self._beat:
+                self._reconciler.beat()
+                self._beat = now + HEARTBEAT
+                self.beating = True
             if not self._reconciler.compared:
                 self._names.add_all(self._reconciler.compare())
                 self._due = time.monotonic() + self._pause
             elif now >= self._due:
                 self._names.add_all(self._reconciler.compare_next(COMPARE_PARTS))
                 self._due = now + self._pause
-            if now >= self._beat:
-                self._reconciler.beat()
-                self._beat = now + HEARTBEAT
-                self.refused = ""
+            self.refused = ""  # what was refused is tried again before this
         except (Retry, Rejected) as failure:
             if isinstance(failure, Rejected):
                 self.refused = str(failure)

@@ -6,29 +6,33 @@ other keeps a controller that was only paused from writing it all again.
 
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
 
-from controller.errors import Rejected
+from controller.audit import audit
+from controller.errors import Failure, Rejected
 from controller.kube import Kube
 from controller.layouts import LAYOUTS
 from controller.layouts.forms import PerEndpoint
-from controller.leases import LEASE, KubeLease, own_namespace
+from controller.leases import KubeLease, heard_namespace, own_namespace
 from controller.plan import heartbeat
+from controller.plan.heartbeat import Look
 from controller.plan.ledger import Layout
 from controller.plan.ops import Delete, Op, batches
 from controller.plan.outcome import Outcome
 from controller.plan.publication import Publication, Settings
 from controller.plan.znodes import plan
 from controller.reconcile.fence import Fence
+from controller.reconcile.lookout import Lookout
 from controller.reconcile.memory import Memory, uncovered
 from controller.reconcile.ports import Registry
+from controller.signs import FoundLease, SignsOfLife, find_leases, require_nobody, to_standard_error
+from controller.whereabouts import Whereabouts
 from controller.zk import ZooKeeper
 from controller.zkaccess import Access
-
-LOOK_AGAIN = 0.5  # seconds between two looks at a Lease that somebody may renew
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -49,48 +53,84 @@ def purge_registry(
     cluster_id: str,
     lease_namespace: str,
     templates: Mapping[str, PerEndpoint],
+    wait: float,
     yes: bool,
 ) -> int:
     """Show what would go, and withdraw it where *yes*; return the exit code: 1 where something is left.
 
-    *timeout*: how many seconds ZooKeeper may take to answer first.
+    *timeout*: how many seconds ZooKeeper may take to answer first; *wait*: for how many controllers may
+    take to stop.
     """
     kube = Kube.from_config(kubeconfig, context)
-    lease = KubeLease(kube, lease_namespace or own_namespace(), LEASE)
     settings = Settings(cluster_id or kube.cluster_id())
+    where = Whereabouts.of(kube, settings.cluster_id, zk_servers).describe()
     with ZooKeeper.connected_to(zk_servers, timeout, zk_access) as zookeeper:
-        require_free(lease, time.monotonic, time.sleep)
         claims = sorted(
             claimed(zookeeper, settings.clusters, templates), key=lambda claim: (claim.name, claim.path)
         )
-        for claim in claims:
-            known = (
-                "" if claim.layout else f"  (left: no layout {claim.name!r} is known; give its --template)"
-            )
-            sys.stdout.write(f"{claim.name}  {claim.path}{known}\n")
+        _show(where, claims)
+        lookout = Lookout(zookeeper, settings.cluster_id, time.monotonic)
+        lease = KubeLease(kube, lease_namespace or own_namespace() or heard_namespace(lookout))
+        leases = _leases(kube, zk_servers, settings.cluster_id, lease)
+
+        def signs() -> SignsOfLife:
+            return SignsOfLife(lookout, leases, time.monotonic)
+
+        watched = require_nobody(signs, wait, time.monotonic, time.sleep, to_standard_error)
         if yes:
-            fence = Fence(
-                zookeeper, settings.cluster_id, lambda: require_free(lease, time.monotonic, time.sleep)
-            )
+            fence = Fence(zookeeper, settings.cluster_id, lambda: _require_still(watched))
             withdraw(zookeeper, fence, claims, settings)
+            _tell(kube, lease, f"withdrew {_count(claims)}: {where}")
     going = sum(claim.layout is not None for claim in claims)
     sys.stdout.write(f"{going} services {'withdrawn' if yes else 'would be withdrawn: confirm with --yes'}\n")
     return 1 if yes and any(claim.layout is None for claim in claims) else 0
 
 
-def require_free(lease: KubeLease, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
-    """Fail where somebody holds the Lease: it is renewed while we look, for as long as it lasts."""
-    seen = lease.get()
-    if seen is None or not seen.holder:
-        return
-    until = clock() + seen.seconds
-    while clock() < until:
-        sleep(LOOK_AGAIN)
-        found = lease.get()
-        if found is None or not found.holder:
-            return
-        if found.resource_version != seen.resource_version:
-            raise Rejected(f"{found.holder} holds the Lease: stop the controllers first")
+def _show(where: str, claims: Sequence[Claim]) -> None:
+    sys.stdout.write(f"{where}: {_count(claims)}\n")
+    for claim in claims:
+        known = "" if claim.layout else f"  (left: no layout {claim.name!r} is known; give its --template)"
+        sys.stdout.write(f"{claim.name}  {claim.path}{known}\n")
+    sys.stdout.flush()  # what follows may take a while
+
+
+def _count(claims: Collection[Claim]) -> str:
+    """How many services there are, by layout.
+
+    >>> _count([Claim("dubbo", "/d/a", None), Claim("dubbo", "/d/b", None)])
+    '2 services (dubbo 2)'
+    """
+    layouts = Counter(claim.name for claim in claims)
+    each = ", ".join(f"{name} {number}" for name, number in sorted(layouts.items()))
+    return f"{len(claims)} services{f' ({each})' if each else ''}"
+
+
+def _leases(kube: Kube, zk_servers: str, cluster_id: str, own: KubeLease) -> Callable[[], list[FoundLease]]:
+    said: set[str] = set()
+
+    def look() -> list[FoundLease]:
+        found, unseen = find_leases(kube, [own.full_name.partition("/")[0]])
+        if unseen and unseen not in said:
+            to_standard_error(unseen)
+        said.add(unseen)
+        return [lease for lease in found if lease.is_of(cluster_id, zk_servers)]
+
+    return look
+
+
+def _require_still(signs: SignsOfLife) -> None:
+    look, who = signs.look()
+    if look is not Look.CLEAR:
+        raise Rejected(f"{who}: a controller was started meanwhile: stop it first")
+
+
+def _tell(kube: Kube, lease: KubeLease, note: str) -> None:
+    """Leave an Event on the Lease, where there is one, and say the same."""
+    try:
+        lease.get()
+    except Failure as failure:
+        to_standard_error(f"no Event is left on the Lease {lease.full_name}: {failure}")
+    sys.stdout.write(f"{audit(kube, lease.regarding, 'Purged', note)}\n")
 
 
 def claimed(

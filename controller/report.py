@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from controller.plan.findings import Counts, Finding, summary
-from controller.plan.scope import Beat, Scope, differences, keeper
+from controller.plan.heartbeat import Heartbeat
+from controller.plan.scope import Scope, differences, keeper
 from controller.whereabouts import Whereabouts
 
 
@@ -22,7 +23,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
 
     findings: tuple[Finding, ...]
     counts: Counts
-    beat: Beat | None = None
+    beat: Heartbeat | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -19,7 +19,7 @@ from controller.plan.ledger import Layout
 from controller.plan.listing import owners
 from controller.plan.publication import Settings
 from controller.plan.rpcservices import silent_on
-from controller.plan.scope import Beat, Scope, decode_beat
+from controller.plan.scope import Scope
 from controller.plan.verify import Cluster, Views, findings_of, ours
 from controller.reconcile.memory import Memory, uncovered_entries
 from controller.reconcile.ports import Registry
@@ -174,10 +174,10 @@ class Inspector:
 
     # the registry
 
-    def _beat(self) -> Beat | None:
+    def _beat(self) -> heartbeat.Heartbeat | None:
         path = heartbeat.path(self._settings.cluster_id)
         znode = self._registry.read([path])[path]
-        return decode_beat(znode.data) if znode else None
+        return heartbeat.decode(znode.data) if znode else None
 
     def _views(self, cluster: Cluster) -> tuple[Views, list[Finding]]:
         """What is there of every service in every layout, and what cannot be a service's."""

@@ -592,9 +592,45 @@ def test_what_goes_on_is_logged_once(world):
     assert sorted((entry["event"], entry["log_level"]) for entry in logs) == [
         ("cannot renew the Lease", "warning"),
         ("following", "info"),
-        ("leading", "info"),
-        ("leading", "info"),
+        ("holding the Lease", "info"),
+        ("holding the Lease", "info"),
     ]
+
+
+# From whom
+
+
+def test_a_leader_knows_from_whom_it_took_the_lease_over(world):
+    first = world.start("first")
+    world.run(1)
+    second = world.start("second")
+    world.run(5)
+    first.weather = [Weather(answer="never sent")] * 1000
+    world.run(60)
+
+    assert (first.elector.predecessor, second.elector.predecessor) == ("", "first")
+    assert second.elector.still_since <= world.now - 10
+
+
+def test_a_leader_knows_who_had_given_the_lease_back(world):
+    first = world.start("first")
+    world.run(1)
+    first.elector.release()
+    second = world.start("second")
+    world.run(5)
+
+    assert second.elector.predecessor == "first"
+
+
+def test_a_follower_knows_whose_lease_a_person_has_given_back(world):
+    world.start("first")
+    world.run(1)
+    second = world.start("second")
+    world.run(5)
+    world.server.edit(holder="", seconds=1)
+    world.run(5)
+
+    assert second.elector.predecessor == "first"
 
 
 # Real threads and time

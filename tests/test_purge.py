@@ -2,18 +2,17 @@
 
 import pytest
 
-from controller.errors import Fenced, Rejected
+from controller.errors import Fenced
 from controller.layouts.template import layout as from_template
 from controller.plan import heartbeat
 from controller.plan.ledger import Layout
 from controller.plan.publication import Publication, Settings
 from controller.plan.znodes import plan
-from controller.purge import Claim, claimed, require_free, withdraw
+from controller.purge import Claim, claimed, withdraw
 from controller.reconcile.fence import Fence
 from controller.reconcile.memory import Memory
-from controller.runtime.election import Lease
 from tests.test_plan_endpoints import row, wanted
-from tests.worlds import Clock, ZooKeeperInMemory
+from tests.worlds import ZooKeeperInMemory
 
 MINE = from_template({"name": "${id}", "data": "${address}"})
 LAYOUTS = (Layout("kube2zk", "/rpc_v2"), Layout("dubbo", "/dubbo"), Layout("mine", "/mine", MINE))
@@ -80,40 +79,3 @@ def test_a_controller_that_was_only_paused_cannot_write_any_more(zookeeper: ZooK
 
     with pytest.raises(Fenced):
         zookeeper.commit([check])
-
-
-class Leases:
-    """A Lease that somebody renews, or not, whenever it is looked at."""
-
-    def __init__(self, *seen: Lease | None) -> None:
-        self._seen = list(seen)
-
-    def get(self) -> Lease | None:
-        return self._seen.pop(0) if len(self._seen) > 1 else self._seen[0]
-
-
-def held(version: str) -> Lease:
-    return Lease(holder="a", seconds=15, resource_version=version)
-
-
-@pytest.mark.parametrize(
-    "lease",
-    [
-        pytest.param(Leases(None), id="there is none"),
-        pytest.param(Leases(Lease(resource_version="1")), id="given back"),
-        pytest.param(Leases(held("1")), id="its holder renews it no more"),
-        pytest.param(Leases(held("1"), held("1"), None), id="deleted meanwhile"),
-        pytest.param(Leases(held("1"), Lease(resource_version="2")), id="given back meanwhile"),
-    ],
-)
-def test_a_lease_that_nobody_holds(lease: Leases):
-    clock = Clock()
-    require_free(lease, clock, clock.sleep)
-
-    assert clock.seconds <= 1000 + 15.5
-
-
-def test_a_lease_that_is_renewed_is_held():
-    clock = Clock()
-    with pytest.raises(Rejected, match="a holds the Lease"):
-        require_free(Leases(held("1"), held("1"), held("2")), clock, clock.sleep)

@@ -23,6 +23,7 @@ from controller.model import (
     ServiceKey,
 )
 from controller.plan import rpcservices as rpcservice_plan
+from controller.plan.heartbeat import Heartbeat
 from controller.plan.ledger import Layout
 from controller.plan.publication import Settings
 from controller.reconcile import registry, rpcservices
@@ -106,6 +107,7 @@ class World:
             self.events,
             lambda layout, op, name: self.written.append((layout, op, name)),
             lambda: LEASE,
+            Heartbeat(lease="rpcregistry/rpcregistry", holder="me"),
         )
         self.projector.begin()
         self.keys |= self.projector.every_key()

@@ -24,12 +24,13 @@ from controller.model import (
     RpcServiceStatus,
 )
 from controller.plan.findings import DRIFT, Counts, Finding, exit_code, exit_states, summary
+from controller.plan.heartbeat import Heartbeat
 from controller.plan.ledger import Layout, Ledger
 from controller.plan.listing import findings_of_pods
 from controller.plan.ops import Znode
 from controller.plan.outcome import Observed
 from controller.plan.publication import Settings
-from controller.plan.scope import Beat, Scope, differences, keeper
+from controller.plan.scope import Scope, differences, keeper
 from controller.plan.verify import Cluster, findings_of, findings_of_znodes
 from controller.report import REPORTS, Inspection, show_table
 from controller.verify import Inspector, inspect_twice, require_namespaces
@@ -448,29 +449,24 @@ HERE = Scope(
 @pytest.mark.parametrize(
     ("beat", "lines"),
     [
-        pytest.param(Beat(at="t"), [], id="of an older version"),
+        pytest.param(Heartbeat(at="t"), [], id="of an older version"),
         pytest.param(
-            Beat(
-                layouts=("dubbo=/dubbo", "kube2zk=/rpc_v2"),
-                namespaces=(),
-                pod_label_selector="",
-                require_register_permission=False,
-            ),
+            Heartbeat(layouts=("dubbo=/dubbo", "kube2zk=/rpc_v2")),
             [],
             id="the same",
         ),
         pytest.param(
-            Beat(layouts=("kube2zk=/rpc_v2",)),
+            Heartbeat(layouts=("kube2zk=/rpc_v2",)),
             ["--layout is dubbo=/dubbo kube2zk=/rpc_v2 here, and kube2zk=/rpc_v2 in the controllers"],
             id="layouts",
         ),
         pytest.param(
-            Beat(namespaces=("shop",)),
+            Heartbeat(layouts=HERE.layouts, namespaces=("shop",)),
             ["--namespace is not set here, and shop in the controllers"],
             id="namespaces",
         ),
         pytest.param(
-            Beat(pod_label_selector="a=b", require_register_permission=True),
+            Heartbeat(layouts=HERE.layouts, pod_label_selector="a=b", require_register_permission=True),
             [
                 "--pod-label-selector is not set here, and a=b in the controllers",
                 "--require-register-permission is off here, and on in the controllers",
@@ -487,10 +483,10 @@ def test_the_flags_that_differ_from_the_controllers(beat, lines):
     ("beat", "line"),
     [
         (None, "no controller keeps this registry up: ZooKeeper has no heartbeat of cluster c1"),
-        (Beat(at="T", stopped=True), "no controller keeps this registry up: the last one stopped at T"),
-        (Beat(at="T", waiting=3), "the last heartbeat is of T, with 3 changes waiting"),
+        (Heartbeat(at="T", stopped=True), "no controller keeps this registry up: the last one stopped at T"),
+        (Heartbeat(at="T", waiting=3), "the last heartbeat is of T, with 3 changes waiting"),
         (
-            Beat(at="T", lease="rpc/rpcregistry", holder="vm_1"),
+            Heartbeat(at="T", lease="rpc/rpcregistry", holder="vm_1"),
             "the last heartbeat of vm_1 (Lease rpc/rpcregistry) is of T, with 0 changes waiting",
         ),
     ],
@@ -646,7 +642,7 @@ LONG = Finding("dubbo", f"/dubbo/{'x' * 200}/providers/END", "missing", "an RpcS
 FOUND = Inspection(
     findings=(LONG, Finding("", "default/echo/a", "not listed", "it serves\ta\x1b[31m")),
     counts=Counts(3, 2, 1),
-    beat=Beat(at="T", layouts=("kube2zk=/rpc_v2",)),
+    beat=Heartbeat(at="T", layouts=("kube2zk=/rpc_v2",)),
     notes=("a note",),
 )
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 from zlib import crc32
 
+import msgspec
 import structlog
 
 from controller.errors import Conflict, Fenced, Rejected, Retry
@@ -14,6 +15,7 @@ from controller.manifests import RPCSERVICES, regarding
 from controller.model import Condition, Pod, Regarding, RpcService, ServiceKey
 from controller.plan import heartbeat
 from controller.plan import znodes as planning
+from controller.plan.heartbeat import Heartbeat
 from controller.plan.ledger import Layout, Ledger
 from controller.plan.ops import Delete, Op, batches
 from controller.plan.outcome import Outcome
@@ -56,7 +58,8 @@ class RegistryReconciler:
     One thread calls ``reconcile``; changes are told by any thread.  *unsettled*: whether the statuses of a
     name are not to be relied on yet.  *conditions* is told what the
     Synced condition of an RpcService should be, *written* the layout, operation and service name of each
-    znode that was written.  *lease*: what Events about the registry as a whole are about.
+    znode that was written.  *lease*: what Events about the registry as a whole are about.  *heartbeat*: what
+    does not change of it.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class RegistryReconciler:
         events: Events,
         written: Callable[[str, str, str], None],
         lease: Callable[[], Regarding | None],
+        heartbeat: Heartbeat,
     ) -> None:
         self._registry = registry
         self._services = services
@@ -94,6 +98,7 @@ class RegistryReconciler:
         self._conditions = conditions
         self._events = events
         self._tell_written = written
+        self._heartbeat = heartbeat
         self._memory = Memory(registry, layouts, settings.clusters, clock)
         self._put_off: dict[str, Collection[str]] = {}  # by service path
         self._left: set[tuple[str, str]] = set()  # what the ledger names and no layout covers, as told
@@ -415,14 +420,17 @@ class RegistryReconciler:
                 self._registry.make_parents(path)
             raise
 
-    def beat(self) -> None:
-        """Tell readers how fresh the registry is; called by the thread that reconciles."""
+    def beat(self, stopped: bool = False) -> None:
+        """Tell readers how fresh the registry is; called by the thread that reconciles, or after its end."""
         if self._fence is None:
             return
         path = heartbeat.path(self._settings.cluster_id)
         self._registry.make_parents(path)
         observed = self._registry.read([path])[path]
-        self._commit(heartbeat.beat(path, observed, self._now_text(), len(self._changed)))
+        says = msgspec.structs.replace(
+            self._heartbeat, at=self._now_text(), waiting=len(self._changed), stopped=stopped
+        )
+        self._commit(heartbeat.beat(path, observed, says))
 
     def _now_text(self) -> str:
         return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -25,10 +25,11 @@ log = structlog.get_logger(__name__)
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """A Lease's record, as others wrote it; *acquired* and *renewed* are for people to read.
 
-    *resource_version* is ``""`` where it has yet to be created.
+    *resource_version* is ``""`` where it has yet to be created; *released_by*: who gave it up last.
     """
 
     holder: str = ""
+    released_by: str = ""
     seconds: int = 0
     acquired: str = ""
     renewed: str = ""
@@ -168,6 +169,9 @@ class Elector:
         self._observed_at = float("-inf")  # when it was first seen as it is
         self._up_to_date = False  # whether it is what our own write returned
         self._said: tuple[str, dict[str, str]] | None = None  # what was logged last
+        self._last_holder = ""  # who was seen to hold it, before us
+        self.predecessor = ""  # from whom we took it over, or who had released it; "" where nobody knows
+        self.still_since = float("-inf")  # since when it had been unchanged then
         self._state = threading.Lock()  # never held during a call
         self._until: float | None = None  # when leadership ends unless it is renewed; None before it began
         self._over = False
@@ -215,7 +219,10 @@ class Elector:
             lease = self._observed if self._up_to_date else self._leases.get()
             if lease and lease.holder == self._identity:
                 stamp = self._stamp()
-                self._leases.update(msgspec.structs.replace(lease, holder="", seconds=1, renewed=stamp))
+                given_up = msgspec.structs.replace(
+                    lease, holder="", released_by=self._identity, seconds=1, renewed=stamp
+                )
+                self._leases.update(given_up)
                 log.info("released the Lease")
         except Failure as failure:
             log.warning("could not release the Lease", reason=str(failure))
@@ -265,6 +272,8 @@ class Elector:
             case Lost(reason):
                 self._lose(reason)
             case Write(lease):
+                if not self.leading:
+                    self._note_predecessor()
                 sent = self._clock()
                 self._observe(
                     self._leases.update(lease) if lease.resource_version else self._leases.create(lease)
@@ -273,8 +282,15 @@ class Elector:
                 self._lead(sent + self._timing.renew)
         return self._timing.retry
 
+    def _note_predecessor(self) -> None:
+        before = self._observed or Lease()
+        self.predecessor = before.holder or before.released_by or self._last_holder
+        self.still_since = self._observed_at
+
     def _observe(self, lease: Lease | None) -> None:
         """Remember the Lease, and since when it says what it says."""
+        if lease and lease.holder not in ("", self._identity):
+            self._last_holder = lease.holder
         if lease is None or self._observed is None:
             changed = lease is not self._observed
         else:
@@ -291,7 +307,7 @@ class Elector:
                 return
             elected = self._until is None
             self._until = until
-        self._say(log.info, "leading", identity=self._identity)
+        self._say(log.info, "holding the Lease", identity=self._identity)
         if elected:
             self._on_elected()
 

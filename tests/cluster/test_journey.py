@@ -148,6 +148,7 @@ def test_killed_at_any_moment_nothing_is_withdrawn(
     for number in range(4, 4 + writes):
         world.create_pod(f"p{number}", "echo", ip=f"172.16.0.{number}")
     controller.kill()
+    world.forget_controllers()
     world.set_status("p1", "172.16.0.1", ready=False)
 
     controller.start()

@@ -214,7 +214,9 @@ def test_purge_withdraws_all_that_is_ours_once_nobody_leads(
     controller.stop()
     shown = command(cluster, world, *purge)
     assert shown.returncode == 0
-    assert [line.split()[0] for line in shown.stdout.splitlines()] == ["dubbo", "kube2zk", "nerve", "3"]
+    where, *lines = shown.stdout.splitlines()
+    assert f"ZooKeeper {cluster.zk_servers}: 3 services (dubbo 1, kube2zk 1, nerve 1)" in where
+    assert [line.split()[0] for line in lines] == ["dubbo", "kube2zk", "nerve", "3"]
     assert shows(world, "dubbo", "172.16.0.1")
 
     done = command(cluster, world, *purge, "--yes")

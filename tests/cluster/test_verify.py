@@ -99,9 +99,9 @@ def test_findings_are_whole_in_a_pipe_and_in_json(world: World, start_controller
 
 def test_what_no_layout_covers_is_left_while_it_is_there(world: World, start_controller, look: Verify):
     controller: Controller = start_controller()
-    for name in ("stays", "goes"):
-        world.create_pod(name, name, ip="10.0.0.1")
-        eventually(lambda name=name: world.servers(name))
+    world.create_pod("stays", "stays", ip="10.0.0.1")
+    world.create_pod("goes", "goes", ip="10.0.0.2")
+    eventually(lambda: world.servers("stays") and world.servers("goes"))
     world.delete_pod("goes")
     eventually(lambda: world.servers("goes") is None)
     controller.stop()

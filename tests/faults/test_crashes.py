@@ -99,6 +99,7 @@ def crash(world: World, start_controller, zk: KazooClient, through_api: Path, zk
         )
         eventually(lambda: not killed[0].running or all_is_right(world))
         killed[0].kill()
+        world.forget_controllers()
         killed[0].start()
         eventually(lambda: all_is_right(world))
         for name, recorder in seen.items():

@@ -1,0 +1,203 @@
+"""Who may write: the Lease, and a look whether somebody else keeps the same registry up.
+
+A Lease keeps out those who look at the same Lease.  A controller that was started elsewhere (from a laptop,
+in another namespace, in a copy of the cluster) holds another one, and finds nothing in its way; the fence
+would keep apart the two, and cut off the one that is right.  So the heartbeat is read before the fence is
+taken.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+
+from controller.audit import audit
+from controller.errors import Failure, Fenced, Rejected
+from controller.kube import LEASE_TIMEOUTS, Kube
+from controller.leases import CLUSTER_ID, NAMESPACE, ZOOKEEPER, KubeLease, heard_namespace, own_namespace
+from controller.plan.heartbeat import SURE, Candidate, Heartbeat, Look, Sighting
+from controller.reconcile.lookout import Lookout
+from controller.runtime.crew import Crew
+from controller.runtime.election import Elector
+from controller.settings import Settings
+from controller.zk import ZooKeeper
+
+log = structlog.get_logger(__name__)
+
+TICK = 0.2  # seconds between two looks while one watches
+WITHOUT_ZOOKEEPER = 5.0  # seconds, after which statuses are kept right though nobody can look
+NOBODY = Sighting(None, 0.0)
+
+
+class Leadership:
+    """Decides when this process may write; its threads belong to *crew*, and end once *stopping* is set.
+
+    *begin* is called once, when it leads, with a function that renews the Lease or raises; *lost* when it
+    does not lead any more, or must not, with the reason.  ``clear`` is set once nobody else keeps the
+    registry up: nothing is written to ZooKeeper before.  *zookeeper* is None where this process writes
+    nothing there.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        kube: Kube,
+        zookeeper: ZooKeeper | None,
+        cluster_id: str,
+        identity: str,
+        crew: Crew,
+        stopping: threading.Event,
+        begin: Callable[[Callable[[], None]], None],
+        lost: Callable[[Fenced], None],
+    ) -> None:
+        self._settings = settings
+        self._kube = kube
+        self._zookeeper = zookeeper
+        self._cluster_id = cluster_id
+        self._identity = identity
+        self._crew = crew
+        self._stopping = stopping
+        self._begin = begin
+        self._lost = lost
+        self._led = threading.Event()  # this process leads: no looking out any more
+        self._lookout = Lookout(zookeeper, cluster_id, time.monotonic) if zookeeper else None
+        self.clear = threading.Event()
+        self.trouble = ""  # why nobody can look
+        self.lease = self._make_lease()
+        self._elector = Elector(self.lease, identity, on_elected=self._elected, on_lost=self._lost_lease)
+
+    @property
+    def leading(self) -> bool:
+        """Whether nobody else can lead now."""
+        return not self._settings.leader_elect or self._elector.leading
+
+    def run(self) -> None:
+        """Become the leader, and stay it as long as possible."""
+        if not self._settings.leader_elect:
+            self._crew.start("lease", partial(self.lease.keep, self._stopping))
+            self._look(lambda: None)
+            return
+        if self._lookout:
+            self._crew.start("lookout", partial(self._lookout.run, self._led.is_set, self._stopping))
+        self._crew.start("lease-watch", self._elector.watch)
+        self._elector.run()
+
+    def release(self) -> None:
+        """Give the Lease up, once nothing is written any more."""
+        self._elector.release()
+
+    def _make_lease(self) -> KubeLease:
+        settings = self._settings
+        kube = Kube.from_config(settings.kubeconfig, settings.context, connections=2, timeouts=LEASE_TIMEOUTS)
+        lease = KubeLease(kube, settings.lease_namespace or own_namespace() or self._heard_namespace())
+        lease.annotate(CLUSTER_ID, self._cluster_id)
+        if self._zookeeper:
+            lease.annotate(ZOOKEEPER, settings.zk_servers)
+        return lease
+
+    def _heard_namespace(self) -> str:
+        if self._lookout and self._zookeeper and self._zookeeper.wait(WITHOUT_ZOOKEEPER):
+            return heard_namespace(self._lookout)
+        return NAMESPACE
+
+    # becoming the leader
+
+    def _elected(self) -> None:
+        self._crew.start("look", partial(self._look, self._elector.renew))
+
+    def _lost_lease(self, reason: str) -> None:
+        """Another process may lead now: nothing more may be written."""
+        log.error("the Lease is lost", reason=reason)
+        self._lost(Fenced(reason))
+
+    def _look(self, renew: Callable[[], None]) -> None:
+        """Begin once nobody else keeps the registry up; end the process where somebody does.
+
+        While ZooKeeper is away nobody can look: statuses are kept right all the same, and the registry waits.
+        """
+        candidate = self._candidate()
+        patience = candidate.started + WITHOUT_ZOOKEEPER
+        begun = watching = False
+        while not self._stopping.is_set():
+            look, seen = self._judge(candidate)
+            if look is Look.ALIVE:
+                self._give_way_to(seen.found or Heartbeat())
+                return
+            if not begun and (look is Look.CLEAR or (look is None and time.monotonic() > patience)):
+                self._begin(renew)
+                begun = True
+            if look is Look.CLEAR:
+                self._led.set()
+                self.clear.set()
+                self._note_takeover(seen.found)
+                return
+            if look is Look.WATCH and not watching:
+                found = seen.found or Heartbeat()
+                log.info("watching the heartbeat", lease=found.lease, holder=found.holder, seconds=SURE)
+                watching = True
+            self._stopping.wait(TICK if look else TICK / 10)
+
+    def _candidate(self) -> Candidate:
+        return Candidate(
+            me=self._identity,
+            started=time.monotonic(),
+            lease=self.lease.full_name,
+            predecessor=self._elector.predecessor,
+            still_since=self._elector.still_since,
+        )
+
+    def _judge(self, candidate: Candidate) -> tuple[Look | None, Sighting]:
+        """What the heartbeat says; nothing while it cannot be read."""
+        if self._lookout is None:
+            return Look.CLEAR, NOBODY
+        try:
+            verdict = self._lookout.judge(candidate)
+        except Failure as failure:
+            # Being away is told elsewhere; a refusal nowhere else.
+            trouble = f"the heartbeat cannot be read: {failure}" if isinstance(failure, Rejected) else ""
+            if trouble and trouble != self.trouble:
+                log.warning("nothing is written to ZooKeeper", reason=trouble)
+            self.trouble = trouble
+            return None, NOBODY
+        self.trouble = ""
+        return verdict
+
+    def _give_way_to(self, found: Heartbeat) -> None:
+        message = (
+            f"{found.holder or 'another controller'} (Lease {found.lease or 'unknown'}) keeps up the registry"
+            f" of cluster {self._cluster_id} in ZooKeeper {self._settings.zk_servers}: we do not lead;"
+            " stop the other, or give this one a --cluster-id of its own"
+        )
+        log.error("not leading", reason=audit(self._kube, self.lease.regarding, "NotLeading", message))
+        self._lost(Fenced(message))
+
+    # what is told
+
+    def _note_takeover(self, found: Heartbeat | None) -> None:
+        if found and found.holder not in ("", self._identity) and not found.stopped:
+            self._crew.start("takeover", partial(self._tell_takeover, found))
+
+    def _tell_takeover(self, found: Heartbeat) -> None:
+        note = (
+            f"{self._identity} took over from {found.holder} (Lease {found.lease}), which did not stop in"
+            f" order: cluster {self._cluster_id}, ZooKeeper {self._settings.zk_servers}, {self._count()}"
+        )
+        log.warning("took over", reason=audit(self._kube, self.lease.regarding, "TookOver", note))
+
+    def _count(self) -> str:
+        """How many services the ledger names, of the layouts asked for."""
+        if self._zookeeper is None:
+            return "no services"
+        names = {self._cluster_id}
+        try:
+            entries = [
+                layout.service_name(entry, names)
+                for layout in self._settings.layouts
+                for entry in self._zookeeper.children(layout.ledger_root)
+            ]
+        except Failure:
+            return "an unknown number of services"
+        return f"{sum(entry is not None for entry in entries)} services"
