@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from controller.cli import run_command
 from controller.errors import Misconfigured, Rejected, Unknown
 from controller.kube import Absent
 from controller.manifests import RPCSERVICES, Resource
@@ -144,6 +145,12 @@ SELECTED = RpcServiceSpec(service_name="echo", selector=LabelSelector(match_labe
             [], [listing("echo", row("a", held=True))], [("default/echo/a", "held")], id="absent, and held"
         ),
         pytest.param(
+            [],
+            [listing("echo", row("a", held=True), synced="Held")],
+            [("default/echo/a", "held")],
+            id="and the RpcService says so, too",
+        ),
+        pytest.param(
             [pod("a", "echo", ready=False, node_name="n")],
             [listing("echo", row("a", node_name="n", held=True))],
             [("default/echo/a", "held")],
@@ -203,6 +210,27 @@ def test_a_finding_says_what_is_wrong():
         "default/echo/b": "RpcService echo: ready is True, should be False",
         "default/echo/c": "RpcService echo lists it, and the pod is gone",
     }
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        ([], "the pod is gone"),
+        ([msgspec.structs.replace(ECHO, uid="another")], "the pod is gone"),
+        ([pod("a", "echo", terminating=True)], "the pod is terminating"),
+        ([pod("a", "echo", phase="Failed")], "the pod has Failed"),
+        ([pod("a", "echo", ips=())], "the pod has no address"),
+        ([pod("a", "echo", port=81)], "the pod does not serve echo on port 80"),
+    ],
+)
+def test_a_pod_that_is_listed_but_gone_says_why(found, why):
+    details = [
+        finding.detail
+        for finding in findings_of_pods(found, [listing("echo", row("a", port=80))])
+        if finding.state == "listed but gone"
+    ]
+
+    assert details == [f"RpcService echo lists it, and {why}"]
 
 
 # RpcServices and znodes
@@ -407,6 +435,11 @@ def test_a_state_that_there_is_not_is_no_state_to_exit_on():
         exit_states("missing,lost")
 
 
+def test_a_wrong_state_is_bad_usage(capfd: pytest.CaptureFixture[str]):
+    assert run_command(["verify", "--exit-on", "missing,lost"]) == 2
+    assert "'lost' is no state" in capfd.readouterr().err
+
+
 NOTHING = "nothing to compare: no pod names a service, and there is no RpcService, in"
 
 
@@ -552,6 +585,15 @@ def test_each_kind_is_listed_once_a_namespace():
         ("rpcservices", "default", ""),
         ("rpcservices", "shop", ""),
     ]
+
+
+def test_only_our_own_znodes_are_counted():
+    zookeeper = registry(echo=content("10.0.0.1"))
+    zookeeper.znodes["/rpc_v2/theirs"] = (content(), 1)
+    zookeeper.znodes["/rpc_v2/others"] = (content(), 1)
+    zookeeper.znodes[LAYOUT.ledger_path("others", "c2")] = (entry("default", cluster="c2"), 1)
+
+    assert inspect(KubeWorld(), zookeeper).counts == Counts(services=0, znodes=1, pods=0)
 
 
 def test_what_the_lease_calls_held_is_held():
