@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from controller.errors import Failure
+from controller.errors import Ending, Failure, Rejected
 from controller.kube import Absent, Kube
 from controller.model import Regarding
 from controller.reconcile.lookout import Lookout
@@ -102,7 +102,12 @@ class KubeLease:
             },
             "spec": {key: value for key, value in encode(lease).items() if value is not None},
         }
-        return self._seen(self._kube.raw("POST", self._collection, manifest))
+        try:
+            return self._seen(self._kube.raw("POST", self._collection, manifest))
+        except Ending as failure:
+            namespace = self.full_name.partition("/")[0]
+            mend = f"kubectl create namespace {namespace}, or give another --lease-namespace"
+            raise Rejected(f"there is no namespace {namespace} for the Lease: {mend}") from failure
 
     def update(self, lease: Lease) -> Lease:
         """Write it; ``Conflict`` where somebody else wrote it since it was read."""

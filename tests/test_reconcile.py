@@ -476,12 +476,13 @@ def test_a_condition_that_is_wanted_anew_while_another_is_written_is_written_nex
     echo = world.services.get(ObjectKey("default", "echo"))
     unavailable = Condition(type="Synced", status="False", reason="RegistryUnavailable")
     unwritten = msgspec.structs.replace(echo, status=RpcServiceStatus())
-    services = Interrupted(lambda: synced.want(unwritten, unavailable))
+    services = Interrupted()
     services.put(unwritten)
     synced = SyncedReconciler(
         world.kube, services, world.events, world.clock.now, lambda _: None, lambda: 0.0, lambda _: None
     )
     synced.want(unwritten, Condition(type="Synced", status="True", reason="Synced"))
+    services.meanwhile.append(lambda: synced.want(unwritten, unavailable))
     synced.reconcile(echo.key)
     services.put(echo)
     world.kube.source = services
@@ -493,15 +494,29 @@ def test_a_condition_that_is_wanted_anew_while_another_is_written_is_written_nex
 class Interrupted(Held[RpcService]):
     """Something happens between the first reading and what is made of it."""
 
-    def __init__(self, meanwhile: Callable[[], None]) -> None:
+    def __init__(self) -> None:
         super().__init__({}, lambda _: None)
-        self._meanwhile = [meanwhile]
+        self.meanwhile: list[Callable[[], None]] = []
 
     def get(self, key: ObjectKey) -> RpcService | None:
         found = super().get(key)
-        while self._meanwhile:
-            self._meanwhile.pop()()
+        while self.meanwhile:
+            self.meanwhile.pop()()
         return found
+
+
+def test_a_condition_that_is_wanted_by_somebody_who_read_before_the_last_was_written_is_written(world: World):
+    """The registry's thread has an RpcService in hand, which a writer of conditions has just overtaken."""
+    world.serve(1)
+    world.settle()
+    before = world.services.get(ObjectKey("default", "echo"))
+    synced = Condition(type="Synced", status="True", reason="Synced")
+    world.synced.want(before, Condition(type="Synced", status="False", reason="Held"))
+    world.synced.reconcile(before.key)
+    world.synced.want(before, synced)
+    world.synced.reconcile(before.key)
+
+    assert world.services.get(before.key).status.condition("Synced").reason == "Synced"
 
 
 def test_rpcservices_that_vanish_with_their_crd_withdraw_nothing(world: World):
@@ -816,3 +831,28 @@ def test_whoever_alone_serves_and_loses_the_permission_is_withdrawn(world: World
 
     assert world.settle().servers() is None
     assert world.services.values() == []
+
+
+def test_a_change_that_comes_while_another_is_written_waits_from_then_on(world: World):
+    """Under load that is the rule: the write in hand says nothing of it."""
+    world.serve(1)
+    world.settle()
+    world.serve(2)
+    world.projector.reconcile(world.keys.pop())
+
+    def another_pod() -> None:
+        world.serve(3)
+        world.projector.reconcile(world.keys.pop())
+
+    world.zookeeper.meanwhile.append(another_pod)
+    world.registry.reconcile(["echo"])
+    assert world.servers() == ["10.0.0.1", "10.0.0.2"]
+    world.zookeeper.connected = False
+    for _ in range(3):
+        world.clock.seconds += 5
+        world.registry.reconcile(["echo"])
+    while world.conditions:
+        world.synced.reconcile(world.conditions.pop())
+
+    condition = world.services.get(ObjectKey("default", "echo")).status.condition("Synced")
+    assert (condition.status, condition.reason) == ("False", "RegistryUnavailable")

@@ -90,6 +90,7 @@ class ZooKeeperInMemory:
         self.unreadable: set[str] = set()
         self.cursed: set[str] = set()  # writing there fails in a way that nobody foresaw
         self.lose_answer = False
+        self.meanwhile: list[Callable[[], None]] = []  # happens before the next transaction is answered
         self.reads = 0  # of so many paths
 
     def read(self, paths: Iterable[str]) -> dict[str, Znode | None]:
@@ -123,6 +124,8 @@ class ZooKeeperInMemory:
         versions = [self._apply(after, op) for op in ops]
         self.znodes = after
         self.commits.append([op for op in ops if not isinstance(op, Check)])
+        while self.meanwhile:
+            self.meanwhile.pop()()
         if self.lose_answer:
             self.lose_answer = False
             raise Retry("the answer was lost")

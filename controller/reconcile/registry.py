@@ -26,6 +26,7 @@ from controller.reconcile.guard import Guard, Sight
 from controller.reconcile.memory import REARM, Memory, uncovered
 from controller.reconcile.ports import Change, Events, Registry, Source
 from controller.reconcile.repairs import Repairs
+from controller.reconcile.unwritten import Unwritten
 
 log = structlog.get_logger(__name__)
 
@@ -110,7 +111,7 @@ class RegistryReconciler:
         self._lock = threading.Lock()  # held while that changes
         self._part = 0  # of all names, that was compared last
         self._generation = -1  # of the connection with which everything was compared last
-        self._changed: dict[str, float] = {}  # names whose own change is not written yet: since when
+        self._unwritten = Unwritten()  # names whose own change is not written yet
         self.guard: Guard[Missing] = Guard(self._look, self._decided, confirm, clock, now)
 
     # what changes mean
@@ -125,8 +126,7 @@ class RegistryReconciler:
             self.guard.back((new.service_name, new.namespace, ""))
             self._note_listed(new)
         if old is None or new is None or _asks(old) != _asks(new):
-            for name in names:
-                self._changed.setdefault(name, self._clock())
+            self._unwritten.note(names, self._clock())
             return names
         return names if old.known != new.known else set()
 
@@ -247,6 +247,8 @@ class RegistryReconciler:
         """
         self._written.clear()
         failures: dict[str, Exception] = {}
+        # Before anything is read: what changes from here on is another change, which this write may lack.
+        taken = self._unwritten.take(names)
         try:
             self._write(names)
         except Fenced:
@@ -258,9 +260,7 @@ class RegistryReconciler:
             else:
                 log.debug("one by one", services=len(names), reason=str(failure))
                 failures = self._one_by_one(names)
-        for name in names:
-            if name not in failures:
-                self._changed.pop(name, None)
+        self._unwritten.put_back({name: since for name, since in taken.items() if name in failures})
         self._tell_unavailable(failures)
         return failures, set(self._written)
 
@@ -428,7 +428,7 @@ class RegistryReconciler:
         self._registry.make_parents(path)
         observed = self._registry.read([path])[path]
         says = msgspec.structs.replace(
-            self._heartbeat, at=self._now_text(), waiting=len(self._changed), stopped=stopped
+            self._heartbeat, at=self._now_text(), waiting=len(self._unwritten), stopped=stopped
         )
         self._commit(heartbeat.beat(path, observed, says))
 
@@ -439,7 +439,7 @@ class RegistryReconciler:
         for name, failure in failures.items():
             # What was refused stays refused, and says the same each time: it belongs into a status.
             reason = str(failure) if isinstance(failure, Rejected) else ""
-            waiting = self._clock() - self._changed.get(name, self._clock())
+            waiting = self._clock() - self._unwritten.since(name, self._clock())
             if waiting >= UNAVAILABLE_AFTER:
                 for service in self._services.store.indexed(BY_NAME, name):
                     self._conditions(service, planning.unavailable(UNAVAILABLE_AFTER, reason))

@@ -7,6 +7,7 @@ from controller.manifests import RPCSERVICES, builtins, regarding
 from controller.model import Condition, ObjectKey, Problem, RpcService
 from controller.plan.conditions import with_condition
 from controller.reconcile.ports import Events, Kube, Source
+from controller.reconcile.wanted import Wanted
 
 PATIENCE = 30.0  # seconds that a condition gives way to endpoints, at most
 
@@ -34,32 +35,34 @@ class SyncedReconciler:
         self._enqueue = enqueue
         self._clock = clock
         self._give_way = give_way
-        self._wanted: dict[ObjectKey, Condition] = {}
-        self._since: dict[ObjectKey, float] = {}  # when something else came to be wanted
+        self._wanted: Wanted[ObjectKey, Condition] = Wanted()
 
     def want(self, service: RpcService, condition: Condition) -> None:
         """The condition that *service* should have from now on."""
-        waiting = self._wanted.get(service.key)
-        observed = service.status.condition(condition.type)
-        if waiting is None and observed and _same(observed, condition):
-            return
-        self._since.setdefault(service.key, self._clock())
-        self._wanted[service.key] = condition
+        # Nothing waits: what was wanted last is in the store, which *service* may be older than.
+        if self._wanted.get(service.key) is None:
+            latest = self._services.store.get(service.key) or service
+            observed = latest.status.condition(condition.type)
+            if observed and _same(observed, condition):
+                return
+        self._wanted.want(service.key, condition, self._clock())
         self._enqueue(service.key)
 
     def reconcile(self, key: ObjectKey) -> bool:
         """Write the condition where it is not what is wanted; return whether it was written."""
-        self._give_way(self._since.get(key, self._clock()) + PATIENCE - self._clock())
-        wanted, service = self._wanted.get(key), self._services.store.get(key)
+        waiting = self._wanted.get(key)
+        if waiting is None:
+            return False
+        self._give_way(waiting[1] + PATIENCE - self._clock())
+        wanted, _ = self._wanted.get(key) or waiting
+        service = self._services.store.get(key)
         changed = False
-        if wanted and service and service.known:
+        if service and service.known:
             observed = service.status.condition(wanted.type)
             changed = observed is None or not _same(observed, wanted)
             if changed:
                 self._write(service, wanted)
-        if self._wanted.get(key) is wanted:  # not another one by now
-            self._wanted.pop(key, None)
-            self._since.pop(key, None)
+        self._wanted.done(key, wanted)
         return changed
 
     def _write(self, service: RpcService, wanted: Condition) -> None:

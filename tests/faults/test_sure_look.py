@@ -305,3 +305,13 @@ def test_a_purge_waits_for_a_controller_that_is_told_to_stop(
     code, out, _ = ended(purge)
     assert (code, "1 services withdrawn" in out) == (0, True)
     assert world.servers("echo") is None
+
+
+@pytest.mark.full
+def test_a_namespace_for_the_lease_that_is_not_there_is_said(
+    world: World, start_controller: Callable[..., Controller]
+):
+    controller = start_controller("--lease-namespace", "nosuch", "--leader-elect", wait=False)
+    said = "there is no namespace nosuch for the Lease: kubectl create namespace nosuch, or give another"
+    eventually(lambda: said in controller.text())
+    assert "leading" not in logged(controller)
