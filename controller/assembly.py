@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import structlog
 from tenacity import (
+    RetryCallState,
     RetryError,
     Retrying,
     retry_if_exception_type,
@@ -375,13 +376,20 @@ class Process:
 
     def _patiently(self, read: Callable[[], str]) -> str | None:
         """What *read* returns, as soon as it does; None where the process is to end before."""
+        told = ""
+
+        def tell(state: RetryCallState) -> None:
+            nonlocal told
+            reason = str(state.outcome.exception() if state.outcome else "")
+            if reason != told:
+                log.warning("not ready", reason=reason)
+            told = reason
+
         again = Retrying(
             retry=retry_if_exception_type(Failure),
             wait=wait_random_exponential(multiplier=0.5, max=5),
             stop=stop_when_event_set(self._stopping),
-            before_sleep=lambda state: log.warning(
-                "not ready", reason=str(state.outcome.exception() if state.outcome else "")
-            ),
+            before_sleep=tell,
             sleep=sleep_using_event(self._stopping),
         )
         try:
