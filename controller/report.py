@@ -4,6 +4,7 @@ On a terminal all goes to standard output, findings as a table.  Elsewhere stand
 alone, one a line, its fields separated by tabs and nothing cut; all else goes to standard error.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
@@ -53,8 +54,7 @@ class Text:
         if sys.stdout.isatty():
             show_table(findings, Console(markup=False, highlight=False))
         else:
-            sys.stdout.writelines(map(line_of, findings))
-            sys.stdout.flush()
+            _write(map(line_of, findings))
         self._say(summary(findings, inspection.counts, self._scope.namespaces))
 
     def _say(self, line: str) -> None:
@@ -72,7 +72,7 @@ class Json:
     def show(self, inspection: Inspection) -> None:
         """All of it, on standard output."""
         told = msgspec.json.encode(as_object(self._where, self._scope, inspection))
-        sys.stdout.write(msgspec.json.format(told).decode() + "\n")
+        _write([msgspec.json.format(told).decode() + "\n"])
 
 
 REPORTS: Mapping[str, Callable[[Whereabouts, Scope], Report]] = {"table": Text, "json": Json}
@@ -118,6 +118,16 @@ def show_table(findings: Iterable[Finding], console: Console) -> None:
         )
     if table.row_count:
         console.print(table)
+
+
+def _write(lines: Iterable[str]) -> None:
+    """Write to standard output, as far as its reader wants to read."""
+    try:
+        sys.stdout.writelines(lines)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in the buffer would fail once more at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _printable(text: str) -> str:

@@ -33,7 +33,7 @@ from controller.zkaccess import Access
 T = TypeVar("T", bound=Named)
 
 SECOND_LOOK = 5.0  # seconds after the first: longer than a change takes on its way
-HELD = "rpcregistry.dev/held"  # annotation of the Lease: names of services, as a JSON list
+HELD = "rpcregistry.dev/held"  # annotation of the Lease: names of services, and how many more there are
 
 
 def verify_registry(
@@ -168,9 +168,10 @@ class Inspector:
                 "GET", f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}"
             )
             text = (manifest["metadata"].get("annotations") or {}).get(HELD, "[]")
-            return msgspec.json.decode(text, type=frozenset[str])
+            listed = msgspec.json.decode(text, type=list[str | int])
         except (Absent, Rejected, msgspec.MsgspecError):
             return frozenset()
+        return frozenset(entry for entry in listed if isinstance(entry, str))
 
     # the registry
 

@@ -2,7 +2,10 @@
 
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -604,7 +607,7 @@ def test_what_the_lease_calls_held_is_held():
     assert states(inspect(kube, zookeeper).findings) == ["orphaned"]
     kube.objects[lease] = Unknown("403")
     assert states(inspect(kube, zookeeper).findings) == ["orphaned"]
-    kube.objects[lease] = {"metadata": {"annotations": {"rpcregistry.dev/held": '["echo"]'}}}
+    kube.objects[lease] = {"metadata": {"annotations": {"rpcregistry.dev/held": '["echo",7]'}}}
     assert states(inspect(kube, zookeeper).findings) == ["held"]
 
 
@@ -704,6 +707,21 @@ def test_off_a_terminal_findings_stand_alone_and_whole(capsys: pytest.CaptureFix
         "a note",
         "drift: 1 not listed, 1 missing (looked at 3 services, 2 znodes, 1 pod)",
     ]
+
+
+def test_a_reader_that_has_seen_enough_costs_no_more_than_that():
+    """As in ``rpcregistry verify | head -1``."""
+    script = "from tests.test_verify import *; REPORTS['table'](WHERE, HERE).show(FOUND)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    said = process.stderr.read().decode().splitlines()
+
+    assert (process.wait(), len(said), said[-1][:5]) == (0, 5, "drift")
 
 
 @pytest.mark.parametrize("width", [40, 80, 400])
