@@ -55,7 +55,7 @@ def verify_registry(
     """Print what differs; return 2 where we could not look, 1 where a state is one of *exit_on*, else 0."""
     scope = Scope(
         layouts=tuple(f"{layout.name}={layout.base}" for layout in layouts),
-        namespaces=namespaces,
+        namespaces=tuple(dict.fromkeys(namespaces)),
         pod_label_selector=pod_label_selector,
         require_register_permission=require_register_permission,
     )

@@ -113,31 +113,24 @@ def test_what_no_layout_covers_is_left_while_it_is_there(world: World, start_con
     assert looked.returncode == 1
 
 
-def test_flags_that_differ_from_the_controllers_are_told(world: World, look: Verify):
-    world.zk.ensure_path("/rpcregistry/heartbeat")
+def test_flags_that_differ_from_the_controllers_are_told(world: World, start_controller, look: Verify):
     assert "no controller keeps this registry up: ZooKeeper has no heartbeat" in look().stderr
-    beat = {
-        "at": "2026-11-21T02:02:02Z",
-        "waiting": 2,
-        "lease": "rpcregistry/rpcregistry",
-        "holder": "vm_1",
-        "layouts": [f"kube2zk={world.base}", "dubbo=/dubbo"],
-        "namespaces": [world.namespace],
-        "podLabelSelector": "rpc-service=true",
-        "requireRegisterPermission": False,
-    }
-    path = f"/rpcregistry/heartbeat/test-{world.namespace}"
-    world.zk.create(path, json.dumps(beat).encode())
+    layouts = ["--layout", f"kube2zk={world.base}", "--layout", f"dubbo={world.base}-dubbo"]
+    selector = ["--pod-label-selector", "rpc-service=true"]
+    controller: Controller = start_controller(*layouts, *selector, leader_elect=True)
+    eventually(lambda: world.zk.exists(f"/rpcregistry/heartbeat/test-{world.namespace}"))
 
-    said = look().stderr.splitlines()
-    assert said[1:-1] == [
-        "the last heartbeat of vm_1 (Lease rpcregistry/rpcregistry) is of 2026-11-21T02:02:02Z, "
-        "with 2 changes waiting",
-        f"--layout is kube2zk={world.base} here, and dubbo=/dubbo kube2zk={world.base} in the controllers",
+    _, kept, *others = look().stderr.splitlines()
+    assert kept.startswith("the last heartbeat of ")
+    assert f"(Lease {world.namespace}/rpcregistry) is of 20" in kept
+    assert others[:-1] == [
+        f"--layout is kube2zk={world.base} here, "
+        f"and dubbo={world.base}-dubbo kube2zk={world.base} in the controllers",
         "--pod-label-selector is not set here, and rpc-service=true in the controllers",
     ]
-    world.zk.set(path, json.dumps({**beat, "stopped": True}).encode())
-    assert "no controller keeps this registry up: the last one stopped at" in look().stderr
+    assert len(look(*layouts, *selector).stderr.splitlines()) == 3
+    assert controller.stop() == 0
+    assert "no controller keeps this registry up: the last one stopped at 20" in look().stderr
 
 
 def test_nothing_at_all_is_said_aloud(world: World, look: Verify):
