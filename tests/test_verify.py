@@ -307,6 +307,14 @@ def test_what_a_guard_holds_is_no_drift(cluster, view, state):
     assert states(findings) == ([state] if state else [])
 
 
+@pytest.mark.parametrize("services", [[], [listing("echo", row("a"))]], ids=["no object", "no room"])
+def test_what_is_published_of_pods_that_are_not_listed_is_not_called_wrong(services):
+    cluster = Cluster([ECHO, pod("b", "echo", ip="10.0.0.2")], services)
+    findings = findings_of(cluster, [(LAYOUT, {"echo": PUBLISHED})], OURS, kept_up=True)
+
+    assert set(states(findings)) == {"not listed"}
+
+
 @pytest.mark.parametrize(
     ("settings", "znode", "state"),
     [

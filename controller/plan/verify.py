@@ -63,11 +63,16 @@ def findings_of(cluster: Cluster, views: Views, settings: Settings, kept_up: boo
 
     Before they do, a service that is to be adopted is one finding, and its pods are none.
     """
+    rows = list(findings_of_pods(cluster.pods, cluster.services))
+    unlisted = {finding.path.split("/")[1] for finding in rows if finding.state == "not listed"}
     found = [
-        finding for layout, names in views for finding in findings_of_znodes(layout, cluster, names, settings)
+        finding
+        for layout, names in views
+        for finding in findings_of_znodes(layout, cluster, names, settings, unlisted)
     ]
     adopted = {finding.path.rpartition("/")[2] for finding in found if finding.state == "would be adopted"}
-    rows = findings_of_pods(cluster.pods, cluster.services, () if kept_up else adopted)
+    if adopted and not kept_up:
+        rows = list(findings_of_pods(cluster.pods, cluster.services, besides=adopted))
     return [*_of_objects(cluster), *rows, *found]
 
 
@@ -82,11 +87,16 @@ def _of_objects(cluster: Cluster) -> Iterator[Finding]:
 
 
 def findings_of_znodes(
-    layout: Layout, cluster: Cluster, views: Mapping[str, Observed], settings: Settings
+    layout: Layout,
+    cluster: Cluster,
+    views: Mapping[str, Observed],
+    settings: Settings,
+    unlisted: Collection[str] = (),
 ) -> Iterator[Finding]:
     """What is not as it should be among the services of *views* (by name), as they were observed.
 
-    What the ledger says of namespaces that were not looked at, or not in full, stays.
+    What the ledger says of namespaces that were not looked at, or not in full, stays; so does what is published
+    of services of which pods are *unlisted*: their addresses may be among it.
     """
     by_name: dict[str, list[RpcService]] = defaultdict(list)
     for service in cluster.services:
@@ -97,7 +107,7 @@ def findings_of_znodes(
         claims = [decode_ledger(entry.data) for entry in (view.ledger, view.previous) if entry]
         published = {namespace for claim in claims for namespace in claim.namespaces}
         unseen = bool(cluster.namespaces) and not published <= set(cluster.namespaces)
-        frozen = unseen or bool(published & blurred)
+        frozen = unseen or bool(published & blurred) or name in unlisted
         wanted = publication(by_name.get(name, []), frozen, settings)
         awaited = name in named and settings.adopt != "never"
         found = _of_view(layout, name, wanted, view, settings, awaited)
