@@ -525,7 +525,7 @@ class Process:
     def _why_not_ready(self) -> str | None:
         for source in self._every_source():
             if not source.filled:
-                return source.unknown or f"{source.name} are not listed yet"
+                return source.unknown or source.missing
         if self._leading.is_set() and self._runs("registry") and not self._zookeeper.connected:
             return f"ZooKeeper is not connected{self._zookeeper.trouble}"
         if self._leadership and self._leadership.trouble:

@@ -10,12 +10,13 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 import structlog
+from kazoo.exceptions import SessionClosedRequireSaslError
 from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.security import ACL, Id, Permissions
 from puresasl import SASLProtocolException
@@ -247,6 +248,9 @@ class Attempts(Protocol):
     def failed(self, server: str, reason: str) -> None:
         """There is no connection to *server*."""
 
+    def denied(self, reason: str) -> None:
+        """There is none, for a reason that the last server that took it gave."""
+
 
 class Handler(SequentialThreadingHandler):  # type: ignore[misc]
     """Connects within *timeout* seconds, by *tls* unless that is None; *attempts* is told what comes of it.
@@ -271,6 +275,20 @@ class Handler(SequentialThreadingHandler):  # type: ignore[misc]
         """Called by kazoo, before it waits for the thread that connects."""
         self._ended.set()
         super().stop()
+
+    def spawn(self, func: Callable[..., None], *args: Any, **kwargs: Any) -> threading.Thread:
+        """Called by kazoo, for the thread that connects; what ends it was logged by kazoo already."""
+
+        def run() -> None:
+            try:
+                func(*args, **kwargs)
+            except SessionClosedRequireSaslError:
+                self._attempts.denied("it refuses our credentials: mend --zk-auth-file")
+            except Exception as error:  # noqa: BLE001  whatever it is, the client is of no use any more
+                self._attempts.denied(f"the client failed: {type(error).__name__}: {error}")
+
+        thread: threading.Thread = super().spawn(run)
+        return thread
 
     def create_connection(self, address: tuple[str, int], hostname: str, **_: Any) -> socket.socket:
         """Called by kazoo, with an IP address and a port, and the name that it stands for."""

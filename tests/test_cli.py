@@ -467,6 +467,34 @@ def test_each_option_of_run_is_in_its_help_but_those_of_kube2zk(capfd: pytest.Ca
     assert hidden == ["zkpath"]
 
 
+@pytest.mark.parametrize("command", ["run", "verify", "release", "purge"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param(None, "no such file", id="missing"),
+        pytest.param("", "it is empty", id="empty"),
+        pytest.param("{", "it is no YAML", id="no YAML"),
+        pytest.param("[]", "it is no kubeconfig", id="no kubeconfig"),
+        pytest.param(
+            UNREACHABLE.replace("current-context: a", ""),
+            "no current-context is set: name one by --context; its contexts are a",
+            id="no current context",
+        ),
+    ],
+)
+def test_a_kubeconfig_that_cannot_be_used_is_bad_configuration(
+    command: str, content: str | None, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    file = tmp_path / "kubeconfig"
+    if content is not None:
+        file.write_text(content)
+
+    assert exit_code(command, "--kubeconfig", str(file)) == 2
+    err = capfd.readouterr().err
+    assert_one_line(err, said)
+    assert str(file) in err
+
+
 def test_a_cluster_that_cannot_be_reached_is_2_for_verify_and_1_for_release(kubeconfig: str):
     verify, release = (process(name, "--kubeconfig", kubeconfig) for name in ("verify", "release"))
 

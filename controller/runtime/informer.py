@@ -238,7 +238,7 @@ class Informer(Generic[T]):
         self._went_back: str | None = None
         self._quarantined: dict[ObjectKey, str] = {}
         self._accepted_at: float | None = None  # when the server accepted the watch that runs
-        self._interrupted = ""  # why the last one was, and none has lasted since
+        self.interrupted = ""  # why the last one was, and none has lasted since
 
     @property
     def unknown(self) -> str | None:
@@ -274,18 +274,18 @@ class Informer(Generic[T]):
 
     def _tell_interruption(self, reason: str, seconds: float) -> None:
         """Log *reason*, once for as long as it is the same and no watch lasts in between."""
-        if reason != self._interrupted or self._lasts():
+        if reason != self.interrupted or self._lasts():
             log.warning(
                 "watch interrupted", resource=self.name, reason=reason, retry_seconds=round(seconds, 1)
             )
-        self._interrupted = reason
+        self.interrupted = reason
 
     def _tell_recovery(self) -> None:
         if self._accepted_at is None:
             self._accepted_at = self._clock()
-        if self._interrupted and self._lasts():
+        if self.interrupted and self._lasts():
             log.info("watch goes on", resource=self.name)
-            self._interrupted = ""
+            self.interrupted = ""
 
     def _lasts(self) -> bool:
         return self._accepted_at is not None and self._clock() - self._accepted_at >= HEALTHY_AFTER
