@@ -95,8 +95,8 @@ def findings_of_znodes(
 ) -> Iterator[Finding]:
     """What is not as it should be among the services of *views* (by name), as they were observed.
 
-    What the ledger says of namespaces that were not looked at, or not in full, stays; so does what is published
-    of services of which pods are *unlisted*: their addresses may be among it.
+    What the ledger says of namespaces that were not looked at, or not in full, stays; so does what
+    is published of services with pods that are *unlisted*: their addresses may be among it.
     """
     by_name: dict[str, list[RpcService]] = defaultdict(list)
     for service in cluster.services:
