@@ -3,7 +3,8 @@
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -65,8 +66,9 @@ def verify_registry(
         report = REPORTS[output](where, scope)
         require_namespaces(kube, namespaces)
         settings = Settings(cluster_id=where.cluster_id, **options)
-        with ZooKeeper.connected_to(zk_servers, timeout, zk_access) as zookeeper:
-            inspector = Inspector(kube, zookeeper, layouts, scope, settings)
+        with ExitStack() as stack:
+            connection = ZooKeeper.connected_to(zk_servers, timeout, zk_access)
+            inspector = Inspector(kube, lambda: stack.enter_context(connection), layouts, scope, settings)
             inspection = inspect_twice(inspector.inspect, lambda: time.sleep(SECOND_LOOK))
     except Failure as failure:
         sys.stderr.write(f"rpcregistry: cannot look: {' '.join(str(failure).split())}\n")
@@ -106,14 +108,24 @@ class Inspector:
     """Reads pods, RpcServices and znodes, anew for each inspection: one LIST a kind and namespace."""
 
     def __init__(
-        self, kube: Reads, registry: Registry, layouts: Sequence[Layout], scope: Scope, settings: Settings
+        self,
+        kube: Reads,
+        connect: Callable[[], Registry],
+        layouts: Sequence[Layout],
+        scope: Scope,
+        settings: Settings,
     ) -> None:
         self._kube = kube
-        self._registry = registry
+        self._connect = connect
         self._layouts = layouts
         self._scope = scope
         self._settings = settings
         self._permissions = _Permissions(kube) if scope.require_register_permission else None
+
+    @cached_property
+    def _registry(self) -> Registry:
+        """Asked for once the cluster was read: what is wrong there need not wait for ZooKeeper."""
+        return self._connect()
 
     def inspect(self) -> Inspection:
         """What is not as it should be; some of it may be a change on its way."""

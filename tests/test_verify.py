@@ -570,7 +570,7 @@ class KubeWorld:
 
 def inspect(kube: KubeWorld, zookeeper: ZooKeeperInMemory, **scope: Any) -> Inspection:
     here = msgspec.structs.replace(HERE, **scope)
-    return Inspector(kube, zookeeper, [LAYOUT], here, OURS).inspect()
+    return Inspector(kube, lambda: zookeeper, [LAYOUT], here, OURS).inspect()
 
 
 def registry(**znodes: bytes) -> ZooKeeperInMemory:
