@@ -76,6 +76,22 @@ def test_what_is_held_is_no_drift(world: World, start_controller, look: Verify):
     assert (looked.returncode, findings(looked)) == (0, [["held", *rest] for _, *rest in gone])
 
 
+def test_what_is_held_without_an_rpcservice_is_no_drift(world: World, start_controller, look: Verify):
+    start_controller("--guard-confirm", "1h", leader_elect=True)
+    world.apply_rpcservice("echo", selector={"matchLabels": {"app": "x"}})
+    for number in (1, 2):
+        world.create_pod(f"p{number}", ip=f"10.0.0.{number}", labels={"app": "x"})
+    eventually(lambda: world.servers("echo") == ["10.0.0.1", "10.0.0.2"])
+    eventually(lambda: world.zk.exists(f"/rpcregistry/heartbeat/test-{world.namespace}"))
+    world.delete_rpcservice("echo")
+    # As the controller says it, too.
+    lease = ["lease", "rpcregistry", "-n", world.namespace]
+    world.kubectl("annotate", "--overwrite", *lease, 'rpcregistry.dev/held=["echo"]')
+
+    looked = look()
+    assert (looked.returncode, findings(looked)) == (0, [["held", "kube2zk", f"{world.base}/echo"]])
+
+
 def test_findings_are_whole_in_a_pipe_and_in_json(world: World, start_controller, look: Verify):
     layouts = flags(world, "kube2zk", "dubbo")
     controller: Controller = start_controller(*layouts)
