@@ -12,10 +12,11 @@ import msgspec
 from controller.errors import Failure, Misconfigured, Rejected, Unknown
 from controller.kube import Absent, Kube
 from controller.manifests import PODS, RPCSERVICES, Named, Resource
-from controller.model import Pod, Problem, Regarding, ServiceKey
+from controller.model import HELD, Pod, Problem, Regarding, ServiceKey
 from controller.names import is_service_name
 from controller.plan import heartbeat
 from controller.plan.findings import Counts, Finding, confirmed, exit_code
+from controller.plan.held import named
 from controller.plan.ledger import Layout
 from controller.plan.listing import owners
 from controller.plan.publication import Settings
@@ -34,7 +35,6 @@ from controller.zkaccess import Access
 T = TypeVar("T", bound=Named)
 
 SECOND_LOOK = 5.0  # seconds after the first: longer than a change takes on its way
-HELD = "rpcregistry.dev/held"  # annotation of the Lease: names of services, and how many more there are
 
 
 def verify_registry(
@@ -179,11 +179,10 @@ class Inspector:
             manifest = self._kube.raw(
                 "GET", f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}"
             )
-            text = (manifest["metadata"].get("annotations") or {}).get(HELD, "[]")
-            listed = msgspec.json.decode(text, type=list[str | int])
-        except (Absent, Rejected, msgspec.MsgspecError):
+        except (Absent, Rejected):
             return frozenset()
-        return frozenset(entry for entry in listed if isinstance(entry, str))
+        names, _ = named((manifest["metadata"].get("annotations") or {}).get(HELD, ""))
+        return names
 
     # the registry
 
