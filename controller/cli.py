@@ -351,7 +351,7 @@ def run(
     **flags: Any,
 ) -> None:
     """Run the controllers until SIGTERM."""
-    from controller.assembly import run_controllers
+    from controller.run.process import run_controllers
     from controller.telemetry import configure_logging
 
     configure_logging(log_format, log_level)

@@ -66,12 +66,12 @@ class KubeLease:
         self.regarding: Regarding | None = None
         self._lock = threading.Lock()  # protects _wanted and _annotations
         self._wanted: dict[str, str | None] = {}  # None: that there is none
-        self._annotations: Mapping[str, str] = {}
+        self._annotations: Mapping[str, str] | None = None
         self._told: list[Callable[[Mapping[str, str]], None]] = []
 
     @property
-    def annotations(self) -> Mapping[str, str]:
-        """The annotations as they were seen last."""
+    def annotations(self) -> Mapping[str, str] | None:
+        """As they were seen last; None before, since an old word must not look like a new one."""
         with self._lock:
             return self._annotations
 
@@ -140,14 +140,16 @@ class KubeLease:
         """What of the annotations has to be written."""
         with self._lock:
             return {
-                name: value for name, value in self._wanted.items() if self._annotations.get(name) != value
+                name: value
+                for name, value in self._wanted.items()
+                if (self._annotations or {}).get(name) != value
             }
 
     def _seen(self, manifest: Mapping[str, Any]) -> Lease:
         annotations = manifest["metadata"].get("annotations") or {}
         with self._lock:
             changed, self._annotations = annotations != self._annotations, annotations
-        self.regarding = regarding(manifest)  # after its annotations: see Notes
+        self.regarding = regarding(manifest)
         if changed:
             for told in self._told:
                 told(annotations)
@@ -160,22 +162,3 @@ def regarding(manifest: Mapping[str, Any]) -> Regarding:
     return Regarding(
         "coordination.k8s.io/v1", "Lease", metadata["namespace"], metadata["name"], metadata["uid"]
     )
-
-
-class Notes:
-    """The annotations of a Lease that may not be there yet, or never in a dry run."""
-
-    def __init__(self, lease: Callable[[], KubeLease | None]) -> None:
-        self._lease = lease
-
-    @property
-    def annotations(self) -> Mapping[str, str] | None:
-        """As they were seen last; None before, since an old word must not look like a new one."""
-        lease = self._lease()
-        return lease.annotations if lease and lease.regarding else None
-
-    def annotate(self, name: str, value: str | None) -> None:
-        """Have an annotation say *value*, or not be there."""
-        lease = self._lease()
-        if lease:
-            lease.annotate(name, value)

@@ -126,7 +126,9 @@ class Cluster:
         return self._seen(services, locals_)
 
     def _seen(self, services: list[RpcService], locals_: list[LocalService]) -> Seen:
-        noted, more = named(self.lease.annotations.get(HELD, "")) if self.lease else (frozenset[str](), 0)
+        noted, more = (
+            named((self.lease.annotations or {}).get(HELD, "")) if self.lease else (frozenset[str](), 0)
+        )
         return Seen(services, locals_, noted, more)
 
     def _read_lease(self) -> LeaseSeen:
@@ -179,7 +181,7 @@ class Cluster:
             _complain("no Event Released is left: the Lease cannot be read")
             _say(audit(self._kube, None, "Released", f"{note}: {self._where}"))
             return
-        zookeeper = self.lease.annotations.get(ZOOKEEPER)
+        zookeeper = (self.lease.annotations or {}).get(ZOOKEEPER)
         where = f"{self._where}, ZooKeeper {zookeeper}" if zookeeper else self._where
         _say(audit(self._kube, self.lease.regarding, "Released", f"{note}: {where}"))
 

@@ -12,7 +12,7 @@ class AnnotationReconciler:
         self._pods = pods
         self._events = events
 
-    def pod_changed(self, change: Change[Pod]) -> set[ObjectKey]:
+    def pod_keys(self, change: Change[Pod]) -> set[ObjectKey]:
         """The pod, where what is wrong with it is new."""
         before = change.old.problems if change.old and change.new and change.old.uid == change.new.uid else ()
         return {change.new.key} if change.new and set(change.new.problems) - set(before) else set()

@@ -54,7 +54,7 @@ def local_keys(pod: Pod) -> set[ServiceKey]:
 
 
 class LocalServiceReconciler:
-    """Writes the status of a LocalService; ``pod_changed`` tells whose."""
+    """Writes the status of a LocalService; ``Selections.touched_by`` tells whose."""
 
     def __init__(
         self,
@@ -136,16 +136,16 @@ class LocalServiceProjector:
         self._list_pods = list_pods
         self._may_register = may_register
 
-    def pod_changed(self, change: Change[Pod]) -> set[ServiceKey]:
+    def pod_keys(self, change: Change[Pod]) -> set[ServiceKey]:
         """The keys that a pod asks for, or asked for before."""
         return {key for pod in (change.old, change.new) if pod for key in local_keys(pod)}
 
-    def rpc_service_changed(self, change: Change[RpcService]) -> set[ServiceKey]:
+    def rpc_service_keys(self, change: Change[RpcService]) -> set[ServiceKey]:
         """The key of an RpcService, where the projection may hang on it."""
         services = [service for service in (change.old, change.new) if service]
         return {found.service_key for found in services if self._concerns(found.service_key)}
 
-    def local_changed(self, change: Change[LocalService]) -> set[ServiceKey]:
+    def local_keys(self, change: Change[LocalService]) -> set[ServiceKey]:
         """The key of a generated LocalService."""
         return {key for local in (change.old, change.new) if local for key in projected(local)}
 

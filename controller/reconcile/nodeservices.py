@@ -44,8 +44,8 @@ def controlled(service: Service) -> list[NodeServiceKey]:
 class NodeServiceReconciler:
     """Makes the Service of one LocalService on one node what it should be.
 
-    Changes are told by any thread, and return the keys to reconcile; a key is reconciled by one thread
-    at a time.  *report* is told the LocalServices whose problems changed.
+    Any thread calls ``note_…`` with a change, and asks ``…_keys`` what to reconcile; a key is reconciled by
+    one thread at a time.  *report* is told the LocalServices whose problems changed.
     """
 
     def __init__(
@@ -77,33 +77,40 @@ class NodeServiceReconciler:
 
     # what changes mean
 
-    def local_changed(self, change: Change[LocalService]) -> set[NodeServiceKey]:
-        """The keys that a LocalService's change touches; what its status says touches none."""
+    def note_local(self, change: Change[LocalService]) -> None:
+        """Take in that a LocalService is gone for sure, or a word that lets go."""
         old, new = change.old, change.new
         if old and new and new.released != old.released:
             self.guard.poke()
         if old and (new.uid != old.uid if new else not change.listed):
             self.guard.gone((planning.KIND, old.uid))
+
+    def local_keys(self, change: Change[LocalService]) -> set[NodeServiceKey]:
+        """The keys that a LocalService's change touches; what its status says touches none."""
+        old, new = change.old, change.new
         if old and new and (old.uid, old.spec, old.deleting) == (new.uid, new.spec, new.deleting):
             return set()
         return {key for local in (old, new) if local for key in self._keys_of(local)}
 
-    def node_changed(self, change: Change[Node]) -> set[NodeServiceKey]:
+    def note_node(self, change: Change[Node]) -> None:
+        """Take in that a Node is there, or gone for sure."""
+        if change.new:
+            self.guard.back((NODES.kind, change.new.name))
+        elif change.old and not change.listed:
+            self.guard.gone((NODES.kind, change.old.name))
+
+    def node_keys(self, change: Change[Node]) -> set[NodeServiceKey]:
         """The keys that a Node's change touches: those for which it matched before or does now."""
         node = change.new or change.old
         if node is None or (change.old and change.new and change.old.labels == change.new.labels):
             return set()
-        if change.new:
-            self.guard.back((NODES.kind, node.name))
-        elif not change.listed:
-            self.guard.gone((NODES.kind, node.name))
         return {
             NodeServiceKey(local.namespace, local.name, node.name)
             for local in self._locals.store.values()
             if local.matches(change.old) or local.matches(change.new)
         }
 
-    def service_changed(self, change: Change[Service]) -> set[NodeServiceKey]:
+    def service_keys(self, change: Change[Service]) -> set[NodeServiceKey]:
         """The keys that a Service's change touches: one of ours, or one that was in the way."""
         keys = {key for service in (change.old, change.new) if service for key in controlled(service)}
         service = change.new or change.old

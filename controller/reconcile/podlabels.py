@@ -36,11 +36,11 @@ class PodLabelReconciler:
         self._node_label = node_label
         self._events = events
 
-    def pod_changed(self, change: Change[Pod]) -> set[ObjectKey]:
+    def pod_keys(self, change: Change[Pod]) -> set[ObjectKey]:
         """The pod, where it needs a label."""
         return {change.new.key} if change.new and self._plan(change.new) else set()
 
-    def local_changed(self, change: Change[LocalService]) -> set[ObjectKey]:
+    def local_keys(self, change: Change[LocalService]) -> set[ObjectKey]:
         """The pods that a LocalService selects, where they need a label."""
         if change.new is None or (change.old and change.old.spec.selector == change.new.spec.selector):
             return set()

@@ -19,7 +19,7 @@ from controller.plan.heartbeat import Heartbeat
 from controller.plan.ledger import Layout, Ledger
 from controller.plan.ops import Delete, Op, batches
 from controller.plan.outcome import Outcome
-from controller.plan.publication import Publication, Settings, Unlisted, publication
+from controller.plan.publication import Publication, Settings, publication
 from controller.plan.rpcservices import FINISHED
 from controller.reconcile.fence import Fence
 from controller.reconcile.guard import Decision, Guard, Sight, log_released
@@ -27,6 +27,7 @@ from controller.reconcile.held import HeldOnLease, WithoutObject
 from controller.reconcile.memory import REARM, Memory, uncovered
 from controller.reconcile.ports import Change, Events, Registry, Source
 from controller.reconcile.repairs import Repairs
+from controller.reconcile.settling import Settling
 from controller.reconcile.unwritten import Unwritten
 
 log = structlog.get_logger(__name__)
@@ -57,8 +58,8 @@ class Reader(Protocol):
 class RegistryReconciler:
     """Makes the znodes of a service name equal to what the RpcServices of that name list.
 
-    One thread calls ``reconcile``; changes are told by any thread.  *unsettled*: whether the statuses of a
-    name are not to be relied on yet; *unlisted*: what they lack, as it could not be written.
+    One thread calls ``reconcile``; any thread calls ``note_…`` with a change.  *settling*: how far the
+    statuses of a name can be relied on.
     *conditions* is told what the Synced condition of an RpcService should be, *written* the layout,
     operation and service name of each znode that was written.  *lease*: what Events about the registry as
     a whole are about; *on_lease*: what it says of holds.  *heartbeat*: what does not change of it.
@@ -69,8 +70,7 @@ class RegistryReconciler:
         registry: Registry,
         services: Source[RpcService],
         reader: Reader,
-        unsettled: Callable[[str], bool],
-        unlisted: Callable[[str], Unlisted],
+        settling: Settling,
         fence: Fence | None,
         layouts: Sequence[Layout],
         settings: Settings,
@@ -90,8 +90,7 @@ class RegistryReconciler:
         self._registry = registry
         self._services = services
         self._reader = reader
-        self._unsettled = unsettled
-        self._unlisted = unlisted
+        self._settling = settling
         self._fence = fence
         self._layouts = layouts
         self._settings = settings
@@ -123,19 +122,22 @@ class RegistryReconciler:
 
     # what changes mean
 
-    def service_changed(self, change: Change[RpcService]) -> set[str]:
-        """The names that an RpcService's change touches."""
+    def note_service(self, change: Change[RpcService]) -> None:
+        """Take in what nobody lists any more, and what is to be written."""
         old, new = change.old, change.new
-        names = {service.service_name for service in (old, new) if service}
         if old and new is None:
             self._gone(old, shown=not change.listed)
         elif new:
             self.guard.back((new.service_name, new.namespace, ""))
             self._note_listed(new)
-        if old is None or new is None or _asks(old) != _asks(new):
-            self._unwritten.note(names, self._clock())
-            return names
-        return names if old.known != new.known else set()
+        if _asks_anew(change):
+            self._unwritten.note(_names(change), self._clock())
+
+    def service_names(self, change: Change[RpcService]) -> set[str]:
+        """The names that an RpcService's change touches."""
+        old, new = change.old, change.new
+        turned_known = old and new and old.known != new.known
+        return _names(change) if turned_known or _asks_anew(change) else set()
 
     def _gone(self, service: RpcService, shown: bool) -> None:
         """Note what nobody lists any more; *shown*: by a watch event."""
@@ -319,7 +321,7 @@ class RegistryReconciler:
         missing = self._unconfirmed(name)
         holder = min((namespace for _, namespace, uid in missing if not uid), default="")
         frozen = bool(missing) or self._is_frozen(name)
-        wanted = publication(services, frozen, self._settings, holder, self._unlisted(name))
+        wanted = publication(services, frozen, self._settings, holder, self._settling.unlisted(name))
         now = self._now_text()
         outcomes = [
             planning.plan(
@@ -380,7 +382,7 @@ class RegistryReconciler:
             for namespace in claim.namespaces
         )
         unknown = self._services.unknown is not None
-        return unknown or unwatched or self._unsettled(name)
+        return unknown or unwatched or self._settling.is_unsettled(name)
 
     def _watches(self, namespace: str) -> bool:
         return not self._namespaces or namespace in self._namespaces
@@ -502,6 +504,15 @@ class RegistryReconciler:
             leaving = {name for name in self._shown - held.keys() if self._missing(name)}
             self._shown = leaving | held.keys()
             self._on_lease.show(RPCSERVICES.kind, held, leaving)
+
+
+def _names(change: Change[RpcService]) -> set[str]:
+    return {service.service_name for service in (change.old, change.new) if service}
+
+
+def _asks_anew(change: Change[RpcService]) -> bool:
+    """Whether something else is to be published than before."""
+    return change.old is None or change.new is None or _asks(change.old) != _asks(change.new)
 
 
 def _asks(service: RpcService) -> Any:

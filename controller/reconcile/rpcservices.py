@@ -26,12 +26,13 @@ from controller.model import (
 from controller.names import label_value
 from controller.plan import rpcservices as planning
 from controller.plan.guard import is_released
-from controller.plan.publication import ALL_LISTED, Unlisted
+from controller.plan.publication import Unlisted
 from controller.reconcile.guard import Decision, Guard, Sight, log_released
 from controller.reconcile.held import HeldOnLease
 from controller.reconcile.ports import Change, Events, Kube, Source, Store
 from controller.reconcile.refusals import Refusals
 from controller.reconcile.selections import Selections
+from controller.reconcile.settling import Settling
 
 log = structlog.get_logger(__name__)
 
@@ -60,9 +61,8 @@ def declared_keys(pod: Pod) -> set[ServiceKey]:
 class RpcServiceReconciler:
     """Makes the RpcServices of one key equal to what the pods of its namespace say.
 
-    Changes are told by any thread (``pod_changed``, ``service_changed``, ``node_changed``), which
-    return the keys to reconcile; a key is reconciled by one thread at a time.  *settled*: see ``begin`` and
-    ``unlisted``.
+    Any thread calls ``note_…`` with a change, then asks ``…_keys`` what to reconcile; a key is reconciled by
+    one thread at a time.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class RpcServiceReconciler:
         now: Callable[[], datetime],
         confirm: float,
         enqueue: Callable[[Iterable[ServiceKey]], None],
-        settled: Callable[[str], None],
+        settling: Settling,
         lease: HeldOnLease,
         events: Events,
     ) -> None:
@@ -93,10 +93,8 @@ class RpcServiceReconciler:
         self._now = now
         self._enqueue = enqueue
         self._events = events
-        self._tell_settled = settled
-        self._unsettled: dict[str, set[ServiceKey]] = {}
-        self._unlisted: dict[str, dict[ServiceKey, Unlisted]] = {}
-        self._lock = threading.Lock()  # held while _unsettled, _unlisted and _unknown_words change
+        self._settling = settling
+        self._lock = threading.Lock()  # protects _unknown_words
         self._refused_since: dict[ServiceKey, float] = {}  # of a key: by the thread that reconciles it
         self._selected: Selections[RpcService] = Selections(
             pods.store, lambda service: None if service.is_part else service.spec.selector
@@ -109,41 +107,46 @@ class RpcServiceReconciler:
 
     # what changes mean
 
-    def pod_changed(self, change: Change[Pod]) -> set[ServiceKey]:
-        """The keys that a pod's change touches: what it served before, and what it serves now."""
-        keys: set[ServiceKey] = set()
-        for pod in (change.old, change.new):
-            if pod:
-                keys |= declared_keys(pod)
-        for name in self._selected.pod_changed(change):
-            service = self._services.store.get(name)
-            if service:
-                keys.add(service.service_key)
+    def note_pod(self, change: Change[Pod]) -> None:
+        """Take in who is selected, and who is gone for sure."""
+        self._selected.note_pod(change)
         if change.new:
             self.guard.back(change.new.uid)
         elif change.old and not change.listed:
             self.guard.gone(change.old.uid)
-        return keys
 
-    def service_changed(self, change: Change[RpcService]) -> set[ServiceKey]:
-        """The keys that an RpcService's change touches."""
-        self._selected.changed(change)
+    def pod_keys(self, change: Change[Pod]) -> set[ServiceKey]:
+        """The keys that a pod's change touches: what it served before, and what it serves now."""
+        keys = {key for pod in (change.old, change.new) if pod for key in declared_keys(pod)}
+        selecting = map(self._services.store.get, self._selected.touched_by(change))
+        return keys | {service.service_key for service in selecting if service}
+
+    def note_service(self, change: Change[RpcService]) -> None:
+        """Take in whom it selects, and a word that lets go."""
+        self._selected.note(change)
         old, new = change.old, change.new
         if new and old and new.released != old.released:
             self._note_unknown(old)
             self.guard.poke()
         elif new and not old and self.guard.held:
             self.guard.poke()  # it may come to list what is held: its word is an old one
+
+    def service_keys(self, change: Change[RpcService]) -> set[ServiceKey]:
+        """The keys that an RpcService's change touches."""
         if change.ours:
             return set()  # as it was planned
         return {service.service_key for service in (change.old, change.new) if service}
 
-    def node_changed(self, change: Change[Node]) -> set[ServiceKey]:
+    def note_node(self, change: Change[Node]) -> None:
+        """Have the guard look where a Node turned (not-)Ready, came or went."""
+        if _turned(change):
+            self.guard.poke()
+
+    def node_keys(self, change: Change[Node]) -> set[ServiceKey]:
         """The keys with an endpoint on a Node that turned (not-)Ready or went away."""
         node = change.old or change.new
-        if node is None or (change.old and change.new and change.old.ready == change.new.ready):
+        if node is None or not _turned(change):
             return set()
-        self.guard.poke()
         return {
             service.service_key
             for service in self._services.store.values()
@@ -158,52 +161,8 @@ class RpcServiceReconciler:
         return keys
 
     def begin(self) -> None:
-        """Call each name unsettled until all its keys were looked at; *settled* is told the name then.
-
-        Meanwhile its statuses do not list all that there is: somebody may have to be listed anew, or
-        never was.
-        """
-        with self._lock:
-            for key in self.every_key():
-                self._unsettled.setdefault(key.service_name, set()).add(key)
-
-    def unsettled(self, name: str) -> bool:
-        """Whether some RpcService of the name was not looked at since the start."""
-        return name in self._unsettled
-
-    def unlisted(self, name: str) -> Unlisted:
-        """What pods show of the name and no status lists, since a write was refused.
-
-        What is published of that stays so.  *settled* is told a name for which this changed.
-        """
-        with self._lock:
-            found = list(self._unlisted.get(name, {}).values())
-        return Unlisted(
-            endpoints=tuple(row for unlisted in found for row in unlisted.endpoints),
-            services={uid for unlisted in found for uid in unlisted.services},
-        )
-
-    def _note_unlisted(self, key: ServiceKey, unlisted: Unlisted) -> None:
-        with self._lock:
-            of_name = self._unlisted.setdefault(key.service_name, {})
-            before = of_name.pop(key, ALL_LISTED)
-            if unlisted != ALL_LISTED:
-                of_name[key] = unlisted
-            if not of_name:
-                del self._unlisted[key.service_name]
-        if unlisted != before:
-            self._tell_settled(key.service_name)
-
-    def _settle(self, key: ServiceKey) -> None:
-        with self._lock:
-            left = self._unsettled.get(key.service_name)
-            if left is None:
-                return
-            left.discard(key)
-            if left:
-                return
-            del self._unsettled[key.service_name]
-        self._tell_settled(key.service_name)
+        """Rely on no status before its key was looked at."""
+        self._settling.begin(self.every_key())
 
     def forget_withdrawn(self) -> None:
         """Forget the pods that are gone and that no status lists any more."""
@@ -242,10 +201,10 @@ class RpcServiceReconciler:
         # What is published of these stays, so that the name need not be frozen for them: else a quota would
         # keep the addresses of dead pods published after a restart.
         services = tuple(op.service.uid for op in refusals.all if isinstance(op, planning.SetStatus))
-        self._note_unlisted(key, Unlisted(tuple(writes.unlisted.values()), services))
+        self._settling.note_unlisted(key, Unlisted(tuple(writes.unlisted.values()), services))
         partial = any(isinstance(op, planning.Create) and op.partial for op in ops)
         if not partial:
-            self._settle(key)  # with a refusal, too: all is listed that can be
+            self._settling.settle(key)  # with a refusal, too: all is listed that can be
         if not refusals.first:
             self._refused_since.pop(key, None)
             if partial:
@@ -418,6 +377,10 @@ class RpcServiceReconciler:
             services = [key for key, uids in touched.items() if not uids.isdisjoint(decision.released)]
             log_released(map(str, services), sum(decision.released.values()))
         self._enqueue(touched)
+
+
+def _turned(change: Change[Node]) -> bool:
+    return not (change.old and change.new and change.old.ready == change.new.ready)
 
 
 def generated_manifest(

@@ -17,7 +17,7 @@ class Selections(Generic[T]):
     def __init__(self, pods: Store[Pod], selector: Callable[[T], LabelSelector | None]) -> None:
         self._pods = pods
         self._selector = selector
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # protects both of these
         self._selectors: dict[str, dict[ObjectKey, LabelSelector]] = {}  # by namespace
         self._selected: dict[ObjectKey, set[str]] = {}
 
@@ -31,24 +31,30 @@ class Selections(Generic[T]):
         with self._lock:
             return list(self._selectors.get(namespace, {}).values())
 
-    def pod_changed(self, change: Change[Pod]) -> set[ObjectKey]:
-        """The objects that selected the pod before or do now."""
+    def touched_by(self, change: Change[Pod]) -> set[ObjectKey]:
+        """The objects that select the pod as it was or as it is."""
+        pods = [pod for pod in (change.old, change.new) if pod]
+        if not pods:
+            return set()
+        with self._lock:
+            selectors = dict(self._selectors.get(pods[0].namespace, {}))
+        return {
+            key for key, selector in selectors.items() if any(selector.matches(pod.labels) for pod in pods)
+        }
+
+    def note_pod(self, change: Change[Pod]) -> None:
+        """Select the pod anew."""
         pod = change.new or change.old
-        touched: set[ObjectKey] = set()
         if pod is None:
-            return touched
+            return
         with self._lock:
             for key, selector in self._selectors.get(pod.namespace, {}).items():
                 names = self._selected[key]
-                if pod.name in names:
-                    touched.add(key)
-                    names.discard(pod.name)
+                names.discard(pod.name)
                 if change.new and selector.matches(change.new.labels):
-                    touched.add(key)
                     names.add(pod.name)
-        return touched
 
-    def changed(self, change: Change[T]) -> None:
+    def note(self, change: Change[T]) -> None:
         """Select anew where the selector is new."""
         item = change.new or change.old
         if item is None:

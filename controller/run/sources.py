@@ -36,10 +36,7 @@ class Merged(Generic[T]):
 
 
 class Source(Generic[T]):
-    """What reconcilers read of one resource.
-
-    *changed* is told every change; *listed*, without arguments, that a LIST was taken in.
-    """
+    """What reconcilers read of one resource; *restarted* is told why a watch was begun again."""
 
     def __init__(
         self,
@@ -47,24 +44,44 @@ class Source(Generic[T]):
         resource: Resource[T],
         namespaces: Sequence[str],
         indexes: Mapping[str, Callable[[T], Iterable[Hashable]]],
-        changed: Callable[[Change[T]], None],
-        listed: Callable[[], None],
         restarted: Callable[[str, str], None],
         label_selector: str = "",
     ) -> None:
         self.name = resource.plural
+        # Both grow before ``start``, and are only read afterwards: by the informers' threads.
+        self._on_change: list[Callable[[Change[T]], None]] = []
+        self._on_listed: list[Callable[[], None]] = []
         self._informers = {
             namespace: Informer(
                 f"{resource.plural}{' of ' if namespace else ''}{namespace}",
                 kube.reader(resource, namespace, label_selector),
                 indexes,
-                on_change=changed,
-                on_listed=listed,
+                on_change=self._changed,
+                on_listed=self._listed,
                 on_restart=lambda reason: restarted(resource.plural, reason),
             )
             for namespace in namespaces or ("",)
         }
         self.store = Merged({namespace: informer.store for namespace, informer in self._informers.items()})
+
+    def subscribe(self, on_change: Callable[[Change[T]], None]) -> None:
+        """Call *on_change* with every change, after those that subscribed before; before ``start``.
+
+        Informers call it, each in its thread and under its lock: it must not block.
+        """
+        self._on_change.append(on_change)
+
+    def subscribe_listed(self, on_listed: Callable[[], None]) -> None:
+        """Call *on_listed* whenever a LIST was taken in; before ``start``."""
+        self._on_listed.append(on_listed)
+
+    def _changed(self, change: Change[T]) -> None:
+        for on_change in self._on_change:
+            on_change(change)
+
+    def _listed(self) -> None:
+        for on_listed in self._on_listed:
+            on_listed()
 
     @property
     def filled(self) -> bool:

@@ -14,7 +14,7 @@ from functools import partial
 import structlog
 
 from controller.audit import audit
-from controller.errors import Failure, Fenced, Rejected
+from controller.errors import Failure, Fenced, Rejected, Retry
 from controller.kube import LEASE_TIMEOUTS, Kube
 from controller.leases import CLUSTER_ID, NAMESPACE, ZOOKEEPER, KubeLease, heard_namespace, own_namespace
 from controller.plan.heartbeat import SURE, Candidate, Heartbeat, Look, Sighting
@@ -31,13 +31,34 @@ WITHOUT_ZOOKEEPER = 5.0  # seconds, after which statuses are kept right though n
 NOBODY = Sighting(None, 0.0)
 
 
+def make_lease(settings: Settings, cluster_id: str) -> KubeLease:
+    """The Lease to hold, which says what its holder keeps up."""
+    writes = "registry" in settings.controllers
+    namespace = settings.lease_namespace or own_namespace()
+    if namespace is None:
+        namespace = _heard_namespace(settings, cluster_id) if writes else NAMESPACE
+    kube = Kube.from_config(settings.kubeconfig, settings.context, connections=2, timeouts=LEASE_TIMEOUTS)
+    lease = KubeLease(kube, namespace)
+    lease.annotate(CLUSTER_ID, cluster_id)
+    if writes:
+        lease.annotate(ZOOKEEPER, settings.zk_servers)
+    return lease
+
+
+def _heard_namespace(settings: Settings, cluster_id: str) -> str:
+    """From outside of a cluster: where the Lease lies that the heartbeat names."""
+    try:
+        with ZooKeeper.connected_to(settings.zk_servers, WITHOUT_ZOOKEEPER, settings.zk_access) as zookeeper:
+            return heard_namespace(Lookout(zookeeper, cluster_id, time.monotonic))
+    except Retry:
+        return NAMESPACE  # whoever is heard of later is looked at
+
+
 class Leadership:
     """Decides when this process may write; its threads belong to *crew*, and end once *stopping* is set.
 
-    *begin* is called once, when it leads, with a function that renews the Lease or raises; *lost* when it
-    does not lead any more, or must not, with the reason.  ``clear`` is set once nobody else keeps the
-    registry up: nothing is written to ZooKeeper before.  *zookeeper* is None where this process writes
-    nothing there.
+    ``clear`` is set once nobody else keeps the registry up: nothing is written to ZooKeeper before.
+    *zookeeper* is None where this process writes nothing there.
     """
 
     def __init__(
@@ -45,28 +66,26 @@ class Leadership:
         *,
         settings: Settings,
         kube: Kube,
+        lease: KubeLease,
         zookeeper: ZooKeeper | None,
         cluster_id: str,
         identity: str,
         crew: Crew,
         stopping: threading.Event,
-        begin: Callable[[Callable[[], None]], None],
-        lost: Callable[[Fenced], None],
     ) -> None:
         self._settings = settings
         self._kube = kube
+        self.lease = lease
         self._zookeeper = zookeeper
         self._cluster_id = cluster_id
         self._identity = identity
         self._crew = crew
         self._stopping = stopping
-        self._begin = begin
-        self._lost = lost
         self._led = threading.Event()  # this process leads: no looking out any more
         self._lookout = Lookout(zookeeper, cluster_id, time.monotonic) if zookeeper else None
         self.clear = threading.Event()
         self.trouble = ""  # why nobody can look
-        self.lease = self._make_lease()
+        self._begin: list[Callable[[], None]] = []  # grows before ``run``
         self._elector = Elector(self.lease, identity, on_elected=self._elected, on_lost=self._lost_lease)
 
     @property
@@ -74,46 +93,41 @@ class Leadership:
         """Whether nobody else can lead now."""
         return not self._settings.leader_elect or self._elector.leading
 
+    def subscribe(self, begin: Callable[[], None]) -> None:
+        """Call *begin* once this process leads; before ``run``."""
+        self._begin.append(begin)
+
     def run(self) -> None:
-        """Become the leader, and stay it as long as possible."""
+        """Become the leader, and stay it as long as possible; *crew* ends where that is over."""
         if not self._settings.leader_elect:
             self._crew.start("lease", partial(self.lease.keep, self._stopping))
-            self._look(lambda: None)
+            self._look()
             return
         if self._lookout:
             self._crew.start("lookout", partial(self._lookout.run, self._led.is_set, self._stopping))
         self._crew.start("lease-watch", self._elector.watch)
         self._elector.run()
 
+    def renew(self) -> None:
+        """Renew the Lease now; fails with an ``errors.Failure`` unless it is ours afterwards."""
+        if self._settings.leader_elect:
+            self._elector.renew()
+
     def release(self) -> None:
         """Give the Lease up, once nothing is written any more."""
         self._elector.release()
 
-    def _make_lease(self) -> KubeLease:
-        settings = self._settings
-        kube = Kube.from_config(settings.kubeconfig, settings.context, connections=2, timeouts=LEASE_TIMEOUTS)
-        lease = KubeLease(kube, settings.lease_namespace or own_namespace() or self._heard_namespace())
-        lease.annotate(CLUSTER_ID, self._cluster_id)
-        if self._zookeeper:
-            lease.annotate(ZOOKEEPER, settings.zk_servers)
-        return lease
-
-    def _heard_namespace(self) -> str:
-        if self._lookout and self._zookeeper and self._zookeeper.wait(WITHOUT_ZOOKEEPER):
-            return heard_namespace(self._lookout)
-        return NAMESPACE
-
     # becoming the leader
 
     def _elected(self) -> None:
-        self._crew.start("look", partial(self._look, self._elector.renew))
+        self._crew.start("look", self._look)
 
     def _lost_lease(self, reason: str) -> None:
         """Another process may lead now: nothing more may be written."""
         log.error("the Lease is lost", reason=reason)
-        self._lost(Fenced(reason))
+        self._end(reason)
 
-    def _look(self, renew: Callable[[], None]) -> None:
+    def _look(self) -> None:
         """Begin once nobody else keeps the registry up; end the process where somebody does.
 
         While ZooKeeper is away nobody can look: statuses are kept right all the same, and the registry waits.
@@ -127,7 +141,8 @@ class Leadership:
                 self._give_way_to(seen.found or Heartbeat())
                 return
             if not begun and (look is Look.CLEAR or (look is None and time.monotonic() > patience)):
-                self._begin(renew)
+                for begin in self._begin:
+                    begin()
                 begun = True
             if look is Look.CLEAR:
                 self._led.set()
@@ -172,7 +187,11 @@ class Leadership:
             " stop the other, or give this one a --cluster-id of its own"
         )
         log.error("not leading", reason=audit(self._kube, self.lease.regarding, "NotLeading", message))
-        self._lost(Fenced(message))
+        self._end(message)
+
+    def _end(self, reason: str) -> None:
+        self._crew.failure = self._crew.failure or Fenced(reason)
+        self._crew.end()
 
     # what is told
 

@@ -1,6 +1,7 @@
 """``--dry-run``: reads as always, and logs each write instead of making it."""
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -8,7 +9,7 @@ import structlog
 
 from controller.errors import Conflict
 from controller.manifests import Named, Resource
-from controller.model import ObjectKey
+from controller.model import ObjectKey, Regarding
 from controller.plan.ops import Check, Create, Delete, Op, Set
 from controller.reconcile.ports import Registry, Source
 
@@ -24,7 +25,7 @@ class DryRunKube:
     """
 
     def __init__(self, sources: Mapping[str, Source[Any]]) -> None:
-        self._stores = {plural: source.store for plural, source in sources.items()}
+        self._sources = sources  # may grow
         self._made: dict[tuple[str, ObjectKey], Any] = {}
 
     def create(
@@ -57,8 +58,8 @@ class DryRunKube:
         log.info(
             "dry run: write", verb=verb, kind=resource.kind, key=str(key), subresource=subresource, body=body
         )
-        store = self._stores.get(resource.plural)
-        observed: T | None = (store and store.get(key)) or self._made.get((resource.plural, key))
+        source = self._sources.get(resource.plural)
+        observed: T | None = (source and source.store.get(key)) or self._made.get((resource.plural, key))
         if observed is None:
             raise Conflict(f"{resource.kind} {key} is not there any more")
         return observed
@@ -109,3 +110,45 @@ class NoPoster:
     def raw(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
         """Log what would be told."""
         log.info("dry run: event", reason=body["reason"], note=body["note"], about=body["regarding"]["name"])
+
+
+class DryRunLease:
+    """No Lease: nothing is written on it, and nobody releases anything by it."""
+
+    full_name = ""
+    annotations: Mapping[str, str] | None = None
+    regarding: Regarding | None = None
+
+    def annotate(self, name: str, value: str | None) -> None:
+        """Write nothing."""
+
+    def on_annotations(self, told: Callable[[Mapping[str, str]], None]) -> None:
+        """There will be none."""
+
+
+class DryRunLeadership:
+    """Leads at once, takes no Lease and no fence, and looks for nobody: it disturbs nobody."""
+
+    leading = True
+    trouble = ""
+
+    def __init__(self) -> None:
+        self._begin: list[Callable[[], None]] = []
+        self.lease = DryRunLease()
+        self.clear = threading.Event()
+        self.clear.set()
+
+    def subscribe(self, begin: Callable[[], None]) -> None:
+        """Call *begin* by ``run``."""
+        self._begin.append(begin)
+
+    def run(self) -> None:
+        """Begin."""
+        for begin in self._begin:
+            begin()
+
+    def renew(self) -> None:
+        """There is nothing to renew."""
+
+    def release(self) -> None:
+        """There is nothing to release."""

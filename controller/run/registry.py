@@ -1,0 +1,254 @@
+"""The registry controller: one thread that writes to ZooKeeper, and writers of conditions."""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+
+import structlog
+
+from controller.errors import Failure, Rejected, Retry
+from controller.model import ObjectKey, RpcService
+from controller.plan.heartbeat import PERIOD as HEARTBEAT
+from controller.plan.heartbeat import Heartbeat
+from controller.plan.publication import Settings as PublicationSettings
+from controller.reconcile.fence import Fence
+from controller.reconcile.memory import REARM
+from controller.reconcile.registry import RegistryReconciler
+from controller.reconcile.settling import Settling
+from controller.reconcile.synced import SyncedReconciler
+from controller.run.dryrun import DryRunRegistry
+from controller.run.part import Part
+from controller.run.shared import Shared, now
+from controller.run.sources import SecondLook
+from controller.runtime.controller import Controller
+from controller.runtime.crew import Crew
+from controller.runtime.informer import Change
+from controller.runtime.worker import Meter, work_batches
+from controller.runtime.workqueue import Workqueue
+
+log = structlog.get_logger(__name__)
+
+BATCH = 100  # services in one transaction
+LINGER = 0.02  # seconds after a transaction, in which the changes of the next one gather
+COMPARE_AGAIN_AFTER = 1.0  # seconds
+COMPARE_PARTS = 10  # of all services, each read anew once a period
+PATIENCE = 10.0  # seconds, for which what we wrote may go unwatched while there is more to write
+LAST_BEAT = 0.5  # seconds
+CLEAR_TICK = 0.02  # seconds between two looks at whether nobody else keeps the registry up
+CONDITION_WRITERS = 2
+CONDITION_DELAY = 0.2  # seconds, in which one condition may make way for the next
+
+
+def registry_part(shared: Shared) -> Part:
+    """The part ``registry``."""
+    names: Workqueue[str] = Workqueue(shared.settings.batch_window)
+    shared.traffic.add(lambda: names.busy)
+    conditions: Workqueue[ObjectKey] = Workqueue(0.0)
+    synced = SyncedReconciler(
+        kube=shared.writer,
+        services=shared.services,
+        events=shared.events,
+        now=now,
+        enqueue=lambda key: conditions.add_after(key, CONDITION_DELAY),
+        clock=time.monotonic,
+        give_way=shared.traffic.give_way,
+    )
+    reconciler = _reconciler(shared, names, synced)
+    loop = RegistryLoop(shared, reconciler, names)
+    _subscribe(shared, reconciler, names)
+    projected = (shared.pods, shared.nodes) if shared.runs("rpcservice") else ()
+    return Part(
+        name="registry",
+        sources=(shared.services, *projected),
+        works=(loop, Controller("condition", conditions, synced.reconcile, workers=CONDITION_WRITERS)),
+        counted=(loop,),
+        guard=reconciler.guard,
+        may_look=lambda: reconciler.compared,
+        why_not_ready=loop.why_not_ready,
+        stopped=loop.say_stopped,
+    )
+
+
+def _reconciler(shared: Shared, names: Workqueue[str], synced: SyncedReconciler) -> RegistryReconciler:
+    settings = shared.settings
+    zookeeper = DryRunRegistry(shared.zookeeper) if settings.dry_run else shared.zookeeper
+
+    def written(layout: str, op: str, name: str) -> None:
+        shared.metrics.registry_written(layout, op)
+        shared.propagation.written(name)
+
+    return RegistryReconciler(
+        registry=zookeeper,
+        services=shared.services,
+        reader=SecondLook(
+            shared.kube,
+            settings.namespaces,
+            settings.pod_label_selector,
+            shared.pods if shared.runs("rpcservice") else None,
+        ),
+        # A dry run's statuses are never written, so it would wait for them for ever.
+        settling=Settling() if settings.dry_run else shared.settling,
+        fence=None if settings.dry_run else Fence(zookeeper, shared.cluster_id, shared.leadership.renew),
+        layouts=settings.layouts,
+        settings=PublicationSettings(
+            cluster_id=shared.cluster_id,
+            cross_namespace=settings.cross_namespace,
+            policy=settings.policy,
+            adopt=settings.adopt,
+            max_znode_bytes=settings.max_znode_bytes,
+            from_cluster=settings.from_cluster,
+        ),
+        namespaces=settings.namespaces,
+        grace=settings.ownership_grace,
+        clock=time.monotonic,
+        now=now,
+        confirm=settings.guard_confirm,
+        enqueue=names.add_all,
+        conditions=synced.want,
+        events=shared.events,
+        written=written,
+        lease=lambda: shared.leadership.lease.regarding,
+        on_lease=shared.on_lease,
+        heartbeat=_heartbeat(shared),
+    )
+
+
+def _heartbeat(shared: Shared) -> Heartbeat:
+    """What the heartbeat says of this process, whatever happens."""
+    settings = shared.settings
+    return Heartbeat(
+        lease=shared.leadership.lease.full_name,
+        holder=shared.identity,
+        layouts=tuple(f"{layout.name}={layout.base}" for layout in settings.layouts),
+        namespaces=settings.namespaces,
+        pod_label_selector=settings.pod_label_selector,
+        require_register_permission=settings.require_register_permission,
+    )
+
+
+def _subscribe(shared: Shared, reconciler: RegistryReconciler, names: Workqueue[str]) -> None:
+    """Hear of changes, from when this process leads: until then they are another one's to write."""
+
+    def service_changed(change: Change[RpcService]) -> None:
+        if shared.began.is_set():
+            reconciler.note_service(change)
+            names.add_all(reconciler.service_names(change))
+
+    def settled(name: str) -> None:
+        if shared.began.is_set():
+            names.add(name)
+
+    def path_changed(path: str) -> None:
+        if shared.began.is_set():
+            for name, seconds in reconciler.path_changed(path).items():
+                names.add_after(name, seconds)
+
+    def connection_changed(connected: bool) -> None:
+        shared.metrics.connected(connected)
+        if not connected and shared.began.is_set() and not shared.stopping.is_set():
+            reconciler.disconnected()
+
+    shared.services.subscribe(service_changed)
+    shared.settling.subscribe(settled)
+    shared.connection.subscribe(connection_changed)
+    shared.changed.subscribe(path_changed)
+
+
+class RegistryLoop:
+    """Keeps ZooKeeper equal to what the reconciler is told, all services once in *compare_period* seconds.
+
+    All but ``why_not_ready`` and ``say_stopped`` belongs to its thread.
+    """
+
+    def __init__(self, shared: Shared, reconciler: RegistryReconciler, names: Workqueue[str]) -> None:
+        self._shared = shared
+        self._reconciler = reconciler
+        self._names = names
+        self._pause = shared.settings.compare_period / COMPARE_PARTS
+        self._due = self._again = self._beat = self._rested = 0.0
+        # Each is replaced by the thread, and read by others.
+        self._refused = ""  # what ZooKeeper refused, when it was compared last
+        self._beating = False  # whether the heartbeat names this process
+        self._running = False
+
+    @property
+    def depth(self) -> int:
+        """How many names are due."""
+        return self._names.depth
+
+    def resync(self) -> None:
+        """Look at everything once more."""
+        self._names.add_all({service.service_name for service in self._shared.services.store.values()})
+
+    def start(self, crew: Crew, meter: Meter, stopped: Callable[[], bool]) -> None:
+        """Start its thread."""
+        crew.start("registry", partial(self._run, meter, stopped))
+
+    def stop(self) -> None:
+        """Let its thread end."""
+        self._names.close()
+
+    def why_not_ready(self) -> str | None:
+        """What keeps the registry from being written."""
+        shared = self._shared
+        if shared.began.is_set() and not shared.zookeeper.connected:
+            return f"ZooKeeper is not connected{shared.zookeeper.trouble}"
+        return f"ZooKeeper refuses: {self._refused}" if self._refused else None
+
+    def say_stopped(self) -> None:
+        """Have the heartbeat say that we ended in order, unless ZooKeeper takes long to answer."""
+        if not self._beating or self._running:
+            return
+        saying = threading.Thread(target=self._last_beat, name="stopped", daemon=True)
+        saying.start()
+        saying.join(LAST_BEAT)
+
+    def _last_beat(self) -> None:
+        try:
+            self._reconciler.beat(stopped=True)
+        except Failure as failure:
+            log.warning("the heartbeat does not say that this process stopped", reason=str(failure))
+
+    def _run(self, meter: Meter, stopped: Callable[[], bool]) -> None:
+        """Write, once nobody else does, until stopped."""
+        while not self._shared.leadership.clear.is_set():
+            if self._shared.stopping.wait(CLEAR_TICK):
+                return
+        self._running = True
+        work_batches("registry", self._names, self._reconcile, BATCH, meter, stopped, self._prepare)
+        self._running = False
+
+    def _reconcile(self, names: Sequence[str]) -> tuple[Mapping[str, Exception], Collection[str]]:
+        failures, written = self._reconciler.reconcile(names)
+        if written:
+            self._rested = time.monotonic() + LINGER
+        return failures, written
+
+    def _prepare(self) -> None:
+        shared = self._shared
+        shared.stopping.wait(max(0.0, self._rested - time.monotonic()))
+        # What nobody sees can wait; but not for ever, where there is always something to do.
+        for name, seconds in self._reconciler.unwatched(PATIENCE if shared.traffic.busy else REARM).items():
+            self._names.add_after(name, seconds)
+        now = time.monotonic()
+        if not shared.zookeeper.connected or now < self._again:
+            return
+        try:
+            # First of all: who looks out for another controller has to see this one soon.
+            if now >= self._beat:
+                self._reconciler.beat()
+                self._beat = now + HEARTBEAT
+                self._beating = True
+            if not self._reconciler.compared:
+                self._names.add_all(self._reconciler.compare())
+                self._due = time.monotonic() + self._pause
+            elif now >= self._due:
+                self._names.add_all(self._reconciler.compare_next(COMPARE_PARTS))
+                self._due = now + self._pause
+            self._refused = ""  # what was refused is tried again before this
+        except (Retry, Rejected) as failure:
+            if isinstance(failure, Rejected):
+                self._refused = str(failure)
+            log.warning("cannot compare", reason=str(failure))
+            self._again = time.monotonic() + COMPARE_AGAIN_AFTER
