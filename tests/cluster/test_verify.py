@@ -84,9 +84,8 @@ def test_what_is_held_without_an_rpcservice_is_no_drift(world: World, start_cont
     eventually(lambda: world.servers("echo") == ["10.0.0.1", "10.0.0.2"])
     eventually(lambda: world.zk.exists(f"/rpcregistry/heartbeat/test-{world.namespace}"))
     world.delete_rpcservice("echo")
-    # As the controller says it, too.
     lease = ["lease", "rpcregistry", "-n", world.namespace]
-    world.kubectl("annotate", "--overwrite", *lease, 'rpcregistry.dev/held=["echo"]')
+    eventually(lambda: "rpcregistry.dev/held" in world.kubectl("get", *lease, "-o", "yaml"))
 
     looked = look()
     assert (looked.returncode, findings(looked)) == (0, [["held", "kube2zk", f"{world.base}/echo"]])
