@@ -1,7 +1,6 @@
 """Wires the controllers together and runs them as one process."""
 
 import gc
-import signal
 import socket
 import sys
 import threading
@@ -45,6 +44,7 @@ from controller.reconcile.rpcservices import RpcServiceReconciler
 from controller.reconcile.synced import SyncedReconciler
 from controller.runtime.crew import Crew
 from controller.runtime.informer import Change
+from controller.runtime.stop import Stop
 from controller.runtime.worker import work
 from controller.runtime.workqueue import Workqueue
 from controller.settings import Settings
@@ -66,12 +66,10 @@ LAST_BEAT = 0.5  # seconds
 
 def run_controllers(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; return the exit code."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    sys.setswitchinterval(SWITCH)
-    kube = Kube.from_config(settings.kubeconfig, settings.context)
-    return Process(settings, kube).run(stop)
+    with Stop() as stop:
+        sys.setswitchinterval(SWITCH)
+        kube = Kube.from_config(settings.kubeconfig, settings.context)
+        return Process(settings, kube).run(stop)
 
 
 def now() -> datetime:
@@ -190,6 +188,7 @@ class Process:
             self._keys.add_all,
             self._settled,
             self._on_lease,
+            self._events,
         )
         self._synced = SyncedReconciler(
             self._writer,
@@ -215,6 +214,7 @@ class Process:
                 self._pods if self._runs("rpcservice") else None,
             ),
             self._projector.unsettled if projects else lambda _: False,
+            self._projector.unlisted,
             None if settings.dry_run else Fence(zookeeper, cluster_id, renew),
             settings.layouts,
             PublicationSettings(
@@ -354,8 +354,8 @@ class Process:
 
     # running
 
-    def run(self, stop: threading.Event) -> int:
-        """Run until *stop* is set, the Lease is lost or a thread fails; return the exit code."""
+    def run(self, stop: Stop) -> int:
+        """Run until *stop* is requested, the Lease is lost or a thread fails; return the exit code."""
         settings = self._settings
         self._metrics.measure(
             {
@@ -374,7 +374,7 @@ class Process:
         if self._runs("registry"):
             self._zookeeper.start()
         self._crew.start("lead", self._lead)
-        while not stop.wait(TICK) and not self._crew.wait(0):
+        while not stop.requested and not self._crew.wait(TICK):
             pass
         self._shut_down()
         return 1 if self._crew.failure else 0

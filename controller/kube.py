@@ -171,6 +171,8 @@ def _advice(status: int, told: _Status, body: bytes) -> str:
             return ": it wants TLS: write https:// for http://"
         case 401:
             return ": it does not accept our credentials: renew the token or the certificate"
+        case 403 if 'User "system:anonymous" cannot ' in told.message:
+            return ": we have no credentials: mend the kubeconfig's user"
         case 403 if re.search(r' User ".*" cannot ', told.message):
             return ": give that right by a role; those of examples/controller.yaml have it"
     return ""

@@ -188,6 +188,8 @@ def reason(error: Exception) -> str:
             return f"the proxy does not lead there: {reason(error.original_error)}"
         case urllib3.exceptions.ProtocolError(args=(_, Exception() as cause)):
             return f"the connection broke: {cause}"
+        case OSError():  # of ours, or of a file
+            return str(error)
     return re.sub(r"<[^<>]* object at 0x[0-9a-f]+>:? ?", "", f"{type(error).__name__}: {error}")
 
 

@@ -58,7 +58,9 @@ class _Once(logging.Filter):
         self.seen: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is to be logged."""
+        """Whether the line is to be logged; what a server answered is told by ``Attempts``."""
+        if record.exc_info and isinstance(record.exc_info[1], KazooException):
+            return False
         text = record.getMessage()
         if text in self.seen or len(self.seen) >= MOST_LINES:
             return False

@@ -1,7 +1,7 @@
 """What the Lease says of holds, of several guards, and after another process."""
 
 from controller.model import HELD, RELEASE, Regarding
-from controller.reconcile.held import HeldOnLease, Unlisted
+from controller.reconcile.held import HeldOnLease, WithoutObject
 from tests.worlds import Clock, EventsInMemory, NotesInMemory
 
 KINDS = ("RpcService", "LocalService")
@@ -26,8 +26,8 @@ class World:
 
 def test_the_lease_names_what_each_guard_holds():
     world = World()
-    world.on_lease.show("RpcService", {"echo": Unlisted(2, 0.0)}, leaving=["going"])
-    world.on_lease.show("LocalService", {"app": Unlisted(1, 0.0)})
+    world.on_lease.show("RpcService", {"echo": WithoutObject(2, 0.0)}, leaving=["going"])
+    world.on_lease.show("LocalService", {"app": WithoutObject(1, 0.0)})
     assert world.noted == '["app","echo","going"]'
     world.on_lease.show("RpcService", {})
     assert world.noted == '["app"]'
@@ -38,7 +38,7 @@ def test_what_an_earlier_process_noted_stays_until_each_guard_has_looked():
     world = World('["echo"]')
     world.on_lease.show("LocalService", {})
     assert world.noted == '["echo"]'
-    world.on_lease.show("LocalService", {"app": Unlisted(1, 0.0)})
+    world.on_lease.show("LocalService", {"app": WithoutObject(1, 0.0)})
     assert world.noted == '["app","echo"]'
     world.on_lease.show("RpcService", {})
     assert world.noted == '["app"]'
@@ -47,9 +47,9 @@ def test_what_an_earlier_process_noted_stays_until_each_guard_has_looked():
 def test_one_event_tells_all_that_one_look_brought_and_what_was_told_is_told_once():
     world = World()
     for _ in range(2):
-        world.on_lease.show("RpcService", {"a": Unlisted(1, 0.0), "b": Unlisted(2, 0.0)})
-    world.on_lease.show("LocalService", {"a": Unlisted(1, 0.0)})
-    world.on_lease.show("RpcService", {"a": Unlisted(10, 0.0), "b": Unlisted(19, 0.0)})
+        world.on_lease.show("RpcService", {"a": WithoutObject(1, 0.0), "b": WithoutObject(2, 0.0)})
+    world.on_lease.show("LocalService", {"a": WithoutObject(1, 0.0)})
+    world.on_lease.show("RpcService", {"a": WithoutObject(10, 0.0), "b": WithoutObject(19, 0.0)})
     told = [problem.message.split(";")[0] for _, problem in world.events.told]
     assert told == [
         "a, b: no RpcService lists 3 published endpoints any more",
@@ -60,7 +60,7 @@ def test_one_event_tells_all_that_one_look_brought_and_what_was_told_is_told_onc
 
 def test_what_is_held_again_is_told_again():
     world = World()
-    for held in ({"a": Unlisted(5, 0.0)}, {}, {"a": Unlisted(5, 0.0)}):
+    for held in ({"a": WithoutObject(5, 0.0)}, {}, {"a": WithoutObject(5, 0.0)}):
         world.on_lease.show("RpcService", held)
     assert len(world.events.told) == 2
 
@@ -68,9 +68,9 @@ def test_what_is_held_again_is_told_again():
 def test_what_is_held_before_there_is_a_lease_is_told_once_there_is_one():
     world = World()
     world.lease, world.notes.annotations = None, None
-    world.on_lease.show("RpcService", {"a": Unlisted(1, 0.0)})
+    world.on_lease.show("RpcService", {"a": WithoutObject(1, 0.0)})
     assert (world.events.told, world.on_lease.words(["a"])) == ([], {})
     world.lease, world.notes.annotations = LEASE, {RELEASE: "w1"}
-    world.on_lease.show("RpcService", {"a": Unlisted(1, 0.0)})
+    world.on_lease.show("RpcService", {"a": WithoutObject(1, 0.0)})
     assert len(world.events.told) == 1
     assert world.on_lease.words(["a"]) == {"Lease": "w1"}

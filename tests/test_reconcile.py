@@ -88,6 +88,7 @@ class World:
             lambda keys: self.keys.update(keys),
             lambda name: self.names.add(name),
             on_lease,
+            self.events,
         )
         self.synced = SyncedReconciler(
             self.kube,
@@ -103,6 +104,7 @@ class World:
             self.services,
             Reader(self),
             self.projector.unsettled,
+            self.projector.unlisted,
             Fence(self.zookeeper, "c1", lambda: None),
             self.layouts,
             Settings("c1", cross_namespace=self.cross_namespace),

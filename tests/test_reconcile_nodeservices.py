@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from controller.errors import Conflict, Rejected
+from controller.errors import Conflict, Failure, Rejected, Retry
 from controller.manifests import Resource
 from controller.model import HELD, RELEASE, LocalService, Node, NodeServiceKey, ObjectKey, Regarding, Service
 from controller.reconcile.held import HeldOnLease
@@ -26,6 +26,7 @@ class Server:
         self.services = services
         self.writes: list[str] = []
         self.refuses_trials = False
+        self.refuses: Failure | None = None  # to create
         self.hidden: Service | None = None  # there, and not watched yet
 
     def create(
@@ -36,6 +37,8 @@ class Server:
             raise Rejected("no")
         if trial:
             return None
+        if self.refuses:
+            raise self.refuses
         self.writes.append(f"create {name}")
         if self.hidden and self.hidden.name == name:
             raise Conflict(f"{name} exists")
@@ -253,3 +256,45 @@ def test_a_service_that_somebody_made_in_the_same_moment_is_seen_and_left_alone(
     world.settle()
     assert world.under.problems(ObjectKey("ns", "app")) == {}
     assert world.server.writes[-1] == "create app-n0"
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        pytest.param(Rejected("exceeded quota"), id="a quota"),
+        pytest.param(Retry("500"), id="a webhook that is down"),
+    ],
+)
+def test_a_create_that_is_refused_leaves_no_service_of_an_earlier_local_service_behind(refusal: Failure):
+    world = World(1)
+    (old,) = world.services.values()
+    # Somebody renamed it by an older version: it is not taken over, but in nobody's way.
+    world.services.drop(old.key)
+    orphan = msgspec.structs.replace(old, name="app-of-old", uid="orphan")
+    world.services.put(orphan)
+    world.locals.drop(ObjectKey("ns", "app"))
+    world.queue.clear()
+    world.locals.put(msgspec.structs.replace(local(), uid="another"))
+    world.server.refuses = refusal
+    with pytest.raises(type(refusal)):
+        world.settle()
+    assert world.services.values() == []
+
+    world.server.refuses = None
+    world.add(world.under.every_key())
+    world.settle()
+    assert [service.name for service in world.services.values()] == ["app-n0"]
+
+
+def test_a_create_that_is_refused_leaves_the_service_that_it_would_replace():
+    world = World(1)
+    (old,) = world.services.values()
+    world.services.drop(old.key)
+    world.queue.clear()
+    world.services.put(msgspec.structs.replace(old, name="app-called-otherwise", uid="former"))
+    world.server.refuses = Rejected("exceeded quota")
+    with pytest.raises(Rejected):
+        world.settle()
+
+    assert [service.name for service in world.services.values()] == ["app-called-otherwise"]
+    assert world.under.problems(ObjectKey("ns", "app"))["n0"].reason == "QuotaExceeded"

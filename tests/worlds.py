@@ -190,6 +190,7 @@ class KubeInMemory(Generic[T]):
         self.source: Held[Any] | None = None
         self.writes: list[tuple[str, str]] = []
         self.failure: Failure | None = None
+        self.refuses: Callable[[str, str], Failure | None] = lambda verb, name: None
         self._version = 100
 
     def create(
@@ -245,7 +246,8 @@ class KubeInMemory(Generic[T]):
             self.source.drop(key)
 
     def _count(self, verb: str, key: ObjectKey) -> None:
-        if self.failure:
-            raise self.failure
+        failure = self.failure or self.refuses(verb, key.name)
+        if failure:
+            raise failure
         self._version += 1
         self.writes.append((verb, key.name))

@@ -12,7 +12,7 @@ from controller.plan.guard import LEASE, Words, lease_word
 from controller.reconcile.ports import Events, LeaseNotes
 
 
-class Unlisted(msgspec.Struct, frozen=True):
+class WithoutObject(msgspec.Struct, frozen=True):
     """What of a service is held without an object: so many (of what the guard counts), *until* when.
 
     *until*: seconds, on the guard's clock.
@@ -55,7 +55,7 @@ class HeldOnLease:
         annotations = self._notes.annotations
         return {} if annotations is None else {LEASE: lease_word(annotations.get(RELEASE, ""), services)}
 
-    def show(self, gone: str, held: Mapping[str, Unlisted], leaving: Collection[str] = ()) -> None:
+    def show(self, gone: str, held: Mapping[str, WithoutObject], leaving: Collection[str] = ()) -> None:
         """Have the Lease name the services that are *held*, and tell of new ones.
 
         *gone*: what is missing, a key of ``plan.held.GONE``; *leaving*: services that are let go, and not
@@ -74,7 +74,7 @@ class HeldOnLease:
             return frozenset()
         return planning.named(annotations.get(HELD, ""))[0]
 
-    def _tell(self, gone: str, held: Mapping[str, Unlisted]) -> None:
+    def _tell(self, gone: str, held: Mapping[str, WithoutObject]) -> None:
         """Tell what came to be held, and what has grown tenfold since it was told."""
         lease = self._lease()
         if lease is None:

@@ -11,8 +11,9 @@ from controller.model import LocalService, Node, NodeServiceKey, ObjectKey, Prob
 from controller.names import digest, node_service_name
 from controller.plan import nodeservices as planning
 from controller.reconcile.guard import Decision, Guard, Sight, log_released
-from controller.reconcile.held import HeldOnLease, Unlisted
+from controller.reconcile.held import HeldOnLease, WithoutObject
 from controller.reconcile.ports import Change, Kube, Source
+from controller.reconcile.refusals import Refusals
 
 log = structlog.get_logger(__name__)
 
@@ -155,15 +156,21 @@ class NodeServiceReconciler:
                 outcome = planning.plan(local, key.node, self._observe(key, local, name), self._node_label)
         if not outcome.problem:
             self._waiting.get(name, set()).discard(key)
-        ops = (*outcome.ops, *self._orphans(key, outcome.ops, local))
-        try:
-            for op in ops:
-                self._apply(op)
-        except Rejected as failure:
-            self._note(key, outcome.problem or Problem(_reason(failure), str(failure)))
-            raise
+        orphans = self._orphans(key, outcome.ops, local)
+        refusals: Refusals[planning.Op] = Refusals()
+        for op in outcome.ops:
+            # Additions stand first: what is there stays until there is something in its place.
+            if refusals.of(op, self._apply) and not isinstance(op, planning.Delete):
+                break
+        for orphan in orphans:
+            refusals.of(orphan, self._apply)
+        if refusals.first:
+            _, failure = refusals.first
+            if isinstance(failure, Rejected):
+                self._note(key, outcome.problem or Problem(_reason(failure), str(failure)))
+            raise failure
         self._note(key, outcome.problem)
-        return bool(ops)
+        return bool(outcome.ops or orphans)
 
     def _observe(self, key: NodeServiceKey, local: LocalService, name: ObjectKey) -> planning.Observed:
         ours = [
@@ -300,13 +307,13 @@ class NodeServiceReconciler:
     def _show_held(self) -> None:
         """Have the Lease name the LocalServices that are missing, and whose Services are held for that."""
         held = self.guard.held
-        missing: dict[str, Unlisted] = {}
+        missing: dict[str, WithoutObject] = {}
         if any(kind == planning.KIND for kind, _ in held):
             for service in self._services.store.values():
                 for subject, key in zip(_depends_on(service)[:1], controlled(service), strict=False):
                     if subject in held:
                         count = missing[key.local_service].count if key.local_service in missing else 0
-                        missing[key.local_service] = Unlisted(count + 1, held[subject].until)
+                        missing[key.local_service] = WithoutObject(count + 1, held[subject].until)
         self._lease.show(planning.KIND, missing)
 
 

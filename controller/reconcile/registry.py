@@ -19,11 +19,11 @@ from controller.plan.heartbeat import Heartbeat
 from controller.plan.ledger import Layout, Ledger
 from controller.plan.ops import Delete, Op, batches
 from controller.plan.outcome import Outcome
-from controller.plan.publication import Publication, Settings, publication
+from controller.plan.publication import Publication, Settings, Unlisted, publication
 from controller.plan.rpcservices import FINISHED
 from controller.reconcile.fence import Fence
 from controller.reconcile.guard import Decision, Guard, Sight, log_released
-from controller.reconcile.held import HeldOnLease, Unlisted
+from controller.reconcile.held import HeldOnLease, WithoutObject
 from controller.reconcile.memory import REARM, Memory, uncovered
 from controller.reconcile.ports import Change, Events, Registry, Source
 from controller.reconcile.repairs import Repairs
@@ -58,10 +58,10 @@ class RegistryReconciler:
     """Makes the znodes of a service name equal to what the RpcServices of that name list.
 
     One thread calls ``reconcile``; changes are told by any thread.  *unsettled*: whether the statuses of a
-    name are not to be relied on yet.  *conditions* is told what the
-    Synced condition of an RpcService should be, *written* the layout, operation and service name of each
-    znode that was written.  *lease*: what Events about the registry as a whole are about; *on_lease*:
-    what it says of holds.  *heartbeat*: what does not change of it.
+    name are not to be relied on yet; *unlisted*: what they lack, as it could not be written.
+    *conditions* is told what the Synced condition of an RpcService should be, *written* the layout,
+    operation and service name of each znode that was written.  *lease*: what Events about the registry as
+    a whole are about; *on_lease*: what it says of holds.  *heartbeat*: what does not change of it.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class RegistryReconciler:
         services: Source[RpcService],
         reader: Reader,
         unsettled: Callable[[str], bool],
+        unlisted: Callable[[str], Unlisted],
         fence: Fence | None,
         layouts: Sequence[Layout],
         settings: Settings,
@@ -90,6 +91,7 @@ class RegistryReconciler:
         self._services = services
         self._reader = reader
         self._unsettled = unsettled
+        self._unlisted = unlisted
         self._fence = fence
         self._layouts = layouts
         self._settings = settings
@@ -317,7 +319,7 @@ class RegistryReconciler:
         missing = self._unconfirmed(name)
         holder = min((namespace for _, namespace, uid in missing if not uid), default="")
         frozen = bool(missing) or self._is_frozen(name)
-        wanted = publication(services, frozen, self._settings, holder)
+        wanted = publication(services, frozen, self._settings, holder, self._unlisted(name))
         now = self._now_text()
         outcomes = [
             planning.plan(
@@ -493,10 +495,10 @@ class RegistryReconciler:
     def _show_held(self) -> None:
         """Have the Lease name what is held without an RpcService, until it is withdrawn."""
         with self._showing:
-            held: dict[str, Unlisted] = {}
+            held: dict[str, WithoutObject] = {}
             for (name, _, _), hold in self.guard.held.items():
-                before = held.get(name, Unlisted(0, 0.0))
-                held[name] = Unlisted(before.count + hold.weight, max(before.until, hold.until))
+                before = held.get(name, WithoutObject(0, 0.0))
+                held[name] = WithoutObject(before.count + hold.weight, max(before.until, hold.until))
             leaving = {name for name in self._shown - held.keys() if self._missing(name)}
             self._shown = leaving | held.keys()
             self._on_lease.show(RPCSERVICES.kind, held, leaving)

@@ -1,7 +1,7 @@
 """The pod controller: projects pods into RpcServices."""
 
 import threading
-from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import Any, Protocol
@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
-from controller.manifests import API_VERSION, GROUP, RPCSERVICES, builtins
+from controller.errors import Ending, Partial, Rejected, Retry
+from controller.manifests import API_VERSION, GROUP, PODS, RPCSERVICES, builtins, regarding
 from controller.model import (
     MANAGED_BY,
     PART_OF,
@@ -17,6 +18,7 @@ from controller.model import (
     Node,
     ObjectKey,
     Pod,
+    Problem,
     RpcService,
     RpcServiceStatus,
     ServiceKey,
@@ -24,15 +26,20 @@ from controller.model import (
 from controller.names import label_value
 from controller.plan import rpcservices as planning
 from controller.plan.guard import is_released
+from controller.plan.publication import ALL_LISTED, Unlisted
 from controller.reconcile.guard import Decision, Guard, Sight, log_released
 from controller.reconcile.held import HeldOnLease
-from controller.reconcile.ports import Change, Kube, Source, Store
+from controller.reconcile.ports import Change, Events, Kube, Source, Store
+from controller.reconcile.refusals import Refusals
 from controller.reconcile.selections import Selections
 
 log = structlog.get_logger(__name__)
 
 DECLARED = "declared"  # index of pods: (namespace, service name)
 NAMED = "named"  # index of RpcServices: ServiceKey
+TOLD_AFTER = 10.0  # seconds, for which what may pass by itself is told to nobody
+MOST_TOLD = 10  # pods
+SLOW = 1.0  # seconds for a write
 
 
 def pod_indexes() -> Mapping[str, Callable[[Pod], Iterable[ServiceKey]]]:
@@ -54,7 +61,8 @@ class RpcServiceReconciler:
     """Makes the RpcServices of one key equal to what the pods of its namespace say.
 
     Changes are told by any thread (``pod_changed``, ``service_changed``, ``node_changed``), which
-    return the keys to reconcile; a key is reconciled by one thread at a time.  *settled*: see ``begin``.
+    return the keys to reconcile; a key is reconciled by one thread at a time.  *settled*: see ``begin`` and
+    ``unlisted``.
     """
 
     def __init__(
@@ -72,6 +80,7 @@ class RpcServiceReconciler:
         enqueue: Callable[[Iterable[ServiceKey]], None],
         settled: Callable[[str], None],
         lease: HeldOnLease,
+        events: Events,
     ) -> None:
         self._kube = kube
         self._pods = pods
@@ -80,11 +89,15 @@ class RpcServiceReconciler:
         self._read_node = read_node
         self._may_register = may_register
         self._settings = settings
+        self._clock = clock
         self._now = now
         self._enqueue = enqueue
+        self._events = events
         self._tell_settled = settled
         self._unsettled: dict[str, set[ServiceKey]] = {}
-        self._lock = threading.Lock()  # held while that changes, and _unknown_words
+        self._unlisted: dict[str, dict[ServiceKey, Unlisted]] = {}
+        self._lock = threading.Lock()  # held while _unsettled, _unlisted and _unknown_words change
+        self._refused_since: dict[ServiceKey, float] = {}  # of a key: by the thread that reconciles it
         self._selected: Selections[RpcService] = Selections(
             pods.store, lambda service: None if service.is_part else service.spec.selector
         )
@@ -145,7 +158,7 @@ class RpcServiceReconciler:
         return keys
 
     def begin(self) -> None:
-        """Call each name unsettled until all its keys were found right; *settled* is told the name then.
+        """Call each name unsettled until all its keys were looked at; *settled* is told the name then.
 
         Meanwhile its statuses do not list all that there is: somebody may have to be listed anew, or
         never was.
@@ -157,6 +170,29 @@ class RpcServiceReconciler:
     def unsettled(self, name: str) -> bool:
         """Whether some RpcService of the name was not looked at since the start."""
         return name in self._unsettled
+
+    def unlisted(self, name: str) -> Unlisted:
+        """What pods show of the name and no status lists, since a write was refused.
+
+        What is published of that stays so.  *settled* is told a name for which this changed.
+        """
+        with self._lock:
+            found = list(self._unlisted.get(name, {}).values())
+        return Unlisted(
+            endpoints=tuple(row for unlisted in found for row in unlisted.endpoints),
+            services={uid for unlisted in found for uid in unlisted.services},
+        )
+
+    def _note_unlisted(self, key: ServiceKey, unlisted: Unlisted) -> None:
+        with self._lock:
+            of_name = self._unlisted.setdefault(key.service_name, {})
+            before = of_name.pop(key, ALL_LISTED)
+            if unlisted != ALL_LISTED:
+                of_name[key] = unlisted
+            if not of_name:
+                del self._unlisted[key.service_name]
+        if unlisted != before:
+            self._tell_settled(key.service_name)
 
     def _settle(self, key: ServiceKey) -> None:
         with self._lock:
@@ -177,7 +213,10 @@ class RpcServiceReconciler:
     # reconciling
 
     def reconcile(self, key: ServiceKey) -> bool:
-        """Make observed equal desired for *key*; return whether anything was written."""
+        """Make observed equal desired for *key*; return whether anything was written.
+
+        A write that is refused costs what it would add, and is raised again once all else is written.
+        """
         observed = self._observe(key)
         silent = self._silent_nodes(observed)
         if silent:
@@ -188,15 +227,49 @@ class RpcServiceReconciler:
         if any(uid not in self.guard.confirmed and uid not in self.guard.held for uid in seen):
             self.guard.poke()
         ops = planning.plan(key, observed, absences, self._settings, self._now_text())
-        latest: dict[str, RpcService] = {}
-        for op in ops:
-            self._apply(op, latest)
+        self._write(key, ops, observed.pods.values())
         self._use_up(observed.services)
-        if any(isinstance(op, planning.Create) and op.partial for op in ops):
-            self._enqueue([key])
-        else:
-            self._settle(key)
         return bool(ops)
+
+    def _write(self, key: ServiceKey, ops: Sequence[planning.Op], pods: Iterable[Pod]) -> None:
+        writes = planning.Writes(ops, self._settings, self._now_text(), wary=key in self._refused_since)
+        refusals: Refusals[planning.Op] = Refusals()
+        latest: dict[str, RpcService] = {}
+        for op in writes:
+            begun = self._clock()
+            if refusals.of(op, lambda op: self._apply(op, latest)):
+                writes.refused(slow=self._clock() - begun >= SLOW)
+        # What is published of these stays, so that the name need not be frozen for them: else a quota would
+        # keep the addresses of dead pods published after a restart.
+        services = tuple(op.service.uid for op in refusals.all if isinstance(op, planning.SetStatus))
+        self._note_unlisted(key, Unlisted(tuple(writes.unlisted.values()), services))
+        partial = any(isinstance(op, planning.Create) and op.partial for op in ops)
+        if not partial:
+            self._settle(key)  # with a refusal, too: all is listed that can be
+        if not refusals.first:
+            self._refused_since.pop(key, None)
+            if partial:
+                self._enqueue([key])
+            return
+        op, failure = refusals.first
+        self._tell_refused(key, op, failure, pods)
+        if isinstance(failure, Retry) and all(isinstance(op, planning.Create) for op in refusals.all):
+            raise Partial(str(failure), failure.after) from failure
+        raise failure
+
+    def _tell_refused(
+        self, key: ServiceKey, op: planning.Op, failure: Rejected | Retry, pods: Iterable[Pod]
+    ) -> None:
+        """Tell the newest pods that the service's object cannot be written: it may not even be there."""
+        since = self._refused_since.setdefault(key, self._clock())
+        lasts = self._clock() - since >= TOLD_AFTER
+        if isinstance(failure, Ending) or (isinstance(failure, Retry) and not lasts):
+            return
+        listed = () if isinstance(op, planning.Delete) else op.status.endpoints
+        concerned = planning.newest_of(key.service_name, pods, {row.pod_uid for row in listed})
+        for pod in concerned[:MOST_TOLD]:
+            problem = Problem("RpcServiceRefused", str(failure))
+            self._events.record(regarding(PODS, pod), problem, "Publish", warning=True)
 
     def _observe(self, key: ServiceKey) -> planning.Observed:
         services = self._services.store.indexed(NAMED, key)
@@ -273,7 +346,7 @@ class RpcServiceReconciler:
                 created = self._kube.create(RPCSERVICES, namespace, manifest)
                 self._set_status(created, status)
             case planning.SetStatus(service, status):
-                latest[service.uid] = self._set_status(service, status)
+                latest[service.uid] = self._set_status(latest.get(service.uid, service), status)
             case planning.Delete(service):
                 service = latest.get(service.uid, service)
                 self._kube.delete(RPCSERVICES, service.key, service.uid, service.resource_version)

@@ -89,6 +89,7 @@ class Run:
         assert self.controller.stop() == 0
         assert len(set(self._reasons())) == len(self._reasons()), self.controller.text()
         assert len(self.controller.logged()) == len(self.controller.text().splitlines())  # and nothing else
+        assert "Traceback" not in self.controller.text()
 
     def _reasons(self) -> list[tuple[str, str, str]]:
         return [
@@ -191,6 +192,7 @@ API: list[Any] = [
         lambda e: e.kubeconfig(ca=Authority("another").pem),
         "its certificate is not accepted: .*: mend the certificate authority",
         id="another CA",
+        marks=pytest.mark.full,
     ),
     pytest.param(
         lambda e: e.kubeconfig(f"https://127.0.0.1:{e.plain()}"),
@@ -208,6 +210,13 @@ API: list[Any] = [
         lambda e: e.kubeconfig(token="expired"),
         "401 Unauthorized: .*our credentials: renew the token",
         id="a token that is not valid",
+        marks=pytest.mark.full,
+    ),
+    pytest.param(
+        lambda e: e.kubeconfig(token=""),
+        "403 Forbidden: .*: we have no credentials: mend the kubeconfig's user",
+        id="no token",
+        marks=pytest.mark.full,
     ),
     pytest.param(
         lambda e: e.kubeconfig(token=e.nobody()),
@@ -313,6 +322,7 @@ ZOOKEEPER: list[Any] = [
         lambda s, e: ["--zk-servers", f"127.0.0.1:{free_ports(1)[0]}"],
         r"127\.0\.0\.1:\d+: Connection refused",
         id="refused",
+        marks=pytest.mark.full,
     ),
     pytest.param(
         lambda s, e: ["--zk-servers", f"127.0.0.1:{e.silent()}"],
@@ -330,6 +340,7 @@ ZOOKEEPER: list[Any] = [
         lambda s, e: ["--zk-servers", s.secure],
         r"localhost:\d+: it closes the connection at once: does it ask for .* or TLS \(--zk-tls-ca\)\?",
         id="a plain client on a port for TLS",
+        marks=pytest.mark.full,
     ),
     pytest.param(
         lambda s, e: ["--zk-servers", s.plain, "--zk-tls-ca", str(s.ca)],
