@@ -1,13 +1,12 @@
 """Wires the controllers together and runs them as one process."""
 
 import gc
-import signal
 import socket
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -27,22 +26,25 @@ from controller.dryrun import DryRunKube, DryRunRegistry, NoPoster
 from controller.errors import Failure, Fenced
 from controller.kube import Kube
 from controller.leadership import Leadership
+from controller.leases import Notes
 from controller.locality import Locality
-from controller.manifests import NODES, PODS, RPCSERVICES
+from controller.manifests import LOCALSERVICES, NODES, PODS, RPCSERVICES
 from controller.mirror import Mirror
-from controller.model import Node, ObjectKey, Pod, Regarding, RpcService, ServiceKey
+from controller.model import RELEASE, Node, ObjectKey, Pod, Regarding, RpcService, ServiceKey
 from controller.plan import rpcservices as rpcservice_plan
 from controller.plan.heartbeat import Heartbeat
 from controller.plan.publication import Settings as PublicationSettings
 from controller.reconcile import localservices, registry, rpcservices
 from controller.reconcile.annotations import AnnotationReconciler
 from controller.reconcile.fence import Fence, FencedKube
+from controller.reconcile.held import HeldOnLease
 from controller.reconcile.registration import ALLOWED_FOR, Registration
 from controller.reconcile.registry import RegistryReconciler
 from controller.reconcile.rpcservices import RpcServiceReconciler
 from controller.reconcile.synced import SyncedReconciler
 from controller.runtime.crew import Crew
 from controller.runtime.informer import Change
+from controller.runtime.stop import Stop
 from controller.runtime.worker import work
 from controller.runtime.workqueue import Workqueue
 from controller.settings import Settings
@@ -64,12 +66,10 @@ LAST_BEAT = 0.5  # seconds
 
 def run_controllers(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; return the exit code."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    sys.setswitchinterval(SWITCH)
-    kube = Kube.from_config(settings.kubeconfig, settings.context)
-    return Process(settings, kube).run(stop)
+    with Stop() as stop:
+        sys.setswitchinterval(SWITCH)
+        kube = Kube.from_config(settings.kubeconfig, settings.context)
+        return Process(settings, kube).run(stop)
 
 
 def now() -> datetime:
@@ -106,6 +106,16 @@ class Process:
         self._may_register: Callable[[Pod, str], bool] = (
             registration.may_register if settings.require_register_permission else lambda *_: True
         )
+        kinds = {"registry": RPCSERVICES.kind, "localservice": LOCALSERVICES.kind}
+        self._on_lease = HeldOnLease(
+            [kind for controller, kind in kinds.items() if self._runs(controller)],
+            Notes(lambda: self._leadership.lease if self._leadership else None),
+            self._about_all,
+            self._events,
+            time.monotonic,
+            now,
+        )
+        self._word: str | None = None  # on the Lease, once that was seen
         self._locality = self._make_locality() if self._runs("localservice") else None
         self._make_pod_controller()
         self._zookeeper = ZooKeeper(
@@ -162,7 +172,7 @@ class Process:
         dry = DryRunKube({source.name: source for source in sources})
         self._writer = dry if settings.dry_run else fenced
         if self._locality:
-            self._locality.make(self._writer, now)
+            self._locality.make(self._writer, now, self._on_lease)
         self._annotations = AnnotationReconciler(self._pods, self._events)
         self._projector = RpcServiceReconciler(
             self._writer,
@@ -177,6 +187,8 @@ class Process:
             settings.guard_confirm,
             self._keys.add_all,
             self._settled,
+            self._on_lease,
+            self._events,
         )
         self._synced = SyncedReconciler(
             self._writer,
@@ -202,6 +214,7 @@ class Process:
                 self._pods if self._runs("rpcservice") else None,
             ),
             self._projector.unsettled if projects else lambda _: False,
+            self._projector.unlisted,
             None if settings.dry_run else Fence(zookeeper, cluster_id, renew),
             settings.layouts,
             PublicationSettings(
@@ -222,6 +235,7 @@ class Process:
             self._events,
             self._written,
             self._about_all,
+            self._on_lease,
             self._heartbeat(),
         )
 
@@ -280,6 +294,18 @@ class Process:
         """What Events about the registry as a whole are about."""
         return self._leadership.lease.regarding if self._leadership else None
 
+    def _annotated(self, annotations: Mapping[str, str]) -> None:
+        """Somebody may have given a word on the Lease: have all guards look."""
+        word = annotations.get(RELEASE, "")
+        if word == self._word:
+            return
+        self._word = word
+        self._projector.guard.poke()
+        if self._registry:
+            self._registry.guard.poke()
+        if self._locality:
+            self._locality.released()
+
     def _settled(self, name: str) -> None:
         if self._registry:
             self._names.add(name)
@@ -328,8 +354,8 @@ class Process:
 
     # running
 
-    def run(self, stop: threading.Event) -> int:
-        """Run until *stop* is set, the Lease is lost or a thread fails; return the exit code."""
+    def run(self, stop: Stop) -> int:
+        """Run until *stop* is requested, the Lease is lost or a thread fails; return the exit code."""
         settings = self._settings
         self._metrics.measure(
             {
@@ -348,7 +374,7 @@ class Process:
         if self._runs("registry"):
             self._zookeeper.start()
         self._crew.start("lead", self._lead)
-        while not stop.wait(TICK) and not self._crew.wait(0):
+        while not stop.requested and not self._crew.wait(TICK):
             pass
         self._shut_down()
         return 1 if self._crew.failure else 0
@@ -372,6 +398,7 @@ class Process:
             begin=partial(self._start, cluster_id),
             lost=self._lost,
         )
+        self._leadership.lease.on_annotations(self._annotated)
         self._leadership.run()
 
     def _patiently(self, read: Callable[[], str]) -> str | None:

@@ -400,15 +400,35 @@ def render(files: tuple[str, ...], layouts: tuple[str, ...], templates: tuple[An
     callback=_without_empty,
     help="Only in this namespace (repeatable).",
 )
+@click.option(
+    "--lease-namespace",
+    type=NAMESPACE,
+    default="",
+    help="Where the Lease lies.  Default: the own namespace; outside of a cluster rpcregistry.",
+)
+@click.option("--all", "everything", is_flag=True, help="All that is held, by one word on the Lease.")
+@click.option(
+    "--timeout",
+    type=PERIOD,
+    default="60s",
+    show_default=True,
+    help="How long to wait until the controller has let go.",
+)
 @click.argument("services", nargs=-1, metavar="[SERVICE]…")
 @_quiet
-def release(
-    kubeconfig: str | None, context: str | None, namespaces: tuple[str, ...], services: tuple[str, ...]
-) -> None:
-    """Withdraw now what is Held: all of it, or that of the SERVICEs named."""
+def release(everything: bool, services: tuple[str, ...], **flags: Any) -> None:
+    """Withdraw now what is Held: all that can be seen, or that of the SERVICEs named.
+
+    Waits until that is done, and says what was withdrawn.  Exits with 1 where nothing is held.
+    """
     from controller.release import release_held
 
-    sys.exit(release_held(kubeconfig, context, namespaces, services))
+    if everything and (services or flags["namespaces"]):
+        raise click.UsageError(
+            "--all is for all services of all namespaces: give neither SERVICE nor --namespace with it",
+            click.get_current_context(),
+        )
+    sys.exit(release_held(everything=everything, services=services, **flags))
 
 
 @main.command(context_settings=ENVIRONMENT)

@@ -17,6 +17,13 @@ class Retry(Failure):
         self.after = after
 
 
+class Partial(Retry):
+    """Some of several writes were refused.  Try again as after ``Retry``, and at once after a new change.
+
+    What is new may be a removal, which is not refused: it waits for no time that was named for the others.
+    """
+
+
 class Conflict(Retry):
     """Somebody else changed the object since we read it.  Read it again and plan again, at once."""
 

@@ -7,6 +7,7 @@ Events are posted by a thread of their own from a bounded queue.
 import asyncio
 import logging
 import re
+import resource
 import socket
 import sys
 import threading
@@ -155,7 +156,10 @@ class Health:
 
 
 REQUEST_TIMEOUT = 5.0  # seconds for a connection, from its first byte to its last
-MOST_CONNECTIONS = 256  # more than are accepted at a time, else one is dropped before it is looked at
+MOST_CONNECTIONS = 256
+SHARE_OF_FILES = 8  # connections may take one in so many of the files that the process may open
+ACCEPT_AGAIN_AFTER = 0.1  # seconds
+SAID_AGAIN_AFTER = 60.0  # seconds
 
 Answer = tuple[HTTPStatus, str, bytes]
 Route = Callable[[], Answer]
@@ -186,12 +190,15 @@ class Server:
     """Answers GET on a few paths, in one thread, one request a connection.
 
     Whoever connects is served: where there are too many connections, the oldest is dropped.  So those
-    that send slowly, or nothing, keep no probe out.
+    that send slowly, or nothing, keep no probe out, nor the rest of the process from opening files.
     """
 
     def __init__(self, bind_address: str, routes: Mapping[str, Route]) -> None:
         self._routes = routes
         self._connections: dict[asyncio.StreamWriter, None] = {}  # the oldest first
+        self._most_connections = most_connections()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._said: dict[str, float] = {}  # what was in trouble: when that was logged
         self._socket = _listen(bind_address)
         self.port: int = self._socket.getsockname()[1]
         self._loop = asyncio.new_event_loop()
@@ -209,15 +216,65 @@ class Server:
             runner.run(self._listen())
 
     async def _listen(self) -> None:
-        async with await asyncio.start_server(self._serve, sock=self._socket):
+        self._loop.set_exception_handler(lambda _, context: self._in_trouble(**context))
+        with self._socket:
+            self._wait_for_connections()
             await self._closing.wait()
+            self._loop.remove_reader(self._socket)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _wait_for_connections(self) -> None:
+        if not self._closing.is_set():
+            self._loop.add_reader(self._socket, self._accept)
+
+    def _accept(self) -> None:
+        """Accept a connection.
+
+        asyncio's own server accepts up to a hundred at a time; where no more files may be opened, it logs a
+        traceback for each of them, and schedules as many new attempts.
+        """
+        try:
+            connection, _ = self._socket.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            self._in_trouble("cannot accept a connection", error)
+            if not self._drop_oldest():  # for the next one to come in its place
+                self._loop.remove_reader(self._socket)
+                self._loop.call_later(ACCEPT_AGAIN_AFTER, self._wait_for_connections)
+            return
+        task = self._loop.create_task(self._serve(connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _in_trouble(self, message: str, exception: BaseException | None = None, **_: object) -> None:
+        """Log the same once in a while only, however many connections there are."""
+        reason = f"{message}: {exception}"
+        if self._said.get(reason, float("-inf")) + SAID_AGAIN_AFTER <= self._loop.time():
+            self._said = {reason: self._loop.time()}
+            log.warning(
+                "the metrics port is in trouble",
+                reason=reason,
+                exc_info=None if isinstance(exception, OSError) else exception,
+            )
+
+    def _drop_oldest(self) -> bool:
+        """Drop the oldest connection; return whether there is one."""
+        oldest = next(iter(self._connections), None)
+        if oldest is None:
+            return False
+        del self._connections[oldest]
+        oldest.transport.abort()
+        return True
+
+    async def _serve(self, connection: socket.socket) -> None:
+        try:
+            reader, writer = await asyncio.open_connection(sock=connection)
+        except OSError:
+            connection.close()  # the client has gone
+            return
         self._connections[writer] = None
-        if len(self._connections) > MOST_CONNECTIONS:
-            oldest = next(iter(self._connections))
-            del self._connections[oldest]
-            oldest.transport.abort()
+        if len(self._connections) > self._most_connections:
+            self._drop_oldest()
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 request = await reader.readuntil(b"\r\n\r\n")
@@ -248,14 +305,24 @@ class Server:
         return head.encode() + (body if method == "GET" else b"")
 
 
+def most_connections() -> int:
+    """How many connections may be open at a time, within what the process may open."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return max(2, min(MOST_CONNECTIONS, files // SHARE_OF_FILES))
+
+
 def _listen(bind_address: str) -> socket.socket:
     host, _, port = bind_address.rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, int(port)), family=family)
+        listening = socket.create_server((host, int(port)), family=family)
     except (OSError, OverflowError, ValueError) as error:
         raise Misconfigured(f"cannot listen at {bind_address!r} (HOST:PORT is needed): {error}") from error
+    listening.setblocking(False)
+    return listening
 
 
 # Logs

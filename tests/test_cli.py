@@ -375,6 +375,9 @@ WRONG = [
     pytest.param(["verify", "--zk-servers", "a:b"], "'b' is no port", id="no port of a server"),
     pytest.param(["purge", "--zk-servers", "a:1/b,c:1/b"], "comes once", id="a chroot for each server"),
     pytest.param(["release", "--namespace", "A B"], "no namespace", id="a namespace of release"),
+    pytest.param(["release", "--all", "echo"], "all services", id="all services and one"),
+    pytest.param(["release", "--all", "--namespace", "a"], "all namespaces", id="all namespaces and one"),
+    pytest.param(["release", "--timeout", "0"], "more than 0", id="no time to wait for a release"),
     pytest.param(["run", "--cluster-id", "a/b"], "no cluster id", id="a cluster id with a slash"),
     pytest.param(["run", "--policy", "maybe"], "upsert-only", id="a policy"),
     pytest.param(["run", "--endpoints-per-object", "0"], "1", id="no endpoints an object"),
@@ -500,7 +503,7 @@ def test_a_cluster_that_cannot_be_reached_is_2_for_verify_and_1_for_release(kube
 
     assert (verify.returncode, release.returncode) == (2, 1)
     assert_one_line(verify.stderr, "cannot look")
-    assert_one_line(release.stderr, "rpcservices")
+    assert_one_line(release.stderr, "127.0.0.1")
 
 
 def test_the_module_is_the_command():

@@ -343,3 +343,17 @@ def test_znodes_are_what_was_read():
     assert list(view.children.values()) == [
         Znode(registry.zookeeper.znodes[f"/b/echo/{n}"][0], 0) for n in view.children
     ]
+
+
+@pytest.mark.parametrize("layout", ALL)
+def test_of_what_no_rpcservice_could_be_made_to_list_the_published_stays_and_the_new_waits(layout: Layout):
+    registry = Registry(layout)
+    registry.settle(wanted(row(1), row(2), row(3), namespaces=("default", "other")))
+    registry.settle(wanted(row(1), unlisted=(row(2), row(4))))
+    assert registry.children() == registry.names(wanted(row(1), row(2)))
+    assert registry.claims() == {"c1": ("default", "other")}
+
+    registry.settle(wanted(unlisted=(row(2),)))
+    assert registry.children() == registry.names(wanted(row(2)))
+    registry.settle(wanted(unlisted=(row(4),)))
+    assert (registry.children(), registry.claims()) == (set(), {})

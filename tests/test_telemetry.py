@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import socket
 import subprocess
 import sys
@@ -386,6 +387,61 @@ def test_clients_that_never_finish_keep_no_probe_out(world: World) -> None:
     eventually(lambda: sum(map(is_open, slow)) <= MOST_CONNECTIONS, timeout=REQUEST_TIMEOUT / 2)
     slow[-1].sendall(b"\r\n")
     assert slow[-1].recv(1024).startswith(b"HTTP/1.1 200 OK")
+
+
+FEW_FILES = 40
+SERVING = """
+import sys, time
+from controller.telemetry import Health, Metrics, configure_logging, serve
+
+configure_logging("json", "info")
+server = serve("127.0.0.1:0", Metrics(), Health(lambda: None, lambda: None))
+files = [open("/dev/null") for _ in range(int(sys.argv[1]))]
+print(server.port, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(
+    ("others", "most_lines"),
+    [
+        pytest.param(15, 0, id="files for all that may be open"),
+        pytest.param(FEW_FILES - 11, 1, id="others take all but a few"),
+    ],
+)
+def test_half_open_connections_fill_neither_the_log_nor_what_may_be_opened(
+    others: int, most_lines: int
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVING, str(others)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (FEW_FILES, FEW_FILES)),
+    )
+    assert process.stdout
+    assert process.stdin
+    port = int(process.stdout.readline())
+
+    def is_healthy() -> bool:
+        probe = HTTPConnection("127.0.0.1", port, timeout=10)
+        with suppress(OSError):
+            probe.request("GET", "/healthz")
+            return probe.getresponse().status == 200
+        return False
+
+    half_open = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(120)]
+    for connection in half_open:
+        with suppress(OSError):
+            connection.sendall(b"GET /healthz HTTP/1.1\r\n")
+    eventually(is_healthy)
+    for connection in half_open:
+        connection.close()
+    eventually(is_healthy)
+    _, errors = process.communicate()
+    assert process.returncode == 0
+    assert len(errors.splitlines()) <= most_lines, errors
 
 
 def is_open(connection: socket.socket) -> bool:

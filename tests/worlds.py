@@ -169,6 +169,20 @@ class EventsInMemory:
         self.told.append((regarding.name, problem))
 
 
+class NotesInMemory:
+    """The Lease's annotations; a test is the person, too."""
+
+    def __init__(self) -> None:
+        self.annotations: dict[str, str] | None = {}
+        self.written: list[tuple[str, str | None]] = []
+
+    def annotate(self, name: str, value: str | None) -> None:
+        if self.annotations is not None and self.annotations.get(name) != value:
+            self.written.append((name, value))
+            self.annotations.pop(name, None)
+            self.annotations |= {name: value} if value else {}
+
+
 class KubeInMemory(Generic[T]):
     """The RpcServices of a cluster: what is written comes back through the source, as a watch brings it."""
 
@@ -176,6 +190,7 @@ class KubeInMemory(Generic[T]):
         self.source: Held[Any] | None = None
         self.writes: list[tuple[str, str]] = []
         self.failure: Failure | None = None
+        self.refuses: Callable[[str, str], Failure | None] = lambda verb, name: None
         self._version = 100
 
     def create(
@@ -231,7 +246,8 @@ class KubeInMemory(Generic[T]):
             self.source.drop(key)
 
     def _count(self, verb: str, key: ObjectKey) -> None:
-        if self.failure:
-            raise self.failure
+        failure = self.failure or self.refuses(verb, key.name)
+        if failure:
+            raise failure
         self._version += 1
         self.writes.append((verb, key.name))

@@ -28,12 +28,13 @@ class PerService(msgspec.Struct, frozen=True):
     """One znode a service, ``BASE/<service>``; what it holds depends on what it held.
 
     *render(endpoints, config, observed, kept, keep)*: its content.  *config* is what an RpcService asks for,
-    *observed* the bytes that are there, *kept* what the ledger kept; with *keep* no address is removed.
+    *observed* the bytes that are there, *kept* what the ledger kept; an address for which *keep* is true is
+    not removed.
     *withdrawn(observed, kept)*: its content where it cannot be deleted.
     *count(data)*: how many addresses it holds.
     """
 
-    render: Callable[[Iterable[Endpoint], Config, bytes | None, Config, bool], Rendered]
+    render: Callable[[Iterable[Endpoint], Config, bytes | None, Config, Callable[[str], bool]], Rendered]
     withdrawn: Callable[[bytes | None, Config], Rendered]
     count: Callable[[bytes], int]
 

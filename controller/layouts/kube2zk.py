@@ -8,7 +8,7 @@ format: zhaohuabing/kube2zk d2a9b457, ``register.go`` (Go's ``encoding/json``, w
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -83,7 +83,11 @@ def servers(endpoints: Iterable[Endpoint], keep: Iterable[str] = ()) -> tuple[st
 
 
 def render(
-    endpoints: Iterable[Endpoint], config: Config, observed: bytes | None, kept: Config, keep: bool
+    endpoints: Iterable[Endpoint],
+    config: Config,
+    observed: bytes | None,
+    kept: Config,
+    keep: Callable[[str], bool],
 ) -> Rendered:
     """What the znode should hold: see ``PerService``."""
     content = parse(observed) if observed is not None else Content()
@@ -92,7 +96,7 @@ def render(
         content = Content()
         notes = (Problem("ContentReplaced", "the znode held no JSON of layout kube2zk; it was replaced"),)
     chosen = next((lines for lines in (config, content.config, kept) if lines is not None), DEFAULT_CONFIG)
-    addresses = servers(endpoints, content.servers if keep else ())
+    addresses = servers(endpoints, filter(keep, content.servers))
     return Rendered(encode(Content(chosen, addresses, content.others)), chosen, notes)
 
 

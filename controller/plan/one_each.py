@@ -99,6 +99,10 @@ class OneEach(msgspec.Struct, frozen=True):
                     refusals.append(Problem("OwnedElsewhere", message))
                 case Child(name, data):
                     desired[name] = data
+        for endpoint in self.wanted.unlisted:
+            child = self.form.place(self.service_name, endpoint, self.settings.cluster_id)
+            if isinstance(child, Child):
+                kept.add(self.slot(child.name))
         return dict(sorted(desired.items())), kept, _summed_up(refusals)
 
     def changes(self, desired: Mapping[str, bytes], kept: Collection[str | None]) -> Changes:
@@ -197,7 +201,8 @@ class OneEach(msgspec.Struct, frozen=True):
         observed = self.observed
         if self.removes and observed.ledger:
             if desired:
-                entry = self.ledger(self.wanted.namespaces)
+                kept = self.recorded if self.wanted.unlisted else ()
+                entry = self.ledger({*self.wanted.namespaces, *kept})
                 ops += write(self.entry, entry, observed.ledger)
             elif self.ours <= set(going):
                 ops.append(Delete(self.entry, observed.ledger.version))

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from controller.layouts.forms import PerService
+from controller.layouts.forms import Config, PerService, Rendered
 from controller.model import Problem
 from controller.plan.ledger import Ledger, decode_ledger
 from controller.plan.ops import Delete, Op, Set, Znode, write
@@ -37,6 +37,8 @@ class OneZnode(msgspec.Struct, frozen=True):
             return Outcome()  # what a previous cluster left stays until there is something in its place
         if ledger.withdrawn_at:
             return Outcome(((Delete(self.entry, _version(self.observed.ledger)),),) if grace_over else ())
+        if self.form.count(self.render(ledger.config).data):
+            return self.publish(grace_over)  # what is unlisted
         return self.withdraw(ledger, now)
 
     def refusal(self, grace_over: bool) -> Problem | None:
@@ -54,23 +56,29 @@ class OneZnode(msgspec.Struct, frozen=True):
     def publish(self, grace_over: bool) -> Outcome:
         wanted, ledger, znode = self.wanted, self.ledger, self.observed.znode
         remembered = None if ledger is None or (grace_over and ledger.withdrawn_at) else ledger.config
-        rendered = self.form.render(
-            wanted.endpoints,
-            wanted.config,
-            znode.data if znode else None,
-            remembered,
-            wanted.frozen,
-        )
+        rendered = self.render(remembered)
         limit = self.settings.max_znode_bytes
         if len(rendered.data) > limit:
             size = f"{len(rendered.data)} bytes, more than --max-znode-bytes={limit}"
             message = f"{self.path} would take {size}; its last content stays"
             return Outcome(refusal=Problem("TooLarge", message))
-        kept = ledger.namespaces if wanted.frozen and ledger else ()
+        kept = ledger.namespaces if (wanted.frozen or wanted.unlisted) and ledger else ()
         names = tuple(sorted({*wanted.namespaces, *kept}))
         entry = Ledger(self.settings.cluster_id, names, rendered.config).encode()
         step = (*write(self.entry, entry, self.observed.ledger), *write(self.path, rendered.data, znode))
         return Outcome((step,) if step else (), notes=rendered.notes)
+
+    def render(self, remembered: Config) -> Rendered:
+        """What the znode should hold."""
+        wanted, znode = self.wanted, self.observed.znode
+        unlisted = {endpoint.ip for endpoint in wanted.unlisted}
+        return self.form.render(
+            wanted.endpoints,
+            wanted.config,
+            znode.data if znode else None,
+            remembered,
+            lambda address: wanted.frozen or address in unlisted,
+        )
 
     def withdraw(self, ledger: Ledger, now: str) -> Outcome:
         """Remove the znode, or empty it where others have put children under it."""

@@ -8,7 +8,7 @@ What is listed already is withdrawn only by what is *shown*: the pod itself, in 
 published.  A listed pod that is merely absent stays until its absence is confirmed (``plan.guard``).
 """
 
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count, groupby
 
 import msgspec
@@ -50,6 +50,10 @@ class Delete(msgspec.Struct, frozen=True):
 
 
 Op = Create | SetStatus | Delete
+
+
+# A row's pod and port: what it is, wherever it is listed and whatever it says.
+Place = tuple[str, int | None]
 
 
 class Observed(msgspec.Struct, frozen=True):
@@ -96,6 +100,13 @@ def names_service(pod: Pod, service_name: str) -> bool:
     RpcService between two pods.
     """
     return pod.phase not in FINISHED and any(d.service_name == service_name for d in pod.declarations)
+
+
+def newest_of(service_name: str, pods: Iterable[Pod], besides: Container[str]) -> list[Pod]:
+    """The pods that name the service, and those with the uids *besides*, the newest first."""
+    named = [pod for pod in pods if names_service(pod, service_name) or pod.uid in besides]
+    # Those that have not started yet are the newest.
+    return sorted(named, key=lambda pod: (not pod.started_at, pod.started_at, pod.name), reverse=True)
 
 
 def is_listed(pod: Pod) -> bool:
@@ -416,8 +427,133 @@ def _additions_first(op: Op) -> int:
     match op:
         case Create():
             return 0
-        case SetStatus(service, status):
-            listed = {(row.pod_uid, row.port) for row in service.status.endpoints}
-            return 1 if any((row.pod_uid, row.port) not in listed for row in status.endpoints) else 2
+        case SetStatus():
+            return 1 if _added(op) else 2
         case Delete():
             return 3
+
+
+MOST_REFUSED_CREATES = 10  # of one plan: a quota refuses all the others as well
+
+
+class Writes:
+    """The operations of a plan in the order to make them, where some may be refused.
+
+    Iterate, and call ``refused`` where the operation in hand was.  That costs only what the operation would
+    add: wherever the iteration ends,
+
+    * no row has left an object before the object that is to list it was written;
+    * nothing was deleted with rows in it;
+
+    and at its end every row that nobody is to list has left every object that can be written.  *wary*: a
+    write of this service was refused before, perhaps after a long wait, so what removes comes first.
+
+    *unlisted*: the rows that are to be listed, by an operation that was not made (yet).
+    """
+
+    def __init__(self, ops: Sequence[Op], settings: Settings, now: str, *, wary: bool = False) -> None:
+        self._ops = ops
+        self._settings = settings
+        self._now = now
+        self._wary = wary
+        self._in_hand_refused = self._any_refused = self._any_stayed = self._slow = False
+        self._refused_creates = 0
+        # As the objects are now, and the rows that they refused last; both by uid.
+        self._services = {op.service.uid: op.service for op in ops if not isinstance(op, Create)}
+        self._refused_rows: dict[str, tuple[Endpoint, ...]] = {}
+        self.unlisted = {_place(row): row for op in ops for row in _added(op)}
+
+    def refused(self, *, slow: bool = False) -> None:
+        """Say that the operation in hand was refused; *slow*: after a wait, which others would take as well.
+
+        Then nothing more is added this time: meanwhile somebody may have died.
+        """
+        self._in_hand_refused = self._any_refused = True
+        self._slow = self._slow or slow
+
+    def __iter__(self) -> Iterator[Op]:
+        """Yield the operations; ask for the next one only when what became of the last is known."""
+        if self._wary:
+            yield from self._removals()
+        removed = self._wary
+        for op in self._ops:
+            if not (self._slow and _added(op)):
+                yield from self._attempt(op)
+            if self._any_refused and not removed:
+                removed = True
+                yield from self._removals()
+        if self._any_stayed:
+            yield from self._removals()
+
+    def _attempt(self, op: Op) -> Iterator[Op]:
+        match op:
+            case Create():
+                if self._refused_creates < MOST_REFUSED_CREATES:
+                    yield op
+                    if self._was_refused():
+                        self._refused_creates += 1
+                    else:
+                        self._list(op.status.endpoints)
+            case SetStatus():
+                yield from self._set(op, op.status.endpoints)
+            case Delete(service):
+                if not self._services[service.uid].status.endpoints:
+                    yield op
+                    self._was_refused()
+
+    def _removals(self) -> Iterator[Op]:
+        """What the operations take away, without what they add."""
+        for op in self._ops:
+            if isinstance(op, SetStatus):
+                listed = {_place(row) for row in self._services[op.service.uid].status.endpoints}
+                yield from self._set(op, [row for row in op.status.endpoints if _place(row) in listed])
+
+    def _set(self, op: SetStatus, rows: Collection[Endpoint]) -> Iterator[SetStatus]:
+        """Have the object list *rows* of those of *op*, and what stays."""
+        service = self._services[op.service.uid]
+        rows = [*rows, *self._staying(service, {_place(row) for row in rows})]
+        status = _status(service, service.service_name, rows, self._settings, self._now)
+        if status == service.status or status.endpoints == self._refused_rows.get(service.uid):
+            return
+        yield SetStatus(service, status)
+        if self._was_refused():
+            self._refused_rows[service.uid] = status.endpoints
+        else:
+            self._services[service.uid] = msgspec.structs.replace(service, status=status)
+            written = {_place(row) for row in status.endpoints}
+            self._list(row for row in op.status.endpoints if _place(row) in written)
+
+    def _staying(self, service: RpcService, besides: Container[Place]) -> Iterable[Endpoint]:
+        """The rows that stay until another object lists them, with what their pods say now.
+
+        But for their metadata: there may be no room for more.
+        """
+        for row in service.status.endpoints:
+            place = _place(row)
+            if place not in besides and place in self.unlisted:
+                self._any_stayed = True
+                yield msgspec.structs.replace(self.unlisted[place], metadata=row.metadata)
+
+    def _was_refused(self) -> bool:
+        refused, self._in_hand_refused = self._in_hand_refused, False
+        return refused
+
+    def _list(self, rows: Iterable[Endpoint]) -> None:
+        for row in rows:
+            self.unlisted.pop(_place(row), None)
+
+
+def _place(row: Endpoint) -> Place:
+    return row.pod_uid, row.port
+
+
+def _added(op: Op) -> list[Endpoint]:
+    """The rows that *op* adds to an object."""
+    match op:
+        case Create(status=status):
+            return list(status.endpoints)
+        case SetStatus(service, status):
+            listed = {_place(row) for row in service.status.endpoints}
+            return [row for row in status.endpoints if _place(row) not in listed]
+        case Delete():
+            return []

@@ -20,9 +20,11 @@ from controller.model import (
 )
 from controller.names import local_service_name
 from controller.plan import localservices as planning
+from controller.plan.conditions import says_the_same
 from controller.plan.rpcservices import owner_name, silent_on
 from controller.reconcile.nodeservices import OF_LOCAL, NodeServiceReconciler
 from controller.reconcile.ports import Change, Events, Kube, Source
+from controller.reconcile.refusals import Refusals
 from controller.reconcile.rpcservices import DECLARED, NAMED, Taken
 from controller.reconcile.selections import Selections
 
@@ -105,7 +107,7 @@ class LocalServiceReconciler:
 
     def _tell(self, before: LocalService, after: LocalService) -> None:
         old, new = before.status.condition("Synced"), after.status.condition("Synced")
-        if new and (old is None or (old.status, old.reason) != (new.status, new.reason)):
+        if new and (old is None or not says_the_same(old, new)):
             self._events.record(
                 regarding(LOCALSERVICES, after),
                 Problem(new.reason, new.message),
@@ -178,8 +180,13 @@ class LocalServiceProjector:
             if local.name != name and not local.deleting and may_remove
         ]
         ops = [*([op] if op else []), *(planning.Delete(local) for local in others if observed or not op)]
+        refusals: Refusals[planning.Op] = Refusals()
         for op in ops:
-            self._apply(op, key)
+            # Without the LocalService that is to come, the others stay.
+            if refusals.of(op, lambda op: self._apply(op, key)) and not isinstance(op, planning.Delete):
+                break
+        if refusals.first:
+            raise refusals.first[1]
         return bool(ops)
 
     def _is_anybody_absent(self, key: ServiceKey) -> bool:

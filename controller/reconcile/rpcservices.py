@@ -1,31 +1,45 @@
 """The pod controller: projects pods into RpcServices."""
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any, Protocol
 
 import msgspec
+import structlog
 
-from controller.manifests import API_VERSION, GROUP, RPCSERVICES, builtins
+from controller.errors import Ending, Partial, Rejected, Retry
+from controller.manifests import API_VERSION, GROUP, PODS, RPCSERVICES, builtins, regarding
 from controller.model import (
     MANAGED_BY,
     PART_OF,
+    Endpoint,
     Node,
     ObjectKey,
     Pod,
+    Problem,
     RpcService,
     RpcServiceStatus,
     ServiceKey,
 )
 from controller.names import label_value
 from controller.plan import rpcservices as planning
-from controller.reconcile.guard import Guard, Sight, is_release
-from controller.reconcile.ports import Change, Kube, Source, Store
+from controller.plan.guard import is_released
+from controller.plan.publication import ALL_LISTED, Unlisted
+from controller.reconcile.guard import Decision, Guard, Sight, log_released
+from controller.reconcile.held import HeldOnLease
+from controller.reconcile.ports import Change, Events, Kube, Source, Store
+from controller.reconcile.refusals import Refusals
 from controller.reconcile.selections import Selections
+
+log = structlog.get_logger(__name__)
 
 DECLARED = "declared"  # index of pods: (namespace, service name)
 NAMED = "named"  # index of RpcServices: ServiceKey
+TOLD_AFTER = 10.0  # seconds, for which what may pass by itself is told to nobody
+MOST_TOLD = 10  # pods
+SLOW = 1.0  # seconds for a write
 
 
 def pod_indexes() -> Mapping[str, Callable[[Pod], Iterable[ServiceKey]]]:
@@ -47,7 +61,8 @@ class RpcServiceReconciler:
     """Makes the RpcServices of one key equal to what the pods of its namespace say.
 
     Changes are told by any thread (``pod_changed``, ``service_changed``, ``node_changed``), which
-    return the keys to reconcile; a key is reconciled by one thread at a time.  *settled*: see ``begin``.
+    return the keys to reconcile; a key is reconciled by one thread at a time.  *settled*: see ``begin`` and
+    ``unlisted``.
     """
 
     def __init__(
@@ -64,6 +79,8 @@ class RpcServiceReconciler:
         confirm: float,
         enqueue: Callable[[Iterable[ServiceKey]], None],
         settled: Callable[[str], None],
+        lease: HeldOnLease,
+        events: Events,
     ) -> None:
         self._kube = kube
         self._pods = pods
@@ -72,16 +89,23 @@ class RpcServiceReconciler:
         self._read_node = read_node
         self._may_register = may_register
         self._settings = settings
+        self._clock = clock
         self._now = now
         self._enqueue = enqueue
+        self._events = events
         self._tell_settled = settled
         self._unsettled: dict[str, set[ServiceKey]] = {}
-        self._lock = threading.Lock()  # held while that changes
+        self._unlisted: dict[str, dict[ServiceKey, Unlisted]] = {}
+        self._lock = threading.Lock()  # held while _unsettled, _unlisted and _unknown_words change
+        self._refused_since: dict[ServiceKey, float] = {}  # of a key: by the thread that reconciles it
         self._selected: Selections[RpcService] = Selections(
             pods.store, lambda service: None if service.is_part else service.spec.selector
         )
-        self._unknown_since: dict[str, datetime] = {}  # by namespace
-        self.guard: Guard[str] = Guard(self._look, self._decided, confirm, clock, now)
+        self._lease = lease
+        # By namespace that cannot be read: the release annotations when that began.  Lost with the process,
+        # which withdraws nothing: the next one takes the words it finds for old ones.
+        self._unknown_words: dict[str, dict[str, str]] = {}
+        self.guard: Guard[str] = Guard(self._look, self._decided, confirm, clock)
 
     # what changes mean
 
@@ -104,8 +128,12 @@ class RpcServiceReconciler:
     def service_changed(self, change: Change[RpcService]) -> set[ServiceKey]:
         """The keys that an RpcService's change touches."""
         self._selected.changed(change)
-        if change.new and change.old and change.new.released != change.old.released:
+        old, new = change.old, change.new
+        if new and old and new.released != old.released:
+            self._note_unknown(old)
             self.guard.poke()
+        elif new and not old and self.guard.held:
+            self.guard.poke()  # it may come to list what is held: its word is an old one
         if change.ours:
             return set()  # as it was planned
         return {service.service_key for service in (change.old, change.new) if service}
@@ -130,7 +158,7 @@ class RpcServiceReconciler:
         return keys
 
     def begin(self) -> None:
-        """Call each name unsettled until all its keys were found right; *settled* is told the name then.
+        """Call each name unsettled until all its keys were looked at; *settled* is told the name then.
 
         Meanwhile its statuses do not list all that there is: somebody may have to be listed anew, or
         never was.
@@ -142,6 +170,29 @@ class RpcServiceReconciler:
     def unsettled(self, name: str) -> bool:
         """Whether some RpcService of the name was not looked at since the start."""
         return name in self._unsettled
+
+    def unlisted(self, name: str) -> Unlisted:
+        """What pods show of the name and no status lists, since a write was refused.
+
+        What is published of that stays so.  *settled* is told a name for which this changed.
+        """
+        with self._lock:
+            found = list(self._unlisted.get(name, {}).values())
+        return Unlisted(
+            endpoints=tuple(row for unlisted in found for row in unlisted.endpoints),
+            services={uid for unlisted in found for uid in unlisted.services},
+        )
+
+    def _note_unlisted(self, key: ServiceKey, unlisted: Unlisted) -> None:
+        with self._lock:
+            of_name = self._unlisted.setdefault(key.service_name, {})
+            before = of_name.pop(key, ALL_LISTED)
+            if unlisted != ALL_LISTED:
+                of_name[key] = unlisted
+            if not of_name:
+                del self._unlisted[key.service_name]
+        if unlisted != before:
+            self._tell_settled(key.service_name)
 
     def _settle(self, key: ServiceKey) -> None:
         with self._lock:
@@ -162,7 +213,10 @@ class RpcServiceReconciler:
     # reconciling
 
     def reconcile(self, key: ServiceKey) -> bool:
-        """Make observed equal desired for *key*; return whether anything was written."""
+        """Make observed equal desired for *key*; return whether anything was written.
+
+        A write that is refused costs what it would add, and is raised again once all else is written.
+        """
         observed = self._observe(key)
         silent = self._silent_nodes(observed)
         if silent:
@@ -173,14 +227,49 @@ class RpcServiceReconciler:
         if any(uid not in self.guard.confirmed and uid not in self.guard.held for uid in seen):
             self.guard.poke()
         ops = planning.plan(key, observed, absences, self._settings, self._now_text())
-        latest: dict[str, RpcService] = {}
-        for op in ops:
-            self._apply(op, latest)
-        if any(isinstance(op, planning.Create) and op.partial for op in ops):
-            self._enqueue([key])
-        else:
-            self._settle(key)
+        self._write(key, ops, observed.pods.values())
+        self._use_up(observed.services)
         return bool(ops)
+
+    def _write(self, key: ServiceKey, ops: Sequence[planning.Op], pods: Iterable[Pod]) -> None:
+        writes = planning.Writes(ops, self._settings, self._now_text(), wary=key in self._refused_since)
+        refusals: Refusals[planning.Op] = Refusals()
+        latest: dict[str, RpcService] = {}
+        for op in writes:
+            begun = self._clock()
+            if refusals.of(op, lambda op: self._apply(op, latest)):
+                writes.refused(slow=self._clock() - begun >= SLOW)
+        # What is published of these stays, so that the name need not be frozen for them: else a quota would
+        # keep the addresses of dead pods published after a restart.
+        services = tuple(op.service.uid for op in refusals.all if isinstance(op, planning.SetStatus))
+        self._note_unlisted(key, Unlisted(tuple(writes.unlisted.values()), services))
+        partial = any(isinstance(op, planning.Create) and op.partial for op in ops)
+        if not partial:
+            self._settle(key)  # with a refusal, too: all is listed that can be
+        if not refusals.first:
+            self._refused_since.pop(key, None)
+            if partial:
+                self._enqueue([key])
+            return
+        op, failure = refusals.first
+        self._tell_refused(key, op, failure, pods)
+        if isinstance(failure, Retry) and all(isinstance(op, planning.Create) for op in refusals.all):
+            raise Partial(str(failure), failure.after) from failure
+        raise failure
+
+    def _tell_refused(
+        self, key: ServiceKey, op: planning.Op, failure: Rejected | Retry, pods: Iterable[Pod]
+    ) -> None:
+        """Tell the newest pods that the service's object cannot be written: it may not even be there."""
+        since = self._refused_since.setdefault(key, self._clock())
+        lasts = self._clock() - since >= TOLD_AFTER
+        if isinstance(failure, Ending) or (isinstance(failure, Retry) and not lasts):
+            return
+        listed = () if isinstance(op, planning.Delete) else op.status.endpoints
+        concerned = planning.newest_of(key.service_name, pods, {row.pod_uid for row in listed})
+        for pod in concerned[:MOST_TOLD]:
+            problem = Problem("RpcServiceRefused", str(failure))
+            self._events.record(regarding(PODS, pod), problem, "Publish", warning=True)
 
     def _observe(self, key: ServiceKey) -> planning.Observed:
         services = self._services.store.indexed(NAMED, key)
@@ -219,16 +308,33 @@ class RpcServiceReconciler:
         return {node.name for node in nodes if node and not node.ready}
 
     def _absences(self, namespace: str, services: Iterable[RpcService]) -> planning.Absences:
-        unknown = self._pods.unknown_in(namespace) is not None
-        if not unknown:
-            self._unknown_since.pop(namespace, None)
-            released = False
-        else:
-            since = self._unknown_since.setdefault(namespace, self._now())
-            released = any(is_release(service.released, since, self._now()) for service in services)
-        return planning.Absences(
-            confirmed=self.guard.confirmed, held=self.guard.held, unknown=unknown and not released
-        )
+        confirmed, held = self.guard.confirmed, self.guard.held
+        if self._pods.unknown_in(namespace) is None:
+            if namespace in self._unknown_words:
+                with self._lock:
+                    self._unknown_words.pop(namespace, None)
+            return planning.Absences(confirmed, held)
+        for service in services:
+            self._note_unknown(service)
+        words = {service.uid: service.released for service in services}
+        released = is_released(self._unknown_words.get(namespace, {}), words)
+        return planning.Absences(confirmed, held, unknown=not released)
+
+    def _note_unknown(self, service: RpcService) -> None:
+        """Remember the word of *service*, where its namespace cannot be read: a new one releases."""
+        if self._pods.unknown_in(service.namespace) is not None:
+            with self._lock:
+                words = self._unknown_words.setdefault(service.namespace, {})
+                words.setdefault(service.uid, service.released)
+
+    def _use_up(self, services: Iterable[RpcService]) -> None:
+        """A word lets go, once, what the pods of an unreadable namespace showed when it was given."""
+        with self._lock:
+            for service in services:
+                words = self._unknown_words.get(service.namespace, {})
+                if is_released(words, {service.uid: service.released}):
+                    words[service.uid] = service.released
+                    log.info("released", services=[str(service.service_key)], unknown=True)
 
     def _now_text(self) -> str:
         return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -240,7 +346,7 @@ class RpcServiceReconciler:
                 created = self._kube.create(RPCSERVICES, namespace, manifest)
                 self._set_status(created, status)
             case planning.SetStatus(service, status):
-                latest[service.uid] = self._set_status(service, status)
+                latest[service.uid] = self._set_status(latest.get(service.uid, service), status)
             case planning.Delete(service):
                 service = latest.get(service.uid, service)
                 self._kube.delete(RPCSERVICES, service.key, service.uid, service.resource_version)
@@ -271,12 +377,27 @@ class RpcServiceReconciler:
         ]
         # One after the other, the pods of a Node that is not Ready are said not to be Ready.
         expected = sum(row.node_name in bad_nodes and row.pod_uid not in suspects for _, row in rows)
-        releases = {
-            row.pod_uid: service.released
-            for service, row in rows
-            if service.released and row.pod_uid in absent
+        return Sight(absent, len(rows), expected, self._words(rows, absent))
+
+    def _words(
+        self, rows: Iterable[tuple[RpcService, Endpoint]], absent: Container[str]
+    ) -> dict[str, dict[str, str]]:
+        """The release annotations that stand for each of *absent*: those of all RpcServices of its keys."""
+        keys: dict[str, set[ServiceKey]] = {}
+        for service, row in rows:
+            if row.pod_uid in absent:
+                keys.setdefault(row.pod_uid, set()).add(service.service_key)
+        of_key = {
+            key: {service.uid: service.released for service in self._services.store.indexed(NAMED, key)}
+            for key in set(chain.from_iterable(keys.values()))
         }
-        return Sight(absent, len(rows), expected, releases)
+        return {
+            uid: {
+                **self._lease.words([key.service_name for key in listed]),
+                **{carrier: word for key in listed for carrier, word in of_key[key].items()},
+            }
+            for uid, listed in keys.items()
+        }
 
     def _suspects(self) -> dict[str, int]:
         weights: dict[str, int] = {}
@@ -285,12 +406,18 @@ class RpcServiceReconciler:
                 weights[uid] = weights.get(uid, 0) + weight
         return weights
 
-    def _decided(self, uids: Collection[str]) -> None:
-        self._enqueue(
-            service.service_key
+    def _decided(self, decision: Decision[str]) -> None:
+        if not decision.changed:
+            return
+        touched = {
+            service.service_key: {row.pod_uid for row in service.status.endpoints}
             for service in self._services.store.values()
-            if any(row.pod_uid in uids for row in service.status.endpoints)
-        )
+            if any(row.pod_uid in decision.changed for row in service.status.endpoints)
+        }
+        if decision.released:
+            services = [key for key, uids in touched.items() if not uids.isdisjoint(decision.released)]
+            log_released(map(str, services), sum(decision.released.values()))
+        self._enqueue(touched)
 
 
 def generated_manifest(

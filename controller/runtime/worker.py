@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
-from controller.errors import Conflict, Ending, Failure, Fenced, Rejected, Retry
+from controller.errors import Conflict, Ending, Failure, Fenced, Partial, Rejected, Retry
 from controller.runtime.workqueue import Workqueue
 
 K = TypeVar("K", bound=Hashable)
@@ -87,6 +87,9 @@ def _at_once(reconcile: Callable[[K], bool], key: K) -> bool:
 
 def _come_back(name: str, queue: Workqueue[K], key: K, error: Exception) -> None:
     match error:
+        case Partial():
+            log.info("retry", controller=name, key=str(key), reason=str(error))
+            queue.retry(key, after=error.after)
         case Retry():
             log.info("retry", controller=name, key=str(key), reason=str(error))
             queue.retry(key, not_before=error.after)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,12 @@ def test_what_a_fan_out_missed_is_healed(fleet: Fleet) -> None:
 
 
 @pytest.mark.full
-def test_the_manifest_runs_as_processes_of_this_machine(cluster: LocalCluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "end", [pytest.param(signal.SIGINT, id="Ctrl-C"), pytest.param(signal.SIGTERM, id="SIGTERM")]
+)
+def test_the_manifest_runs_as_processes_of_this_machine(
+    cluster: LocalCluster, tmp_path: Path, end: signal.Signals
+) -> None:
     grpc_port, http_port = free_ports(2)
     environment = {
         **os.environ,
@@ -103,7 +109,9 @@ def test_the_manifest_runs_as_processes_of_this_machine(cluster: LocalCluster, t
     }
     log = tmp_path / "local.log"
     with log.open("wb") as file:
-        local = subprocess.Popen([EXAMPLE / "local"], env=environment, stdout=file, stderr=file)
+        local = subprocess.Popen(
+            [EXAMPLE / "local"], env=environment, stdout=file, stderr=file, start_new_session=True
+        )
     try:
 
         def processes() -> list[Process]:
@@ -114,14 +122,59 @@ def test_the_manifest_runs_as_processes_of_this_machine(cluster: LocalCluster, t
         first, *others = processes()
         first.put(1, a="x")
         eventually(all_have(others, 1, {"a": "x"}), PATIENCE)
-        local.send_signal(signal.SIGTERM)
+        for told in ("registered, at port", "filled: holds", "peer added: "):
+            assert log.read_text().count(told) >= 3, told
+        os.killpg(local.pid, end)  # a terminal sends to all of the group
         assert local.wait(PATIENCE) == 0
-        assert first.ask("GET", "/healthz")[0] == 0
+        assert not is_group_alive(local.pid)
+        assert "to remove them: kubectl delete -f" in log.read_text()
     finally:
-        local.terminate()
-        local.wait(PATIENCE)
-        cluster.kubectl("delete", "--wait=false", "-f", str(EXAMPLE / "manifest.yaml"))
+        with suppress(ProcessLookupError):
+            os.killpg(local.pid, signal.SIGKILL)
+        cluster.kubectl("delete", "--ignore-not-found", "-f", str(EXAMPLE / "manifest.yaml"))
         print(log.read_text())
+
+
+def is_group_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_without_a_cluster_local_says_what_to_do_first() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
+    done = subprocess.run([EXAMPLE / "local"], env=environment, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "run '. .local/env' first" in done.stderr
+
+
+@pytest.mark.full
+def test_local_fails_where_a_process_dies(cluster: LocalCluster) -> None:
+    environment = {
+        **os.environ,
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHON": "false",
+    }
+    try:
+        done = subprocess.run(
+            [EXAMPLE / "local"], env=environment, capture_output=True, text=True, check=False, timeout=90
+        )
+    finally:
+        cluster.kubectl("delete", "--ignore-not-found", "-f", str(EXAMPLE / "manifest.yaml"))
+
+    assert done.returncode == 1
+    assert "a process ended with exit code 1" in done.stderr
+
+
+def test_two_signals_back_to_back_end_a_process(fleet: Fleet) -> None:
+    (process,) = fleet.start_ready(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process.process.send_signal(number)
+    assert process.process.wait(PATIENCE) == 0
 
 
 def test_the_manifest_is_taken_without_a_warning(cluster: LocalCluster, namespace: str) -> None:

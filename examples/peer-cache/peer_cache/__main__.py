@@ -1,15 +1,17 @@
 """The command: ``python -m peer_cache``.  Every option has a variable ``PEER_CACHE_…``, but for ``POD_…``."""
 
 import logging
-import signal
 import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
 from controller.errors import Failure
-from controller.sdk import Registry, Service
+from controller.runtime.stop import Stop
+from controller.sdk import PeerUpdate, Registry, Service
 from peer_cache.addresses import join, loopback_twin
 from peer_cache.entries import Cache
 from peer_cache.links import Links
@@ -19,6 +21,9 @@ from peer_cache.service import serve
 
 SERVICE = "peer-cache"
 CALLS_END_WITHIN = 3.0  # seconds
+TICK = 0.2  # seconds between two looks at whether to stop
+
+_log = logging.getLogger("peer_cache")
 
 
 @click.command(context_settings={"auto_envvar_prefix": "PEER_CACHE", "show_default": True})
@@ -49,20 +54,23 @@ def main(
     log_level: str,
 ) -> None:
     """Run one process of the peer cache, until SIGTERM."""
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+    layout = f"%(asctime)s {pod_name} %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=log_level.upper(), format=layout)
 
     def address(peer: Peer) -> str:
         return join(loopback_twin(peer.ip) if loopback else peer.ip, grpc_port)
 
     def keep() -> None:
         registry.wait_until_synced()
+        registry.subscribe_peers(tell, SERVICE)
         replica.fill(fill_patience)
         replica.heal(heal_period)
 
-    try:
+    def tell(update: PeerUpdate) -> None:
+        if update.kind != "changed":
+            _log.info("peer %s: %s at %s", update.kind, update.peer.name, update.peer.ip)
+
+    with Stop() as stop, _failures_told():
         # Pods join by saying so themselves: RpcServices, which select pods, need not be looked at.
         if kubeconfig:
             registry = Registry.from_kubeconfig(
@@ -78,11 +86,20 @@ def main(
             rest = RestServer(replica, loopback or "", http_port)
             threading.Thread(target=rest.serve_forever, name="rest", daemon=True).start()
             registry.register(Service(name=SERVICE, port=grpc_port))
+            _log.info("registered, at port %d", grpc_port)
             threading.Thread(target=keep, name="keep", daemon=True).start()
-            stopped.wait()
+            while not stop.requested:
+                time.sleep(TICK)
+            _log.info("stopping")
             rest.shutdown()
             calls.stop(CALLS_END_WITHIN).wait()
             replica.stop()
+
+
+@contextmanager
+def _failures_told() -> Iterator[None]:
+    try:
+        yield
     except (Failure, OSError, RuntimeError) as error:  # RuntimeError: gRPC's, where the port is taken
         raise click.ClickException(str(error)) from error
 

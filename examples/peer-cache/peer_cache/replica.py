@@ -141,6 +141,7 @@ class Replica:
         if not done:
             _log.warning("no peer answers: starting with what there is")
         self._filled.set()
+        _log.info("filled: holds %d values, has %d peers", len(self.cache.entries()), len(self._peers()))
 
     def exchange(self) -> bool:
         """Take all that the peer which has run longest holds, and give it what it lacks.

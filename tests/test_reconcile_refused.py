@@ -1,0 +1,325 @@
+"""Both controllers on a world in memory whose API server refuses some writes, for a while."""
+
+import pytest
+
+from controller.errors import Conflict, Ending, Failure, Fenced, Partial, Rejected, Retry
+from controller.model import Declaration, ObjectKey, ServiceKey
+from controller.plan.ledger import Layout
+from controller.reconcile.rpcservices import MOST_TOLD, TOLD_AFTER
+from controller.runtime.worker import work
+from controller.runtime.workqueue import Workqueue
+from tests.test_reconcile import World, declared, key, pod
+
+QUOTA = Rejected('create RpcService default/echo-1: 403 Forbidden: "echo-1" is forbidden: exceeded quota: q')
+ECHO = ServiceKey("default", "echo")
+
+
+@pytest.fixture
+def world() -> World:
+    """Three pods fit into an RpcService, and every service has a znode and a directory."""
+    world = World()
+    world.endpoints_per_object = 3
+    world.layouts = (Layout("kube2zk", "/rpc_v2"), Layout("dubbo", "/dubbo"))
+    world.start()
+    return world
+
+
+def serve(world: World, *numbers: int) -> None:
+    for number in numbers:
+        world.pods.put(pod(number, declarations=(Declaration(service_name="echo", port=80),)))
+
+
+def refuse(world: World, verb: str, failure: Failure, name: str | None = None) -> None:
+    world.kube.refuses = lambda asked, of: failure if asked == verb and of == (name or of) else None
+
+
+def work_off(world: World) -> None:
+    """Work until there is nothing left but what is refused."""
+    for _ in range(20):
+        try:
+            world.settle()
+        except (Rejected, Retry):
+            continue  # the key is given back to the queue; the others go on
+        return
+
+
+def published(world: World) -> set[str]:
+    """The numbers of the published pods, the same in each layout."""
+    servers = {address.rpartition(".")[2] for address in world.servers() or ()}
+    directory = world.zookeeper.children("/dubbo/echo/providers")
+    providers = {name.partition("%3A80")[0].rpartition(".")[2] for name in directory}
+    assert servers == providers
+    return servers
+
+
+REFUSALS = [
+    pytest.param(QUOTA, id="a quota"),
+    pytest.param(Rejected("422 Invalid"), id="invalid"),
+    pytest.param(Retry("500"), id="a webhook that is down"),
+    pytest.param(Retry("429", after=30.0), id="too many requests"),
+]
+
+
+@pytest.mark.parametrize("failure", REFUSALS)
+def test_the_dead_leave_while_a_part_cannot_be_made(world: World, failure: Failure):
+    serve(world, 1, 2, 3)
+    world.settle()
+    refuse(world, "create", failure)
+    serve(world, 4, 5)
+    work_off(world)
+    assert published(world) == {"1", "2", "3"}
+    for number in (1, 2):
+        world.pods.drop(key(number))
+    work_off(world)
+    assert published(world) == {"3", "4", "5"}, "there is room now"
+
+    serve(world, 6, 7)
+    world.pods.drop(key(5))
+    work_off(world)
+    world.kube.refuses = lambda *_: None
+    world.keys.add(ECHO)
+    work_off(world)
+    assert published(world) == {"3", "4", "6", "7"}
+
+
+@pytest.mark.parametrize("failure", REFUSALS)
+def test_the_dead_leave_one_object_while_another_ones_status_cannot_be_written(
+    world: World, failure: Failure
+):
+    serve(world, 1, 2, 3, 4, 5)
+    world.settle()
+    refuse(world, "replace", failure, "echo")
+    serve(world, 6)
+    for number in (1, 4):
+        world.pods.drop(key(number))
+    work_off(world)
+
+    assert published(world) >= {"2", "3", "5"}
+    assert "4" not in published(world)
+
+
+@pytest.mark.parametrize("failure", REFUSALS)
+def test_the_dead_leave_though_the_process_was_restarted_while_a_write_is_refused(
+    world: World, failure: Failure
+):
+    serve(world, 1, 2, 3)
+    world.settle()
+    refuse(world, "create", failure)
+    serve(world, 4, 5, 6)
+    work_off(world)
+    world.start()
+    work_off(world)
+    world.pods.drop(key(1))
+    world.pods.drop(key(2))
+    work_off(world)
+
+    assert published(world) == {"3", "4", "5"}, "and no room for the sixth"
+
+
+def test_what_is_published_and_can_be_listed_no_more_stays_as_long_as_its_pod_shows_it(world: World):
+    """A part was deleted while no controller ran, and it cannot be made again."""
+    serve(world, 1, 2, 3, 4, 5)
+    world.settle()
+    (part,) = (service for service in world.services.values() if service.is_part)
+    assert [row.pod_name for row in part.status.endpoints] == ["p4", "p5"]
+    del world.services._items[part.key]
+    refuse(world, "create", QUOTA)
+    world.start()
+    serve(world, 6)
+    work_off(world)
+    assert published(world) == {"1", "2", "3", "4", "5"}, "what is new waits for its object"
+
+    world.pods.drop(key(4))
+    work_off(world)
+    assert published(world) == {"1", "2", "3", "5"}
+    world.pods.drop(key(1))
+    work_off(world)
+    assert published(world) == {"2", "3", "5"}, "its place is another one's that was lost"
+
+    world.kube.refuses = lambda *_: None
+    world.keys.add(ECHO)
+    work_off(world)
+    assert published(world) == {"2", "3", "5", "6"}
+    assert world.projector.unlisted("echo").endpoints == ()
+
+
+@pytest.mark.parametrize("failure", REFUSALS)
+def test_an_object_that_was_made_and_has_no_status_yet_keeps_no_dead_published(
+    world: World, failure: Failure
+):
+    serve(world, 1, 2, 3)
+    world.settle()
+    world.kube.refuses = lambda verb, name: failure if verb == "replace" and name != "echo" else None
+    serve(world, 4, 5, 6)
+    world.keys.add(ECHO)
+    work_off(world)
+    world.pods.drop(key(1))
+    world.pods.drop(key(2))
+    work_off(world)
+
+    assert any(service.is_part and not service.known for service in world.services.values())
+    assert published(world) == {"3", "4", "5"}, "and no room for the sixth"
+
+
+def test_a_pod_that_a_declared_rpcservice_takes_over_stays_published_while_that_cannot_be_written(
+    world: World,
+):
+    serve(world, 1, 2)
+    world.settle()
+    refuse(world, "replace", QUOTA, "mine")
+    world.services.put(declared("mine"))
+    world.pods.drop(key(2))
+    work_off(world)
+    assert published(world) == {"1"}
+    assert {service.name for service in world.services.values()} == {"echo", "mine"}
+
+    world.kube.refuses = lambda *_: None
+    world.keys.add(ECHO)
+    work_off(world)
+    assert published(world) == {"1"}
+    assert {service.name for service in world.services.values()} == {"mine"}
+
+
+def told(world: World) -> list[tuple[str, str]]:
+    return [
+        (name, problem.message)
+        for name, problem in world.events.told
+        if problem.reason == "RpcServiceRefused"
+    ]
+
+
+def test_a_refusal_is_told_on_the_newest_pods_with_the_servers_words(world: World):
+    refuse(world, "create", QUOTA)
+    for number in range(1, 16):
+        world.pods.put(pod(number, started_at=f"2026-11-21T02:02:{number:02}Z"))
+    with pytest.raises(Rejected):
+        world.settle()
+
+    assert told(world) == [(f"p{number}", str(QUOTA)) for number in range(15, 15 - MOST_TOLD, -1)]
+
+
+@pytest.mark.parametrize("name", ["echo", "mine"])
+def test_a_status_that_is_refused_is_told_on_the_pods(world: World, name: str):
+    if name == "mine":
+        world.services.put(declared("mine"))
+    refuse(world, "replace", QUOTA, name)
+    serve(world, 1)
+    with pytest.raises(Rejected):
+        world.settle()
+
+    assert told(world) == [("p1", str(QUOTA))]
+
+
+@pytest.mark.parametrize(
+    ("failure", "seconds", "count"),
+    [
+        pytest.param(QUOTA, 0.0, 1, id="the server's word counts at once"),
+        pytest.param(Retry("no answer"), TOLD_AFTER - 1, 0, id="what may pass by itself"),
+        pytest.param(Retry("no answer"), TOLD_AFTER, 2, id="and does not"),
+        pytest.param(Ending("namespace is ending"), TOLD_AFTER, 0, id="nobody needs it any more"),
+    ],
+)
+def test_what_is_told_when(world: World, failure: Failure, seconds: float, count: int):
+    refuse(world, "create", failure)
+    serve(world, 1)
+    with pytest.raises(type(failure)):
+        world.settle()
+    world.clock.seconds += seconds
+    serve(world, 2)
+    with pytest.raises(type(failure)):
+        world.settle()
+
+    assert len({name for name, _ in told(world)}) == count or (failure is QUOTA and told(world))
+    world.kube.refuses = lambda *_: None
+    world.keys.add(ECHO)
+    world.settle()
+    assert world.projector._refused_since == {}
+
+
+@pytest.mark.parametrize(
+    ("verb", "failure", "raised"),
+    [
+        pytest.param("create", Retry("429", after=30.0), Partial, id="a create: a removal may come"),
+        pytest.param("replace", Retry("429", after=30.0), Retry, id="a status: wait as the server says"),
+        pytest.param("create", Rejected("403"), Rejected, id="rejected"),
+        pytest.param("create", Conflict("409"), Conflict, id="overtaken: read and plan again"),
+        pytest.param("replace", Fenced("the Lease is lost"), Fenced, id="stop"),
+    ],
+)
+def test_what_is_raised_once_all_was_tried(world: World, verb: str, failure: Failure, raised: type):
+    serve(world, 1, 2, 3)
+    world.settle()
+    refuse(world, verb, failure)
+    world.pods.drop(key(1))
+    serve(world, 4, 5)
+    with pytest.raises(raised) as caught:
+        world.projector.reconcile(ECHO)
+
+    assert type(caught.value) is raised
+    assert getattr(caught.value, "after", None) == getattr(failure, "after", None)
+
+
+def test_after_a_conflict_nothing_more_is_written(world: World):
+    serve(world, 1, 2, 3, 4)
+    world.settle()
+    refuse(world, "replace", Conflict("409"), "echo")
+    for number in (1, 2, 3, 4):
+        world.pods.drop(key(number))
+    writes = len(world.kube.writes)
+    with pytest.raises(Conflict):
+        world.projector.reconcile(ECHO)
+
+    assert all(name != "echo" for _, name in world.kube.writes[writes:])
+    assert world.services.get(ObjectKey("default", "echo"))
+
+
+class Meter:
+    def reconciled(self, controller: str, result: str, seconds: float) -> None:
+        """Count nothing."""
+
+
+@pytest.mark.parametrize(
+    ("failure", "early"),
+    [
+        pytest.param(Partial("429", after=60.0), True, id="some of its writes were refused"),
+        pytest.param(Retry("429", after=60.0), False, id="all of them"),
+        pytest.param(QUOTA, True, id="rejected"),
+    ],
+)
+def test_a_change_of_a_key_whose_write_was_refused_is_worked_at_once(failure: Failure, early: bool):
+    queue: Workqueue[str] = Workqueue(0.0, jitter=lambda seconds: 60.0)
+    over: list[bool] = []
+
+    def reconcile(_: str) -> bool:
+        over.append(True)
+        raise failure
+
+    queue.add("a")
+    work("rpcservice", queue, reconcile, Meter(), lambda: bool(over))
+    assert queue.get(1, timeout=0.0) == []
+    queue.add("a")
+    assert queue.get(1, timeout=0.05) == (["a"] if early else [])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "attempts"),
+    [pytest.param(10.0, 1, id="no answer"), pytest.param(0.01, 4, id="answered at once")],
+)
+def test_a_write_that_takes_long_to_be_refused_is_tried_once(world: World, seconds: float, attempts: int):
+    serve(world, 1, 2, 3)
+    world.settle()
+    tried: list[str] = []
+
+    def refuses(verb: str, name: str) -> Failure | None:
+        if verb != "create":
+            return None
+        tried.append(name)
+        world.clock.sleep(seconds)
+        return Retry("timed out")
+
+    world.kube.refuses = refuses
+    serve(world, *range(4, 16))
+    with pytest.raises(Retry):
+        world.projector.reconcile(ECHO)
+
+    assert len(tried) == attempts
