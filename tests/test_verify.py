@@ -30,7 +30,7 @@ from controller.model import (
 from controller.plan.findings import DRIFT, Counts, Finding, exit_code, exit_states, summary
 from controller.plan.heartbeat import Heartbeat
 from controller.plan.ledger import Layout, Ledger
-from controller.plan.listing import findings_of_pods
+from controller.plan.listing import Statuses
 from controller.plan.ops import Znode
 from controller.plan.outcome import Observed
 from controller.plan.publication import Settings
@@ -206,7 +206,7 @@ def test_what_verify_finds_of_pods(pods, services, found):
 def test_a_finding_says_what_is_wrong():
     pods = [pod("a", "echo", port=80), pod("b", "echo", ip="10.0.0.2", ready=False)]
     services = [listing("echo", row("b", "10.0.0.2"), row("c", "10.0.0.3"))]
-    details = {finding.path: finding.detail for finding in findings_of_pods(pods, services)}
+    details = {finding.path: finding.detail for finding in Statuses(pods, services).findings()}
 
     assert details == {
         "default/echo/a": "it serves echo on port 80, and RpcService echo does not list it",
@@ -229,7 +229,7 @@ def test_a_finding_says_what_is_wrong():
 def test_a_pod_that_is_listed_but_gone_says_why(found, why):
     details = [
         finding.detail
-        for finding in findings_of_pods(found, [listing("echo", row("a", port=80))])
+        for finding in Statuses(found, [listing("echo", row("a", port=80))]).findings()
         if finding.state == "listed but gone"
     ]
 
@@ -307,12 +307,26 @@ def test_what_a_guard_holds_is_no_drift(cluster, view, state):
     assert states(findings) == ([state] if state else [])
 
 
-@pytest.mark.parametrize("services", [[], [listing("echo", row("a"))]], ids=["no object", "no room"])
-def test_what_is_published_of_pods_that_are_not_listed_is_not_called_wrong(services):
-    cluster = Cluster([ECHO, pod("b", "echo", ip="10.0.0.2")], services)
-    findings = findings_of(cluster, [(LAYOUT, {"echo": PUBLISHED})], OURS, kept_up=True)
+UNWRITTEN = service("echo", known=False)
 
-    assert set(states(findings)) == {"not listed"}
+
+@pytest.mark.parametrize(
+    ("services", "ips", "found"),
+    [
+        pytest.param([], ("10.0.0.1", "10.0.0.2"), [], id="no object"),
+        pytest.param([listing("echo", row("a"))], ("10.0.0.1", "10.0.0.2"), [], id="no room for another"),
+        pytest.param([], ("10.0.0.1", "10.0.0.9"), ["different"], id="no object, and a dead pod"),
+        pytest.param([UNWRITTEN], ("10.0.0.1", "10.0.0.9"), ["different"], id="no status, and a dead pod"),
+        pytest.param([], ("10.0.0.9",), ["orphaned"], id="no object, and only a dead pod"),
+    ],
+)
+def test_what_is_published_of_pods_that_are_not_listed_is_not_called_wrong(services, ips, found):
+    cluster = Cluster([ECHO, pod("b", "echo", ip="10.0.0.2")], services)
+    view = Observed(Znode(content(*ips), 3), Znode(entry("default"), 1))
+    findings = findings_of(cluster, [(LAYOUT, {"echo": view})], OURS, kept_up=True)
+
+    assert [state for state in states(findings) if state != "not listed"] == found
+    assert "not listed" in states(findings)
 
 
 @pytest.mark.parametrize(

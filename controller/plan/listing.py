@@ -1,24 +1,49 @@
 """Where RpcServices do not list what the pods say: compared with the rows that ``plan.rpcservices`` wants."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
 from controller.model import Endpoint, LabelSelector, ObjectKey, Pod, RpcService, ServiceKey
 from controller.plan import rpcservices
 from controller.plan.findings import Finding
+from controller.plan.publication import Unlisted
+
+RowId = tuple[str, int | None]
 
 
-def findings_of_pods(
-    pods: Sequence[Pod], services: Sequence[RpcService], besides: Collection[str] = ()
-) -> Iterator[Finding]:
-    """A finding for each pod, service and state; names *besides* may lack an RpcService."""
-    index = _Index(pods, services)
-    for key in index.keys:
-        observed = index.observed(key)
-        if observed.services or key.service_name not in besides:
-            yield from _of_key(key, observed)
+class Statuses:
+    """What the statuses of each key should list, and what they list."""
+
+    def __init__(self, pods: Sequence[Pod], services: Sequence[RpcService]) -> None:
+        index = _Index(pods, services)
+        observed = ((key, index.observed(key)) for key in index.keys)
+        self._keys = [(key, seen, _rows(key, seen)) for key, seen in observed]
+
+    def findings(self, besides: Collection[str] = ()) -> Iterator[Finding]:
+        """A finding for each pod, service and state; names *besides* may lack an RpcService."""
+        for key, observed, rows in self._keys:
+            if observed.services or key.service_name not in besides:
+                yield from _findings(key, observed, rows)
+
+    def unlisted(self) -> dict[str, Unlisted]:
+        """By service name, what should be listed and is not: what is published of it already stays."""
+        found: dict[str, Unlisted] = {}
+        for key, observed, rows in self._keys:
+            lacking = tuple(row for identity, row in rows.desired.items() if identity not in rows.listed)
+            if lacking:
+                others = found.get(key.service_name, Unlisted())
+                uids = (service.uid for service in observed.services if not service.known)
+                found[key.service_name] = Unlisted((*others.endpoints, *lacking), {*others.services, *uids})
+        return found
+
+
+class _Rows(msgspec.Struct, frozen=True):
+    """By a pod's uid and the port; what is *listed* with the name of the RpcService."""
+
+    desired: Mapping[RowId, Endpoint]
+    listed: Mapping[RowId, tuple[str, Endpoint]]
 
 
 def owners(pods: Sequence[Pod], services: Sequence[RpcService]) -> dict[ServiceKey, str]:
@@ -82,23 +107,26 @@ class _AnyNode:
         return True
 
 
-def _of_key(key: ServiceKey, observed: rpcservices.Observed) -> Iterator[Finding]:
-    """What is wrong with the rows of one name in one namespace: a finding a pod and state."""
-    rows = {
+def _rows(key: ServiceKey, observed: rpcservices.Observed) -> _Rows:
+    listed = {
         (row.pod_uid, row.port): (service.name, row)
         for service in observed.services
         for row in service.status.endpoints
     }
-    held = {uid for (uid, _), (_, row) in rows.items() if row.held}
+    held = {uid for (uid, _), (_, row) in listed.items() if row.held}
     # We look twice: what is absent by then, and not held, should not be listed.
-    absences = rpcservices.Absences(confirmed={uid for uid, _ in rows} - held, held=held)
-    desired = {(row.pod_uid, row.port): row for row in rpcservices.wanted_rows(key, observed, absences)}
-    pods = {identity: row.pod_name for identity, (_, row) in rows.items()}
-    pods |= {identity: row.pod_name for identity, row in desired.items()}
+    absences = rpcservices.Absences(confirmed={uid for uid, _ in listed} - held, held=held)
+    desired = rpcservices.wanted_rows(key, observed, absences)
+    return _Rows({(row.pod_uid, row.port): row for row in desired}, listed)
+
+
+def _findings(key: ServiceKey, observed: rpcservices.Observed, rows: _Rows) -> Iterator[Finding]:
+    pods = {identity: row.pod_name for identity, (_, row) in rows.listed.items()}
+    pods |= {identity: row.pod_name for identity, row in rows.desired.items()}
     found: dict[tuple[str, str], str] = {}
     for identity, pod in pods.items():
-        home, listed = rows.get(identity, ("", None))
-        state, detail = _state_of(key, desired.get(identity), listed, home, observed)
+        home, listed = rows.listed.get(identity, ("", None))
+        state, detail = _state_of(key, rows.desired.get(identity), listed, home, observed)
         if state:
             found.setdefault((f"{key}/{pod}", state), detail)
     for (path, state), detail in found.items():

@@ -14,10 +14,10 @@ from controller.model import Condition, Pod, RpcService
 from controller.plan import rpcservices, znodes
 from controller.plan.findings import Finding
 from controller.plan.ledger import Layout, decode_ledger
-from controller.plan.listing import findings_of_pods
+from controller.plan.listing import Statuses
 from controller.plan.ops import Create, Delete, Op, Set
 from controller.plan.outcome import Observed, Outcome
-from controller.plan.publication import Publication, Settings, publication
+from controller.plan.publication import ALL_LISTED, Publication, Settings, Unlisted, publication
 from controller.watch import Unreadable
 
 Views = Sequence[tuple[Layout, Mapping[str, Observed]]]  # by layout, and by service name
@@ -63,17 +63,15 @@ def findings_of(cluster: Cluster, views: Views, settings: Settings, kept_up: boo
 
     Before they do, a service that is to be adopted is one finding, and its pods are none.
     """
-    rows = list(findings_of_pods(cluster.pods, cluster.services))
-    unlisted = {finding.path.split("/")[1] for finding in rows if finding.state == "not listed"}
+    statuses = Statuses(cluster.pods, cluster.services)
+    unlisted = statuses.unlisted()
     found = [
         finding
         for layout, names in views
         for finding in findings_of_znodes(layout, cluster, names, settings, unlisted)
     ]
     adopted = {finding.path.rpartition("/")[2] for finding in found if finding.state == "would be adopted"}
-    if adopted and not kept_up:
-        rows = list(findings_of_pods(cluster.pods, cluster.services, besides=adopted))
-    return [*_of_objects(cluster), *rows, *found]
+    return [*_of_objects(cluster), *statuses.findings(() if kept_up else adopted), *found]
 
 
 def _of_objects(cluster: Cluster) -> Iterator[Finding]:
@@ -91,12 +89,12 @@ def findings_of_znodes(
     cluster: Cluster,
     views: Mapping[str, Observed],
     settings: Settings,
-    unlisted: Collection[str] = (),
+    unlisted: Mapping[str, Unlisted] = {},
 ) -> Iterator[Finding]:
     """What is not as it should be among the services of *views* (by name), as they were observed.
 
-    What the ledger says of namespaces that were not looked at, or not in full, stays; so does what
-    is published of services with pods that are *unlisted*: their addresses may be among it.
+    What the ledger says of namespaces that were not looked at, or not in full, stays; so does what is
+    published of what is *unlisted*, by name.
     """
     by_name: dict[str, list[RpcService]] = defaultdict(list)
     for service in cluster.services:
@@ -107,8 +105,8 @@ def findings_of_znodes(
         claims = [decode_ledger(entry.data) for entry in (view.ledger, view.previous) if entry]
         published = {namespace for claim in claims for namespace in claim.namespaces}
         unseen = bool(cluster.namespaces) and not published <= set(cluster.namespaces)
-        frozen = unseen or bool(published & blurred) or name in unlisted
-        wanted = publication(by_name.get(name, []), frozen, settings)
+        frozen = unseen or bool(published & blurred)
+        wanted = publication(by_name.get(name, []), frozen, settings, unlisted=unlisted.get(name, ALL_LISTED))
         awaited = name in named and settings.adopt != "never"
         found = _of_view(layout, name, wanted, view, settings, awaited)
         if name in waiting and not wanted.frozen:
@@ -161,7 +159,7 @@ def _of_znode(
     elif view.ledger is None and view.znode:
         detail = "it was there before, and an RpcService publishes it now"
         yield Finding(layout.name, path, "would be adopted", detail)
-    elif not wanted.endpoints and outcome.ops:
+    elif not (wanted.endpoints or wanted.unlisted) and outcome.ops:
         yield Finding(layout.name, path, "orphaned", "the ledger names it, and no RpcService publishes it")
     else:
         yield from _of_writes(layout, writes)

@@ -57,6 +57,14 @@ def test_a_service_whose_rpcservice_is_refused_is_found(world: World, start_cont
     assert said[0].endswith(f"layouts kube2zk={world.base}, namespace {world.namespace}")
     assert said[-1] == "drift: 1 not listed (looked at 2 services, 1 znode, 2 pods)"
 
+    quota["spec"]["hard"]["count/rpcservices.rpcregistry.dev"] = "0"
+    world.core.patch_namespaced_resource_quota("one", world.namespace, quota)
+    world.delete_rpcservice("first")
+    eventually(lambda: world.events("RpcServiceRefused", "a"))
+    looked = look()
+    assert [state for state, *_ in findings(looked)] == ["not listed"] * 3
+    assert world.servers("first") == ["10.0.0.1", "10.0.0.2"]
+
 
 def test_what_is_held_is_no_drift(world: World, start_controller, look: Verify):
     controller: Controller = start_controller("--guard-confirm", "1h")
@@ -84,9 +92,8 @@ def test_what_is_held_without_an_rpcservice_is_no_drift(world: World, start_cont
     eventually(lambda: world.servers("echo") == ["10.0.0.1", "10.0.0.2"])
     eventually(lambda: world.zk.exists(f"/rpcregistry/heartbeat/test-{world.namespace}"))
     world.delete_rpcservice("echo")
-    # As the controller says it, too.
     lease = ["lease", "rpcregistry", "-n", world.namespace]
-    world.kubectl("annotate", "--overwrite", *lease, 'rpcregistry.dev/held=["echo"]')
+    eventually(lambda: "rpcregistry.dev/held" in world.kubectl("get", *lease, "-o", "yaml"))
 
     looked = look()
     assert (looked.returncode, findings(looked)) == (0, [["held", "kube2zk", f"{world.base}/echo"]])
