@@ -35,6 +35,7 @@ from controller.reconcile.held import HeldOnLease
 from controller.reconcile.memory import REARM
 from controller.reconcile.registry import RegistryReconciler
 from controller.reconcile.rpcservices import RpcServiceReconciler
+from controller.reconcile.settling import Settling
 from controller.reconcile.synced import SyncedReconciler
 from tests.worlds import Clock, EventsInMemory, Held, KubeInMemory, NotesInMemory, ZooKeeperInMemory
 
@@ -73,6 +74,8 @@ class World:
         )
         self.keys: set[object] = set()
         self.names: set[str] = set()
+        settling = self.settling = Settling()
+        settling.subscribe(lambda name: self.names.add(name))
         self.conditions: set[ObjectKey] = set()
         self.projector = RpcServiceReconciler(
             self.kube,
@@ -86,7 +89,7 @@ class World:
             self.clock.now,
             CONFIRM,
             lambda keys: self.keys.update(keys),
-            lambda name: self.names.add(name),
+            settling,
             on_lease,
             self.events,
         )
@@ -103,8 +106,7 @@ class World:
             self.zookeeper,
             self.services,
             Reader(self),
-            self.projector.unsettled,
-            self.projector.unlisted,
+            settling,
             Fence(self.zookeeper, "c1", lambda: None),
             self.layouts,
             Settings("c1", cross_namespace=self.cross_namespace),
@@ -126,14 +128,18 @@ class World:
         self.compared = False
 
     def _pod_changed(self, change):
-        self.keys |= self.projector.pod_changed(change)
+        self.projector.note_pod(change)
+        self.keys |= self.projector.pod_keys(change)
 
     def _node_changed(self, change):
-        self.keys |= self.projector.node_changed(change)
+        self.projector.note_node(change)
+        self.keys |= self.projector.node_keys(change)
 
     def _service_changed(self, change):
-        self.keys |= self.projector.service_changed(change)
-        self.names |= self.registry.service_changed(change)
+        self.projector.note_service(change)
+        self.registry.note_service(change)
+        self.keys |= self.projector.service_keys(change)
+        self.names |= self.registry.service_names(change)
 
     def settle(self) -> "World":
         """Work until nothing is left to do, guards included."""

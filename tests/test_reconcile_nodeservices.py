@@ -12,6 +12,7 @@ from controller.manifests import Resource
 from controller.model import HELD, RELEASE, LocalService, Node, NodeServiceKey, ObjectKey, Regarding, Service
 from controller.reconcile.held import HeldOnLease
 from controller.reconcile.nodeservices import NodeServiceReconciler, service_indexes
+from controller.runtime.informer import Change
 from tests.test_plan_nodeservices import local, served
 from tests.worlds import Clock, EventsInMemory, Held, NotesInMemory
 
@@ -63,10 +64,10 @@ class World:
         self.queue: set[NodeServiceKey] = set()
         self.notes = NotesInMemory()
         self.events = EventsInMemory()
-        self.locals: Held[LocalService] = Held({}, lambda change: self.add(self.under.local_changed(change)))
-        self.nodes: Held[Node] = Held({}, lambda change: self.add(self.under.node_changed(change)))
+        self.locals: Held[LocalService] = Held({}, self._local_changed)
+        self.nodes: Held[Node] = Held({}, self._node_changed)
         self.services: Held[Service] = Held(
-            service_indexes(), lambda change: self.add(self.under.service_changed(change))
+            service_indexes(), lambda change: self.add(self.under.service_keys(change))
         )
         self.server = Server(self.services)
         self.under = NodeServiceReconciler(
@@ -86,6 +87,14 @@ class World:
             self.nodes.put(Node(name=f"n{number}", uid=str(number), ready=True))
         self.locals.put(local())
         self.settle()
+
+    def _local_changed(self, change: Change[LocalService]) -> None:
+        self.under.note_local(change)
+        self.add(self.under.local_keys(change))
+
+    def _node_changed(self, change: Change[Node]) -> None:
+        self.under.note_node(change)
+        self.add(self.under.node_keys(change))
 
     def add(self, keys: Any) -> None:
         self.queue.update(keys)

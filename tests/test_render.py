@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from controller.cli import run_command
-from controller.dryrun import DryRunKube, DryRunRegistry
 from controller.manifests import RPCSERVICES
 from controller.model import ObjectKey, RpcService
 from controller.plan.ops import Create, Delete, Set, Znode
 from controller.reconcile import rpcservices
+from controller.run.dryrun import DryRunKube, DryRunRegistry
 from tests.worlds import Held, ZooKeeperInMemory
 
 POD = """

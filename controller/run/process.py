@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import structlog
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, wait_random_exponential
@@ -49,7 +50,7 @@ def run_controllers(settings: Settings) -> int:
 
 
 class Probes:
-    """What the probes say: before there is a process, and then of it.  Read by the thread that serves them."""
+    """What the probes say: before there is a process, and then of it.  One thread serves them."""
 
     def __init__(self) -> None:
         self.waiting = "the cluster id is not read yet"
@@ -148,11 +149,11 @@ class Process:
         self._sources = list(needed.values())
         self._word: str | None = None  # on the Lease, once that was seen; of the thread that reads it
         for source in self._sources:
-            source.subscribe_listed(lambda name=source.name: self._listed(name))
+            source.subscribe_listed(partial(self._listed, source.name))
         shared.leadership.subscribe(self._begin)
         shared.leadership.lease.on_annotations(self._annotated)
         shared.metrics.measure(
-            {part.name: lambda part=part: part.depth for part in parts},
+            {part.name: partial(getattr, part, "depth") for part in parts},
             lambda: len({service.service_name for service in shared.services.store.values()}),
             lambda: sum(len(service.status.endpoints) for service in shared.services.store.values()),
             lambda: sum(len(part.guard.held) for part in parts),

@@ -4,14 +4,14 @@ from collections.abc import Callable, Collection, Hashable, Iterable
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
+from controller.manifests import Named
 from controller.runtime.crew import Crew
 from controller.runtime.informer import Change
 from controller.runtime.worker import Meter, work
 from controller.runtime.workqueue import Workqueue
 
 K = TypeVar("K", bound=Hashable)
-T = TypeVar("T")
-T_contra = TypeVar("T_contra", contravariant=True)
+T = TypeVar("T", bound=Named)
 
 
 class Watched(Protocol[T]):
