@@ -19,7 +19,7 @@ from controller.plan.heartbeat import Heartbeat
 from controller.plan.ledger import Layout, Ledger
 from controller.plan.ops import Delete, Op, batches
 from controller.plan.outcome import Outcome
-from controller.plan.publication import Publication, Settings, Unlisted, publication
+from controller.plan.publication import Homeless, Publication, Settings, publication
 from controller.plan.rpcservices import FINISHED
 from controller.reconcile.fence import Fence
 from controller.reconcile.guard import Guard, Sight
@@ -57,7 +57,7 @@ class RegistryReconciler:
     """Makes the znodes of a service name equal to what the RpcServices of that name list.
 
     One thread calls ``reconcile``; changes are told by any thread.  *unsettled*: whether the statuses of a
-    name are not to be relied on yet; *unlisted*: what they lack, as it could not be written.
+    name are not to be relied on yet; *homeless*: what they lack, as it could not be written.
     *conditions* is told what the Synced condition of an RpcService should be, *written* the layout,
     operation and service name of each znode that was written.  *lease*: what Events about the registry as
     a whole are about.  *heartbeat*: what does not change of it.
@@ -69,7 +69,7 @@ class RegistryReconciler:
         services: Source[RpcService],
         reader: Reader,
         unsettled: Callable[[str], bool],
-        unlisted: Callable[[str], Unlisted],
+        homeless: Callable[[str], Homeless],
         fence: Fence | None,
         layouts: Sequence[Layout],
         settings: Settings,
@@ -89,7 +89,7 @@ class RegistryReconciler:
         self._services = services
         self._reader = reader
         self._unsettled = unsettled
-        self._unlisted = unlisted
+        self._homeless = homeless
         self._fence = fence
         self._layouts = layouts
         self._settings = settings
@@ -313,7 +313,7 @@ class RegistryReconciler:
         missing = self._unconfirmed(name)
         holder = min((namespace for _, namespace, uid in missing if not uid), default="")
         frozen = bool(missing) or self._is_frozen(name)
-        wanted = publication(services, frozen, self._settings, holder, self._unlisted(name))
+        wanted = publication(services, frozen, self._settings, holder, self._homeless(name))
         now = self._now_text()
         outcomes = [
             planning.plan(
