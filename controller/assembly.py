@@ -6,13 +6,14 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
 import structlog
 from tenacity import (
+    RetryCallState,
     RetryError,
     Retrying,
     retry_if_exception_type,
@@ -25,16 +26,18 @@ from controller.dryrun import DryRunKube, DryRunRegistry, NoPoster
 from controller.errors import Failure, Fenced
 from controller.kube import Kube
 from controller.leadership import Leadership
+from controller.leases import Notes
 from controller.locality import Locality
-from controller.manifests import NODES, PODS, RPCSERVICES
+from controller.manifests import LOCALSERVICES, NODES, PODS, RPCSERVICES
 from controller.mirror import Mirror
-from controller.model import Node, ObjectKey, Pod, Regarding, RpcService, ServiceKey
+from controller.model import RELEASE, Node, ObjectKey, Pod, Regarding, RpcService, ServiceKey
 from controller.plan import rpcservices as rpcservice_plan
 from controller.plan.heartbeat import Heartbeat
 from controller.plan.publication import Settings as PublicationSettings
 from controller.reconcile import localservices, registry, rpcservices
 from controller.reconcile.annotations import AnnotationReconciler
 from controller.reconcile.fence import Fence, FencedKube
+from controller.reconcile.held import HeldOnLease
 from controller.reconcile.registration import ALLOWED_FOR, Registration
 from controller.reconcile.registry import RegistryReconciler
 from controller.reconcile.rpcservices import RpcServiceReconciler
@@ -103,6 +106,16 @@ class Process:
         self._may_register: Callable[[Pod, str], bool] = (
             registration.may_register if settings.require_register_permission else lambda *_: True
         )
+        kinds = {"registry": RPCSERVICES.kind, "localservice": LOCALSERVICES.kind}
+        self._on_lease = HeldOnLease(
+            [kind for controller, kind in kinds.items() if self._runs(controller)],
+            Notes(lambda: self._leadership.lease if self._leadership else None),
+            self._about_all,
+            self._events,
+            time.monotonic,
+            now,
+        )
+        self._word: str | None = None  # on the Lease, once that was seen
         self._locality = self._make_locality() if self._runs("localservice") else None
         self._make_pod_controller()
         self._zookeeper = ZooKeeper(
@@ -159,7 +172,7 @@ class Process:
         dry = DryRunKube({source.name: source for source in sources})
         self._writer = dry if settings.dry_run else fenced
         if self._locality:
-            self._locality.make(self._writer, now)
+            self._locality.make(self._writer, now, self._on_lease)
         self._annotations = AnnotationReconciler(self._pods, self._events)
         self._projector = RpcServiceReconciler(
             self._writer,
@@ -174,6 +187,7 @@ class Process:
             settings.guard_confirm,
             self._keys.add_all,
             self._settled,
+            self._on_lease,
             self._events,
         )
         self._synced = SyncedReconciler(
@@ -221,6 +235,7 @@ class Process:
             self._events,
             self._written,
             self._about_all,
+            self._on_lease,
             self._heartbeat(),
         )
 
@@ -278,6 +293,18 @@ class Process:
     def _about_all(self) -> Regarding | None:
         """What Events about the registry as a whole are about."""
         return self._leadership.lease.regarding if self._leadership else None
+
+    def _annotated(self, annotations: Mapping[str, str]) -> None:
+        """Somebody may have given a word on the Lease: have all guards look."""
+        word = annotations.get(RELEASE, "")
+        if word == self._word:
+            return
+        self._word = word
+        self._projector.guard.poke()
+        if self._registry:
+            self._registry.guard.poke()
+        if self._locality:
+            self._locality.released()
 
     def _settled(self, name: str) -> None:
         if self._registry:
@@ -371,17 +398,25 @@ class Process:
             begin=partial(self._start, cluster_id),
             lost=self._lost,
         )
+        self._leadership.lease.on_annotations(self._annotated)
         self._leadership.run()
 
     def _patiently(self, read: Callable[[], str]) -> str | None:
         """What *read* returns, as soon as it does; None where the process is to end before."""
+        told = ""
+
+        def tell(state: RetryCallState) -> None:
+            nonlocal told
+            reason = str(state.outcome.exception() if state.outcome else "")
+            if reason != told:
+                log.warning("not ready", reason=reason)
+            told = reason
+
         again = Retrying(
             retry=retry_if_exception_type(Failure),
             wait=wait_random_exponential(multiplier=0.5, max=5),
             stop=stop_when_event_set(self._stopping),
-            before_sleep=lambda state: log.warning(
-                "not ready", reason=str(state.outcome.exception() if state.outcome else "")
-            ),
+            before_sleep=tell,
             sleep=sleep_using_event(self._stopping),
         )
         try:
@@ -517,7 +552,7 @@ class Process:
     def _why_not_ready(self) -> str | None:
         for source in self._every_source():
             if not source.filled:
-                return source.unknown or f"{source.name} are not listed yet"
+                return source.unknown or source.missing
         if self._leading.is_set() and self._runs("registry") and not self._zookeeper.connected:
             return f"ZooKeeper is not connected{self._zookeeper.trouble}"
         if self._leadership and self._leadership.trouble:

@@ -6,15 +6,17 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from controller.errors import Failure, Misconfigured
 from controller.model import NODE
+from controller.selector import label_selector
 from controller.settings import (
     Settings,
     base_path,
+    bind_address,
     check_bases,
     cluster_id,
     duration,
@@ -24,10 +26,10 @@ from controller.settings import (
     positive_duration,
     size,
     template,
+    zk_servers,
 )
 from controller.zkaccess import SCHEMES, Access, acl, load
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 CONTROLLERS = ("rpcservice", "localservice", "registry")
@@ -66,7 +68,7 @@ PATH = _Parsed("path", base_path)
 
 
 def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name for name in text.split(",") if name)
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
     unknown = set(names) - set(CONTROLLERS)
     if unknown or not names:
         raise ValueError(f"{text!r}: choose from {', '.join(CONTROLLERS)}, separated by commas")
@@ -93,6 +95,7 @@ TIMEOUT = click.option(
 ZOOKEEPER: Sequence[Callable[..., Any]] = (
     click.option(
         "--zk-servers",
+        type=_Parsed("servers", zk_servers),
         envvar=["RPCREGISTRY_ZK_SERVERS", "zkservers"],
         default="127.0.0.1:2181",
         show_default=True,
@@ -121,6 +124,14 @@ ZOOKEEPER: Sequence[Callable[..., Any]] = (
     ),
     click.option("--zk-tls-cert", metavar="FILE", help="Our own certificate, where servers ask for one."),
     click.option("--zk-tls-key", metavar="FILE", help="Its key.  Default: in the same file."),
+)
+LAYOUTS = click.option(
+    "--layout",
+    "layouts",
+    envvar="RPCREGISTRY_LAYOUT",
+    multiple=True,
+    metavar="NAME=BASEPATH",
+    help="How and where services are written (repeatable).  [default: kube2zk=/rpc_v2]",
 )
 TEMPLATES = click.option(
     "--template",
@@ -164,8 +175,20 @@ def _zookeeper_options(command: Callable[..., R]) -> Callable[..., R]:
     return with_access
 
 
-def _cluster_options(command: Callable[P, R]) -> Callable[P, R]:
+def _cluster_options(command: Callable[..., R]) -> Callable[..., R]:
     """The options of every command that reads the cluster or the registry."""
+
+    @wraps(command)
+    def checked(**flags: Any) -> R:
+        if flags["from_cluster"] and flags["from_cluster"] == flags["cluster_id"]:
+            raise click.UsageError(
+                "--from-cluster and --cluster-id name the same cluster: --from-cluster is for one that is"
+                " no more",
+                click.get_current_context(),
+            )
+        return command(**flags)
+
+    with_options: Callable[..., R] = checked
     for option in reversed(
         [
             KUBECONFIG,
@@ -179,14 +202,7 @@ def _cluster_options(command: Callable[P, R]) -> Callable[P, R]:
                 envvar=["RPCREGISTRY_NAMESPACE", "namespace"],
                 help="Only this namespace (repeatable).  Default: all.",
             ),
-            click.option(
-                "--layout",
-                "layouts",
-                envvar="RPCREGISTRY_LAYOUT",
-                multiple=True,
-                metavar="NAME=BASEPATH",
-                help="How and where services are written (repeatable).  [default: kube2zk=/rpc_v2]",
-            ),
+            LAYOUTS,
             TEMPLATES,
             click.option("--zkpath", type=PATH, envvar=["RPCREGISTRY_ZKPATH", "zkpath"], hidden=True),
             CLUSTER_ID,
@@ -213,8 +229,31 @@ def _cluster_options(command: Callable[P, R]) -> Callable[P, R]:
             click.option("--max-znode-bytes", type=SIZE, default="512KiB", show_default=True),
         ]
     ):
-        command = option(command)
-    return _zookeeper_options(command)
+        with_options = option(with_options)
+    return _zookeeper_options(with_options)
+
+
+def _quiet(command: Callable[..., R]) -> Callable[..., R]:
+    """A command that says what it finds; libraries are heard by ``--verbose`` only."""
+
+    @wraps(command)
+    def quiet(verbose: bool, **flags: Any) -> R:
+        from controller.telemetry import configure_logging
+
+        configure_logging("console", "info" if verbose else "error", libraries=verbose)
+        return command(**flags)
+
+    return click.option("-v", "--verbose", is_flag=True, help="Show what happens on the way, too.")(quiet)
+
+
+class _Command(click.Command):
+    """Its help names the variable of each option."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for parameter in self.params:
+            if isinstance(parameter, click.Option):
+                parameter.show_envvar = True
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "RPCREGISTRY"})
@@ -226,9 +265,17 @@ def main() -> None:
     """
 
 
+main.command_class = _Command
+
+
 @main.command(context_settings=ENVIRONMENT)
 @_cluster_options
-@click.option("--pod-label-selector", default="", help="Watch only these pods.  Default: all.")
+@click.option(
+    "--pod-label-selector",
+    type=_Parsed("selector", label_selector),
+    default="",
+    help="Watch only these pods.  Default: all.",
+)
 @click.option(
     "--controllers",
     type=_Parsed("names", _names),
@@ -278,7 +325,13 @@ def main() -> None:
     help="How long the ledger remembers a service that was withdrawn.",
 )
 @click.option("--endpoints-per-object", type=click.IntRange(1, 2000), default=100, show_default=True)
-@click.option("--bind-address", default="0.0.0.0:8080", show_default=True, help="Of metrics and probes.")
+@click.option(
+    "--bind-address",
+    type=_Parsed("host:port", bind_address),
+    default="0.0.0.0:8080",
+    show_default=True,
+    help="Of metrics and probes.",
+)
 @click.option("--log-format", type=click.Choice(["json", "console"]), help="Default: json off a terminal.")
 @click.option(
     "--log-level",
@@ -306,6 +359,7 @@ def run(
 @main.command(context_settings=ENVIRONMENT)
 @_cluster_options
 @TIMEOUT
+@_quiet
 @click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def verify(
     output: str, layouts: tuple[str, ...], zkpath: str | None, templates: tuple[Any, ...], **flags: Any
@@ -314,18 +368,16 @@ def verify(
 
     Exits with 0 where they are in sync, 1 on drift, 2 where it could not look.
     """
-    from controller.telemetry import configure_logging
     from controller.verify import verify_registry
-
-    configure_logging("console", "error")
 
     sys.exit(verify_registry(output=output, layouts=_layouts(layouts, zkpath, templates), **flags))
 
 
-@main.command()
+@main.command(context_settings=ENVIRONMENT)
 @click.argument("files", nargs=-1, required=True, metavar="FILE…")
-@click.option("--layout", "layouts", multiple=True, metavar="NAME=BASEPATH")
-@click.option("--template", "templates", type=TEMPLATE, multiple=True, metavar="NAME=FILE")
+@LAYOUTS
+@TEMPLATES
+@_quiet
 def render(files: tuple[str, ...], layouts: tuple[str, ...], templates: tuple[Any, ...]) -> None:
     """Show, offline, the RpcServices and znodes that manifests would give.
 
@@ -348,14 +400,35 @@ def render(files: tuple[str, ...], layouts: tuple[str, ...], templates: tuple[An
     callback=_without_empty,
     help="Only in this namespace (repeatable).",
 )
+@click.option(
+    "--lease-namespace",
+    type=NAMESPACE,
+    default="",
+    help="Where the Lease lies.  Default: the own namespace; outside of a cluster rpcregistry.",
+)
+@click.option("--all", "everything", is_flag=True, help="All that is held, by one word on the Lease.")
+@click.option(
+    "--timeout",
+    type=PERIOD,
+    default="60s",
+    show_default=True,
+    help="How long to wait until the controller has let go.",
+)
 @click.argument("services", nargs=-1, metavar="[SERVICE]…")
-def release(
-    kubeconfig: str | None, context: str | None, namespaces: tuple[str, ...], services: tuple[str, ...]
-) -> None:
-    """Withdraw now what is Held: all of it, or that of the SERVICEs named."""
+@_quiet
+def release(everything: bool, services: tuple[str, ...], **flags: Any) -> None:
+    """Withdraw now what is Held: all that can be seen, or that of the SERVICEs named.
+
+    Waits until that is done, and says what was withdrawn.  Exits with 1 where nothing is held.
+    """
     from controller.release import release_held
 
-    sys.exit(release_held(kubeconfig, context, namespaces, services))
+    if everything and (services or flags["namespaces"]):
+        raise click.UsageError(
+            "--all is for all services of all namespaces: give neither SERVICE nor --namespace with it",
+            click.get_current_context(),
+        )
+    sys.exit(release_held(everything=everything, services=services, **flags))
 
 
 @main.command(context_settings=ENVIRONMENT)
@@ -373,6 +446,7 @@ def release(
     help="How long to wait for controllers to stop.  Default: not at all.",
 )
 @click.option("--yes", is_flag=True, help="Withdraw it; without this, it is only shown.")
+@_quiet
 def purge(templates: tuple[Any, ...], **flags: Any) -> None:
     """On uninstall: withdraw all that the ledger says this cluster published.
 
@@ -380,21 +454,23 @@ def purge(templates: tuple[Any, ...], **flags: Any) -> None:
     one did not say that it stopped, its heartbeat is watched for 25 s.
     """
     from controller.purge import purge_registry
-    from controller.telemetry import configure_logging
-
-    configure_logging("console", "error")
 
     sys.exit(purge_registry(templates=dict(templates), **flags))
 
 
 def _layouts(texts: tuple[str, ...], zkpath: str | None, templates: tuple[Any, ...]) -> tuple[Any, ...]:
+    context = click.get_current_context()
+    if texts and context.get_parameter_source("zkpath") == click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError(
+            f"--zkpath is not for --layout: add --layout kube2zk={zkpath} instead", context
+        )
     try:
         layouts = tuple(
             layout(text, dict(templates)) for text in texts or (f"kube2zk={zkpath or '/rpc_v2'}",)
         )
         check_bases(layouts)
     except ValueError as error:
-        raise click.UsageError(f"--layout: {error}", click.get_current_context()) from error
+        raise click.UsageError(f"--layout: {error}", context) from error
     return layouts
 
 
@@ -405,19 +481,26 @@ def translate(arguments: Sequence[str]) -> list[str]:
     ['run', '--zk-servers', 'zk:2181', '--dry-run']
     """
     translated = []
-    for argument in arguments:
+    for argument, before in zip(arguments, ["", *arguments], strict=False):
         match = re.fullmatch(r"--?([a-z0-9]+)(=.*)?", argument, re.DOTALL)
         flag = KUBE2ZK_FLAGS.get(match[1]) if match else None
-        if match is None or flag is None:
+        if re.fullmatch(r"--?syncperiod", before):
+            translated.append(_seconds(argument))
+        elif match is None or flag is None:
             translated.append(argument)
         elif flag == "--dry-run":
             off = (match[2] or "").lower() in ("=false", "=f", "=0")
             translated.append("--no-dry-run" if off else flag)
         else:
-            translated.append(flag + (match[2] or ""))
+            translated.append(flag + _seconds(match[2] or ""))
     if translated and translated[0].startswith("-") and translated[0] not in ("-h", "--help", "--version"):
         translated.insert(0, "run")
     return translated
+
+
+def _seconds(text: str) -> str:
+    """A number without a unit is kube2zk's seconds, after ``=`` or not."""
+    return f"{text}s" if re.fullmatch(r"=?[0-9]+", text) else text
 
 
 def run_command(arguments: Sequence[str]) -> int:

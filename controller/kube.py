@@ -24,8 +24,8 @@ import msgspec
 import urllib3
 
 from controller.errors import Conflict, Ending, Expired, Failure, Misconfigured, Rejected, Retry, Unknown
-from controller.kubeaccess import SERVICE_ACCOUNT, Access, access
-from controller.manifests import FIELD_MANAGER, Named, Resource
+from controller.kubeaccess import SERVICE_ACCOUNT, Access, access, reason
+from controller.manifests import FIELD_MANAGER, GROUP, LOCALSERVICES, RPCSERVICES, Named, Resource
 from controller.model import ObjectKey
 from controller.names import is_subdomain
 from controller.watch import Applied, Bookmark, Deleted, Listing, Unreadable, WatchEvent
@@ -120,16 +120,18 @@ class Absent(Conflict):
     """The object is not there (any more)."""
 
 
-def failure(method: str, what: str, status: int, body: bytes, retry_after: str | None = None) -> Failure:
+def failure(
+    method: str, what: str, status: int, body: bytes, retry_after: str | None = None, kind: str = ""
+) -> Failure:
     """The failure that an answer with *status* and *body* means; *what* was asked goes into its message.
 
-    Of the body only a Status's message is shown: the rest may hold anybody's data.
+    *kind*: of ours, where it was asked for.  Of the body only a Status's message is shown: the rest may hold
+    anybody's data.
     """
     told = _status(body)
     named = bool(told.details and told.details.name)
     causes = _causes(told)
-    reason = told.reason or responses.get(status, "")
-    message = " ".join(f"{what}: {status} {reason}: {told.message}".split())[:1000]
+    message = _message(what, status, told, body, "" if named else kind)
     match status, method:
         # 422 for another uid: since it was read, it was made anew under its name.
         case 409 | 422, _ if status == 409 or "metadata.uid" in causes:
@@ -152,6 +154,38 @@ def failure(method: str, what: str, status: int, body: bytes, retry_after: str |
             return Retry(message, _seconds(retry_after) or 1.0)
     again = status >= 500 or status == HTTPStatus.REQUEST_TIMEOUT
     return Retry(message, _seconds(retry_after)) if again else Rejected(message)
+
+
+def _message(what: str, status: int, told: _Status, body: bytes, kind: str) -> str:
+    """What was answered, and what a person can do about it; *kind* is missing where that is a 404."""
+    if status == 404 and kind:
+        return f"{what}: the kind {kind} is not there: kubectl apply -f crds/"
+    said = f"{status} {told.reason or responses.get(status, '')}"
+    message = " ".join(": ".join(filter(None, (what, said, told.message))).split())[:1000]
+    return message + _advice(status, told, body)
+
+
+def _advice(status: int, told: _Status, body: bytes) -> str:
+    match status:
+        case 400 if body.startswith(b"Client sent an HTTP request to an HTTPS server"):
+            return ": it wants TLS: write https:// for http://"
+        case 401:
+            return ": it does not accept our credentials: renew the token or the certificate"
+        case 403 if 'User "system:anonymous" cannot ' in told.message:
+            return ": we have no credentials: mend the kubeconfig's user"
+        case 403 if re.search(r' User ".*" cannot ', told.message):
+            return ": give that right by a role; those of examples/controller.yaml have it"
+    return ""
+
+
+def _kind(target: str) -> str:
+    """The kind of ours that a request's *target* is about, or ``""``.
+
+    >>> _kind("/apis/rpcregistry.dev/v1alpha1/namespaces/a/rpcservices/b?limit=1"), _kind("/api/v1/pods")
+    ('RpcService', '')
+    """
+    match = re.match(rf"/apis/{GROUP}/\w+/(?:namespaces/[^/]+/)?(\w+)", target)
+    return next((crd.kind for crd in (RPCSERVICES, LOCALSERVICES) if match and crd.plural == match[1]), "")
 
 
 def _causes(told: _Status) -> set[str]:
@@ -180,12 +214,12 @@ def _seconds(retry_after: str | None) -> float | None:
 
 
 @contextmanager
-def _translated(what: str) -> Iterator[None]:
-    """Translate what can become of a connection, and answers that are none."""
+def _translated(what: str, server: str = "") -> Iterator[None]:
+    """Translate what can become of a connection to *server*, and answers that are none."""
     try:
         yield
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise Retry(f"{what}: {type(error).__name__}: {error}") from error
+        raise Retry(": ".join(filter(None, (what, server, reason(error))))) from error
     except (msgspec.MsgspecError, ValueError) as error:
         raise Retry(f"{what}: the answer cannot be read: {error}") from error
 
@@ -536,7 +570,7 @@ class Kube:
     def _respond(self, request: _Request) -> urllib3.BaseHTTPResponse:
         """Send *request*; return the answer where it is a success, and raise what it means otherwise."""
         transport = self._transport
-        with _translated(request.what):
+        with _translated(request.what, transport.access.host):
             try:
                 response = transport.send(request)
             except urllib3.exceptions.SSLError:
@@ -548,7 +582,8 @@ class Kube:
         if not 200 <= response.status < 300:
             body = _body(request.what, response, self._timeouts.body)
             after = response.headers.get("Retry-After")
-            raise failure(request.method, request.what, response.status, bytes(body), after)
+            kind = _kind(request.target)
+            raise failure(request.method, request.what, response.status, bytes(body), after, kind)
         return response
 
     def _renew(self, used: _Transport) -> bool:

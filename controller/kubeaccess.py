@@ -6,7 +6,9 @@ in every RPC process.
 """
 
 import os
+import re
 import socket
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
@@ -24,6 +26,7 @@ log = Log(__name__)
 IN_CLUSTER = "in-cluster"  # instead of a context's name
 USUAL_FILE = "~/.kube/config"
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_PLAIN = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
 TOKEN_PERIOD = 60.0  # seconds; a kubelet replaces the token long before it expires
 
 # A peer that vanished without a word is noticed by the kernel.  A server that hangs is not, its kernel
@@ -113,11 +116,9 @@ def _of_kubeconfig(file: str, context: str | None, connections: int) -> Access:
     from kubernetes.client.configuration import Configuration
     from kubernetes.client.rest import RESTClientObject
     from kubernetes.config.config_exception import ConfigException
-    from kubernetes.config.kube_config import KubeConfigLoader, KubeConfigMerger
+    from kubernetes.config.kube_config import KubeConfigLoader
 
-    config = KubeConfigMerger(file).config
-    if config is None:
-        raise ValueError("no such file")
+    config = _merged(file)
     chosen = _chosen(context, config.value)
     configuration = Configuration()
     KubeConfigLoader(config, chosen, config_base_path=None).load_and_set(configuration)
@@ -141,6 +142,25 @@ def _of_kubeconfig(file: str, context: str | None, connections: int) -> Access:
     return Access(configuration.host.rstrip("/"), pool, authorization, chosen)
 
 
+def _merged(file: str) -> Any:
+    """What kubeconfigs say together: *file* may be several."""
+    import yaml
+    from kubernetes.config.config_exception import ConfigException
+    from kubernetes.config.kube_config import KubeConfigMerger
+
+    try:
+        config = KubeConfigMerger(file).config
+    except ConfigException as error:
+        raise ValueError("it is empty") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"it is no YAML: {error}") from error
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError("it is no kubeconfig") from error
+    if config is None:
+        raise ValueError("no such file")
+    return config
+
+
 def _chosen(context: str | None, config: Mapping[str, Any]) -> str:
     """The context in force: *context*, else the current one of a kubeconfig."""
     names = [entry["name"] for entry in config["contexts"]]
@@ -151,6 +171,44 @@ def _chosen(context: str | None, config: Mapping[str, Any]) -> str:
     if chosen not in names:
         raise ValueError(f"there is no context {chosen!r}: {there_are}")
     return str(chosen)
+
+
+def reason(error: Exception) -> str:
+    """What became of a connection, for people, and the same words each time."""
+    match error:
+        case urllib3.exceptions.NameResolutionError():
+            return "its name does not resolve: mend the address, or DNS"
+        case urllib3.exceptions.ConnectTimeoutError() | urllib3.exceptions.NewConnectionError():
+            return _unconnected(error)
+        case urllib3.exceptions.ReadTimeoutError():
+            return "no answer in time"
+        case urllib3.exceptions.SSLError():
+            return _no_tls(error)
+        case urllib3.exceptions.ProxyError():
+            return f"the proxy does not lead there: {reason(error.original_error)}"
+        case urllib3.exceptions.ProtocolError(args=(_, Exception() as cause)):
+            return f"the connection broke: {cause}"
+        case OSError():  # of ours, or of a file
+            return str(error)
+    return re.sub(r"<[^<>]* object at 0x[0-9a-f]+>:? ?", "", f"{type(error).__name__}: {error}")
+
+
+def _unconnected(error: Exception) -> str:
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, TimeoutError):
+        return "no connection in time: is there a route to it, or a firewall?"
+    said = isinstance(cause, OSError) and cause.strerror
+    return f"{said or 'no connection'}: is the API server up, and is that its address?"
+
+
+def _no_tls(error: Exception) -> str:
+    cause = error.args[0] if error.args else error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {cause.verify_message}: mend the certificate authority"
+    if isinstance(cause, ssl.SSLError) and cause.reason in _PLAIN:
+        return "it does not speak TLS: write http:// for https://"
+    said = getattr(cause, "reason", None) or str(cause)
+    return f"no TLS: {said.replace('_', ' ').lower()}"
 
 
 def _is_loopback(url: str) -> bool:

@@ -144,11 +144,10 @@ class KubeLease:
             }
 
     def _seen(self, manifest: Mapping[str, Any]) -> Lease:
-        metadata = manifest["metadata"]
-        self.regarding = regarding(manifest)
-        annotations = metadata.get("annotations") or {}
+        annotations = manifest["metadata"].get("annotations") or {}
         with self._lock:
             changed, self._annotations = annotations != self._annotations, annotations
+        self.regarding = regarding(manifest)  # after its annotations: see Notes
         if changed:
             for told in self._told:
                 told(annotations)
@@ -161,3 +160,22 @@ def regarding(manifest: Mapping[str, Any]) -> Regarding:
     return Regarding(
         "coordination.k8s.io/v1", "Lease", metadata["namespace"], metadata["name"], metadata["uid"]
     )
+
+
+class Notes:
+    """The annotations of a Lease that may not be there yet, or never in a dry run."""
+
+    def __init__(self, lease: Callable[[], KubeLease | None]) -> None:
+        self._lease = lease
+
+    @property
+    def annotations(self) -> Mapping[str, str] | None:
+        """As they were seen last; None before, since an old word must not look like a new one."""
+        lease = self._lease()
+        return lease.annotations if lease and lease.regarding else None
+
+    def annotate(self, name: str, value: str | None) -> None:
+        """Have an annotation say *value*, or not be there."""
+        lease = self._lease()
+        if lease:
+            lease.annotate(name, value)

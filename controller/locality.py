@@ -19,6 +19,7 @@ from controller.model import (
     ServiceKey,
 )
 from controller.reconcile import localservices, nodeservices, ports
+from controller.reconcile.held import HeldOnLease
 from controller.reconcile.localservices import LocalServiceProjector, LocalServiceReconciler
 from controller.reconcile.nodeservices import NodeServiceReconciler
 from controller.reconcile.podlabels import PodLabelReconciler
@@ -93,8 +94,8 @@ class Locality:
         )
         self.sources: tuple[Source[Any], ...] = (self._locals, self._found)
 
-    def make(self, writer: ports.Kube, now: Callable[[], datetime]) -> None:
-        """Make the reconcilers, which write by *writer*."""
+    def make(self, writer: ports.Kube, now: Callable[[], datetime], lease: HeldOnLease) -> None:
+        """Make the reconcilers, which write by *writer*; *lease*: where people see and release holds."""
         settings = self._settings
         self._selections: Selections[LocalService] = Selections(
             self._pods.store, lambda local: local.spec.pods
@@ -107,10 +108,10 @@ class Locality:
             self._found,
             settings.node_label,
             time.monotonic,
-            now,
             settings.guard_confirm,
             self._services.add_all,
             self._report,
+            lease,
         )
         self._local_services = LocalServiceReconciler(
             writer,
@@ -214,6 +215,10 @@ class Locality:
     def held(self) -> int:
         """How many absent nodes keep their Services for now."""
         return len(self._node_services.guard.held)
+
+    def released(self) -> None:
+        """Somebody gave a word on the Lease: have the guard look."""
+        self._node_services.guard.poke()
 
     def stop(self) -> None:
         """Let the workers end."""

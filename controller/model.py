@@ -7,6 +7,7 @@ import msgspec
 MANAGED_BY = ("app.kubernetes.io/managed-by", "rpcregistry")
 PART_OF = "rpcregistry.dev/part-of"
 RELEASE = "rpcregistry.dev/release"
+HELD = "rpcregistry.dev/held"
 LOCAL_SERVICE = "rpcregistry.dev/localservice"
 NODE = "rpcregistry.dev/node"
 NODE_NAME = "rpcregistry.dev/node-name"
@@ -250,7 +251,7 @@ class RpcService(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     *generated*: we made it and no person owns a field of its spec.  *part_of*: the label that names
     the RpcService whose endpoints it carries on, or ``""``, and *owner_uid* that one's uid.
-    *released*: the release annotation, RFC 3339, or ``""``.
+    *released*: the release annotation, or ``""``.
     """
 
     namespace: str

@@ -9,6 +9,7 @@ from hashlib import sha256
 
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+_LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _SERVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._$-]{0,252}")
 
 
@@ -24,6 +25,17 @@ def is_service_name(name: str) -> bool:
 def is_subdomain(name: str) -> bool:
     """Whether *name* can be an object's name (DNS-1123 subdomain, at most 253 characters)."""
     return len(name) <= 253 and _SUBDOMAIN.fullmatch(name) is not None
+
+
+def is_label_name(name: str) -> bool:
+    """Whether *name* can be a label's: at most 63 characters, perhaps with a DNS name and ``/`` before it."""
+    prefix, slash, local = name.rpartition("/")
+    return _LABEL.fullmatch(local) is not None and (not slash or is_subdomain(prefix))
+
+
+def is_label_value(value: str) -> bool:
+    """Whether *value* can be a label's: empty, or at most 63 characters."""
+    return not value or _LABEL.fullmatch(value) is not None
 
 
 def digest(text: str) -> str:

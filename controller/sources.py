@@ -76,6 +76,13 @@ class Source(Generic[T]):
         """Why the source cannot be read, in full or in part."""
         return next(filter(None, (informer.unknown for informer in self._informers.values())), None)
 
+    @property
+    def missing(self) -> str:
+        """What was not listed yet, and why, where that is known."""
+        unfilled = (informer for informer in self._informers.values() if not informer.filled.is_set())
+        reason = next((informer.interrupted for informer in unfilled if informer.interrupted), "")
+        return f"{self.name} are not listed yet{': ' if reason else ''}{reason}"
+
     def unknown_in(self, namespace: str) -> str | None:
         """Why the objects of one namespace cannot be read."""
         informer = self._informers.get(namespace) or self._informers.get("")

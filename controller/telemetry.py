@@ -330,11 +330,11 @@ def _listen(bind_address: str) -> socket.socket:
 _SECRET = re.compile(r"(?i)\b(bearer|basic)\s+[^\s\"',]+|\beyJ[\w-]{8,}\.[\w.-]+")
 
 
-def configure_logging(log_format: str | None, level: str) -> None:
+def configure_logging(log_format: str | None, level: str, libraries: bool = True) -> None:
     """Log to standard error, as ``json`` or for a ``console``; None: json unless it is a terminal.
 
-    *level* is for what this package says.  Libraries are heard from WARNING on: below it they tell what
-    they send, credentials included.
+    *level* is for what this package says.  *libraries* are heard from WARNING on, if at all: below it they
+    tell what they send, credentials included.
     """
     is_console = sys.stderr.isatty() if log_format is None else log_format == "console"
     render: list[structlog.types.Processor] = [structlog.processors.JSONRenderer()]
@@ -364,6 +364,8 @@ def configure_logging(log_format: str | None, level: str) -> None:
             ],
         )
     )
+    if not libraries:
+        handler.addFilter(logging.Filter("controller"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("controller").setLevel(level.upper())
 

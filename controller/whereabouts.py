@@ -7,6 +7,7 @@ import msgspec
 from controller.kube import Kube
 from controller.kubeaccess import IN_CLUSTER
 from controller.plan.ledger import Layout
+from controller.telemetry import printable
 
 
 class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,4 +47,4 @@ class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
             parts.append(f"ZooKeeper {self.zk_servers}")
         if self.layouts:
             parts.append(f"layouts {' '.join(f'{layout.name}={layout.base}' for layout in self.layouts)}")
-        return ", ".join(parts)
+        return printable(", ".join(parts))

@@ -35,6 +35,7 @@ from kazoo.exceptions import (
     QuotaExceededError,
     RolledBackError,
     RuntimeInconsistency,
+    SessionClosedRequireSaslError,
     UnimplementedError,
 )
 from kazoo.handlers.threading import KazooTimeoutError
@@ -43,13 +44,35 @@ from kazoo.retry import KazooRetry
 
 from controller.errors import Conflict, Failure, Fenced, Misconfigured, Rejected, Retry
 from controller.plan.ops import Check, Create, Delete, Op, Set, Znode
+from controller.reconnect import Attempts
 from controller.zkaccess import OPEN, Access, Handler, Secrets
 
 log = structlog.get_logger(__name__)
 
-# At DEBUG, kazoo logs every request: the data of znodes, and credentials.
+
+class _Once(logging.Filter):
+    """Lets a line through that was not there since the last connection, of few different ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is to be logged; what a server answered is told by ``Attempts``."""
+        if record.exc_info and isinstance(record.exc_info[1], KazooException):
+            return False
+        text = record.getMessage()
+        if text in self.seen or len(self.seen) >= MOST_LINES:
+            return False
+        self.seen.add(text)
+        return True
+
+
+# At DEBUG, kazoo logs every request: the data of znodes, and credentials.  Above, several lines an attempt.
 _kazoo_log = logging.getLogger("kazoo")
 _kazoo_log.setLevel(logging.WARNING)
+_once = _Once()
+_kazoo_log.addFilter(_once)
 
 SESSION_TIMEOUT = 15.0  # seconds, as all times here
 CONNECT_TIMEOUT = 3.0
@@ -58,6 +81,7 @@ ANSWER_TIMEOUT = 5.0
 DEAD_AFTER = 5.0
 CHECK_PERIOD = 1.0
 CLOSE_TIMEOUT = 1.0
+MOST_LINES = 20
 IN_FLIGHT = 64  # requests of one call; kazoo blocks its callers when about 270 wait to be sent
 LARGEST_TRANSACTION = 800 * 1024  # bytes; at 1 MiB, the server drops the connection
 OVERHEAD = 64  # bytes of an op, besides its path and its data
@@ -118,7 +142,9 @@ class ZooKeeper:
         self._on_connection = on_connection
         self._on_changed = on_changed
         self._session_timeout = session_timeout
+        self._access = access
         self._secrets = Secrets(access)
+        self._attempts = Attempts(self._hosts, access)
         self._client_options = client_options or {}
         self._closing = threading.Event()
         self._attention = threading.Event()  # there is something for the supervisor to look at
@@ -128,7 +154,6 @@ class ZooKeeper:
         self._generation = 0
         self._since = time.monotonic()  # when the client was connected last, or made
         self._silent = False  # the client has left a request unanswered
-        self._trouble = ""  # what the last server that we tried was refused for, or refused us for
         self._client = self._make_client()
 
     @classmethod
@@ -139,7 +164,7 @@ class ZooKeeper:
         zookeeper.start()
         try:
             if not zookeeper.wait(timeout):
-                raise Retry(f"no ZooKeeper server answers at {servers}{zookeeper.trouble}")
+                raise Retry(f"ZooKeeper at {servers} is not connected after {timeout:g} s{zookeeper.trouble}")
             yield zookeeper
         finally:
             zookeeper.close()
@@ -152,7 +177,8 @@ class ZooKeeper:
     @property
     def trouble(self) -> str:
         """Why there is no connection, as the end of a sentence; empty where nobody knows."""
-        return f": {self._trouble}" if self._trouble else ""
+        trouble = self._attempts.trouble
+        return f": {trouble}" if trouble else ""
 
     @property
     def generation(self) -> int:
@@ -312,7 +338,7 @@ class ZooKeeper:
             client = KazooClient(
                 self._hosts,
                 timeout=self._session_timeout,
-                handler=Handler(credentials.tls, CONNECT_TIMEOUT, self._note_trouble),
+                handler=Handler(credentials.tls, CONNECT_TIMEOUT, self._attempts),
                 connection_retry=retry,
                 logger=_kazoo_log,
                 **credentials.options,
@@ -334,22 +360,21 @@ class ZooKeeper:
                 return
             self._disconnected()
             if client.client_state == KeeperState.AUTH_FAILED:
-                self._trouble = "it refuses our credentials"
+                self._attempts.denied("it refuses our credentials: mend --zk-auth-file")
         self._attention.set()
 
     def _answered(self, client: KazooClient, answer: Any) -> None:
         with self._lock:
+            if client is self._client and isinstance(answer.exception, SessionClosedRequireSaslError):
+                self._attempts.denied(_asks_for_credentials(self._access))
             lost = client is not self._client or client.client_state != KeeperState.CONNECTED
             # That "/" may not be looked at is an answer, too.
             if lost or self._silent or not isinstance(answer.exception, NoAuthError | None):
                 return
             self._generation += 1
-            self._trouble = ""
+            self._attempts.answered()
             self._connected.set()
         self._attention.set()
-
-    def _note_trouble(self, trouble: str) -> None:
-        self._trouble = trouble
 
     def _give_up(self, client: KazooClient) -> None:
         """Have *client*, which left a request unanswered, replaced."""
@@ -363,6 +388,7 @@ class ZooKeeper:
         if self._connected.is_set():
             self._connected.clear()
             self._since = time.monotonic()
+            self._attempts.lost()
 
     def _tell_change(self, event: WatchedEvent) -> None:
         # A watch that is dropped with its connection is told of that, as an event without a path.
@@ -372,6 +398,8 @@ class ZooKeeper:
     def _supervise(self) -> None:
         """Tell of changes of the connection, and replace a client that is of no use any more."""
         told = 0, False
+        replaced = 0  # the last generation in which the client was
+        reasons: set[str] = set()  # told since the last connection
         while not self._closing.is_set():
             self._attention.clear()
             with self._lock:
@@ -386,12 +414,24 @@ class ZooKeeper:
                 log.info("zookeeper connected" if now[1] else "zookeeper disconnected", servers=self._servers)
                 self._on_connection(now[1])
                 told = now
-            if self._secrets.renewed() or spent:
-                self._replace()
+            if now[1]:
+                _once.seen.clear()
+                reasons.clear()
+            elif (trouble := self._attempts.trouble) and trouble not in reasons:
+                reasons.add(trouble)
+                log.warning("zookeeper not connected", reason=trouble, servers=self._servers)
+            renewed = self._secrets.renewed()
+            if renewed:
+                self._attempts = Attempts(self._hosts, self._access)
+            if renewed or spent:
+                self._replace(aloud=renewed or now[0] != replaced)
+                replaced = now[0]
             self._attention.wait(CHECK_PERIOD)
 
-    def _replace(self) -> None:
-        log.info("zookeeper client replaced", state=self._client.client_state, servers=self._servers)
+    def _replace(self, aloud: bool) -> None:
+        """Go on with a new client."""
+        tell = log.info if aloud else log.debug
+        tell("zookeeper client replaced", state=self._client.client_state, servers=self._servers)
         client = self._make_client()
         with self._lock:
             spent, self._client = self._client, client
@@ -400,6 +440,12 @@ class ZooKeeper:
             self._silent = False
         _dismiss(spent)
         client.start_async()
+
+
+def _asks_for_credentials(access: Access) -> str:
+    if not access.has_identity:
+        return "it asks for credentials: give --zk-auth-file"
+    return "it does not accept our credentials: mend --zk-auth-file, or --zk-auth-scheme"
 
 
 def _dismiss(client: KazooClient) -> threading.Thread:

@@ -9,12 +9,14 @@ using ACLs"): ``auth::cdrwa,world:anyone:r``.
 import re
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
+from kazoo.exceptions import SessionClosedRequireSaslError
 from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.security import ACL, Id, Permissions
 from puresasl import SASLProtocolException
@@ -234,29 +236,84 @@ class _DigestMD5(DigestMD5Mechanism):  # type: ignore[misc]
 mechanisms[DigestMD5Mechanism.name] = _DigestMD5
 
 
+class Attempts(Protocol):
+    """What comes of trying to connect; *server* is ``HOST:PORT``."""
+
+    def next(self) -> float:
+        """How many seconds to wait before the next attempt, which is due."""
+
+    def opened(self, server: str) -> None:
+        """*server* took the connection."""
+
+    def failed(self, server: str, reason: str) -> None:
+        """There is no connection to *server*."""
+
+    def denied(self, reason: str) -> None:
+        """There is none, for a reason that the last server that took it gave."""
+
+
 class Handler(SequentialThreadingHandler):  # type: ignore[misc]
-    """Connects within *timeout* seconds, by *tls* unless that is None; *report* is told why it fails.
+    """Connects within *timeout* seconds, by *tls* unless that is None; *attempts* is told what comes of it.
 
     A server that does not take the connection is given up soon: another one of the ensemble may.
     kazoo's own TLS trusts all whom the system trusts, whatever CA it is given.
     """
 
-    def __init__(self, tls: ssl.SSLContext | None, timeout: float, report: Callable[[str], None]) -> None:
+    def __init__(self, tls: ssl.SSLContext | None, timeout: float, attempts: Attempts) -> None:
         super().__init__()
         self._tls = tls
         self._timeout = timeout
-        self._report = report
+        self._attempts = attempts
+        self._ended = threading.Event()
+
+    def start(self) -> None:
+        """Called by kazoo, after a ``stop``."""
+        self._ended.clear()
+        super().start()
+
+    def stop(self) -> None:
+        """Called by kazoo, before it waits for the thread that connects."""
+        self._ended.set()
+        super().stop()
+
+    def spawn(self, func: Callable[..., None], *args: Any, **kwargs: Any) -> threading.Thread:
+        """Called by kazoo, for the thread that connects; what ends it was logged by kazoo already."""
+
+        def run() -> None:
+            try:
+                func(*args, **kwargs)
+            except SessionClosedRequireSaslError:
+                self._attempts.denied("it refuses our credentials: mend --zk-auth-file")
+            except Exception as error:  # noqa: BLE001  whatever it is, the client is of no use any more
+                self._attempts.denied(f"the client failed: {type(error).__name__}: {error}")
+
+        thread: threading.Thread = super().spawn(run)
+        return thread
 
     def create_connection(self, address: tuple[str, int], hostname: str, **_: Any) -> socket.socket:
         """Called by kazoo, with an IP address and a port, and the name that it stands for."""
+        if self._ended.wait(self._attempts.next()):
+            raise ConnectionAbortedError("the client is stopped")
+        server = f"{hostname}:{address[1]}"
         try:
             connection: socket.socket = super().create_connection(address, timeout=self._timeout)
-            # From here on it is closed by whoever fails.
-            return self._tls.wrap_socket(connection, server_hostname=hostname) if self._tls else connection
+            if self._tls:
+                connection = self._wrapped(self._tls, connection, hostname)
         except OSError as error:
-            reason = f"{hostname}:{address[1]}: {_refusal(error)}"
-            self._report(reason)
-            raise OSError(error.errno, reason) from error
+            reason = _refusal(error)
+            self._attempts.failed(server, reason)
+            raise OSError(error.errno, f"{server}: {reason}") from error
+        self._attempts.opened(server)
+        return connection
+
+    def _wrapped(self, tls: ssl.SSLContext, connection: socket.socket, hostname: str) -> socket.socket:
+        """*connection* by TLS; closed where that fails."""
+        try:
+            return tls.wrap_socket(connection, server_hostname=hostname)
+        except ssl.SSLError:
+            raise
+        except OSError as error:
+            raise ssl.SSLError(error.errno, error.strerror or str(error)) from error
 
 
 def _refusal(error: OSError) -> str:
@@ -264,5 +321,6 @@ def _refusal(error: OSError) -> str:
         case ssl.SSLCertVerificationError():
             return f"its certificate is not accepted: {error.verify_message}"
         case ssl.SSLError():
-            return f"no TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
+            reason = (error.reason or error.strerror or str(error)).replace("_", " ").lower()
+            return f"no TLS: {reason}: is that its port for TLS?"
     return error.strerror or str(error)

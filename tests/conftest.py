@@ -1,14 +1,29 @@
-"""Skipped tests are no secret: they are listed at the end, and only those in skips.txt may be."""
+"""For all suites: logging as it was before, and skipped tests, of which only those in skips.txt may be."""
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 ALLOWED = [
     tuple(part.strip() for part in line.split(": ", 1))
     for line in (Path(__file__).parent / "skips.txt").read_text().splitlines()
     if line and not line.startswith("#")
 ]
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A command that a test runs in this process configures logging, for all that comes after it."""
+    root, ours = logging.getLogger(), logging.getLogger("controller")
+    handlers, levels = list(root.handlers), (root.level, ours.level)
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+    structlog.reset_defaults()
 
 
 def _reason(report: pytest.TestReport) -> str:

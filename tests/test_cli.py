@@ -1,11 +1,14 @@
 """The command line: what it takes, what it says, and with which exit code."""
 
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from kazoo.security import OPEN_ACL_UNSAFE
 
@@ -61,6 +64,13 @@ def test_kube2zks_own_command_line_means_what_it_meant():
 
     assert (flags["namespaces"], flags["zk_servers"], flags["zkpath"]) == ((), "zk:2181", "/a/b")
     assert (flags["resync_period"], flags["dry_run"]) == (3600.0, True)
+
+
+@pytest.mark.parametrize("flag", ["-syncperiod", "--syncperiod"])
+def test_kube2zks_period_without_a_unit_is_in_seconds(flag: str):
+    assert parsed(flag, "30")["resync_period"] == 30.0
+    assert parsed(f"{flag}=30")["resync_period"] == 30.0
+    assert parsed(flag, "1h0m0s")["resync_period"] == 3600.0
 
 
 def test_kube2zks_variables_are_read(monkeypatch: pytest.MonkeyPatch):
@@ -191,12 +201,132 @@ def test_how_long_zookeeper_may_take_can_be_said(command: str, monkeypatch: pyte
     assert parsed(command)["timeout"] == 60.0
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a", "!a", "! a", "a=b", "a==b", "a!=b", "a=", "a in (b)", "a notin (b, c)", "a in (b,)", "a>1",
+        "a < -1", "a.example/b=c", " a = b , !c ", "in=x", "in in (in)", "",
+    ],
+)  # fmt: skip
+def test_what_kubernetes_takes_for_a_label_selector_is_taken(text: str):
+    assert parsed("run", "--pod-label-selector", text)["pod_label_selector"] == text.strip()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("a=b=c", "'=c' cannot follow 'a=b'", id="twice ="),
+        pytest.param("a b", "'b' cannot follow 'a'", id="no comma"),
+        pytest.param("x=y,a in b", "'in b' cannot follow 'a'", id="no brackets"),
+        pytest.param("a in (b", "'in (b' cannot follow 'a'", id="an open bracket"),
+        pytest.param("a in (b c)", "'b c' is no label's value", id="values without a comma"),
+        pytest.param("a>b", "'>b' cannot follow 'a'", id="no number"),
+        pytest.param(",a", "',a' begins with no label", id="a comma first"),
+        pytest.param("a,", "nothing follows its last comma", id="a comma last"),
+        pytest.param("=b", "'=b' begins with no label", id="no name"),
+        pytest.param("-a=b", "'-a' is no label's name", id="a name"),
+        pytest.param("A B/c=d", "'B/c=d' cannot follow 'A'", id="a prefix with a space"),
+        pytest.param("B_/c=d", "'B_/c' is no label's name", id="a prefix"),
+        pytest.param("a=-b", "'-b' is no label's value", id="a value"),
+        pytest.param(f"a={'b' * 64}", "is no label's value", id="a long value"),
+    ],
+)
+def test_a_label_selector_that_is_none_is_told_where(text: str, said: str):
+    with pytest.raises(click.BadParameter) as failed:
+        parsed("run", "--pod-label-selector", text)
+    assert said in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("zk", "zk"),
+        ("zk1:2181, zk2:2182", "zk1:2181,zk2:2182"),
+        ("zk_1.example.:2181/", "zk_1.example.:2181"),
+        ("[::1]:2181,[fe80::2]/a/b/", "[::1]:2181,[fe80::2]/a/b"),
+        ("10.0.0.1:65535/a b", "10.0.0.1:65535/a b"),
+    ],
+)
+def test_what_zookeepers_servers_may_look_like(text: str, meant: str):
+    assert parsed("run", "--zk-servers", text)["zk_servers"] == meant
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("a:1;b:1", "by commas", id="semicolons"),
+        pytest.param("a:1,", "a server is missing", id="a comma last"),
+        pytest.param(":2181", "has no host", id="no host"),
+        pytest.param("a:", "'' is no port", id="no port"),
+        pytest.param("a:0", "'0' is no port", id="port 0"),
+        pytest.param("a:65536", "'65536' is no port", id="a large port"),
+        pytest.param("::1:2181", "in brackets, like [::1]:2181", id="no brackets"),
+        pytest.param("[::1]2181", "after ':'", id="nothing after a bracket"),
+        pytest.param("[x]:1", "'[x]' is no host", id="no address in brackets"),
+        pytest.param("a$:1", "'a$' is no host", id="a character that no host has"),
+        pytest.param("zk://a:1", "without zk://", id="a scheme"),
+        pytest.param("a:1/b//c", "a segment", id="an empty segment"),
+        pytest.param("a:1/../b", "a segment", id="a chroot that climbs"),
+        pytest.param("a:1/zookeeper/a", "ZooKeeper's own", id="ZooKeeper's own chroot"),
+        pytest.param("a:1/b,c:1/b", "after the last server", id="a chroot each"),
+    ],
+)
+def test_zookeepers_servers_are_checked(text: str, said: str):
+    with pytest.raises(click.BadParameter) as failed:
+        parsed("verify", "--zk-servers", text)
+    assert said in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("8080", "0.0.0.0:8080"),
+        (":8080", "0.0.0.0:8080"),
+        ("localhost:08080", "localhost:8080"),
+        ("[::]:0", "[::]:0"),
+    ],
+)
+def test_what_a_bind_address_may_look_like(text: str, meant: str):
+    assert parsed("run", "--bind-address", text)["bind_address"] == meant
+
+
+@pytest.mark.parametrize("text", ["", "foo", "foo:", ":x", "::1:8080", "[::1]8080", "a b:1", "1:65536", "-1"])
+def test_a_bind_address_that_is_none_is_refused(text: str):
+    with pytest.raises(click.BadParameter, match=r"\[::1\]:|no host"):
+        parsed("run", "--bind-address", text)
+
+
+def test_render_reads_the_variables_that_run_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    template, pod = tmp_path / "mine.yaml", tmp_path / "pod.yaml"
+    template.write_text('name: "${pod}-${id}"\ndata: "${address}"\n')
+    pod.write_text(
+        "{kind: Pod, metadata: {name: p, labels: {rpc-service: 'true'}, annotations: {rpc-service: "
+        '\'[{"serviceName": "echo", "port": 1}]\'}}, spec: {}}'
+    )
+    monkeypatch.setenv("RPCREGISTRY_TEMPLATE", f"mine={template}")
+    monkeypatch.setenv("RPCREGISTRY_LAYOUT", "kube2zk=/a mine=/b")
+    assert exit_code("render", str(pod)) == 0
+    shown = capfd.readouterr().out
+    assert "/a/echo" in shown
+    assert "/b/echo/p-" in shown
+
+    monkeypatch.setenv("RPCREGISTRY_LAYOUT", "kube2zk=/a,curator=/b")
+    assert exit_code("render", str(pod)) == 2
+    assert_one_line(capfd.readouterr().err, "by spaces in RPCREGISTRY_LAYOUT")
+
+
 # What it refuses
 
 WRONG = [
     pytest.param(["nonsense"], "nonsense", id="a command"),
     pytest.param(["run", "--nonsense"], "--nonsense", id="a flag"),
-    pytest.param(["run", "--batch-window", "5"], "30s", id="a duration without a unit"),
+    pytest.param(["run", "--batch-window", "5"], "write 5s", id="a duration without a unit"),
+    pytest.param(["run", "--resync-period", "30"], "write 30s", id="seconds, but not of kube2zk's flag"),
+    pytest.param(["run", "--guard-confirm", "1d"], "units: h, m, s, ms", id="a duration in days"),
+    pytest.param(["run", "--max-znode-bytes", "512 kib"], "units: B, KiB", id="a size's unit"),
+    pytest.param(["run", "--max-znode-bytes", "0"], "more than 0", id="a size of nothing"),
     pytest.param(["run", "--ownership-grace", "99999999999h"], "too long", id="an endless duration"),
     pytest.param(["run", "--compare-period", "0"], "more than 0", id="a period of nothing"),
     pytest.param(["run", "--max-znode-bytes", "big"], "512KiB", id="a size"),
@@ -206,6 +336,16 @@ WRONG = [
     pytest.param(["run", "--zk-auth-file", "/no/file"], "/no/file: No such file", id="a missing file"),
     pytest.param(["run", "--layout", "kube2zk"], "NAME=BASEPATH", id="a layout without a path"),
     pytest.param(["run", "--layout", "dubbi=/x"], "kube2zk", id="an unknown layout"),
+    pytest.param(
+        ["run", "--layout", "nerve=/x"], "--template nerve=FILE", id="a layout without its template"
+    ),
+    pytest.param(["run", "--layout", "dubbo="], "write dubbo=/dubbo", id="a layout with no path"),
+    pytest.param(["run", "--layout", "dubbo=/"], "write dubbo=/dubbo", id="a layout at the root"),
+    pytest.param(["run", "--layout", "dubbo=x"], "write '/x'", id="a layout's path without its slash"),
+    pytest.param(["run", "--layout", "dubbo=/a,curator=/b"], "repeat --layout", id="layouts and a comma"),
+    pytest.param(
+        ["run", "--zkpath", "/a", "--layout", "dubbo=/b"], "--layout kube2zk=/a", id="a layout and --zkpath"
+    ),
     pytest.param(["run", "--layout", "kube2zk=/a", "--layout", "kube2zk=/a/"], "two", id="a layout twice"),
     pytest.param(
         ["run", "--layout", "dubbo=/a", "--layout", "kube2zk=/a/b"], "within", id="a layout within another"
@@ -220,36 +360,65 @@ WRONG = [
     pytest.param(["run", "--controllers", "registry,x"], "choose from", id="a controller"),
     pytest.param(["run", "--node-label", "a b"], "no label's name", id="a label"),
     pytest.param(["run", "--node-label", "/node"], "no label's name", id="a label with an empty prefix"),
+    pytest.param(["run", "--controllers", ""], "choose from", id="no controller"),
     pytest.param(["run", "--namespace", ".."], "no namespace", id="a namespace that climbs"),
+    pytest.param(["run", "--namespace", "a,b"], "repeat the flag", id="namespaces and a comma"),
+    pytest.param(["run", "--lease-namespace", "A"], "no namespace", id="a namespace of the Lease"),
+    pytest.param(
+        ["verify", "--cluster-id", "a", "--from-cluster", "a"], "same cluster", id="a cluster's own heir"
+    ),
+    pytest.param(["run", "--pod-label-selector", "a=b=c"], "'=c' cannot follow 'a=b'", id="a selector"),
+    pytest.param(["run", "--bind-address", "foo"], "0.0.0.0:8080", id="a bind address without a port"),
+    pytest.param(["run", "--bind-address", ":99999"], "HOST:PORT", id="a port that there is not"),
+    pytest.param(["run", "--zk-servers", ""], "a server is missing", id="no servers"),
+    pytest.param(["run", "--zk-servers", "a:1 b:2"], "separate servers by commas", id="servers and a space"),
+    pytest.param(["verify", "--zk-servers", "a:b"], "'b' is no port", id="no port of a server"),
+    pytest.param(["purge", "--zk-servers", "a:1/b,c:1/b"], "comes once", id="a chroot for each server"),
     pytest.param(["release", "--namespace", "A B"], "no namespace", id="a namespace of release"),
+    pytest.param(["release", "--all", "echo"], "all services", id="all services and one"),
+    pytest.param(["release", "--all", "--namespace", "a"], "all namespaces", id="all namespaces and one"),
+    pytest.param(["release", "--timeout", "0"], "more than 0", id="no time to wait for a release"),
     pytest.param(["run", "--cluster-id", "a/b"], "no cluster id", id="a cluster id with a slash"),
     pytest.param(["run", "--policy", "maybe"], "upsert-only", id="a policy"),
     pytest.param(["run", "--endpoints-per-object", "0"], "1", id="no endpoints an object"),
     pytest.param(["run", "--endpoints-per-object", "2001"], "2000", id="more endpoints than fit"),
-    pytest.param(["verify", "--timeout", "15"], "30s", id="a timeout without a unit"),
+    pytest.param(["verify", "--timeout", "15"], "write 15s", id="a timeout without a unit"),
     pytest.param(["purge", "--timeout", "0"], "more than 0", id="no time at all"),
     pytest.param(["render"], "FILE", id="nothing to render"),
 ]
 
 
+@pytest.fixture
+def everything_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """Where the API server and ZooKeeper are, unless a flag says otherwise; nobody accepts there."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        file = tmp_path / "listening"
+        file.write_text(UNREACHABLE.replace("127.0.0.1:1", address))
+        monkeypatch.setenv("RPCREGISTRY_KUBECONFIG", str(file))
+        monkeypatch.setenv("RPCREGISTRY_ZK_SERVERS", address)
+        listening.setblocking(False)
+        yield listening
+
+
 @pytest.mark.parametrize(("arguments", "said"), WRONG)
-def test_wrong_usage_is_said_in_one_line_and_exits_with_2(
-    arguments: list[str], said: str, capfd: pytest.CaptureFixture[str]
+def test_wrong_usage_is_said_in_one_line_and_exits_with_2_before_anything_is_connected(
+    arguments: list[str], said: str, everything_listens: socket.socket, capfd: pytest.CaptureFixture[str]
 ):
     code = run_command(arguments)
     out, err = capfd.readouterr()
 
     assert (code, out) == (2, "")
     assert_one_line(err, said)
+    with pytest.raises(BlockingIOError):
+        everything_listens.accept()
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         pytest.param(["--kubeconfig", "/nowhere"], "/nowhere", id="no kubeconfig"),
-        pytest.param(["--zk-servers", ""], "ZooKeeper", id="no servers"),
-        pytest.param(["--zk-servers", "a:b"], "ZooKeeper", id="no port of a server"),
-        pytest.param(["--bind-address", ":99999"], "HOST:PORT", id="no port to listen at"),
+        pytest.param(["--bind-address", "192.0.2.1:1"], "HOST:PORT", id="another machine's address"),
     ],
 )
 def test_a_wrong_configuration_is_said_in_one_line_and_exits_with_2(
@@ -286,6 +455,13 @@ def test_each_command_has_help(command: str, capfd: pytest.CaptureFixture[str]):
     assert f"Usage: rpcregistry {command}" in capfd.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["run", "verify", "render", "release", "purge"])
+def test_the_help_of_a_command_names_the_variables(command: str, capfd: pytest.CaptureFixture[str]):
+    assert run_command([command, "--help"]) == 0
+    shown = " ".join(capfd.readouterr().out.split())
+    assert f"RPCREGISTRY_{'LAYOUT' if command == 'render' else 'KUBECONFIG'}]" in shown
+
+
 def test_each_option_of_run_is_in_its_help_but_those_of_kube2zk(capfd: pytest.CaptureFixture[str]):
     run_command(["run", "--help"])
     shown = capfd.readouterr().out
@@ -294,12 +470,40 @@ def test_each_option_of_run_is_in_its_help_but_those_of_kube2zk(capfd: pytest.Ca
     assert hidden == ["zkpath"]
 
 
+@pytest.mark.parametrize("command", ["run", "verify", "release", "purge"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param(None, "no such file", id="missing"),
+        pytest.param("", "it is empty", id="empty"),
+        pytest.param("{", "it is no YAML", id="no YAML"),
+        pytest.param("[]", "it is no kubeconfig", id="no kubeconfig"),
+        pytest.param(
+            UNREACHABLE.replace("current-context: a", ""),
+            "no current-context is set: name one by --context; its contexts are a",
+            id="no current context",
+        ),
+    ],
+)
+def test_a_kubeconfig_that_cannot_be_used_is_bad_configuration(
+    command: str, content: str | None, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    file = tmp_path / "kubeconfig"
+    if content is not None:
+        file.write_text(content)
+
+    assert exit_code(command, "--kubeconfig", str(file)) == 2
+    err = capfd.readouterr().err
+    assert_one_line(err, said)
+    assert str(file) in err
+
+
 def test_a_cluster_that_cannot_be_reached_is_2_for_verify_and_1_for_release(kubeconfig: str):
     verify, release = (process(name, "--kubeconfig", kubeconfig) for name in ("verify", "release"))
 
     assert (verify.returncode, release.returncode) == (2, 1)
     assert_one_line(verify.stderr, "cannot look")
-    assert_one_line(release.stderr, "rpcservices")
+    assert_one_line(release.stderr, "127.0.0.1")
 
 
 def test_the_module_is_the_command():

@@ -327,6 +327,38 @@ def test_what_cannot_be_read_is_logged_once(caplog: pytest.LogCaptureFixture) ->
     ]
 
 
+AWAY = Retry("connection refused")
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        pytest.param([AWAY] * 9, ["connection refused"], id="an outage, once"),
+        pytest.param(
+            [AWAY, AWAY, BROKEN, BROKEN, AWAY],
+            ["connection refused", "connection reset", "connection refused"],
+            id="each change of its reason",
+        ),
+        pytest.param(
+            [listing(5), *[[BROKEN]] * 5], ["connection reset"], id="a server that breaks off each watch"
+        ),
+        pytest.param(
+            [AWAY, listing(5), [LONG, BROKEN], [LONG, Bookmark(6), BROKEN]],
+            ["connection refused", "connection reset", "watch goes on", "connection reset"],
+            id="after a watch that lasted, anew",
+        ),
+    ],
+)
+def test_why_a_watch_is_interrupted_is_logged_at_each_change(
+    script: list[Answer], said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    server = Server(*script)
+    server.run()
+    lines = [record.msg for record in caplog.records if isinstance(record.msg, Line)]
+    assert [line.fields.get("reason", line.event) for line in lines] == said
+
+
 # What is unknown
 
 

@@ -276,7 +276,7 @@ def test_the_time_that_the_server_names_is_kept(code: int, header: str | None, a
     "body", [b"", b"<html>token=s3cret</html>", b'{"data": "s3cret"}', b'{"message": "s3cret"}', b"[1]"]
 )
 def test_a_message_shows_nothing_of_a_body_that_is_no_status(body: bytes) -> None:
-    assert str(failure("GET", "list pods", 404, body)) == "list pods: 404 Not Found:"
+    assert str(failure("GET", "list pods", 404, body)) == "list pods: 404 Not Found"
 
 
 def test_a_connection_that_is_refused_is_tried_again_later(tmp_path: Path) -> None:
@@ -951,20 +951,27 @@ def test_in_a_cluster_a_context_is_the_kubeconfigs(
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "said"),
     [
-        pytest.param(None, id="no such file"),
-        pytest.param("", id="an empty file"),
-        pytest.param("{", id="no YAML"),
-        pytest.param("[1]", id="no kubeconfig"),
+        pytest.param(None, "no such file", id="no such file"),
+        pytest.param("", "it is empty", id="an empty file"),
+        pytest.param("{", "it is no YAML", id="no YAML"),
+        pytest.param("[1]", "it is no kubeconfig", id="no kubeconfig"),
         pytest.param(
-            "{apiVersion: v1, kind: Config, clusters: [], users: [], contexts: []}", id="no context"
+            "{apiVersion: v1, kind: Config, clusters: [], users: [], contexts: []}",
+            "it has no contexts",
+            id="no context",
+        ),
+        pytest.param(
+            "{clusters: [], current-context: a, contexts: [{name: a, context: {cluster: b}}]}",
+            "name b in",
+            id="no cluster",
         ),
     ],
 )
-def test_a_kubeconfig_that_cannot_be_used_is_named(tmp_path: Path, content: str | None) -> None:
+def test_a_kubeconfig_that_cannot_be_used_is_named(tmp_path: Path, content: str | None, said: str) -> None:
     file = tmp_path / "kubeconfig"
     if content is not None:
         file.write_text(content)
-    with pytest.raises(Misconfigured, match=str(file)):
+    with pytest.raises(Misconfigured, match=f"{file}: .*{said}"):
         Kube.from_config(str(file))

@@ -10,12 +10,15 @@ import pytest
 
 from controller.errors import Rejected, Retry
 from controller.model import (
+    HELD,
+    RELEASE,
     Condition,
     Declaration,
     LabelSelector,
     Node,
     ObjectKey,
     Pod,
+    Problem,
     Regarding,
     RpcService,
     RpcServiceSpec,
@@ -28,11 +31,12 @@ from controller.plan.ledger import Layout
 from controller.plan.publication import Settings
 from controller.reconcile import registry, rpcservices
 from controller.reconcile.fence import Fence
+from controller.reconcile.held import HeldOnLease
 from controller.reconcile.memory import REARM
 from controller.reconcile.registry import RegistryReconciler
 from controller.reconcile.rpcservices import RpcServiceReconciler
 from controller.reconcile.synced import SyncedReconciler
-from tests.worlds import Clock, EventsInMemory, Held, KubeInMemory, ZooKeeperInMemory
+from tests.worlds import Clock, EventsInMemory, Held, KubeInMemory, NotesInMemory, ZooKeeperInMemory
 
 LAYOUT = Layout("kube2zk", "/rpc_v2")
 CONFIRM = 30.0
@@ -50,6 +54,7 @@ class World:
         self.kube: KubeInMemory[RpcService] = KubeInMemory()
         self.zookeeper = ZooKeeperInMemory()
         self.events = EventsInMemory()
+        self.notes = NotesInMemory()
         self.crd_there = True
         self.denied: set[tuple[str, str]] = set()  # pod and RpcService: who may not register what
         self.node_now: Node | None = None  # what the API server says of a Node, ahead of its watch
@@ -63,6 +68,9 @@ class World:
 
     def start(self) -> None:
         """A new process: it knows nothing but what is in the cluster and in ZooKeeper."""
+        on_lease = HeldOnLease(
+            ["RpcService"], self.notes, lambda: LEASE, self.events, self.clock, self.clock.now
+        )
         self.keys: set[object] = set()
         self.names: set[str] = set()
         self.conditions: set[ObjectKey] = set()
@@ -79,6 +87,7 @@ class World:
             CONFIRM,
             lambda keys: self.keys.update(keys),
             lambda name: self.names.add(name),
+            on_lease,
             self.events,
         )
         self.synced = SyncedReconciler(
@@ -109,6 +118,7 @@ class World:
             self.events,
             lambda layout, op, name: self.written.append((layout, op, name)),
             lambda: LEASE,
+            on_lease,
             Heartbeat(lease="rpcregistry/rpcregistry", holder="me"),
         )
         self.projector.begin()
@@ -286,30 +296,118 @@ def test_what_a_second_look_finds_stays(world: World):
     assert len(world.settle().servers()) == 20
 
 
-def test_a_release_ends_a_hold_once(world: World):
+def give_word(world: World, word: str, name: str = "echo") -> None:
+    """Annotate an RpcService, as a person does."""
+    service = world.services.get(ObjectKey("default", name))
+    world.services.put(msgspec.structs.replace(service, released=word))
+    world.settle()
+
+
+def lose(world: World, *numbers: int) -> None:
+    """A LIST lacks pods, more than go at once."""
+    for number in numbers:
+        world.pods.drop(key(number), listed=True)
+    world.settle()
+
+
+@pytest.mark.parametrize(
+    ("before", "meanwhile", "left"),
+    [
+        pytest.param([], ["w1"], 10, id="a word"),
+        pytest.param([], ["2099-01-01T00:00:00Z"], 10, id="a word that looks like a time to come"),
+        pytest.param([], ["2020-01-01T00:00:00Z"], 10, id="a word that looks like a time before"),
+        pytest.param(["w1"], [], 20, id="a word given while nothing is held"),
+        pytest.param(["w1"], [""], 20, id="it is taken away"),
+        pytest.param(["w1"], ["", "w1"], 20, id="it is taken away and put back"),
+        pytest.param(["w1", ""], ["w1"], 10, id="it was taken away before"),
+        pytest.param(["w1"], ["w2"], 10, id="another word"),
+    ],
+)
+def test_a_word_in_the_annotation_ends_a_hold(
+    world: World, before: list[str], meanwhile: list[str], left: int
+):
     world.serve(*range(1, 21))
     world.settle()
+    for word in before:
+        give_word(world, word)
+    lose(world, *range(1, 11))
+    assert len(world.servers()) == 20
+    for word in meanwhile:
+        give_word(world, word)
 
-    def release(time: str) -> None:
-        service = world.services.get(ObjectKey("default", "echo"))
-        world.services.put(msgspec.structs.replace(service, released=time))
-        world.settle()
+    assert len(world.servers()) == left
 
-    for number in range(1, 11):
-        world.pods.drop(key(number), listed=True)
+
+def test_a_word_ends_no_later_hold(world: World):
+    world.serve(*range(1, 21))
     world.settle()
-    release("2020-01-01T00:00:00Z")
-    assert len(world.servers()) == 20, "a release from before the hold"
-    release("2099-01-01T00:00:00Z")
-    assert len(world.servers()) == 20, "a release to come"
-    world.clock.seconds += 5
-    release(world.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ"))
+    lose(world, *range(1, 11))
+    give_word(world, "w1")
+    assert len(world.servers()) == 10
+    lose(world, *range(11, 20))
+    give_word(world, "")
+    give_word(world, "w1")
     assert len(world.servers()) == 10
 
-    world.clock.seconds += 5
-    for number in range(11, 20):
-        world.pods.drop(key(number), listed=True)
-    assert len(world.settle().servers()) == 10, "the same release counts for no later hold"
+    give_word(world, "w2")
+    assert len(world.servers()) == 1
+
+
+def test_a_new_process_takes_the_word_that_it_finds_for_an_old_one(world: World):
+    world.serve(*range(1, 21))
+    world.settle()
+    lose(world, *range(1, 11))
+    service = world.services.get(ObjectKey("default", "echo"))
+    world.services.put(msgspec.structs.replace(service, released="w1"))  # and nobody looks
+    world.start()
+    assert len(world.settle().servers()) == 20
+
+    give_word(world, "w2")
+    assert len(world.servers()) == 10
+
+
+def test_an_rpcservice_that_takes_over_brings_no_word_along(world: World):
+    world.serve(*range(1, 21))
+    world.settle()
+    lose(world, *range(1, 11))
+    world.services.put(msgspec.structs.replace(declared("mine"), released="of a backup"))
+    world.settle()
+    assert [service.name for service in world.services.values()] == ["mine"]
+    assert len(world.settle().servers()) == 20
+
+    give_word(world, "w1", "mine")
+    assert len(world.servers()) == 10
+
+
+@pytest.mark.parametrize(
+    ("value", "left"),
+    [
+        pytest.param("w1", 10, id="all"),
+        pytest.param("w1 other echo", 10, id="this service among others"),
+        pytest.param("w1 other", 20, id="another service"),
+        pytest.param("w0", 20, id="the word that was there"),
+    ],
+)
+def test_a_word_on_the_lease_ends_the_holds_of_pods(world: World, value: str, left: int):
+    world.notes.annotations = {RELEASE: "w0"}
+    world.serve(*range(1, 21))
+    world.settle()
+    lose(world, *range(1, 11))
+    world.notes.annotations = {RELEASE: value}
+
+    assert len(world.settle().servers()) == left
+
+
+def test_the_word_that_the_lease_has_when_it_is_first_seen_is_an_old_one(world: World):
+    world.notes.annotations = None
+    world.serve(*range(1, 21))
+    world.settle_except(AssertionError)
+    lose(world, *range(1, 11))
+    world.notes.annotations = {RELEASE: "w0"}
+    assert len(world.settle().servers()) == 20
+
+    world.notes.annotations = {RELEASE: "w1"}
+    assert len(world.settle().servers()) == 10
 
 
 @pytest.mark.parametrize("seconds", [0.0, CONFIRM * 100])
@@ -322,6 +420,45 @@ def test_an_unknown_source_withdraws_nothing_however_long(world: World, seconds:
     world.clock.seconds += seconds
 
     assert world.settle_except(Exception) == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+
+
+def test_a_word_lets_go_once_what_the_pods_of_an_unreadable_namespace_show(world: World):
+    def turn(number: int) -> list[str] | None:
+        """The pod turns not Ready; nobody knows whether that is true."""
+        world.pods.put(pod(number, ready=False))
+        return world.settle().servers()
+
+    world.serve(*range(1, 5))
+    give_word(world.settle(), "w0")
+    world.pods.unknown = "forbidden"
+    assert len(turn(1)) == 4
+    give_word(world, "")
+    give_word(world, "w0")
+    assert len(world.servers()) == 4, "the word that was there"
+
+    give_word(world, "w1")
+    assert len(world.servers()) == 3
+    assert len(turn(2)) == 3, "the word let go what was held when it was given"
+    give_word(world, "w2")
+    assert len(world.servers()) == 2
+
+    world.pods.unknown = None
+    give_word(world, "w3")
+    world.pods.unknown = "forbidden"
+    assert len(turn(3)) == 2, "a word given while nothing was held"
+    world.pods.unknown = None
+    world.keys |= world.projector.every_key()  # as a LIST that was taken in does
+    assert len(world.settle().servers()) == 1
+
+
+def test_a_word_may_be_the_first_that_is_seen_once_a_namespace_cannot_be_read(world: World):
+    world.serve(1, 2)
+    world.settle()
+    world.pods.unknown = "forbidden"
+    world.pods.put(pod(1, ready=False))
+    give_word(world, "w1")
+
+    assert world.servers() == ["10.0.0.2"]
 
 
 def test_a_namespace_that_cannot_be_read_holds_up_no_other(world: World):
@@ -559,6 +696,107 @@ def test_a_declared_rpcservice_that_took_over_and_is_deleted_leaves_the_znode_as
 
     assert [service.name for service in world.services.values()] == ["echo"]
     assert world.zookeeper.znodes["/rpc_v2/echo"] == before
+
+
+def delete_declared(world: World, count: int = 3) -> None:
+    """A person deletes a declared RpcService that selects so many pods, which name no service themselves."""
+    world.services.put(declared("mine", selector=LabelSelector(match_labels={"app": "x"})))
+    for number in range(1, count + 1):
+        world.pods.put(pod(number, labels={"app": "x"}, declarations=()))
+    world.settle()
+    assert len(world.servers()) == count
+    world.services.drop(ObjectKey("default", "mine"))
+    world.settle()
+    assert len(world.servers()) == count
+
+
+def notes_of(world: World, reason: str) -> list[str]:
+    return [problem.message for _, problem in world.events.told if problem.reason == reason]
+
+
+def test_what_is_held_without_an_rpcservice_is_shown_on_the_lease_and_let_go_there(world: World):
+    delete_declared(world)
+    assert world.notes.annotations == {HELD: '["echo"]'}
+    (told,) = notes_of(world, "Held")
+    until = world.clock.now() + timedelta(seconds=CONFIRM)
+    assert told.startswith("echo: no RpcService lists 3 published endpoints any more")
+    assert f"{until:%H:%M:%S}Z" in told
+    assert (LEASE.name, Problem("Held", told)) in world.events.told
+
+    world.notes.annotations |= {RELEASE: "w1 other"}
+    assert len(world.settle().servers()) == 3
+    world.notes.annotations |= {RELEASE: "w2 echo"}
+    assert world.settle().servers() is None
+    assert HELD not in world.notes.annotations
+    assert world.notes.written == [(HELD, '["echo"]'), (HELD, None)]
+
+
+def test_the_lease_names_what_was_let_go_until_it_is_withdrawn(world: World):
+    delete_declared(world)
+    world.zookeeper.writes_left = 0
+    world.notes.annotations |= {RELEASE: "w1"}
+    assert len(world.settle_except(Retry)) == 3
+    assert world.notes.annotations[HELD] == '["echo"]'
+
+    world.zookeeper.writes_left = None
+    world.names.add("echo")  # as the queue does with what failed
+    assert world.settle().servers() is None
+    assert HELD not in world.notes.annotations
+
+
+def test_a_new_process_leaves_the_note_of_an_earlier_one_until_it_knows_better(world: World):
+    delete_declared(world)
+    world.start()
+    world.registry.compare()
+    world.registry.beat()
+    assert world.notes.annotations == {HELD: '["echo"]'}
+    world.services.put(declared("mine", selector=LabelSelector(match_labels={"app": "x"})))
+    world.settle()
+
+    assert world.notes.annotations == {}
+    assert len(world.servers()) == 3
+
+
+def test_a_note_of_an_earlier_process_goes_where_nothing_is_held(world: World):
+    world.notes.annotations = {HELD: '["gone"]'}
+    world.serve(1)
+    world.settle()
+
+    assert world.notes.annotations == {}
+
+
+def test_a_hold_that_grows_tenfold_is_told_again(world: World):
+    def told() -> list[str]:
+        return [note.split()[0] for note in notes_of(world, "Held")]
+
+    world.serve(*range(1, 6))
+    world.settle()
+    lose(world, 1, 2)
+    world.serve(*range(6, 10))
+    world.settle()
+    lose(world, *range(6, 10))
+    assert told() == ["2"], "6 are not ten times as many"
+
+    world.serve(*range(10, 26))
+    world.settle()
+    lose(world, *range(10, 26))
+    assert told() == ["2", "22"]
+
+
+def test_each_service_that_is_held_without_an_rpcservice_is_told_once(world: World):
+    delete_declared(world)
+    other = declared("other", selector=LabelSelector(match_labels={"app": "y"}))
+    world.services.put(
+        msgspec.structs.replace(other, spec=msgspec.structs.replace(other.spec, service_name="other"))
+    )
+    for number in (11, 12):
+        world.pods.put(pod(number, labels={"app": "y"}, declarations=()))
+    world.settle()
+    world.services.drop(other.key)
+    world.settle()
+
+    assert [note.partition(":")[0] for note in notes_of(world, "Held")] == ["echo", "other"]
+    assert world.notes.annotations == {HELD: '["echo","other"]'}
 
 
 def test_a_declared_rpcservice_that_is_deleted_is_withdrawn_once_nobody_names_it(world: World):

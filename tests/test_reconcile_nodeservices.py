@@ -9,12 +9,14 @@ import pytest
 
 from controller.errors import Conflict, Failure, Rejected, Retry
 from controller.manifests import Resource
-from controller.model import LocalService, Node, NodeServiceKey, ObjectKey, Service
+from controller.model import HELD, RELEASE, LocalService, Node, NodeServiceKey, ObjectKey, Regarding, Service
+from controller.reconcile.held import HeldOnLease
 from controller.reconcile.nodeservices import NodeServiceReconciler, service_indexes
 from tests.test_plan_nodeservices import local, served
-from tests.worlds import Clock, Held
+from tests.worlds import Clock, EventsInMemory, Held, NotesInMemory
 
 CONFIRM = 30.0
+LEASE = Regarding("coordination.k8s.io/v1", "Lease", "default", "rpcregistry", "lease")
 
 
 class Server:
@@ -59,6 +61,8 @@ class World:
     def __init__(self, nodes: int) -> None:
         self.clock = Clock()
         self.queue: set[NodeServiceKey] = set()
+        self.notes = NotesInMemory()
+        self.events = EventsInMemory()
         self.locals: Held[LocalService] = Held({}, lambda change: self.add(self.under.local_changed(change)))
         self.nodes: Held[Node] = Held({}, lambda change: self.add(self.under.node_changed(change)))
         self.services: Held[Service] = Held(
@@ -73,10 +77,10 @@ class World:
             self.services,
             "rpcregistry.dev/node",
             self.clock,
-            self.clock.now,
             CONFIRM,
             self.add,
             lambda _: None,
+            HeldOnLease(["LocalService"], self.notes, lambda: LEASE, self.events, self.clock, self.clock.now),
         )
         for number in range(nodes):
             self.nodes.put(Node(name=f"n{number}", uid=str(number), ready=True))
@@ -155,17 +159,53 @@ def test_a_node_that_only_the_first_list_lacked_keeps_its_service():
     assert world.served() == 5
 
 
-def test_held_nodes_are_released_by_an_annotation():
+def test_held_nodes_are_released_by_a_new_word_in_the_annotation():
     world = World(5)
+    world.locals.put(msgspec.structs.replace(local(), released="w0"))
     world.vanish(5)
     world.look()
     assert world.under.held(ObjectKey("ns", "app")) == {"n0", "n1", "n2", "n3", "n4"}
+    for word in ("", "w0"):
+        world.locals.put(msgspec.structs.replace(local(), released=word))
+        world.look()
+        assert world.served() == 5
 
-    released = world.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
-    world.clock.seconds += 1
-    world.locals.put(msgspec.structs.replace(local(), released=released))
+    world.locals.put(msgspec.structs.replace(local(), released="w1"))
     world.look()
     assert world.served() == 0
+
+
+@pytest.mark.parametrize(
+    ("word", "left"),
+    [
+        pytest.param("w1", 0, id="all"),
+        pytest.param("w1 app", 0, id="of this LocalService"),
+        pytest.param("w1 other", 5, id="of another"),
+    ],
+)
+def test_held_nodes_are_released_by_a_word_on_the_lease(word: str, left: int):
+    world = World(5)
+    world.vanish(5)
+    world.look()
+    world.notes.annotations = {RELEASE: word}
+    world.look()
+    assert world.served() == left
+
+
+def test_the_services_of_a_local_service_that_is_missing_are_shown_on_the_lease_and_let_go_there():
+    world = World(5)
+    world.locals.drop(ObjectKey("ns", "app"), listed=True)
+    world.settle()
+    world.look()
+    assert world.served() == 5
+    assert world.notes.annotations == {HELD: '["app"]'}
+    ((_, told),) = world.events.told
+    assert told.message.startswith("app: no LocalService is there for 5 Services any more; they stay until ")
+
+    world.notes.annotations |= {RELEASE: "w1 app"}
+    world.look()
+    assert world.served() == 0
+    assert HELD not in world.notes.annotations
 
 
 def test_the_services_of_a_local_service_that_a_watch_event_removes_go_at_once():

@@ -169,6 +169,20 @@ class EventsInMemory:
         self.told.append((regarding.name, problem))
 
 
+class NotesInMemory:
+    """The Lease's annotations; a test is the person, too."""
+
+    def __init__(self) -> None:
+        self.annotations: dict[str, str] | None = {}
+        self.written: list[tuple[str, str | None]] = []
+
+    def annotate(self, name: str, value: str | None) -> None:
+        if self.annotations is not None and self.annotations.get(name) != value:
+            self.written.append((name, value))
+            self.annotations.pop(name, None)
+            self.annotations |= {name: value} if value else {}
+
+
 class KubeInMemory(Generic[T]):
     """The RpcServices of a cluster: what is written comes back through the source, as a watch brings it."""
 

@@ -5,6 +5,7 @@ from typing import Protocol
 import msgspec
 
 from controller.model import Condition
+from controller.plan.held import count_in, is_news
 
 
 class Status(Protocol):
@@ -35,3 +36,13 @@ def with_condition(service: Conditioned, condition: Condition, now: str) -> tupl
     )
     others = [entry for entry in service.status.conditions if entry.type != condition.type]
     return tuple(sorted([*others, stamped], key=lambda entry: entry.type))
+
+
+def says_the_same(observed: Condition, wanted: Condition) -> bool:
+    """Whether *wanted* need not be told to people who were told *observed*.
+
+    The count of what is held may move all the time; it is told again when it has grown tenfold.
+    """
+    same = (observed.status, observed.reason) == (wanted.status, wanted.reason)
+    grown = wanted.reason == "Held" and is_news(count_in(observed.message), count_in(wanted.message))
+    return same and not grown

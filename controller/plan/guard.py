@@ -1,10 +1,13 @@
-"""Whether what is absent may be withdrawn now, or has to wait.
+"""Whether what is absent may be withdrawn now, or has to wait; and what a person lets go.
 
 Mirrors that trusted one empty or filtered answer have emptied whole registries.  So an absence that
 a second quorum LIST confirms still has to be small, or to last, before it counts.
+
+A person cuts a hold short by a new *word*, any text, in the release annotation.  No clock of a person's
+machine says when it was given: what counts is that it is not the word that was there when the hold began.
 """
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 import msgspec
@@ -14,12 +17,33 @@ Id = TypeVar("Id", bound=Hashable)
 FEW_ENDPOINTS = 10
 SMALL_SHARE = 5  # one in five: 20 %
 
+LEASE = "Lease"  # what carries a word for several services; all others are named by their uid
+Words = Mapping[str, str]  # the release annotation of each object that stands for a subject; "" for none
+
 
 class Verdict(msgspec.Struct, Generic[Id], frozen=True):
     """*withdraw* now; *hold*, and look again at the time given (seconds, the caller's clock)."""
 
     withdraw: frozenset[Id]
     hold: Mapping[Id, float]
+
+
+def lease_word(value: str, services: Collection[str]) -> str:
+    """The word that the Lease's annotation has for *services*: for all, or for those named behind it.
+
+    >>> [lease_word(value, ["echo"]) for value in ("w1", "w1 other echo", "w1 other", "")]
+    ['w1', 'w1 other echo', '', '']
+    """
+    named = value.split()[1:]
+    return value if not named or not set(named).isdisjoint(services) else ""
+
+
+def is_released(since: Words, now: Words) -> bool:
+    """Whether the words *now* let go what is held since they were *since*: one is new, and not empty.
+
+    What carries a word and did not stand for the subject when its hold began says nothing new.
+    """
+    return any(word not in ("", since.get(carrier, word)) for carrier, word in now.items())
 
 
 def judge(

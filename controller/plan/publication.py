@@ -23,7 +23,7 @@ class Settings(msgspec.Struct, frozen=True):
     @property
     def clusters(self) -> tuple[str, ...]:
         """The ids of the clusters whose paths are ours to change."""
-        return tuple(filter(None, (self.cluster_id, self.from_cluster)))
+        return tuple(dict.fromkeys(filter(None, (self.cluster_id, self.from_cluster))))
 
 
 class Homeless(msgspec.Struct, frozen=True):

@@ -2,63 +2,85 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 import msgspec
 import structlog
 
 from controller.errors import Failure
-from controller.plan.guard import judge
+from controller.plan.guard import Verdict, Words, is_released, judge
 
 Id = TypeVar("Id", bound=Hashable)
 
 log = structlog.get_logger(__name__)
 
 RETRY_AFTER = 5.0
+MOST_LOGGED = 50  # services, in one line
 
 
 class Sight(msgspec.Struct, Generic[Id], frozen=True):
     """What a second look found.
 
     *absent*: what is still missing, to the number of endpoints each stands for; *total*: all endpoints
-    listed; *expected*: those that are likely to be missing soon; *releases*: the times (RFC 3339) at
-    which people released the absent, where they did.
+    listed; *expected*: those that are likely to be missing soon; *words*: the release annotations of what
+    stands for each of the absent, as they are now.
     """
 
     absent: Mapping[Id, int]
     total: int
     expected: int = 0
-    releases: Mapping[Id, str] = {}
+    words: Mapping[Id, Words] = {}
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """One absence that waits: *since* when and *until* when, in seconds on the guard's clock.
+
+    *weight*: its endpoints; *words*: the release annotations when it began.
+    """
+
+    since: float
+    until: float
+    weight: int
+    words: Words
+
+
+class Decision(msgspec.Struct, Generic[Id], frozen=True):
+    """What one look brought: what was confirmed, or came to be held, or is held no longer.
+
+    *released*: what of it a person let go, to the endpoints each stands for.
+    """
+
+    changed: Collection[Id] = frozenset()
+    released: Mapping[Id, int] = {}
 
 
 class Guard(Generic[Id]):
     """Keeps which absences are *confirmed* and which are *held*; both are read by any thread.
 
     *look* takes the second look: it returns None where nothing is missing that is not confirmed, and
-    raises ``Failure`` where nobody can tell.  *decided* is called with what was confirmed or came to
-    be held, or is held no longer.
+    raises ``Failure`` where nobody can tell.  *decided* is called after each look.
+
+    What a hold rests on, its beginning and its words, is lost with the process: the next one begins each hold
+    anew, so that less is withdrawn, never more.
     """
 
     def __init__(
         self,
         look: Callable[[Collection[Id]], Sight[Id] | None],
-        decided: Callable[[Collection[Id]], None],
+        decided: Callable[[Decision[Id]], None],
         confirm: float,
         clock: Callable[[], float],
-        now: Callable[[], datetime],
     ) -> None:
         self._look = look
         self._decided = decided
         self._confirm = confirm
         self._clock = clock
-        self._now = now
         self._lock = threading.Lock()
         self._poked = threading.Event()
         self._stopping = False
         self._confirmed: set[Id] = set()
-        self._since: dict[Id, tuple[float, datetime]] = {}  # held: since when, on both clocks
+        self._held: Mapping[Id, Hold] = {}  # replaced as a whole, so that any thread may read it
         self._withdrawn: deque[tuple[float, int]] = deque()  # endpoints, within the time of a confirmation
 
     @property
@@ -67,9 +89,9 @@ class Guard(Generic[Id]):
         return self._confirmed
 
     @property
-    def held(self) -> Collection[Id]:
+    def held(self) -> Mapping[Id, Hold]:
         """What is absent and waits for its confirmation."""
-        return self._since
+        return self._held
 
     def gone(self, subject: Id) -> None:
         """A watch event said so: nothing to confirm."""
@@ -114,46 +136,43 @@ class Guard(Generic[Id]):
         sight = self._look(frozenset(self._confirmed))
         now = self._clock()
         with self._lock:
-            before = set(self._since)
-            if sight is None:
-                self._since.clear()
-                wait, changed = None, before
-            else:
-                changed, wait = self._judge(sight, now, before)
-        if changed:
-            self._decided(changed)
-        return wait
+            decision = self._judge(sight or Sight({}, 0), now)
+            held = self._held
+        self._decided(decision)
+        return max(0.0, min(hold.until for hold in held.values()) - now) if held else None
 
-    def _judge(self, sight: Sight[Id], now: float, before: set[Id]) -> tuple[set[Id], float | None]:
-        released = [
-            subject
-            for subject, time in sight.releases.items()
-            if subject in self._since and is_release(time, self._since[subject][1], self._now())
-        ]
-        since = {subject: start for subject, (start, _) in self._since.items()}
+    def _judge(self, sight: Sight[Id], now: float) -> Decision[Id]:
+        before = self._held
+        released = {
+            subject: sight.absent[subject]
+            for subject, words in sight.words.items()
+            if subject in before and subject in sight.absent and is_released(before[subject].words, words)
+        }
         while self._withdrawn and self._withdrawn[0][0] + self._confirm <= now:
             self._withdrawn.popleft()
         besides = sight.expected + sum(weight for _, weight in self._withdrawn)
+        since = {subject: hold.since for subject, hold in before.items()}
         verdict = judge(sight.absent, sight.total, since, released, now, self._confirm, besides)
         self._confirmed |= verdict.withdraw
-        self._withdrawn.append((now, sum(sight.absent[subject] for subject in verdict.withdraw)))
-        self._since = {subject: self._since.get(subject, (now, self._now())) for subject in verdict.hold}
+        if verdict.withdraw:
+            self._withdrawn.append((now, sum(sight.absent[subject] for subject in verdict.withdraw)))
+        self._held = self._holds(verdict, sight, now)
         if verdict.hold:
             log.warning("held", absent=len(verdict.hold), total=sight.total, confirm_seconds=self._confirm)
-        changed = set(verdict.withdraw) | (before ^ set(self._since))
-        return changed, max(0.0, min(verdict.hold.values()) - now) if verdict.hold else None
+        return Decision(verdict.withdraw | (before.keys() ^ self._held.keys()), released)
+
+    def _holds(self, verdict: Verdict[Id], sight: Sight[Id], now: float) -> Mapping[Id, Hold]:
+        holds: dict[Id, Hold] = {}
+        for subject, until in verdict.hold.items():
+            words = sight.words.get(subject, {})
+            before = self._held.get(subject)
+            # A carrier that was not there before has its first word now.
+            words = {**words, **before.words} if before else words
+            holds[subject] = Hold(before.since if before else now, until, sight.absent[subject], words)
+        return holds
 
 
-def is_release(time: str, held_since: datetime, now: datetime) -> bool:
-    """Whether a release annotation's *time* lets go what is held since then: once, not for ever.
-
-    A release counts for what was held when it was given (to the second, as such times are written).
-    A time still to come would release every later hold, too, so it counts for none.
-    """
-    try:
-        at = datetime.fromisoformat(time)
-    except ValueError:
-        return False
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    return held_since.replace(microsecond=0) <= at <= now
+def log_released(services: Iterable[str], endpoints: int) -> None:
+    """Log that a person let go what was held of *services*."""
+    names = sorted(set(services))
+    log.info("released", services=names[:MOST_LOGGED], count=len(names), endpoints=endpoints)

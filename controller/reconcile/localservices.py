@@ -20,6 +20,7 @@ from controller.model import (
 )
 from controller.names import local_service_name
 from controller.plan import localservices as planning
+from controller.plan.conditions import says_the_same
 from controller.plan.rpcservices import owner_name, silent_on
 from controller.reconcile.nodeservices import OF_LOCAL, NodeServiceReconciler
 from controller.reconcile.ports import Change, Events, Kube, Source
@@ -106,7 +107,7 @@ class LocalServiceReconciler:
 
     def _tell(self, before: LocalService, after: LocalService) -> None:
         old, new = before.status.condition("Synced"), after.status.condition("Synced")
-        if new and (old is None or (old.status, old.reason) != (new.status, new.reason)):
+        if new and (old is None or not says_the_same(old, new)):
             self._events.record(
                 regarding(LOCALSERVICES, after),
                 Problem(new.reason, new.message),

@@ -1,7 +1,6 @@
 """The LocalService controller's Services: one for each LocalService on each node that matches."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from datetime import datetime
 from typing import Any
 
 import structlog
@@ -11,7 +10,8 @@ from controller.manifests import NODES, SERVICES
 from controller.model import LocalService, Node, NodeServiceKey, ObjectKey, Problem, Service
 from controller.names import digest, node_service_name
 from controller.plan import nodeservices as planning
-from controller.reconcile.guard import Guard, Sight
+from controller.reconcile.guard import Decision, Guard, Sight, log_released
+from controller.reconcile.held import HeldOnLease, WithoutObject
 from controller.reconcile.ports import Change, Kube, Source
 from controller.reconcile.refusals import Refusals
 
@@ -57,10 +57,10 @@ class NodeServiceReconciler:
         services: Source[Service],
         node_label: str,
         clock: Callable[[], float],
-        now: Callable[[], datetime],
         confirm: float,
         enqueue: Callable[[Iterable[NodeServiceKey]], None],
         report: Callable[[ObjectKey], None],
+        lease: HeldOnLease,
     ) -> None:
         self._kube = kube
         self._read = read
@@ -72,7 +72,8 @@ class NodeServiceReconciler:
         self._report = report
         self._problems: dict[NodeServiceKey, Problem] = {}
         self._waiting: dict[ObjectKey, set[NodeServiceKey]] = {}  # for a Service of others to go
-        self.guard: Guard[Missing] = Guard(self._look, self._decided, confirm, clock, now)
+        self._lease = lease
+        self.guard: Guard[Missing] = Guard(self._look, self._decided, confirm, clock)
 
     # what changes mean
 
@@ -262,37 +263,58 @@ class NodeServiceReconciler:
 
     def _look(self, confirmed: Collection[Missing]) -> Sight[Missing] | None:
         weights: dict[Missing, int] = {}
-        releases: dict[Missing, str] = {}
-        there = {(planning.KIND, local.uid): local for local in self._locals.store.values()}
-        known = {*there, *((NODES.kind, node.name) for node in self._nodes.store.values())}
+        owners: dict[Missing, set[ObjectKey]] = {}
+        there = {(planning.KIND, local.uid) for local in self._locals.store.values()}
+        known = there | {(NODES.kind, node.name) for node in self._nodes.store.values()}
         total = 0
         for service in self._services.store.values():
             for subject in _depends_on(service):
                 total += subject[0] == planning.KIND
                 if subject not in known and subject not in confirmed:
                     weights[subject] = weights.get(subject, 0) + 1
-                    owner = self._locals.store.get(controlled(service)[0].owner)
-                    releases[subject] = max(releases.get(subject, ""), owner.released if owner else "")
+                    owners.setdefault(subject, set()).add(controlled(service)[0].owner)
         if not weights:
             return None
         present = {(planning.KIND, local.uid) for local in self._locals.second_look()}
         present |= {(NODES.kind, node.name) for node in self._nodes.second_look()}
         absent = {subject: weight for subject, weight in weights.items() if subject not in present}
-        return Sight(
-            absent, total, releases={at: time for at, time in releases.items() if time and at in absent}
-        )
+        return Sight(absent, total, words={subject: self._words(owners[subject]) for subject in absent})
 
-    def _decided(self, subjects: Collection[Missing]) -> None:
-        services = self._services.store.values()
-        touched = {
-            key
-            for service in services
-            if any(subject in subjects for subject in _depends_on(service))
-            for key in controlled(service)
-        }
+    def _words(self, owners: Collection[ObjectKey]) -> dict[str, str]:
+        """The release annotations of LocalServices, and what the Lease says of them."""
+        found = [local for local in map(self._locals.store.get, owners) if local]
+        names = {key.name for key in owners} | {local.service_name for local in found}
+        return {**self._lease.words(names), **{local.uid: local.released for local in found}}
+
+    def _decided(self, decision: Decision[Missing]) -> None:
+        self._show_held()
+        if not decision.changed:
+            return
+        touched: set[NodeServiceKey] = set()
+        released: set[NodeServiceKey] = set()
+        for service in self._services.store.values():
+            subjects = set(_depends_on(service))
+            if not subjects.isdisjoint(decision.changed):
+                touched.update(controlled(service))
+            if not subjects.isdisjoint(decision.released):
+                released.update(controlled(service))
+        if released:
+            log_released((str(key.owner) for key in released), len(released))
         for key in touched:
             self._report(key.owner)
         self._enqueue(touched)
+
+    def _show_held(self) -> None:
+        """Have the Lease name the LocalServices that are missing, and whose Services are held for that."""
+        held = self.guard.held
+        missing: dict[str, WithoutObject] = {}
+        if any(kind == planning.KIND for kind, _ in held):
+            for service in self._services.store.values():
+                for subject, key in zip(_depends_on(service)[:1], controlled(service), strict=False):
+                    if subject in held:
+                        count = missing[key.local_service].count if key.local_service in missing else 0
+                        missing[key.local_service] = WithoutObject(count + 1, held[subject].until)
+        self._lease.show(planning.KIND, missing)
 
 
 def _depends_on(service: Service) -> list[Missing]:

@@ -68,6 +68,18 @@ class Registry(Protocol):
     def make_parents(self, path: str) -> None: ...
 
 
+class LeaseNotes(Protocol):
+    """The annotations of our Lease, where people release what has no object, and see what is held.
+
+    *annotations*: as last seen, None before they were; ``annotate`` has one written (None: removed) within
+    a few seconds, where it is not so already, and never blocks.
+    """
+
+    @property
+    def annotations(self) -> Mapping[str, str] | None: ...
+    def annotate(self, name: str, value: str | None) -> None: ...
+
+
 class Events(Protocol):
     """Where Events about objects go; never blocks."""
 

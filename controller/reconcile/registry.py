@@ -22,7 +22,8 @@ from controller.plan.outcome import Outcome
 from controller.plan.publication import Homeless, Publication, Settings, publication
 from controller.plan.rpcservices import FINISHED
 from controller.reconcile.fence import Fence
-from controller.reconcile.guard import Guard, Sight
+from controller.reconcile.guard import Decision, Guard, Sight, log_released
+from controller.reconcile.held import HeldOnLease, WithoutObject
 from controller.reconcile.memory import REARM, Memory, uncovered
 from controller.reconcile.ports import Change, Events, Registry, Source
 from controller.reconcile.repairs import Repairs
@@ -60,7 +61,7 @@ class RegistryReconciler:
     name are not to be relied on yet; *homeless*: what they lack, as it could not be written.
     *conditions* is told what the Synced condition of an RpcService should be, *written* the layout,
     operation and service name of each znode that was written.  *lease*: what Events about the registry as
-    a whole are about.  *heartbeat*: what does not change of it.
+    a whole are about; *on_lease*: what it says of holds.  *heartbeat*: what does not change of it.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class RegistryReconciler:
         events: Events,
         written: Callable[[str, str, str], None],
         lease: Callable[[], Regarding | None],
+        on_lease: HeldOnLease,
         heartbeat: Heartbeat,
     ) -> None:
         self._registry = registry
@@ -106,15 +108,18 @@ class RegistryReconciler:
         self._put_off: dict[str, Collection[str]] = {}  # by service path
         self._left: set[tuple[str, str]] = set()  # what the ledger names and no layout covers, as told
         self._written: set[str] = set()  # in the batch in hand
+        self._on_lease = on_lease
         self._repairs = Repairs(events, lease, clock, now)
         self._repaired: dict[str, dict[str, str]] = {}  # by name: paths, and what others had done to them
         # The uids of pods that an RpcService listed when it went, while none of the same name lists them.
         self._bereft: dict[ServiceKey, set[str]] = {}
         self._lock = threading.Lock()  # held while that changes
+        self._shown: set[str] = set()  # names that the Lease has, held or not withdrawn yet
+        self._showing = threading.Lock()  # held while that changes, by both threads that show it
         self._part = 0  # of all names, that was compared last
         self._generation = -1  # of the connection with which everything was compared last
         self._unwritten = Unwritten()  # names whose own change is not written yet
-        self.guard: Guard[Missing] = Guard(self._look, self._decided, confirm, clock, now)
+        self.guard: Guard[Missing] = Guard(self._look, self._decided, confirm, clock)
 
     # what changes mean
 
@@ -213,6 +218,7 @@ class RegistryReconciler:
         self._generation = generation
         self._tell_left()
         self.guard.keep({subject for name in names for subject in self._missing(name)})
+        self.guard.poke()  # whatever it finds, the Lease shall not go on naming what an earlier process held
         return names
 
     def compare_next(self, parts: int) -> set[str]:
@@ -348,6 +354,8 @@ class RegistryReconciler:
                 self._conditions(service, planning.synced(service, wanted, outcomes))
         if any(outcome.again for outcome in outcomes):
             self._enqueue([name])
+        if name in self._shown:
+            self._show_held()
 
     def _grace_over(self, ledger: Ledger) -> bool:
         if not ledger.withdrawn_at:
@@ -471,14 +479,29 @@ class RegistryReconciler:
         sizes = {name: self._memory.size(name) for name in ledgered}
         absent = missing - set(confirmed) - listed - named
         weights = {(name, namespace, uid): 1 if uid else sizes[name] for name, namespace, uid in absent}
-        return Sight(weights, sum(sizes.values()))
+        words = {subject: self._on_lease.words([subject[0]]) for subject in absent}
+        return Sight(weights, sum(sizes.values()), words=words)
 
-    def _decided(self, missing: Collection[Missing]) -> None:
-        for name, namespace, uid in missing:
+    def _decided(self, decision: Decision[Missing]) -> None:
+        for name, namespace, uid in decision.changed:
             if (name, namespace, uid) in self.guard.confirmed:
                 key = ServiceKey(namespace, name)
                 self._forget_bereft(key, {uid} if uid else self._bereft.get(key, ()))
-        self._enqueue({name for name, _, _ in missing})
+        if decision.released:
+            log_released((name for name, _, _ in decision.released), sum(decision.released.values()))
+        self._enqueue({name for name, _, _ in decision.changed})
+        self._show_held()
+
+    def _show_held(self) -> None:
+        """Have the Lease name what is held without an RpcService, until it is withdrawn."""
+        with self._showing:
+            held: dict[str, WithoutObject] = {}
+            for (name, _, _), hold in self.guard.held.items():
+                before = held.get(name, WithoutObject(0, 0.0))
+                held[name] = WithoutObject(before.count + hold.weight, max(before.until, hold.until))
+            leaving = {name for name in self._shown - held.keys() if self._missing(name)}
+            self._shown = leaving | held.keys()
+            self._on_lease.show(RPCSERVICES.kind, held, leaving)
 
 
 def _asks(service: RpcService) -> Any:

@@ -1,17 +1,20 @@
 """The pod controller: projects pods into RpcServices."""
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any, Protocol
 
 import msgspec
+import structlog
 
 from controller.errors import Ending, Partial, Rejected, Retry
 from controller.manifests import API_VERSION, GROUP, PODS, RPCSERVICES, builtins, regarding
 from controller.model import (
     MANAGED_BY,
     PART_OF,
+    Endpoint,
     Node,
     ObjectKey,
     Pod,
@@ -22,11 +25,15 @@ from controller.model import (
 )
 from controller.names import label_value
 from controller.plan import rpcservices as planning
+from controller.plan.guard import is_released
 from controller.plan.publication import NONE_HOMELESS, Homeless
-from controller.reconcile.guard import Guard, Sight, is_release
+from controller.reconcile.guard import Decision, Guard, Sight, log_released
+from controller.reconcile.held import HeldOnLease
 from controller.reconcile.ports import Change, Events, Kube, Source, Store
 from controller.reconcile.refusals import Refusals
 from controller.reconcile.selections import Selections
+
+log = structlog.get_logger(__name__)
 
 DECLARED = "declared"  # index of pods: (namespace, service name)
 NAMED = "named"  # index of RpcServices: ServiceKey
@@ -72,6 +79,7 @@ class RpcServiceReconciler:
         confirm: float,
         enqueue: Callable[[Iterable[ServiceKey]], None],
         settled: Callable[[str], None],
+        lease: HeldOnLease,
         events: Events,
     ) -> None:
         self._kube = kube
@@ -88,13 +96,16 @@ class RpcServiceReconciler:
         self._tell_settled = settled
         self._unsettled: dict[str, set[ServiceKey]] = {}
         self._homeless: dict[str, dict[ServiceKey, Homeless]] = {}
-        self._lock = threading.Lock()  # held while those two change
-        self._refused_since: dict[ServiceKey, float] = {}
+        self._lock = threading.Lock()  # held while _unsettled, _homeless and _unknown_words change
+        self._refused_since: dict[ServiceKey, float] = {}  # of a key: by the thread that reconciles it
         self._selected: Selections[RpcService] = Selections(
             pods.store, lambda service: None if service.is_part else service.spec.selector
         )
-        self._unknown_since: dict[str, datetime] = {}  # by namespace
-        self.guard: Guard[str] = Guard(self._look, self._decided, confirm, clock, now)
+        self._lease = lease
+        # By namespace that cannot be read: the release annotations when that began.  Lost with the process,
+        # which withdraws nothing: the next one takes the words it finds for old ones.
+        self._unknown_words: dict[str, dict[str, str]] = {}
+        self.guard: Guard[str] = Guard(self._look, self._decided, confirm, clock)
 
     # what changes mean
 
@@ -117,8 +128,12 @@ class RpcServiceReconciler:
     def service_changed(self, change: Change[RpcService]) -> set[ServiceKey]:
         """The keys that an RpcService's change touches."""
         self._selected.changed(change)
-        if change.new and change.old and change.new.released != change.old.released:
+        old, new = change.old, change.new
+        if new and old and new.released != old.released:
+            self._note_unknown(old)
             self.guard.poke()
+        elif new and not old and self.guard.held:
+            self.guard.poke()  # it may come to list what is held: its word is an old one
         if change.ours:
             return set()  # as it was planned
         return {service.service_key for service in (change.old, change.new) if service}
@@ -213,6 +228,7 @@ class RpcServiceReconciler:
             self.guard.poke()
         ops = planning.plan(key, observed, absences, self._settings, self._now_text())
         self._write(key, ops, observed.pods.values())
+        self._use_up(observed.services)
         return bool(ops)
 
     def _write(self, key: ServiceKey, ops: Sequence[planning.Op], pods: Iterable[Pod]) -> None:
@@ -292,16 +308,33 @@ class RpcServiceReconciler:
         return {node.name for node in nodes if node and not node.ready}
 
     def _absences(self, namespace: str, services: Iterable[RpcService]) -> planning.Absences:
-        unknown = self._pods.unknown_in(namespace) is not None
-        if not unknown:
-            self._unknown_since.pop(namespace, None)
-            released = False
-        else:
-            since = self._unknown_since.setdefault(namespace, self._now())
-            released = any(is_release(service.released, since, self._now()) for service in services)
-        return planning.Absences(
-            confirmed=self.guard.confirmed, held=self.guard.held, unknown=unknown and not released
-        )
+        confirmed, held = self.guard.confirmed, self.guard.held
+        if self._pods.unknown_in(namespace) is None:
+            if namespace in self._unknown_words:
+                with self._lock:
+                    self._unknown_words.pop(namespace, None)
+            return planning.Absences(confirmed, held)
+        for service in services:
+            self._note_unknown(service)
+        words = {service.uid: service.released for service in services}
+        released = is_released(self._unknown_words.get(namespace, {}), words)
+        return planning.Absences(confirmed, held, unknown=not released)
+
+    def _note_unknown(self, service: RpcService) -> None:
+        """Remember the word of *service*, where its namespace cannot be read: a new one releases."""
+        if self._pods.unknown_in(service.namespace) is not None:
+            with self._lock:
+                words = self._unknown_words.setdefault(service.namespace, {})
+                words.setdefault(service.uid, service.released)
+
+    def _use_up(self, services: Iterable[RpcService]) -> None:
+        """A word lets go, once, what the pods of an unreadable namespace showed when it was given."""
+        with self._lock:
+            for service in services:
+                words = self._unknown_words.get(service.namespace, {})
+                if is_released(words, {service.uid: service.released}):
+                    words[service.uid] = service.released
+                    log.info("released", services=[str(service.service_key)], unknown=True)
 
     def _now_text(self) -> str:
         return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -344,12 +377,27 @@ class RpcServiceReconciler:
         ]
         # One after the other, the pods of a Node that is not Ready are said not to be Ready.
         expected = sum(row.node_name in bad_nodes and row.pod_uid not in suspects for _, row in rows)
-        releases = {
-            row.pod_uid: service.released
-            for service, row in rows
-            if service.released and row.pod_uid in absent
+        return Sight(absent, len(rows), expected, self._words(rows, absent))
+
+    def _words(
+        self, rows: Iterable[tuple[RpcService, Endpoint]], absent: Container[str]
+    ) -> dict[str, dict[str, str]]:
+        """The release annotations that stand for each of *absent*: those of all RpcServices of its keys."""
+        keys: dict[str, set[ServiceKey]] = {}
+        for service, row in rows:
+            if row.pod_uid in absent:
+                keys.setdefault(row.pod_uid, set()).add(service.service_key)
+        of_key = {
+            key: {service.uid: service.released for service in self._services.store.indexed(NAMED, key)}
+            for key in set(chain.from_iterable(keys.values()))
         }
-        return Sight(absent, len(rows), expected, releases)
+        return {
+            uid: {
+                **self._lease.words([key.service_name for key in listed]),
+                **{carrier: word for key in listed for carrier, word in of_key[key].items()},
+            }
+            for uid, listed in keys.items()
+        }
 
     def _suspects(self) -> dict[str, int]:
         weights: dict[str, int] = {}
@@ -358,12 +406,18 @@ class RpcServiceReconciler:
                 weights[uid] = weights.get(uid, 0) + weight
         return weights
 
-    def _decided(self, uids: Collection[str]) -> None:
-        self._enqueue(
-            service.service_key
+    def _decided(self, decision: Decision[str]) -> None:
+        if not decision.changed:
+            return
+        touched = {
+            service.service_key: {row.pod_uid for row in service.status.endpoints}
             for service in self._services.store.values()
-            if any(row.pod_uid in uids for row in service.status.endpoints)
-        )
+            if any(row.pod_uid in decision.changed for row in service.status.endpoints)
+        }
+        if decision.released:
+            services = [key for key, uids in touched.items() if not uids.isdisjoint(decision.released)]
+            log_released(map(str, services), sum(decision.released.values()))
+        self._enqueue(touched)
 
 
 def generated_manifest(

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from controller.manifests import RPCSERVICES, builtins, regarding
 from controller.model import Condition, ObjectKey, Problem, RpcService
-from controller.plan.conditions import with_condition
+from controller.plan.conditions import says_the_same, with_condition
 from controller.reconcile.ports import Events, Kube, Source
 from controller.reconcile.wanted import Wanted
 
@@ -43,7 +43,7 @@ class SyncedReconciler:
         if self._wanted.get(service.key) is None:
             latest = self._services.store.get(service.key) or service
             observed = latest.status.condition(condition.type)
-            if observed and _same(observed, condition):
+            if observed and says_the_same(observed, condition):
                 return
         self._wanted.want(service.key, condition, self._clock())
         self._enqueue(service.key)
@@ -59,7 +59,7 @@ class SyncedReconciler:
         changed = False
         if service and service.known:
             observed = service.status.condition(wanted.type)
-            changed = observed is None or not _same(observed, wanted)
+            changed = observed is None or not says_the_same(observed, wanted)
             if changed:
                 self._write(service, wanted)
         self._wanted.done(key, wanted)
@@ -82,7 +82,3 @@ class SyncedReconciler:
             warning=wanted.status != "True",
             salt=stamped.last_transition_time if stamped else now,
         )
-
-
-def _same(observed: Condition, wanted: Condition) -> bool:
-    return (observed.status, observed.reason) == (wanted.status, wanted.reason)

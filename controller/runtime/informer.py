@@ -237,6 +237,8 @@ class Informer(Generic[T]):
         self._refused: str | None = None
         self._went_back: str | None = None
         self._quarantined: dict[ObjectKey, str] = {}
+        self._accepted_at: float | None = None  # when the server accepted the watch that runs
+        self.interrupted = ""  # why the last one was, and none has lasted since
 
     @property
     def unknown(self) -> str | None:
@@ -248,6 +250,7 @@ class Informer(Generic[T]):
         before, times = "", 0
         while not self._stopping.is_set():
             began, failure = self._clock(), None
+            self._accepted_at = None
             try:
                 self._follow()
             except Failure as error:
@@ -266,13 +269,26 @@ class Informer(Generic[T]):
             seconds = pause(how, times, healthy) * random.uniform(0.5, 1)
             seconds = max(seconds, getattr(failure, "after", None) or 0.0)
             if failure:
-                log.warning(
-                    "watch interrupted",
-                    resource=self.name,
-                    reason=str(failure),
-                    retry_seconds=round(seconds, 1),
-                )
+                self._tell_interruption(str(failure), seconds)
             self._wait(self._stopping, seconds)
+
+    def _tell_interruption(self, reason: str, seconds: float) -> None:
+        """Log *reason*, once for as long as it is the same and no watch lasts in between."""
+        if reason != self.interrupted or self._lasts():
+            log.warning(
+                "watch interrupted", resource=self.name, reason=reason, retry_seconds=round(seconds, 1)
+            )
+        self.interrupted = reason
+
+    def _tell_recovery(self) -> None:
+        if self._accepted_at is None:
+            self._accepted_at = self._clock()
+        if self.interrupted and self._lasts():
+            log.info("watch goes on", resource=self.name)
+            self.interrupted = ""
+
+    def _lasts(self) -> bool:
+        return self._accepted_at is not None and self._clock() - self._accepted_at >= HEALTHY_AFTER
 
     def stop(self) -> None:
         """Let ``run`` return, once its reader does."""
@@ -361,6 +377,7 @@ class Informer(Generic[T]):
         return version
 
     def _take(self, event: WatchEvent[T]) -> None:
+        self._tell_recovery()
         if self._refused:  # the server accepted the watch
             self._refused = None
             self._on_listed()

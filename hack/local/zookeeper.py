@@ -8,6 +8,7 @@ import shutil
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from hack.local.binaries import zookeeper_command
 from hack.local.cluster import free_ports
@@ -21,14 +22,16 @@ LOGIN = "org.apache.zookeeper.server.auth.DigestLoginModule"
 class Server:
     """A ZooKeeper server in *directory*.
 
-    *tls*: options of the port ``secure_port`` (``ssl.…``, see ``tls``).  *users*, by name their passwords,
-    may authenticate by SASL.  *ensemble*: lines that name all servers of one, and which this is.
+    *options* are added to its configuration.  *tls*: options of the port ``secure_port`` (``ssl.…``, see
+    ``tls``).  *users*, by name their passwords, may authenticate by SASL.  *ensemble*: lines that name all
+    servers of one, and which this is.
     """
 
     def __init__(
         self,
         directory: Path,
         *,
+        options: Mapping[str, object] = MappingProxyType({}),
         tls: Mapping[str, object] | None = None,
         users: Mapping[str, str] | None = None,
         ensemble: Sequence[str] = (),
@@ -40,7 +43,7 @@ class Server:
         self._number = number
         self.port, self.secure_port = free_ports(2)
         self.address = f"127.0.0.1:{self.port}"
-        options: dict[str, object] = {
+        config: dict[str, object] = {
             "tickTime": 1000,
             "dataDir": self._data,
             "clientPort": self.port,
@@ -49,15 +52,16 @@ class Server:
             "maxClientCnxns": 0,
             "4lw.commands.whitelist": "*",
             "forceSync": "no",
+            **options,
         }
         if ensemble:
-            options |= {"initLimit": 20, "syncLimit": 5}
+            config |= {"initLimit": 20, "syncLimit": 5}
         if tls is not None:
-            options |= {"serverCnxnFactory": NETTY, "secureClientPort": self.secure_port, **tls}
+            config |= {"serverCnxnFactory": NETTY, "secureClientPort": self.secure_port, **tls}
         if users is not None:
-            options["authProvider.sasl"] = SASL
+            config["authProvider.sasl"] = SASL
         self._users = users
-        lines = [*(f"{key}={value}" for key, value in options.items()), *ensemble]
+        lines = [*(f"{key}={value}" for key, value in config.items()), *ensemble]
         (directory / "zoo.cfg").write_text("\n".join(lines) + "\n")
         command = [*self._environment(), *zookeeper_command(), str(directory / "zoo.cfg")]
         self.process = Process("zookeeper", directory, command, lambda: bool(self.mode))

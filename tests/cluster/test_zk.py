@@ -442,15 +442,16 @@ def test_credentials_are_not_logged_at_debug(
     assert "s3cret" not in caplog.text
 
 
-def test_refused_credentials_are_offered_again_and_again_by_few_threads(
-    server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_refused_credentials_are_offered_again_and_again_by_few_threads(server: Server) -> None:
     before = threading.active_count()
     told = Told(server.address, client_options={"auth_data": [("nosuchscheme", "x")]})
-    told.zookeeper.start()
-    eventually(lambda: caplog.text.count("AUTH_FAILED") >= 2, DEAD_AFTER + 3 * QUICK)
+    with structlog.testing.capture_logs() as logs:
+        told.zookeeper.start()
+        again = "zookeeper client replaced"
+        eventually(lambda: [line["event"] for line in logs].count(again) >= 2, 3 * (DEAD_AFTER + QUICK))
     assert told.connections == []
-    assert told.zookeeper.trouble == ": it refuses our credentials"
+    assert told.zookeeper.trouble == ": it refuses our credentials: mend --zk-auth-file"
+    assert [line["event"] for line in logs if line["log_level"] != "debug"] == ["zookeeper not connected"]
     with pytest.raises(Retry):
         told.zookeeper.children("/")
     told.zookeeper.close()

@@ -262,12 +262,15 @@ def test_a_release_cuts_the_wait_short(cluster: LocalCluster, world: World, star
     eventually(lambda: world.synced("echo") == ("False", "Held"))
     assert world.servers("echo") == MANY
     released = subprocess.run(
-        [sys.executable, "-m", "controller", "release", "--kubeconfig", str(cluster.kubeconfig)],
+        [
+            sys.executable, "-m", "controller", "release", "echo",
+            "--kubeconfig", str(cluster.kubeconfig), "--namespace", world.namespace,
+        ],
         capture_output=True,
         text=True,
         check=True,
-    )
-    assert f"{world.namespace}/echo released" in released.stdout
+    )  # fmt: skip
+    assert f"released {world.namespace}/echo: 12 endpoints withdrawn: 10.0.0.1 10.0.0.10" in released.stdout
     eventually(lambda: world.data("echo") is None)
     eventually(lambda: world.rpcservices() == {})
 

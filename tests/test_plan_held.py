@@ -1,0 +1,57 @@
+"""What is said of holds that have no object, and when a count is said again."""
+
+import pytest
+
+from controller.model import Condition
+from controller.plan import held
+from controller.plan.conditions import says_the_same
+
+
+def test_the_annotation_names_fifty_services_and_how_many_more_there_are():
+    names = [f"s{number:02}" for number in range(62)]
+    text = held.annotation(names[::-1])
+
+    assert held.named(text) == (frozenset(names[:50]), 12)
+
+
+@pytest.mark.parametrize("text", ["", "echo", "{}", "[null]"])
+def test_an_annotation_that_a_person_wrote_names_nothing(text: str):
+    assert held.named(text) == (frozenset(), 0)
+
+
+def test_a_note_says_what_until_when_and_how_to_release_it():
+    assert held.note("RpcService", {"echo": 3}, "T") == (
+        "echo: no RpcService lists 3 published endpoints any more; they stay until T; "
+        "`rpcregistry release echo` withdraws them now"
+    )
+    assert held.note("RpcService", dict.fromkeys("abcde", 2), "T").startswith(
+        "a, b, c and 2 more services: no RpcService lists 10 published endpoints"
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "count", "news"),
+    [
+        pytest.param(0, 1, True, id="the first"),
+        pytest.param(1, 4, False, id="a few more"),
+        pytest.param(1, 10, True, id="ten times as many"),
+        pytest.param(12, 119, False, id="almost ten times as many"),
+        pytest.param(12, 3, False, id="fewer"),
+        pytest.param(0, 0, False, id="none"),
+    ],
+)
+def test_a_count_is_told_again_once_it_has_grown_tenfold(told: int, count: int, news: bool):
+    assert held.is_news(told, count) == news
+    observed, wanted = (
+        Condition(type="Synced", status="False", reason="Held", message=f"{number} listed pods are absent")
+        for number in (told, count)
+    )
+    assert says_the_same(observed, wanted) != news
+
+
+def test_of_other_reasons_the_count_does_not_matter():
+    observed, wanted = (
+        Condition(type="Synced", status="False", reason="TooLarge", message=f"{number} bytes")
+        for number in (1, 1000)
+    )
+    assert says_the_same(observed, wanted)
