@@ -12,6 +12,7 @@ import click
 
 from controller.errors import Failure, Misconfigured
 from controller.model import NODE
+from controller.plan.findings import DRIFT, NO_DRIFT, exit_states
 from controller.selector import label_selector
 from controller.settings import (
     Settings,
@@ -142,6 +143,17 @@ TEMPLATES = click.option(
     metavar="NAME=FILE",
     help="A layout of your own, for --layout to name (repeatable).",
 )
+POD_LABEL_SELECTOR = click.option(
+    "--pod-label-selector",
+    type=_Parsed("selector", label_selector),
+    default="",
+    help="Watch only these pods.  Default: all.",
+)
+REGISTER_PERMISSION = click.option(
+    "--require-register-permission/--no-require-register-permission",
+    default=False,
+    help="A pod's entry counts only if its ServiceAccount may `register` that rpcservice.",
+)
 LEASE_NAMESPACE = click.option(
     "--lease-namespace",
     type=NAMESPACE,
@@ -270,12 +282,7 @@ main.command_class = _Command
 
 @main.command(context_settings=ENVIRONMENT)
 @_cluster_options
-@click.option(
-    "--pod-label-selector",
-    type=_Parsed("selector", label_selector),
-    default="",
-    help="Watch only these pods.  Default: all.",
-)
+@POD_LABEL_SELECTOR
 @click.option(
     "--controllers",
     type=_Parsed("names", _names),
@@ -283,11 +290,7 @@ main.command_class = _Command
     show_default=True,
     help="Which controllers to run, separated by commas.",
 )
-@click.option(
-    "--require-register-permission/--no-require-register-permission",
-    default=False,
-    help="A pod's entry counts only if its ServiceAccount may `register` that rpcservice.",
-)
+@REGISTER_PERMISSION
 @click.option("--leader-elect/--no-leader-elect", default=True, show_default=True)
 @LEASE_NAMESPACE
 @click.option(
@@ -359,14 +362,24 @@ def run(
 @main.command(context_settings=ENVIRONMENT)
 @_cluster_options
 @TIMEOUT
+@POD_LABEL_SELECTOR
+@REGISTER_PERMISSION
 @_quiet
 @click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "--exit-on",
+    type=_Parsed("states", exit_states),
+    default=",".join(DRIFT),
+    metavar="STATE,…|any|none",
+    help=f"In which states what is found means exit 1.  Default: all but {', '.join(NO_DRIFT)}.",
+)
 def verify(
     output: str, layouts: tuple[str, ...], zkpath: str | None, templates: tuple[Any, ...], **flags: Any
 ) -> None:
-    """Compare the cluster's RpcServices with the registry.
+    """Compare the pods with the RpcServices, and those with the registry.
 
-    Exits with 0 where they are in sync, 1 on drift, 2 where it could not look.
+    What is found counts where a second look, 5 seconds later, finds it again.  Exits with 0 where all is in
+    sync, 1 on drift (see --exit-on), 2 where it could not look.
     """
     from controller.verify import verify_registry
 
@@ -406,7 +419,13 @@ def render(files: tuple[str, ...], layouts: tuple[str, ...], templates: tuple[An
     default="",
     help="Where the Lease lies.  Default: the own namespace; outside of a cluster rpcregistry.",
 )
-@click.option("--all", "everything", is_flag=True, help="All that is held, by one word on the Lease.")
+@click.option(
+    "--all",
+    "everything",
+    envvar="RPCREGISTRY_ALL",
+    is_flag=True,
+    help="All that is held, by one word on the Lease.",
+)
 @click.option(
     "--timeout",
     type=PERIOD,

@@ -1,186 +1,256 @@
-"""``rpcregistry verify``: whether the registry holds what the RpcServices list."""
+"""``rpcregistry verify``: whether RpcServices list what the pods say, and ZooKeeper what RpcServices list."""
 
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
-from controller.errors import Failure
-from controller.kube import Kube
-from controller.layouts.forms import PerService
-from controller.manifests import PODS, RPCSERVICES
-from controller.model import RpcService
+from controller.errors import Failure, Misconfigured, Rejected, Unknown
+from controller.kube import Absent, Kube
+from controller.manifests import PODS, RPCSERVICES, Named, Resource
+from controller.model import HELD, Pod, Problem, Regarding, ServiceKey
 from controller.names import is_service_name
-from controller.plan import znodes
-from controller.plan.ledger import Layout, decode_ledger
-from controller.plan.ops import Create, Delete, Set
-from controller.plan.outcome import Observed, Outcome
-from controller.plan.publication import Publication, Settings, publication
-from controller.plan.rpcservices import FINISHED
-from controller.reconcile.memory import Memory, uncovered
+from controller.plan import heartbeat
+from controller.plan.findings import Counts, Finding, confirmed, exit_code
+from controller.plan.held import named
+from controller.plan.ledger import Layout
+from controller.plan.listing import owners
+from controller.plan.publication import Settings
+from controller.plan.rpcservices import silent_on
+from controller.plan.scope import Scope
+from controller.plan.verify import Cluster, Views, findings_of, ours
+from controller.reconcile.memory import Memory, uncovered_entries
+from controller.reconcile.ports import Registry
+from controller.reconcile.registration import Registration
+from controller.report import REPORTS, Inspection
+from controller.watch import Listing
+from controller.whereabouts import Whereabouts
 from controller.zk import ZooKeeper
 from controller.zkaccess import Access
 
-NO_DRIFT = ("foreign", "left")
+T = TypeVar("T", bound=Named)
 
-
-class Finding(msgspec.Struct, frozen=True, order=True, rename="camel"):
-    """One path that is not as it should be.
-
-    *state*: ``missing``, ``different``, ``orphaned`` (the ledger names it, no RpcService does),
-    ``would be adopted``, ``refused``, or, which is no drift, ``foreign`` (nobody we know) and ``left`` (the
-    ledger names it, and no ``--layout`` covers it).
-    """
-
-    layout: str
-    path: str
-    state: str
-    detail: str = ""
+SECOND_LOOK = 5.0  # seconds after the first: longer than a change takes on its way
 
 
 def verify_registry(
     *,
     output: str,
+    exit_on: Collection[str],
     kubeconfig: str | None,
     context: str | None,
-    **options: Any,
-) -> int:
-    """Print what differs; return the exit code: 0 in sync, 1 drift, 2 could not look."""
-    try:
-        findings = list(_look(Kube.from_config(kubeconfig, context), **options))
-    except Failure as failure:
-        sys.stderr.write(f"rpcregistry: cannot look: {' '.join(str(failure).split())}\n")
-        return 2
-    if output == "json":
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode({"findings": findings})).decode() + "\n")
-    else:
-        _print(findings)
-    return 1 if any(finding.state not in NO_DRIFT for finding in findings) else 0
-
-
-def _look(
-    kube: Kube,
-    namespaces: tuple[str, ...],
     zk_servers: str,
     zk_access: Access,
     timeout: float,
     layouts: Sequence[Layout],
+    namespaces: tuple[str, ...],
+    pod_label_selector: str,
+    require_register_permission: bool,
+    cluster_id: str,
     **options: Any,
-) -> Iterator[Finding]:
-    services = [
-        service for namespace in namespaces or ("",) for service in kube.list(RPCSERVICES, namespace).items
-    ]
-    named = {
-        declaration.service_name
-        for namespace in namespaces or ("",)
-        for pod in kube.list(PODS, namespace).items
-        if pod.phase not in FINISHED
-        for declaration in pod.declarations
-    }
-    settings = Settings(**{**options, "cluster_id": options["cluster_id"] or kube.cluster_id()})
-    with ZooKeeper.connected_to(zk_servers, timeout, zk_access) as zookeeper:
-        memory = Memory(zookeeper, layouts, settings.clusters)
-        for layout in layouts:
-            present = set(zookeeper.children(layout.base))
-            for name in sorted(name for name in present if not is_service_name(name)):
-                yield Finding(layout.name, layout.path(name), "foreign", "nothing of ours")
-            names = {service.service_name for service in services} | set(filter(is_service_name, present))
-            entries = (
-                layout.service_name(entry, settings.clusters)
-                for entry in zookeeper.children(layout.ledger_root)
+) -> int:
+    """Print what differs; return 2 where we could not look, 1 where a state is one of *exit_on*, else 0."""
+    scope = Scope(
+        layouts=tuple(f"{layout.name}={layout.base}" for layout in layouts),
+        namespaces=tuple(dict.fromkeys(namespaces)),
+        pod_label_selector=pod_label_selector,
+        require_register_permission=require_register_permission,
+    )
+    try:
+        kube = Kube.from_config(kubeconfig, context)
+        where = Whereabouts.of(kube, cluster_id, zk_servers, layouts)
+        report = REPORTS[output](where, scope)
+        require_namespaces(kube, namespaces)
+        settings = Settings(cluster_id=where.cluster_id, **options)
+        with ExitStack() as stack:
+            connection = ZooKeeper.connected_to(zk_servers, timeout, zk_access)
+            inspector = Inspector(kube, lambda: stack.enter_context(connection), layouts, scope, settings)
+            inspection = inspect_twice(inspector.inspect, lambda: time.sleep(SECOND_LOOK))
+    except Failure as failure:
+        sys.stderr.write(f"rpcregistry: cannot look: {' '.join(str(failure).split())}\n")
+        return 2
+    report.show(inspection)
+    return exit_code(inspection.findings, exit_on)
+
+
+def inspect_twice(inspect: Callable[[], Inspection], wait: Callable[[], None]) -> Inspection:
+    """Inspect; where something was found, wait and inspect again: only what was found twice counts."""
+    first = inspect()
+    if not first.findings:
+        return first
+    wait()
+    second = inspect()
+    return msgspec.structs.replace(second, findings=confirmed(first.findings, second.findings))
+
+
+class Reads(Protocol):
+    """What of the API server is needed: see ``Kube``."""
+
+    def list(self, resource: Resource[T], namespace: str = "", label_selector: str = "") -> Listing[T]: ...
+    def raw(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any: ...
+
+
+def require_namespaces(kube: Reads, namespaces: Iterable[str]) -> None:
+    """Fail where one of *namespaces* does not exist, as far as they may be read: of it nothing is listed."""
+    for namespace in namespaces:
+        with suppress(Unknown):
+            try:
+                kube.raw("GET", f"/api/v1/namespaces/{namespace}")
+            except Absent as absent:
+                raise Misconfigured(f"--namespace: there is no namespace {namespace!r}") from absent
+
+
+class Inspector:
+    """Reads pods, RpcServices and znodes, anew for each inspection: one LIST a kind and namespace."""
+
+    def __init__(
+        self,
+        kube: Reads,
+        connect: Callable[[], Registry],
+        layouts: Sequence[Layout],
+        scope: Scope,
+        settings: Settings,
+    ) -> None:
+        self._kube = kube
+        self._connect = connect
+        self._layouts = layouts
+        self._scope = scope
+        self._settings = settings
+        self._permissions = _Permissions(kube) if scope.require_register_permission else None
+
+    @cached_property
+    def _registry(self) -> Registry:
+        """Asked for once the cluster was read: what is wrong there need not wait for ZooKeeper."""
+        return self._connect()
+
+    def inspect(self) -> Inspection:
+        """What is not as it should be; some of it may be a change on its way."""
+        cluster, notes = self._cluster()
+        beat = self._beat()
+        if beat and beat.lease:
+            cluster = msgspec.structs.replace(cluster, held=self._held(beat.lease))
+        views, strange = self._views(cluster)
+        names = {service.service_name for service in cluster.services} | cluster.named
+        return Inspection(
+            findings=(
+                *findings_of(cluster, views, self._settings, kept_up=beat is not None),
+                *strange,
+                *self._left(),
+            ),
+            counts=Counts(
+                services=len(names),
+                znodes=sum(
+                    ours(layout, view, self._settings) for layout, seen in views for view in seen.values()
+                ),
+                pods=len(cluster.pods),
+            ),
+            beat=beat,
+            notes=notes,
+        )
+
+    # the cluster
+
+    def _cluster(self) -> tuple[Cluster, tuple[str, ...]]:
+        pods = self._list(PODS, self._scope.pod_label_selector)
+        services = self._list(RPCSERVICES)
+        cluster = Cluster(
+            pods=[pod for listing in pods for pod in listing.items],
+            services=[service for listing in services for service in listing.items],
+            namespaces=self._scope.namespaces,
+            unreadable=[
+                *(item for listing in pods for item in listing.unreadable),
+                *(item for listing in services for item in listing.unreadable),
+            ],
+        )
+        return self._permissions.apply(cluster) if self._permissions else (cluster, ())
+
+    def _list(self, resource: Resource[T], label_selector: str = "") -> list[Listing[T]]:
+        namespaces = self._scope.namespaces or ("",)
+        return [self._kube.list(resource, namespace, label_selector) for namespace in namespaces]
+
+    def _held(self, lease: str) -> frozenset[str]:
+        """The names of services that the Lease calls held; none where it may not be read."""
+        namespace, _, name = lease.partition("/")
+        try:
+            manifest = self._kube.raw(
+                "GET", f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}"
             )
-            names |= {name for name in entries if name}
-            memory.read(names)
-            views = {name: memory.view(layout, name) for name in names}
-            yield from findings_of(layout, services, views, settings, namespaces, named)
-        for name, path in sorted(uncovered(zookeeper, layouts, settings.clusters)):
-            missing = f"--layout {name}={path.rpartition('/')[0]}"
-            yield Finding(name, path, "left", f"the ledger names it, and there is no {missing}")
+        except (Absent, Rejected):
+            return frozenset()
+        names, _ = named((manifest["metadata"].get("annotations") or {}).get(HELD, ""))
+        return names
+
+    # the registry
+
+    def _beat(self) -> heartbeat.Heartbeat | None:
+        path = heartbeat.path(self._settings.cluster_id)
+        znode = self._registry.read([path])[path]
+        return heartbeat.decode(znode.data) if znode else None
+
+    def _views(self, cluster: Cluster) -> tuple[Views, list[Finding]]:
+        """What is there of every service in every layout, and what cannot be a service's."""
+        clusters = self._settings.clusters
+        listed = {service.service_name for service in cluster.services}
+        names: list[tuple[Layout, set[str]]] = []
+        strange: list[Finding] = []
+        for layout in self._layouts:
+            present = set(self._registry.children(layout.base))
+            ledgered = {
+                layout.service_name(entry, clusters) for entry in self._registry.children(layout.ledger_root)
+            }
+            services = set(filter(is_service_name, present))
+            names.append((layout, listed | services | set(filter(None, ledgered))))
+            strange += [
+                Finding(layout.name, layout.path(name), "foreign", "nothing of ours")
+                for name in present - services
+            ]
+        memory = Memory(self._registry, self._layouts, clusters)
+        memory.read({name for _, services in names for name in services})
+        views = [(layout, {name: memory.view(layout, name) for name in found}) for layout, found in names]
+        return views, strange
+
+    def _left(self) -> Iterator[Finding]:
+        """What the ledger names that no layout of ours covers, and that is still there."""
+        entries = uncovered_entries(self._registry, self._layouts, self._settings.clusters)
+        standing = [(name, path) for (name, path), entry in entries.items() if not entry.withdrawn_at]
+        znodes = self._registry.read({path for _, path in standing})
+        for name, path in standing:
+            if znodes[path]:
+                missing = f"--layout {name}={path.rpartition('/')[0]}"
+                yield Finding(name, path, "left", f"the ledger names it, and there is no {missing}")
 
 
-def findings_of(
-    layout: Layout,
-    services: Sequence[RpcService],
-    views: Mapping[str, Observed],
-    settings: Settings,
-    namespaces: Collection[str],
-    named: Collection[str],
-) -> Iterator[Finding]:
-    """What is not as it should be among the services of *views* (by name), as they were observed.
+class _Permissions:
+    """Who may register which service: ``--require-register-permission``, as the controllers see to it."""
 
-    *services* are those of *namespaces* (all, where none is given): what the ledger says of others stays.
-    *named*: the services that pods name, whether or not a controller has seen them yet.
-    """
-    by_name: dict[str, list[RpcService]] = {}
-    for service in services:
-        by_name.setdefault(service.service_name, []).append(service)
-    for name, view in sorted(views.items()):
-        path = layout.directory(name)
-        claims = [decode_ledger(entry.data) for entry in (view.ledger, view.previous) if entry]
-        published = {namespace for claim in claims for namespace in claim.namespaces}
-        unseen = bool(namespaces) and not published <= set(namespaces)
-        wanted = publication(by_name.get(name, []), unseen, settings)
-        outcome = znodes.plan(layout, name, wanted, view, settings, "", due=view.children)
-        if outcome.refusal and (wanted.endpoints or name in by_name):
-            reason = f"{outcome.refusal.reason}: {outcome.refusal.message}"
-            yield Finding(layout.name, path, "refused", reason)
-        if isinstance(layout.form, PerService):
-            awaited = name in named and settings.adopt != "never"
-            yield from _of_znode(layout, path, outcome, view, wanted, awaited)
-        else:
-            yield from _of_children(layout, path, outcome, view)
+    def __init__(self, kube: Reads) -> None:
+        self._registration = Registration(kube.raw, _NoEvents(), time.monotonic)
+
+    def apply(self, cluster: Cluster) -> tuple[Cluster, tuple[str, ...]]:
+        """The cluster without what pods may not register; and what to say where we may not ask."""
+        names = owners(cluster.pods, cluster.services)
+        try:
+            pods = [self._permitted(pod, names) for pod in cluster.pods]
+        except Rejected as rejected:
+            unsure = "cannot ask which pods may register: those that may not are found as not listed"
+            return cluster, (f"{unsure}: {rejected}",)
+        return msgspec.structs.replace(cluster, pods=pods), ()
+
+    def _permitted(self, pod: Pod, names: Mapping[ServiceKey, str]) -> Pod:
+        for name in {declaration.service_name for declaration in pod.declarations}:
+            if not self._registration.may_register(pod, names[ServiceKey(pod.namespace, name)]):
+                pod = silent_on(pod, name)
+        return pod
 
 
-def _of_znode(
-    layout: Layout, path: str, outcome: Outcome, view: Observed, wanted: Publication, awaited: bool
-) -> Iterator[Finding]:
-    """What is wrong with the one znode of a service; *awaited*: one that pods will have published."""
-    writes = [op for op in outcome.ops if op.path == path]
-    if outcome.refusal and wanted.endpoints:
-        return
-    if view.ledger is None and view.znode and awaited and not wanted.services and not view.znode.ephemeral:
-        detail = "it was there before, and pods name it, though no RpcService does yet"
-        yield Finding(layout.name, path, "would be adopted", detail)
-    elif view.ledger is None and view.znode and not wanted.endpoints:
-        yield Finding(layout.name, path, "foreign", "nothing of ours")
-    elif wanted.frozen and not writes:
-        return
-    elif view.ledger is None and view.znode:
-        detail = "it was there before, and an RpcService publishes it now"
-        yield Finding(layout.name, path, "would be adopted", detail)
-    elif not wanted.endpoints and outcome.ops:
-        yield Finding(layout.name, path, "orphaned", "the ledger names it, and no RpcService publishes it")
-    else:
-        yield from _of_writes(layout, writes)
+class _NoEvents:
+    """Tells the pods nothing: their controllers do."""
 
-
-def _of_children(layout: Layout, path: str, outcome: Outcome, view: Observed) -> Iterator[Finding]:
-    """What is wrong in the directory of a service's endpoints."""
-    within = f"{path}/"
-    yield from _of_writes(layout, [op for op in outcome.ops if op.path.startswith(within)])
-    for name in sorted(view.foreign):
-        yield Finding(layout.name, within + name, "foreign", "nothing of ours")
-
-
-def _of_writes(layout: Layout, writes: Iterable[Create | Set | Delete | Any]) -> Iterator[Finding]:
-    for op in writes:
-        match op:
-            case Create(path, _):
-                yield Finding(layout.name, path, "missing", "an RpcService publishes it")
-            case Set(path, data, _):
-                yield Finding(layout.name, path, "different", f"should be {data.decode()}")
-            case Delete(path, _):
-                yield Finding(layout.name, path, "orphaned", "no RpcService publishes it any more")
-
-
-def _print(findings: Iterable[Finding]) -> None:
-    table = Table("LAYOUT", "PATH", "STATE", "DETAIL", box=None, pad_edge=False)
-    for finding in sorted(findings):
-        table.add_row(finding.layout, finding.path, finding.state, finding.detail)
-    if table.row_count:
-        Console(markup=False).print(table)
-    else:
-        Console().print("in sync")
+    def record(
+        self, regarding: Regarding, problem: Problem, action: str, *, warning: bool, salt: str = ""
+    ) -> None:
+        """Tell nobody."""

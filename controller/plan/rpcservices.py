@@ -204,6 +204,13 @@ def desired_rows(
     return by_head
 
 
+def wanted_rows(key: ServiceKey, observed: Observed, absences: Absences) -> list[Endpoint]:
+    """All rows that the RpcServices of *key* should list, in whichever of them."""
+    services = sorted(observed.services, key=lambda service: service.age)
+    by_head = desired_rows(key, services, _owner(services), observed, absences)
+    return [row for rows in by_head.values() for row in rows]
+
+
 def suspects(key: ServiceKey, observed: Observed) -> dict[str, int]:
     """The listed pods that are absent, confirmed or not: uid to how many rows."""
     rows = _shown(key, sorted(observed.services, key=lambda service: service.age), "", observed.pods.values())

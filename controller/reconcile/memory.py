@@ -333,6 +333,13 @@ def uncovered(
     registry: Registry, layouts: Sequence[Layout], clusters: Collection[str]
 ) -> set[tuple[str, str]]:
     """What the ledger says belongs to *clusters* and none of *layouts* writes: layouts' names and paths."""
+    return set(uncovered_entries(registry, layouts, clusters))
+
+
+def uncovered_entries(
+    registry: Registry, layouts: Sequence[Layout], clusters: Collection[str]
+) -> dict[tuple[str, str], Ledger]:
+    """The ledger's entries of what is ``uncovered``."""
     covered = {(layout.name, layout.base.rstrip("/")) for layout in layouts}
     found = {
         f"{OWNED}/{name}/{entry}": (name, path)
@@ -340,9 +347,5 @@ def uncovered(
         for entry in registry.children(f"{OWNED}/{name}")
         if (path := entry_parts(entry)[0]) and (name, path.rpartition("/")[0]) not in covered
     }
-    entries = registry.read(found)
-    return {found[path] for path, znode in entries.items() if znode and _is_of(znode.data, clusters)}
-
-
-def _is_of(entry: bytes, clusters: Collection[str]) -> bool:
-    return decode_ledger(entry).cluster in clusters
+    entries = {path: decode_ledger(znode.data) for path, znode in registry.read(found).items() if znode}
+    return {found[path]: entry for path, entry in entries.items() if entry.cluster in clusters}

@@ -1,0 +1,101 @@
+"""What ``verify`` finds, which of it counts, and the line that sums it up."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+
+import msgspec
+
+# State to what it means; those of pods and RpcServices first, then those of znodes.
+STATES = {
+    "not listed": "a pod serves it, and no RpcService lists that",
+    "listed wrongly": "an RpcService lists a pod otherwise than it is",
+    "listed but gone": "an RpcService lists a pod that does not serve it, or is gone",
+    "unreadable": "an object that cannot be decoded: nothing is known of it",
+    "missing": "an RpcService publishes it, and it is not in ZooKeeper",
+    "different": "ZooKeeper holds something else than the RpcServices publish",
+    "orphaned": "the ledger names it, and no RpcService publishes it",
+    "refused": "the registry controller may or can not write it",
+    "held": "absent, and published until that is confirmed or released",
+    "would be adopted": "it was there before us, and is taken over with the next write",
+    "foreign": "of nobody we know: left alone",
+    "left": "the ledger names it, and no --layout covers it",
+}
+NO_DRIFT = ("held", "would be adopted", "foreign", "left")
+DRIFT = tuple(state for state in STATES if state not in NO_DRIFT)
+
+
+class Finding(msgspec.Struct, frozen=True, order=True, rename="camel"):
+    """One thing that is not as it should be.
+
+    *state*: one of ``STATES``.  *path*: a znode's path, in a *layout*; of what is no znode (*layout* is
+    ``""``) the pod as ``NAMESPACE/SERVICE/POD``, or the object as ``NAMESPACE/NAME``.
+    """
+
+    layout: str
+    path: str
+    state: str
+    detail: str = ""
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """By which a second look finds it again."""
+        return self.layout, self.path, self.state
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """How much was looked at.
+
+    *services*: names that pods or RpcServices have; *znodes*: those of ours.
+    """
+
+    services: int = 0
+    znodes: int = 0
+    pods: int = 0
+
+    def __str__(self) -> str:
+        """In words.
+
+        >>> str(Counts(1, 1204, 4000))
+        '1 service, 1,204 znodes, 4,000 pods'
+        """
+        numbers = zip(("service", "znode", "pod"), (self.services, self.znodes, self.pods), strict=True)
+        return ", ".join(f"{number:,} {noun}{'' if number == 1 else 's'}" for noun, number in numbers)
+
+
+def confirmed(first: Iterable[Finding], second: Iterable[Finding]) -> tuple[Finding, ...]:
+    """What the *second* look still found; what only one of two saw was a change on its way."""
+    places = {finding.place for finding in first}
+    return tuple(sorted(finding for finding in second if finding.place in places))
+
+
+def exit_states(text: str) -> tuple[str, ...]:
+    """The states named by ``--exit-on``: a list, ``any`` or ``none``.
+
+    >>> exit_states("missing,would-be-adopted")
+    ('missing', 'would be adopted')
+    """
+    if text in ("any", "none"):
+        return tuple(STATES) if text == "any" else ()
+    names = tuple(name.strip().replace("-", " ") for name in text.split(","))
+    for name in names:
+        if name not in STATES:
+            raise ValueError(f"{name!r} is no state: choose from {', '.join(STATES)}; or any, or none")
+    return names
+
+
+def exit_code(findings: Iterable[Finding], exit_on: Collection[str]) -> int:
+    """1 where something was found in a state of *exit_on*, else 0."""
+    return int(any(finding.state in exit_on for finding in findings))
+
+
+def summary(findings: Iterable[Finding], counts: Counts, namespaces: Sequence[str]) -> str:
+    """One line: in sync, drift or not; and how much was looked at."""
+    found = Counter(finding.state for finding in findings)
+    told = ", ".join(f"{found[state]:,} {state}" for state in STATES if found[state])
+    if not (counts.services or counts.znodes):
+        where = f"namespace {' '.join(namespaces)}" if namespaces else "any namespace"
+        nothing = f"nothing to compare: no pod names a service, and there is no RpcService, in {where}"
+        return f"{nothing} ({told})" if told else nothing
+    if not told:
+        return f"in sync: {counts}"
+    return f"{'drift' if found.keys() & set(DRIFT) else 'no drift'}: {told} (looked at {counts})"
