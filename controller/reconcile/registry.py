@@ -16,6 +16,7 @@ from controller.model import Condition, Pod, Regarding, RpcService, ServiceKey
 from controller.plan import heartbeat
 from controller.plan import znodes as planning
 from controller.plan.heartbeat import Heartbeat
+from controller.plan.invariants import Broken, check_transaction
 from controller.plan.ledger import Layout, Ledger
 from controller.plan.ops import Delete, Op, batches
 from controller.plan.outcome import Outcome
@@ -295,8 +296,10 @@ class RegistryReconciler:
             for layout, outcome in zip(self._layouts, outcomes, strict=True)
             for step in outcome.steps
         ):
+            ops = [op for _, step in batch for op in step]
+            check_transaction(ops)
             try:
-                self._transact([op for _, step in batch for op in step])
+                self._transact(ops)
             except Conflict:
                 raise
             except Retry:
@@ -448,7 +451,7 @@ class RegistryReconciler:
     def _tell_unavailable(self, failures: Mapping[str, Exception]) -> None:
         for name, failure in failures.items():
             # What was refused stays refused, and says the same each time: it belongs into a status.
-            reason = str(failure) if isinstance(failure, Rejected) else ""
+            reason = str(failure) if isinstance(failure, Rejected | Broken) else ""
             waiting = self._clock() - self._unwritten.since(name, self._clock())
             if waiting >= UNAVAILABLE_AFTER:
                 for service in self._services.store.indexed(BY_NAME, name):
