@@ -104,7 +104,7 @@ class World:
             self.services,
             Reader(self),
             self.projector.unsettled,
-            self.projector.unlisted,
+            self.projector.homeless,
             Fence(self.zookeeper, "c1", lambda: None),
             self.layouts,
             Settings("c1", cross_namespace=self.cross_namespace),

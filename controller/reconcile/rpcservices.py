@@ -26,7 +26,8 @@ from controller.model import (
 from controller.names import label_value
 from controller.plan import rpcservices as planning
 from controller.plan.guard import is_released
-from controller.plan.publication import ALL_LISTED, Unlisted
+from controller.plan.invariants import check_objects
+from controller.plan.publication import NONE_HOMELESS, Homeless
 from controller.reconcile.guard import Decision, Guard, Sight, log_released
 from controller.reconcile.held import HeldOnLease
 from controller.reconcile.ports import Change, Events, Kube, Source, Store
@@ -62,7 +63,7 @@ class RpcServiceReconciler:
 
     Changes are told by any thread (``pod_changed``, ``service_changed``, ``node_changed``), which
     return the keys to reconcile; a key is reconciled by one thread at a time.  *settled*: see ``begin`` and
-    ``unlisted``.
+    ``homeless``.
     """
 
     def __init__(
@@ -95,8 +96,8 @@ class RpcServiceReconciler:
         self._events = events
         self._tell_settled = settled
         self._unsettled: dict[str, set[ServiceKey]] = {}
-        self._unlisted: dict[str, dict[ServiceKey, Unlisted]] = {}
-        self._lock = threading.Lock()  # held while _unsettled, _unlisted and _unknown_words change
+        self._homeless: dict[str, dict[ServiceKey, Homeless]] = {}
+        self._lock = threading.Lock()  # held while _unsettled, _homeless and _unknown_words change
         self._refused_since: dict[ServiceKey, float] = {}  # of a key: by the thread that reconciles it
         self._selected: Selections[RpcService] = Selections(
             pods.store, lambda service: None if service.is_part else service.spec.selector
@@ -171,27 +172,27 @@ class RpcServiceReconciler:
         """Whether some RpcService of the name was not looked at since the start."""
         return name in self._unsettled
 
-    def unlisted(self, name: str) -> Unlisted:
+    def homeless(self, name: str) -> Homeless:
         """What pods show of the name and no status lists, since a write was refused.
 
         What is published of that stays so.  *settled* is told a name for which this changed.
         """
         with self._lock:
-            found = list(self._unlisted.get(name, {}).values())
-        return Unlisted(
-            endpoints=tuple(row for unlisted in found for row in unlisted.endpoints),
-            services={uid for unlisted in found for uid in unlisted.services},
+            found = list(self._homeless.get(name, {}).values())
+        return Homeless(
+            endpoints=tuple(row for homeless in found for row in homeless.endpoints),
+            services={uid for homeless in found for uid in homeless.services},
         )
 
-    def _note_unlisted(self, key: ServiceKey, unlisted: Unlisted) -> None:
+    def _note_homeless(self, key: ServiceKey, homeless: Homeless) -> None:
         with self._lock:
-            of_name = self._unlisted.setdefault(key.service_name, {})
-            before = of_name.pop(key, ALL_LISTED)
-            if unlisted != ALL_LISTED:
-                of_name[key] = unlisted
+            of_name = self._homeless.setdefault(key.service_name, {})
+            before = of_name.pop(key, NONE_HOMELESS)
+            if homeless != NONE_HOMELESS:
+                of_name[key] = homeless
             if not of_name:
-                del self._unlisted[key.service_name]
-        if unlisted != before:
+                del self._homeless[key.service_name]
+        if homeless != before:
             self._tell_settled(key.service_name)
 
     def _settle(self, key: ServiceKey) -> None:
@@ -227,6 +228,7 @@ class RpcServiceReconciler:
         if any(uid not in self.guard.confirmed and uid not in self.guard.held for uid in seen):
             self.guard.poke()
         ops = planning.plan(key, observed, absences, self._settings, self._now_text())
+        check_objects(key, ops)
         self._write(key, ops, observed.pods.values())
         self._use_up(observed.services)
         return bool(ops)
@@ -242,7 +244,7 @@ class RpcServiceReconciler:
         # What is published of these stays, so that the name need not be frozen for them: else a quota would
         # keep the addresses of dead pods published after a restart.
         services = tuple(op.service.uid for op in refusals.all if isinstance(op, planning.SetStatus))
-        self._note_unlisted(key, Unlisted(tuple(writes.unlisted.values()), services))
+        self._note_homeless(key, Homeless(tuple(writes.homeless.values()), services))
         partial = any(isinstance(op, planning.Create) and op.partial for op in ops)
         if not partial:
             self._settle(key)  # with a refusal, too: all is listed that can be
