@@ -214,7 +214,7 @@ class Process:
                 self._pods if self._runs("rpcservice") else None,
             ),
             self._projector.unsettled if projects else lambda _: False,
-            self._projector.homeless,
+            self._projector.unlisted,
             None if settings.dry_run else Fence(zookeeper, cluster_id, renew),
             settings.layouts,
             PublicationSettings(

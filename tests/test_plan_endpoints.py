@@ -349,11 +349,11 @@ def test_znodes_are_what_was_read():
 def test_of_what_no_rpcservice_could_be_made_to_list_the_published_stays_and_the_new_waits(layout: Layout):
     registry = Registry(layout)
     registry.settle(wanted(row(1), row(2), row(3), namespaces=("default", "other")))
-    registry.settle(wanted(row(1), homeless=(row(2), row(4))))
+    registry.settle(wanted(row(1), unlisted=(row(2), row(4))))
     assert registry.children() == registry.names(wanted(row(1), row(2)))
     assert registry.claims() == {"c1": ("default", "other")}
 
-    registry.settle(wanted(homeless=(row(2),)))
+    registry.settle(wanted(unlisted=(row(2),)))
     assert registry.children() == registry.names(wanted(row(2)))
-    registry.settle(wanted(homeless=(row(4),)))
+    registry.settle(wanted(unlisted=(row(4),)))
     assert (registry.children(), registry.claims()) == (set(), {})

@@ -285,9 +285,9 @@ endpoints = st.lists(
     unique_by=lambda endpoint: endpoint.pod_uid,
 ).map(tuple)
 publications = st.builds(
-    lambda rows, homeless, frozen, namespaces, services: Publication(
+    lambda rows, unlisted, frozen, namespaces, services: Publication(
         endpoints=rows,
-        homeless=homeless,
+        unlisted=unlisted,
         frozen=frozen,
         namespaces=namespaces if rows else (),
         services=services,

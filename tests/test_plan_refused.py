@@ -223,7 +223,7 @@ def test_what_could_not_be_listed_is_known():
         assert isinstance(op, Create)
         writes.refused()
 
-    assert {row.pod_name for row in writes.homeless.values()} == {"p4", "p5"}
+    assert {row.pod_name for row in writes.unlisted.values()} == {"p4", "p5"}
 
 
 @pytest.mark.parametrize(

@@ -99,28 +99,28 @@ WITHDRAWN = Ledger("c1", config=DEFAULT_CONFIG, withdrawn_at=NOW).encode()
             wanted(frozen=True), Znode(content("10.0.0.1"), 7), entry(), (), id="unknown: nothing is removed"
         ),
         pytest.param(
-            wanted("10.0.0.2", homeless=(row("10.0.0.1"), row("10.0.0.3"))),
+            wanted("10.0.0.2", unlisted=(row("10.0.0.1"), row("10.0.0.3"))),
             Znode(content("10.0.0.1", "10.0.0.9"), 7),
             entry(namespaces=("default", "other")),
             (Set(PATH, content("10.0.0.1", "10.0.0.2"), 7),),
-            id="homeless: what is published stays, what is new waits, all else goes",
+            id="unlisted: what is published stays, what is new waits, all else goes",
         ),
         pytest.param(
-            wanted(homeless=(row("10.0.0.1"),)),
+            wanted(unlisted=(row("10.0.0.1"),)),
             Znode(content("10.0.0.1", "10.0.0.9"), 7),
             entry(),
             (Set(PATH, content("10.0.0.1"), 7),),
-            id="nothing but what is homeless is left",
+            id="nothing but what is unlisted is left",
         ),
         pytest.param(
-            wanted(homeless=(row("10.0.0.2"),)),
+            wanted(unlisted=(row("10.0.0.2"),)),
             Znode(content("10.0.0.1"), 7),
             entry(),
             (Set(ENTRY, WITHDRAWN, 3), Delete(PATH, 7)),
-            id="nothing published is homeless: withdrawn",
+            id="nothing published is unlisted: withdrawn",
         ),
         pytest.param(
-            wanted(homeless=(row("10.0.0.1"),)), Znode(content("10.0.0.1"), 7), None, (), id="not ours"
+            wanted(unlisted=(row("10.0.0.1"),)), Znode(content("10.0.0.1"), 7), None, (), id="not ours"
         ),
         pytest.param(
             wanted("10.0.0.2", frozen=True),

@@ -104,7 +104,7 @@ class World:
             self.services,
             Reader(self),
             self.projector.unsettled,
-            self.projector.homeless,
+            self.projector.unlisted,
             Fence(self.zookeeper, "c1", lambda: None),
             self.layouts,
             Settings("c1", cross_namespace=self.cross_namespace),

@@ -140,7 +140,7 @@ def test_what_is_published_and_can_be_listed_no_more_stays_as_long_as_its_pod_sh
     world.keys.add(ECHO)
     work_off(world)
     assert published(world) == {"2", "3", "5", "6"}
-    assert world.projector.homeless("echo").endpoints == ()
+    assert world.projector.unlisted("echo").endpoints == ()
 
 
 @pytest.mark.parametrize("failure", REFUSALS)

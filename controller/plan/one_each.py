@@ -106,7 +106,7 @@ class OneEach(msgspec.Struct, frozen=True):
                     refusals.append(Problem("OwnedElsewhere", message))
                 case Child(name, data):
                     desired[name] = data
-        for endpoint in self.wanted.homeless:
+        for endpoint in self.wanted.unlisted:
             child = self.form.place(self.service_name, endpoint, self.settings.cluster_id)
             if isinstance(child, Child):
                 kept.add(self.slot(child.name))
@@ -208,7 +208,7 @@ class OneEach(msgspec.Struct, frozen=True):
         observed = self.observed
         if self.removes and observed.ledger:
             if desired:
-                kept = self.recorded if self.wanted.homeless else ()
+                kept = self.recorded if self.wanted.unlisted else ()
                 entry = self.ledger({*self.wanted.namespaces, *kept})
                 ops += write(self.entry, entry, observed.ledger)
             elif self.ours <= set(going):

@@ -38,7 +38,7 @@ class OneZnode(msgspec.Struct, frozen=True):
         if ledger.withdrawn_at:
             return Outcome(((Delete(self.entry, _version(self.observed.ledger)),),) if grace_over else ())
         if self.form.count(self.render(ledger.config).data):
-            return self.publish(grace_over)  # what is homeless
+            return self.publish(grace_over)  # what is unlisted
         return self.withdraw(ledger, now)
 
     def refusal(self, grace_over: bool) -> Problem | None:
@@ -62,7 +62,7 @@ class OneZnode(msgspec.Struct, frozen=True):
             size = f"{len(rendered.data)} bytes, more than --max-znode-bytes={limit}"
             message = f"{self.path} would take {size}; its last content stays"
             return Outcome(refusal=Problem("TooLarge", message))
-        kept = ledger.namespaces if (wanted.frozen or wanted.homeless) and ledger else ()
+        kept = ledger.namespaces if (wanted.frozen or wanted.unlisted) and ledger else ()
         names = tuple(sorted({*wanted.namespaces, *kept}))
         entry = Ledger(self.settings.cluster_id, names, rendered.config).encode()
         step = (*write(self.entry, entry, self.observed.ledger), *write(self.path, rendered.data, znode))
@@ -71,13 +71,13 @@ class OneZnode(msgspec.Struct, frozen=True):
     def render(self, remembered: Config) -> Rendered:
         """What the znode should hold."""
         wanted, znode = self.wanted, self.observed.znode
-        homeless = {endpoint.ip for endpoint in wanted.homeless}
+        unlisted = {endpoint.ip for endpoint in wanted.unlisted}
         return self.form.render(
             wanted.endpoints,
             wanted.config,
             znode.data if znode else None,
             remembered,
-            lambda address: wanted.frozen or address in homeless,
+            lambda address: wanted.frozen or address in unlisted,
         )
 
     def withdraw(self, ledger: Ledger, now: str) -> Outcome:

@@ -26,21 +26,21 @@ class Settings(msgspec.Struct, frozen=True):
         return tuple(dict.fromkeys(filter(None, (self.cluster_id, self.from_cluster))))
 
 
-class Homeless(msgspec.Struct, frozen=True):
+class Unlisted(msgspec.Struct, frozen=True):
     """What statuses lack, since a write was refused: *endpoints*, and the *services* to list them, by uid."""
 
     endpoints: tuple[Endpoint, ...] = ()
     services: Collection[str] = ()
 
 
-NONE_HOMELESS = Homeless()
+ALL_LISTED = Unlisted()
 
 
 class Publication(msgspec.Struct, frozen=True):
     """What the RpcServices of one name publish together.
 
     *services*: how many of them take part; *refused*: those that do not, by uid.  *frozen*: something
-    about the name is unknown, so what is published already stays.  *homeless*: what pods show and no
+    about the name is unknown, so what is published already stays.  *unlisted*: what pods show and no
     RpcService could be made to list; of that, too, what is published already stays.
     """
 
@@ -50,7 +50,7 @@ class Publication(msgspec.Struct, frozen=True):
     services: int = 0
     refused: Mapping[str, Problem] = {}
     frozen: bool = False
-    homeless: tuple[Endpoint, ...] = ()
+    unlisted: tuple[Endpoint, ...] = ()
 
 
 def publication(
@@ -58,7 +58,7 @@ def publication(
     frozen: bool,
     settings: Settings,
     holder: str = "",
-    homeless: Homeless = NONE_HOMELESS,
+    unlisted: Unlisted = ALL_LISTED,
 ) -> Publication:
     """What *services*, all RpcServices of one name, publish together.
 
@@ -92,8 +92,8 @@ def publication(
         config=next((spec.config for spec in declared if spec.config is not None), None),
         services=len(ordered),
         refused=refused,
-        frozen=frozen or not all(service.known or service.uid in homeless.services for service in ordered),
-        homeless=published(homeless.endpoints, any(s.spec.publish_not_ready_addresses for s in ordered)),
+        frozen=frozen or not all(service.known or service.uid in unlisted.services for service in ordered),
+        unlisted=published(unlisted.endpoints, any(s.spec.publish_not_ready_addresses for s in ordered)),
     )
 
 

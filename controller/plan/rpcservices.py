@@ -465,7 +465,7 @@ class Writes:
     and at its end every row that nobody is to list has left every object that can be written.  *wary*: a
     write of this service was refused before, perhaps after a long wait, so what removes comes first.
 
-    *homeless*: the rows that are to be listed, by an operation that was not made (yet).
+    *unlisted*: the rows that are to be listed, by an operation that was not made (yet).
     """
 
     def __init__(self, ops: Sequence[Op], settings: Settings, now: str, *, wary: bool = False) -> None:
@@ -478,7 +478,7 @@ class Writes:
         # As the objects are now, and the rows that they refused last; both by uid.
         self._services = {op.service.uid: op.service for op in ops if not isinstance(op, Create)}
         self._refused_rows: dict[str, tuple[Endpoint, ...]] = {}
-        self.homeless = {_place(row): row for op in ops for row in _added(op)}
+        self.unlisted = {_place(row): row for op in ops for row in _added(op)}
 
     def refused(self, *, slow: bool = False) -> None:
         """Say that the operation in hand was refused; *slow*: after a wait, which others would take as well.
@@ -547,9 +547,9 @@ class Writes:
         """
         for row in service.status.endpoints:
             place = _place(row)
-            if place not in besides and place in self.homeless:
+            if place not in besides and place in self.unlisted:
                 self._any_stayed = True
-                yield msgspec.structs.replace(self.homeless[place], metadata=row.metadata)
+                yield msgspec.structs.replace(self.unlisted[place], metadata=row.metadata)
 
     def _was_refused(self) -> bool:
         refused, self._in_hand_refused = self._in_hand_refused, False
@@ -557,7 +557,7 @@ class Writes:
 
     def _list(self, rows: Iterable[Endpoint]) -> None:
         for row in rows:
-            self.homeless.pop(_place(row), None)
+            self.unlisted.pop(_place(row), None)
 
 
 def _place(row: Endpoint) -> Place:

@@ -20,7 +20,7 @@ from controller.plan.invariants import Broken, check_transaction
 from controller.plan.ledger import Layout, Ledger
 from controller.plan.ops import Delete, Op, batches
 from controller.plan.outcome import Outcome
-from controller.plan.publication import Homeless, Publication, Settings, publication
+from controller.plan.publication import Publication, Settings, Unlisted, publication
 from controller.plan.rpcservices import FINISHED
 from controller.reconcile.fence import Fence
 from controller.reconcile.guard import Decision, Guard, Sight, log_released
@@ -59,7 +59,7 @@ class RegistryReconciler:
     """Makes the znodes of a service name equal to what the RpcServices of that name list.
 
     One thread calls ``reconcile``; changes are told by any thread.  *unsettled*: whether the statuses of a
-    name are not to be relied on yet; *homeless*: what they lack, as it could not be written.
+    name are not to be relied on yet; *unlisted*: what they lack, as it could not be written.
     *conditions* is told what the Synced condition of an RpcService should be, *written* the layout,
     operation and service name of each znode that was written.  *lease*: what Events about the registry as
     a whole are about; *on_lease*: what it says of holds.  *heartbeat*: what does not change of it.
@@ -71,7 +71,7 @@ class RegistryReconciler:
         services: Source[RpcService],
         reader: Reader,
         unsettled: Callable[[str], bool],
-        homeless: Callable[[str], Homeless],
+        unlisted: Callable[[str], Unlisted],
         fence: Fence | None,
         layouts: Sequence[Layout],
         settings: Settings,
@@ -92,7 +92,7 @@ class RegistryReconciler:
         self._services = services
         self._reader = reader
         self._unsettled = unsettled
-        self._homeless = homeless
+        self._unlisted = unlisted
         self._fence = fence
         self._layouts = layouts
         self._settings = settings
@@ -329,7 +329,7 @@ class RegistryReconciler:
         missing = self._unconfirmed(name)
         holder = min((namespace for _, namespace, uid in missing if not uid), default="")
         frozen = bool(missing) or self._is_frozen(name)
-        wanted = publication(services, frozen, self._settings, holder, self._homeless(name))
+        wanted = publication(services, frozen, self._settings, holder, self._unlisted(name))
         now = self._now_text()
         outcomes = [
             planning.plan(

@@ -27,7 +27,7 @@ from controller.names import label_value
 from controller.plan import rpcservices as planning
 from controller.plan.guard import is_released
 from controller.plan.invariants import check_objects
-from controller.plan.publication import NONE_HOMELESS, Homeless
+from controller.plan.publication import ALL_LISTED, Unlisted
 from controller.reconcile.guard import Decision, Guard, Sight, log_released
 from controller.reconcile.held import HeldOnLease
 from controller.reconcile.ports import Change, Events, Kube, Source, Store
@@ -63,7 +63,7 @@ class RpcServiceReconciler:
 
     Changes are told by any thread (``pod_changed``, ``service_changed``, ``node_changed``), which
     return the keys to reconcile; a key is reconciled by one thread at a time.  *settled*: see ``begin`` and
-    ``homeless``.
+    ``unlisted``.
     """
 
     def __init__(
@@ -96,8 +96,8 @@ class RpcServiceReconciler:
         self._events = events
         self._tell_settled = settled
         self._unsettled: dict[str, set[ServiceKey]] = {}
-        self._homeless: dict[str, dict[ServiceKey, Homeless]] = {}
-        self._lock = threading.Lock()  # held while _unsettled, _homeless and _unknown_words change
+        self._unlisted: dict[str, dict[ServiceKey, Unlisted]] = {}
+        self._lock = threading.Lock()  # held while _unsettled, _unlisted and _unknown_words change
         self._refused_since: dict[ServiceKey, float] = {}  # of a key: by the thread that reconciles it
         self._selected: Selections[RpcService] = Selections(
             pods.store, lambda service: None if service.is_part else service.spec.selector
@@ -172,27 +172,27 @@ class RpcServiceReconciler:
         """Whether some RpcService of the name was not looked at since the start."""
         return name in self._unsettled
 
-    def homeless(self, name: str) -> Homeless:
+    def unlisted(self, name: str) -> Unlisted:
         """What pods show of the name and no status lists, since a write was refused.
 
         What is published of that stays so.  *settled* is told a name for which this changed.
         """
         with self._lock:
-            found = list(self._homeless.get(name, {}).values())
-        return Homeless(
-            endpoints=tuple(row for homeless in found for row in homeless.endpoints),
-            services={uid for homeless in found for uid in homeless.services},
+            found = list(self._unlisted.get(name, {}).values())
+        return Unlisted(
+            endpoints=tuple(row for unlisted in found for row in unlisted.endpoints),
+            services={uid for unlisted in found for uid in unlisted.services},
         )
 
-    def _note_homeless(self, key: ServiceKey, homeless: Homeless) -> None:
+    def _note_unlisted(self, key: ServiceKey, unlisted: Unlisted) -> None:
         with self._lock:
-            of_name = self._homeless.setdefault(key.service_name, {})
-            before = of_name.pop(key, NONE_HOMELESS)
-            if homeless != NONE_HOMELESS:
-                of_name[key] = homeless
+            of_name = self._unlisted.setdefault(key.service_name, {})
+            before = of_name.pop(key, ALL_LISTED)
+            if unlisted != ALL_LISTED:
+                of_name[key] = unlisted
             if not of_name:
-                del self._homeless[key.service_name]
-        if homeless != before:
+                del self._unlisted[key.service_name]
+        if unlisted != before:
             self._tell_settled(key.service_name)
 
     def _settle(self, key: ServiceKey) -> None:
@@ -244,7 +244,7 @@ class RpcServiceReconciler:
         # What is published of these stays, so that the name need not be frozen for them: else a quota would
         # keep the addresses of dead pods published after a restart.
         services = tuple(op.service.uid for op in refusals.all if isinstance(op, planning.SetStatus))
-        self._note_homeless(key, Homeless(tuple(writes.homeless.values()), services))
+        self._note_unlisted(key, Unlisted(tuple(writes.unlisted.values()), services))
         partial = any(isinstance(op, planning.Create) and op.partial for op in ops)
         if not partial:
             self._settle(key)  # with a refusal, too: all is listed that can be
