@@ -28,6 +28,7 @@ CLUSTER_ID = "rpcregistry.dev/cluster-id"
 ZOOKEEPER = "rpcregistry.dev/zookeeper"
 RELEASED_BY = "rpcregistry.dev/released-by"
 KEEP_EVERY = 2.0  # seconds
+KEEP_AGAIN = 30.0  # seconds, where it cannot be kept: nobody needs it to publish
 
 
 def own_namespace() -> str | None:
@@ -116,19 +117,18 @@ class KubeLease:
 
     def keep(self, over: threading.Event) -> None:
         """Without a leader election: until *over*, keep the Lease there, held by nobody, as annotated."""
-        said = ""
-        while not over.is_set():
+        said, pause = "", 0.0
+        while not over.wait(pause):
             try:
                 if self.get() is None:
                     self.create(Lease(seconds=1))  # as one that was released
                 if self._missing():
                     self._patch({}, {})
-                said = ""
+                said, pause = "", KEEP_EVERY
             except Failure as failure:
                 if str(failure) != said:
                     log.warning("there is no Lease for Events and releases", reason=str(failure))
-                said = str(failure)
-            over.wait(KEEP_EVERY)
+                said, pause = str(failure), KEEP_AGAIN
 
     def _patch(self, metadata: Mapping[str, Any], body: Mapping[str, Any]) -> Lease:
         annotations = self._missing()

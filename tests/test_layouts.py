@@ -275,5 +275,31 @@ def test_a_name_that_is_no_path_segment_is_a_problem():
     assert form.place("echo", msgspec.structs.replace(ENDPOINT, version="a/b"), C1).reason == "InvalidName"
 
 
+@pytest.mark.parametrize(
+    ("name", "pod_name", "clear"),
+    [
+        pytest.param("${pod}_${digits}", "p1", True, id="apart"),
+        pytest.param("${pod}${digits}", "echo-a", True, id="digits after a letter"),
+        pytest.param("${pod}${digits}", "echo-1", False, id="digits after a digit"),
+        pytest.param("${digits}${pod}", "1", False, id="digits before a digit"),
+        pytest.param("${pod}${id}", "echo-x", True, id="the mark after what is no hexadecimal digit"),
+        pytest.param("${pod}${id}", "echo-1", False, id="the mark after a hexadecimal digit"),
+        pytest.param("${id}-${pod}", f"{MARK[:8]}-01234567", False, id="a second mark after it"),
+        pytest.param("${pod}-${id}", f"{MARK[:8]}-01234567", True, id="a second mark before it"),
+    ],
+)
+def test_a_name_that_hides_whose_it_is_is_a_problem(name: str, pod_name: str, clear: bool):
+    """Nobody would know the znode again: it would be there for ever."""
+    form = from_template({"name": name})
+    placed = form.place("echo", msgspec.structs.replace(ENDPOINT, pod_name=pod_name), C1)
+
+    if clear:
+        assert isinstance(placed, Child)
+        assert form.slot(placed.name, C1)
+    else:
+        assert placed.reason == "InvalidName"
+        assert "'-'" in placed.message
+
+
 def test_every_layout_is_of_one_of_the_two_forms():
     assert all(isinstance(form, PerService | PerEndpoint) for form in LAYOUTS.values())

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.model import Declaration, LabelSelector, Pod, RpcService, RpcServiceSpec
+from controller.plan.invariants import lost
 from controller.plan.rpcservices import (
     MOST_REFUSED_CREATES,
     ROWS_BYTES,
@@ -50,7 +51,8 @@ def try_writes(
     """
     made: list[Op] = []
     refused: list[Op] = []
-    writes = Writes(world.plan(), SETTINGS, NOW, wary=wary)
+    ops = world.plan()
+    writes = Writes(ops, SETTINGS, NOW, wary=wary)
     for op in writes:
         if refuses(op):
             refused.append(op)
@@ -59,6 +61,7 @@ def try_writes(
             made.append(op)
             world.apply(op)
             assert listed(world) >= set(always), op
+    assert not list(lost(ops, made))
     return made, refused
 
 

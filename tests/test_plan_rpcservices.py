@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.model import Declaration, Endpoint, LabelSelector, Pod, RpcService, RpcServiceSpec, ServiceKey
+from controller.plan.invariants import check_objects
 from controller.plan.ledger import Layout
 from controller.plan.rpcservices import (
     ROWS_BYTES,
@@ -52,6 +53,13 @@ def service(name: str, *, generated: bool = True, created: str = "1", **fields: 
     )
 
 
+def planned(key: ServiceKey, observed: Observed, absences: Absences) -> list[Op]:
+    """A plan that breaks no invariant."""
+    ops = plan(key, observed, absences, SETTINGS, NOW)
+    check_objects(key, ops)
+    return ops
+
+
 class World:
     """The RpcServices and pods of one namespace, as the plan's operations change them."""
 
@@ -66,7 +74,7 @@ class World:
         return Observed(mine, self.pods, self.services, self.bad_nodes)
 
     def plan(self) -> list[Op]:
-        return plan(KEY, self.observe(), self.absences, SETTINGS, NOW)
+        return planned(KEY, self.observe(), self.absences)
 
     def apply(self, op: Op) -> None:
         match op:
@@ -318,7 +326,7 @@ def test_a_declared_one_is_never_deleted():
 )
 def test_the_name_of_a_generated_rpcservice(service_name, taken, name):
     key = ServiceKey("default", service_name)
-    (op,) = plan(key, Observed([], {"p": pod("p", service_name)}, taken), Absences(), SETTINGS, NOW)
+    (op,) = planned(key, Observed([], {"p": pod("p", service_name)}, taken), Absences())
 
     assert isinstance(op, Create)
     assert op.name == name

@@ -9,6 +9,7 @@ import msgspec
 from controller.errors import Conflict, Failure, Fenced, Rejected, Retry, Unknown
 from controller.manifests import Named, Resource
 from controller.model import ObjectKey, Problem, Regarding
+from controller.plan.invariants import clashes
 from controller.plan.ops import Check, Create, Delete, Op, Set, Znode
 from controller.runtime.informer import Change
 
@@ -116,6 +117,7 @@ class ZooKeeperInMemory:
         pass
 
     def commit(self, ops: Sequence[Op]) -> list[int | None]:
+        assert not list(clashes(ops)), ops
         if self.writes_left == 0:
             raise Retry("no writes left")
         if self.writes_left is not None:

@@ -8,6 +8,7 @@ clients that read a znode's data only once it also tells which data (the *conten
 """
 
 import re
+from functools import lru_cache
 from hashlib import sha256
 
 from controller.model import Endpoint
@@ -28,7 +29,7 @@ def slot(name: str, cluster_id: str) -> str | None:
     >>> slot("echo-1-" + digest("c1") + "-0123abcd", "c1")
     '0123abcd'
     """
-    found = re.findall(rf"(?<![0-9a-f]){digest(cluster_id)}-([0-9a-f]{{8}})(?![0-9a-f])", name)
+    found = _marked(cluster_id).findall(name)
     return found[-1] if found else None
 
 
@@ -39,8 +40,18 @@ def number(cluster_id: str, endpoint: Endpoint, content: bytes) -> str:
 
 def number_slot(name: str, cluster_id: str) -> str | None:
     """As ``slot``, for a name that carries a ``number``."""
-    found = re.findall(rf"(?<!\d){_cluster_number(cluster_id)}(\d{{5}})\d{{6}}(?!\d)", name)
+    found = _numbered(cluster_id).findall(name)
     return found[-1] if found else None
+
+
+@lru_cache  # of one or two clusters, and asked for every child in every plan
+def _marked(cluster_id: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![0-9a-f]){digest(cluster_id)}-([0-9a-f]{{8}})(?![0-9a-f])")
+
+
+@lru_cache
+def _numbered(cluster_id: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\d){_cluster_number(cluster_id)}(\d{{5}})\d{{6}}(?!\d)")
 
 
 def _place(endpoint: Endpoint) -> str:

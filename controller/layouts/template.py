@@ -18,8 +18,9 @@ declared is left out of a mapping, and empty in a text.  There is no more to it:
     instance                                          tells this endpoint from all others, and never changes
     id, digits (in *name* only)                       the same, and change with *data*
 
-Names change with the data because some clients read a child only once.  Where *below* changes, nobody looks
-into the old directory any more: ``purge`` first.
+Names change with the data because some clients read a child only once.  An endpoint whose name would hide
+its *id* or *digits* between others (``${pod}${digits}``, of the pod ``echo-1``) is refused.  Where *below*
+changes, nobody looks into the old directory any more: ``purge`` first.
 """
 
 import re
@@ -141,6 +142,12 @@ def _child(
     name = _text(template.name, look_up)
     if not _SEGMENT.fullmatch(name):
         return Problem("InvalidName", f"the znode of {endpoint.pod_name} cannot be called {name!r}")
+    if _slot(name, cluster_id) not in {_slot(values[field], cluster_id) for field in _IN_NAMES}:
+        message = (
+            f"the znode of {endpoint.pod_name} would be called {name!r}, which hides whose it is: "
+            "in the template, put a '-' or '_' before and after ${id} or ${digits}"
+        )
+        return Problem("InvalidName", message)
     return Child(name, data)
 
 

@@ -9,6 +9,7 @@ publish side by side: the name ends with ``@`` and the cluster id.
 """
 
 from collections.abc import Collection
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -56,7 +57,7 @@ class Layout(msgspec.Struct, frozen=True):
 
     def ledger_path(self, service_name: str, cluster_id: str) -> str:
         """Where the ledger's entry of a service lies."""
-        entry = f"{self.ledger_root}/{quote(self.path(service_name), safe='')}"
+        entry = f"{self.ledger_root}/{_quoted(self.path(service_name))}"
         return entry if isinstance(self.form, PerService) else f"{entry}@{cluster_id}"
 
     def service_name(self, entry: str, clusters: Collection[str]) -> str | None:
@@ -69,6 +70,11 @@ class Layout(msgspec.Struct, frozen=True):
         base, _, name = path.rpartition("/")
         foreign = isinstance(self.form, PerEndpoint) and cluster not in clusters
         return None if foreign or base != self.base.rstrip("/") else name
+
+
+@lru_cache(maxsize=32768)  # asked for several times in every plan
+def _quoted(path: str) -> str:
+    return quote(path, safe="")
 
 
 def entry_parts(entry: str) -> tuple[str, str]:

@@ -44,7 +44,9 @@ class OneEach(msgspec.Struct, frozen=True):
     due: Collection[str]
 
     def plan(self) -> Outcome:
+        """The steps, and what they leave for the next plan.  Any prefix of the steps is safe."""
         observed = self.observed
+        # 1. What there should be; and the two cases in which nothing of it can, or need be, done.
         desired, kept, refusal = self.desired()
         if observed.znode and observed.znode.ephemeral:
             message = "an RPC server made the service's directory ephemeral: nothing can lie in it"
@@ -54,25 +56,30 @@ class OneEach(msgspec.Struct, frozen=True):
             # Clients watch the directory from early on; of what fits no such znode it would only be litter.
             early = () if refusal else self.directories
             return Outcome((early,) if early else (), refusal)
+        # 2. What differs.  Too many names for clients to list: removing still helps, adding does not.
         changes = self.changes(desired, kept)
         if changes.added and self.listing(desired) > LARGEST_LISTING:
             message = f"{self.directory}: the names in it would take more than {LARGEST_LISTING} bytes"
             refusal = Problem("TooLarge", message)
             changes = msgspec.structs.replace(changes, added=())
+        # 3. What waits a window: removals beside additions, so that clients see the new endpoints first (but
+        #    only once, or a service that always changes would keep the dead ones), and names that overlap.
         put_off = [name for name in changes.gone if changes.added and name not in self.due]
         if self.form.overlap:
             put_off += [name for names in changes.replaced.values() for name in names]
         going = [name for name in changes.gone if name not in put_off]
+        # 4. The entry changes once in a plan: it grows now, or it ends now, once all that it names is gone.
         claim = self.claim(desired)
         end = () if put_off or claim else self.end(desired, going)
         steps = [
-            (*self.directories, *claim),
-            *((Create(self.path(name), desired[name]),) for name in changes.added),
+            (*self.directories, *claim),  # first of all, or a crash would leave endpoints that nobody owns
+            *((Create(self.path(name), desired[name]),) for name in changes.added),  # before any goes
             *(self.replacement(name, desired[name], old) for name, old in changes.replaced.items()),
-            *(self.repair(name, data) for name, data in desired.items()),
-            *((self.delete(name),) for name in going),
-            end,
+            *(self.repair(name, data) for name, data in desired.items()),  # what changed in place
+            *((self.delete(name),) for name in going),  # what waited a window, or nothing replaces
+            end,  # after the last endpoint: what is not named would stay for ever
         ]
+        # 5. What is left to do: to remove what waits, or to end what only now could be claimed.
         again = bool(put_off or (claim and self.end(desired, going)))
         return Outcome(tuple(filter(None, steps)), refusal, put_off=tuple(put_off), again=again)
 

@@ -150,22 +150,31 @@ def plan(key: ServiceKey, observed: Observed, absences: Absences, settings: Sett
     """The operations that make the RpcServices of *key* right, in the order to apply them.
 
     Whatever adds endpoints comes before whatever removes them, so that a pod that moves from one
-    object to another is listed all the time, wherever the list of operations is cut off.
+    object to another is listed all the time, wherever the list of operations is cut off.  Where objects
+    exchange pods no order does that alone: ``Writes`` then has a row stay until it is listed elsewhere.
     """
+    # 1. Who lists the pods: the oldest declared RpcService, else the oldest generated one.
     services = sorted(observed.services, key=lambda service: service.age)
     declared = [service for service in services if not service.generated]
     owner = _owner(services)
+    # 2. What is to be listed, by the head that it belongs to; with it what is absent and not confirmed.
     rows = desired_rows(key, services, owner, observed, absences)
     named = any(names_service(pod, key.service_name) for pod in observed.pods.values())
+    # 3. Nobody is there to list it: make the head.  Its parts need its uid, so they follow in the next plan.
     if owner is None:
         return [_create(key, rows.get("", []), observed, settings, now)] if named or rows else []
+    # 4. Which heads stay.  A generated one goes with the last pod that names the service, and not while
+    #    nobody can know whether there is one.
     heads = declared or [owner]
     if owner.generated and not named and not rows and not absences.unknown:
         heads = []
+    # 5. Lay the rows out over each head and its parts.
     ops: list[Op] = []
     for head in heads:
         parts = [service for service in services if service.is_part and service.owner_uid == head.uid]
         ops += _spread(head, parts, rows.get(head.name, []), observed.taken, settings, now)
+    # 6. Empty and delete all other generated ones: those that a declared one took over from, those whose
+    #    last pod went, and parts whose head is gone, which are laid out anew.
     kept = {head.uid for head in heads}
     for service in services:
         if (
@@ -174,6 +183,7 @@ def plan(key: ServiceKey, observed: Observed, absences: Absences, settings: Sett
             and not (service.is_part and service.owner_uid in kept)
         ):
             ops += _remove(service, settings, now)
+    # 7. The order is decided over all objects: a row may move from any one of them to any other.
     return sorted(ops, key=_additions_first)
 
 

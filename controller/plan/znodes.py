@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from controller.layouts.forms import PerEndpoint, PerService
 from controller.model import Condition, Problem, RpcService
 from controller.names import is_service_name
+from controller.plan.invariants import check
 from controller.plan.ledger import Layout
 from controller.plan.one_each import OneEach
 from controller.plan.one_znode import OneZnode
@@ -29,16 +30,18 @@ def plan(
     """The writes that make one service path equal to *wanted*.
 
     *grace_over*: the ledger's entry was withdrawn longer ago than the ownership grace; *due*: the names that
-    an earlier plan has ``put_off``.
+    an earlier plan has ``put_off``.  Fails with ``Broken`` rather than break an invariant.
     """
     if not is_service_name(service_name):
         return Outcome(refusal=Problem("InvalidName", "the service name cannot be a znode's name"))
     match layout.form:
         case PerService() as form:
             path, entry = layout.path(service_name), layout.ledger_path(service_name, settings.cluster_id)
-            return OneZnode(form, path, entry, wanted, observed, settings).plan(now, grace_over)
+            outcome = OneZnode(form, path, entry, wanted, observed, settings).plan(now, grace_over)
         case PerEndpoint() as form:
-            return OneEach(form, layout, service_name, wanted, observed, settings, due).plan()
+            outcome = OneEach(form, layout, service_name, wanted, observed, settings, due).plan()
+    check(layout, service_name, settings, observed, outcome.steps)
+    return outcome
 
 
 def synced(service: RpcService, wanted: Publication, outcomes: Iterable[Outcome]) -> Condition:

@@ -16,6 +16,7 @@ from controller.model import Condition, Pod, Regarding, RpcService, ServiceKey
 from controller.plan import heartbeat
 from controller.plan import znodes as planning
 from controller.plan.heartbeat import Heartbeat
+from controller.plan.invariants import Broken, check_transaction
 from controller.plan.ledger import Layout, Ledger
 from controller.plan.ops import Delete, Op, batches
 from controller.plan.outcome import Outcome
@@ -289,22 +290,29 @@ class RegistryReconciler:
     def _write(self, names: Sequence[str]) -> None:
         if not self._registry.connected:
             raise Retry("ZooKeeper is not connected")
+        # 1. Read what is doubted, and decide on all names before anything is written: a name that cannot be
+        #    planned fails here, and reconcile then tries each alone.
         self._memory.read(names)
         planned = [(name, *self._plan(name)) for name in names]
+        # 2. Write in the plans' order, as many steps at once as fit.  Any prefix of them is safe, so it does
+        #    not matter which transaction is the last one.
         for batch in batches(
             ((name, layout), step)
             for name, _, outcomes in planned
             for layout, outcome in zip(self._layouts, outcomes, strict=True)
             for step in outcome.steps
         ):
+            ops = [op for _, step in batch for op in step]
+            check_transaction(ops)
             try:
-                self._transact([op for _, step in batch for op in step])
+                self._transact(ops)
             except Conflict:
-                raise
+                raise  # nothing was done
             except Retry:
                 # Perhaps it was done: what is found to differ may be our own.
                 self._memory.forget({name for (name, _), _ in batch})
                 raise
+            # 3. Note what was written while it is known which of it was a repair.
             for (name, layout), step in batch:
                 self._written.add(name)
                 for op in step:
@@ -312,8 +320,10 @@ class RegistryReconciler:
                         self._repaired.setdefault(name, {})[op.path] = self._memory.disturbed[op.path]
                     if op.path not in layout.parents(name) and not op.path.startswith(layout.ledger_root):
                         self._tell_written(layout.name, type(op).__name__.lower(), name)
+        # 4. Say so only once all is written: a condition must not be ahead of the znodes.
         for name, wanted, outcomes in planned:
             self._conclude(name, wanted, outcomes)
+        # 5. What others had done to them is put back.  Not before: a write that failed is a repair next time.
         self._memory.settle(names)
 
     def _plan(self, name: str) -> tuple[Publication, list[Outcome]]:
@@ -450,7 +460,7 @@ class RegistryReconciler:
     def _tell_unavailable(self, failures: Mapping[str, Exception]) -> None:
         for name, failure in failures.items():
             # What was refused stays refused, and says the same each time: it belongs into a status.
-            reason = str(failure) if isinstance(failure, Rejected) else ""
+            reason = str(failure) if isinstance(failure, Rejected | Broken) else ""
             waiting = self._clock() - self._unwritten.since(name, self._clock())
             if waiting >= UNAVAILABLE_AFTER:
                 for service in self._services.store.indexed(BY_NAME, name):

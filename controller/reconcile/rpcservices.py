@@ -26,6 +26,7 @@ from controller.model import (
 from controller.names import label_value
 from controller.plan import rpcservices as planning
 from controller.plan.guard import is_released
+from controller.plan.invariants import check_objects
 from controller.plan.publication import Unlisted
 from controller.reconcile.guard import Decision, Guard, Sight, log_released
 from controller.reconcile.held import HeldOnLease
@@ -186,6 +187,7 @@ class RpcServiceReconciler:
         if any(uid not in self.guard.confirmed and uid not in self.guard.held for uid in seen):
             self.guard.poke()
         ops = planning.plan(key, observed, absences, self._settings, self._now_text())
+        check_objects(key, ops)
         self._write(key, ops, observed.pods.values())
         self._use_up(observed.services)
         return bool(ops)

@@ -62,7 +62,7 @@ def start_controller(
         if "other_namespace" in request.fixturenames:
             scope += ["--namespace", f"{world.namespace}-other"]
         layout = [] if {"--layout", "--zkpath"}.intersection(flags) else ["--layout", f"kube2zk={world.base}"]
-        lead = ["--lease-namespace", world.namespace] if leader_elect else ["--no-leader-elect"]
+        lead = ["--lease-namespace", world.namespace, *([] if leader_elect else ["--no-leader-elect"])]
         controller = Controller(
             kubeconfig or Path(cluster.kubeconfig),
             cluster.zk_servers,

@@ -33,7 +33,7 @@ def start(cluster: LocalCluster) -> Iterator[Callable[[], EventRecorder]]:
 def events(cluster: LocalCluster, namespace: str, uid: str) -> list[dict[str, Any]]:
     """The Events about the object with *uid*."""
     listed = cluster.kubectl("get", "events.v1.events.k8s.io", "--namespace", namespace, "--output", "json")
-    return [event for event in json.loads(listed)["items"] if event["regarding"]["uid"] == uid]
+    return [event for event in json.loads(listed)["items"] if event["regarding"].get("uid") == uid]
 
 
 @pytest.mark.parametrize(

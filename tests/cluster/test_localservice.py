@@ -326,7 +326,8 @@ def test_l13_each_service_is_written_once_and_nothing_when_nothing_changed(
     controller = start_local(kubeconfig=through_api)
     world.create_localservice()
     address = world.run_pod("a", nodes[0])
-    eventually(lambda: world.serves(*nodes) and world.rows().get(nodes[0]) == [address])
+    rows = {node: [address] if node == nodes[0] else [] for node in nodes}
+    eventually(lambda: world.serves(*nodes) and world.rows() == rows)
     assert written(api, "services") == ["POST"] * len(nodes)
     assert written(api, "pods") == ["PATCH"]
     versions = world.versions()
@@ -408,12 +409,17 @@ def test_l15_of_two_replicas_one_writes_and_the_other_takes_over(world: World, s
 @pytest.fixture
 def with_least_rights(cluster: LocalCluster, world: World, tmp_path: Path) -> Iterator[Path]:
     """A kubeconfig of a ServiceAccount with the rights of the examples, and no others."""
-    role = next(found for found in yaml.safe_load_all(ROLE.read_text()) if found["kind"] == "ClusterRole")
-    name = role["metadata"]["name"] = world.namespace
+    name = world.namespace
+    manifests = list(yaml.safe_load_all(ROLE.read_text()))
+    role = next(found for found in manifests if found["kind"] == "ClusterRole")
+    lease_role = next(found for found in manifests if found["kind"] == "Role")
+    role["metadata"]["name"], lease_role["metadata"]["namespace"] = name, name
     cluster.kubectl("apply", "-f", "-", input=json.dumps(role))
+    cluster.kubectl("apply", "-f", "-", input=json.dumps(lease_role))
     cluster.kubectl("create", "serviceaccount", "rpcregistry", "-n", name)
     account = f"--serviceaccount={name}:rpcregistry"
     cluster.kubectl("create", "clusterrolebinding", name, f"--clusterrole={name}", account)
+    cluster.kubectl("create", "rolebinding", "rpcregistry", "--role=rpcregistry", account, "-n", name)
     token = cluster.kubectl("create", "token", "rpcregistry", "-n", name).strip()
     yield cluster.kubeconfig_for(token, tmp_path / "least-rights")
     cluster.kubectl("delete", "clusterrole,clusterrolebinding", name)
