@@ -12,7 +12,7 @@ import click
 import pytest
 from kazoo.security import OPEN_ACL_UNSAFE
 
-from controller.cli import main, run_command, translate
+from controller.cli import CONTROLLERS, main, run_command, translate
 
 UNREACHABLE = """
 apiVersion: v1
@@ -514,3 +514,9 @@ def test_durations_that_pass_fit_the_clocks_that_count_them():
     grace = parsed("run", "--ownership-grace", "87840h")["ownership_grace"]
 
     assert timedelta(seconds=grace).days == 3660
+
+
+def test_every_part_of_the_process_can_be_chosen():
+    from controller.run import PARTS
+
+    assert set(CONTROLLERS) == PARTS.keys()

@@ -53,7 +53,7 @@ def localservices_part(shared: Shared) -> Part:
         sources=(shared.services, shared.pods, shared.nodes, locals_, found),
         works=(project, serve, label, report),
         counted=(project, serve, label, report),
-        guard=services[0].guard,
+        guards=(services[0].guard,),
         forget=services[0].forget_withdrawn,
     )
 

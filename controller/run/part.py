@@ -30,7 +30,7 @@ class Part:
     """What a part runs, all of it complete.
 
     *sources* have to be listed before it starts.  *counted*: whose depth is the part's.  *forget* is called
-    before each resync, *begin* after the first one and before anything works.  *may_look*: whether the guard
+    before each resync, *begin* after the first one and before anything works.  *may_look*: whether the guards
     can tell what is absent by now.  *why_not_ready*: what keeps the part from its work, or None.  *stopped*
     is called once all threads have ended, where the process ends in order.
     """
@@ -39,7 +39,7 @@ class Part:
     sources: Sequence[Source[Any]]
     works: Sequence[Works]
     counted: Sequence[Works]
-    guard: Guard[Any]
+    guards: Sequence[Guard[Any]] = ()
     forget: Callable[[], None] = nothing
     begin: Callable[[], None] = nothing
     may_look: Callable[[], bool] = lambda: True
@@ -56,19 +56,30 @@ class Part:
         """How many keys are due."""
         return sum(works.depth for works in self.counted)
 
+    @property
+    def held(self) -> int:
+        """How much is absent, and waits for its confirmation."""
+        return sum(len(guard.held) for guard in self.guards)
+
     def resync(self) -> None:
         """Look at everything once more."""
         self.forget()
         for works in self.works:
             works.resync()
         if self.may_look():
-            self.guard.poke()
+            self.look()
+
+    def look(self) -> None:
+        """Have the guards look soon."""
+        for guard in self.guards:
+            guard.poke()
 
     def start(self, crew: Crew, meter: Meter, stopping: threading.Event) -> None:
         """Start its threads, once it is ``filled``."""
         self.resync()
         self.begin()
-        crew.start(f"{self.name}-guard", self.guard.run)
+        for guard in self.guards:
+            crew.start(f"{self.name}-guard", guard.run)
         for works in self.works:
             works.start(crew, meter, stopping.is_set)
 
@@ -76,4 +87,5 @@ class Part:
         """Let its threads end."""
         for works in self.works:
             works.stop()
-        self.guard.stop()
+        for guard in self.guards:
+            guard.stop()

@@ -156,7 +156,7 @@ class Process:
             {part.name: partial(getattr, part, "depth") for part in parts},
             lambda: len({service.service_name for service in shared.services.store.values()}),
             lambda: sum(len(service.status.endpoints) for service in shared.services.store.values()),
-            lambda: sum(len(part.guard.held) for part in parts),
+            lambda: sum(part.held for part in parts),
         )
 
     def run(self, stop: Stop) -> int:
@@ -207,7 +207,7 @@ class Process:
         if word != self._word:
             self._word = word
             for part in self._parts:
-                part.guard.poke()
+                part.look()
 
     def _resync_periodically(self) -> None:
         settings = self._shared.settings

@@ -63,7 +63,7 @@ def registry_part(shared: Shared) -> Part:
         sources=(shared.services, *projected),
         works=(loop, Controller("condition", conditions, synced.reconcile, workers=CONDITION_WRITERS)),
         counted=(loop,),
-        guard=reconciler.guard,
+        guards=(reconciler.guard,),
         may_look=lambda: reconciler.compared,
         why_not_ready=loop.why_not_ready,
         stopped=loop.say_stopped,

@@ -63,7 +63,7 @@ def rpcservices_part(shared: Shared) -> Part:
         sources=(shared.services, shared.pods, shared.nodes),
         works=(project, tell),
         counted=(project,),
-        guard=reconciler.guard,
+        guards=(reconciler.guard,),
         forget=reconciler.forget_withdrawn,
         begin=begin,
     )
