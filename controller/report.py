@@ -1,7 +1,8 @@
 """How ``verify`` says what it found.
 
 On a terminal all goes to standard output, findings as a table.  Elsewhere standard output has the findings
-alone, one a line, its fields separated by tabs and nothing cut; all else goes to standard error.
+alone, one a line, its fields separated by tabs and nothing cut, or a line that says that there are none, of
+what; all else goes to standard error.
 """
 
 import os
@@ -55,7 +56,11 @@ class Text:
             show_table(findings, Console(markup=False, highlight=False))
         else:
             _write(map(line_of, findings))
-        self._say(summary(findings, inspection.counts, self._scope.namespaces))
+        said = summary(findings, inspection.counts, self._scope.namespaces)
+        if findings or sys.stdout.isatty():
+            self._say(said)
+        else:
+            _write([_printable(f"{said}; {self._where.describe()}") + "\n"])
 
     def _say(self, line: str) -> None:
         self._aside.write(f"{_printable(line)}\n")

@@ -202,7 +202,7 @@ def _verify(stage: Stage) -> bool:
         "--kubeconfig", str(stage.kubeconfig), "--zk-servers", stage.zk_servers,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.returncode == 0 and "in sync" in done.stderr
+    return done.returncode == 0 and "in sync" in done.stdout
 
 
 def _node_services(stage: Stage) -> dict[str, str]:

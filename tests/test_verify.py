@@ -731,6 +731,15 @@ def test_off_a_terminal_findings_stand_alone_and_whole(capsys: pytest.CaptureFix
     ]
 
 
+def test_off_a_terminal_a_line_says_that_nothing_was_found_and_where(capsys: pytest.CaptureFixture[str]):
+    REPORTS["table"](WHERE, HERE).show(msgspec.structs.replace(FOUND, findings=()))
+    out, err = capsys.readouterr()
+
+    where = "cluster c1 (context prod, https://k8s), ZooKeeper zk:1, layouts kube2zk=/rpc_v2"
+    assert out == f"in sync: 3 services, 2 znodes, 1 pod; {where}\n"
+    assert len(err.splitlines()) == 4
+
+
 def test_a_reader_that_has_seen_enough_costs_no_more_than_that():
     """As in ``rpcregistry verify | head -1``."""
     script = "from tests.test_verify import *; REPORTS['table'](WHERE, HERE).show(FOUND)"
