@@ -69,9 +69,7 @@ class World:
 
     def start(self) -> None:
         """A new process: it knows nothing but what is in the cluster and in ZooKeeper."""
-        on_lease = HeldOnLease(
-            ["RpcService"], self.notes, lambda: LEASE, self.events, self.clock, self.clock.now
-        )
+        on_lease = HeldOnLease(["RpcService"], self.notes, lambda: LEASE, self.events, self.clock)
         self.keys: set[object] = set()
         self.names: set[str] = set()
         settling = self.settling = Settling()
@@ -86,7 +84,6 @@ class World:
             lambda pod, name: (pod.name, name) not in self.denied,
             rpcservice_plan.Settings(endpoints_per_object=self.endpoints_per_object, layouts=self.layouts),
             self.clock,
-            self.clock.now,
             CONFIRM,
             lambda keys: self.keys.update(keys),
             settling,
@@ -97,9 +94,8 @@ class World:
             self.kube,
             self.services,
             self.events,
-            self.clock.now,
-            self.conditions.add,
             self.clock,
+            self.conditions.add,
             lambda _: None,
         )
         self.registry = RegistryReconciler(
@@ -113,7 +109,6 @@ class World:
             (),
             timedelta(hours=24),
             self.clock,
-            self.clock.now,
             CONFIRM,
             lambda names: self.names.update(names),
             self.synced.want,
@@ -623,9 +618,7 @@ def test_a_condition_that_is_wanted_anew_while_another_is_written_is_written_nex
     unwritten = msgspec.structs.replace(echo, status=RpcServiceStatus())
     services = Interrupted()
     services.put(unwritten)
-    synced = SyncedReconciler(
-        world.kube, services, world.events, world.clock.now, lambda _: None, lambda: 0.0, lambda _: None
-    )
+    synced = SyncedReconciler(world.kube, services, world.events, world.clock, lambda _: None, lambda _: None)
     synced.want(unwritten, Condition(type="Synced", status="True", reason="Synced"))
     services.meanwhile.append(lambda: synced.want(unwritten, unavailable))
     synced.reconcile(echo.key)

@@ -81,7 +81,7 @@ class World:
             CONFIRM,
             self.add,
             lambda _: None,
-            HeldOnLease(["LocalService"], self.notes, lambda: LEASE, self.events, self.clock, self.clock.now),
+            HeldOnLease(["LocalService"], self.notes, lambda: LEASE, self.events, self.clock),
         )
         for number in range(nodes):
             self.nodes.put(Node(name=f"n{number}", uid=str(number), ready=True))

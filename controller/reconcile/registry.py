@@ -26,7 +26,7 @@ from controller.reconcile.fence import Fence
 from controller.reconcile.guard import Decision, Guard, Sight, log_released
 from controller.reconcile.held import HeldOnLease, WithoutObject
 from controller.reconcile.memory import REARM, Memory, uncovered
-from controller.reconcile.ports import Change, Events, Registry, Source
+from controller.reconcile.ports import Change, Clock, Events, Registry, Source
 from controller.reconcile.repairs import Repairs
 from controller.reconcile.settling import Settling
 from controller.reconcile.unwritten import Unwritten
@@ -77,8 +77,7 @@ class RegistryReconciler:
         settings: Settings,
         namespaces: Collection[str],
         grace: timedelta,
-        clock: Callable[[], float],
-        now: Callable[[], datetime],
+        clock: Clock,
         confirm: float,
         enqueue: Callable[[Iterable[str]], None],
         conditions: Callable[[RpcService, Condition], None],
@@ -98,18 +97,17 @@ class RegistryReconciler:
         self._namespaces = namespaces
         self._grace = grace
         self._clock = clock
-        self._now = now
         self._enqueue = enqueue
         self._conditions = conditions
         self._events = events
         self._tell_written = written
         self._heartbeat = heartbeat
-        self._memory = Memory(registry, layouts, settings.clusters, clock)
+        self._memory = Memory(registry, layouts, settings.clusters, clock.monotonic)
         self._put_off: dict[str, Collection[str]] = {}  # by service path
         self._left: set[tuple[str, str]] = set()  # what the ledger names and no layout covers, as told
         self._written: set[str] = set()  # in the batch in hand
         self._on_lease = on_lease
-        self._repairs = Repairs(events, lease, clock, now)
+        self._repairs = Repairs(events, lease, clock)
         self._repaired: dict[str, dict[str, str]] = {}  # by name: paths, and what others had done to them
         # The uids of pods that an RpcService listed when it went, while none of the same name lists them.
         self._bereft: dict[ServiceKey, set[str]] = {}
@@ -119,7 +117,7 @@ class RegistryReconciler:
         self._part = 0  # of all names, that was compared last
         self._generation = -1  # of the connection with which everything was compared last
         self._unwritten = Unwritten()  # names whose own change is not written yet
-        self.guard: Guard[Missing] = Guard(self._look, self._decided, confirm, clock)
+        self.guard: Guard[Missing] = Guard(self._look, self._decided, confirm, clock.monotonic)
 
     # what changes mean
 
@@ -132,7 +130,7 @@ class RegistryReconciler:
             self.guard.back((new.service_name, new.namespace, ""))
             self._note_listed(new)
         if _asks_anew(change):
-            self._unwritten.note(_names(change), self._clock())
+            self._unwritten.note(_names(change), self._clock.monotonic())
 
     def service_names(self, change: Change[RpcService]) -> set[str]:
         """The names that an RpcService's change touches."""
@@ -188,7 +186,7 @@ class RegistryReconciler:
         self._repairs.tell_of_all(
             "RegistryDisconnected",
             "ZooKeeper is not connected: what was published stays, changes wait",
-            self._now().strftime("%H:%M"),
+            self._clock.now().strftime("%H:%M"),
         )
 
     def compare(self) -> set[str]:
@@ -332,7 +330,7 @@ class RegistryReconciler:
         holder = min((namespace for _, namespace, uid in missing if not uid), default="")
         frozen = bool(missing) or self._is_frozen(name)
         wanted = publication(services, frozen, self._settings, holder, self._settling.unlisted(name))
-        now = self._now_text()
+        now = self._clock.stamp()
         outcomes = [
             planning.plan(
                 layout,
@@ -373,7 +371,7 @@ class RegistryReconciler:
         if not ledger.withdrawn_at:
             return False
         try:
-            return datetime.fromisoformat(ledger.withdrawn_at) + self._grace <= self._now()
+            return datetime.fromisoformat(ledger.withdrawn_at) + self._grace <= self._clock.now()
         except ValueError:
             return False
 
@@ -450,18 +448,15 @@ class RegistryReconciler:
         self._registry.make_parents(path)
         observed = self._registry.read([path])[path]
         says = msgspec.structs.replace(
-            self._heartbeat, at=self._now_text(), waiting=len(self._unwritten), stopped=stopped
+            self._heartbeat, at=self._clock.stamp(), waiting=len(self._unwritten), stopped=stopped
         )
         self._commit(heartbeat.beat(path, observed, says))
-
-    def _now_text(self) -> str:
-        return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def _tell_unavailable(self, failures: Mapping[str, Exception]) -> None:
         for name, failure in failures.items():
             # What was refused stays refused, and says the same each time: it belongs into a status.
             reason = str(failure) if isinstance(failure, Rejected | Broken) else ""
-            waiting = self._clock() - self._unwritten.since(name, self._clock())
+            waiting = self._clock.monotonic() - self._unwritten.since(name, self._clock.monotonic())
             if waiting >= UNAVAILABLE_AFTER:
                 for service in self._services.store.indexed(BY_NAME, name):
                     self._conditions(service, planning.unavailable(UNAVAILABLE_AFTER, reason))

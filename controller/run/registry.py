@@ -19,7 +19,7 @@ from controller.reconcile.settling import Settling
 from controller.reconcile.synced import SyncedReconciler
 from controller.run.dryrun import DryRunRegistry
 from controller.run.part import Part
-from controller.run.shared import Shared, now
+from controller.run.shared import Shared
 from controller.run.sources import SecondLook
 from controller.runtime.controller import Controller
 from controller.runtime.crew import Crew
@@ -49,9 +49,8 @@ def registry_part(shared: Shared) -> Part:
         kube=shared.writer,
         services=shared.services,
         events=shared.events,
-        now=now,
+        clock=shared.clock,
         enqueue=lambda key: conditions.add_after(key, CONDITION_DELAY),
-        clock=time.monotonic,
         give_way=shared.traffic.give_way,
     )
     reconciler = _reconciler(shared, names, synced)
@@ -101,8 +100,7 @@ def _reconciler(shared: Shared, names: Workqueue[str], synced: SyncedReconciler)
         ),
         namespaces=settings.namespaces,
         grace=settings.ownership_grace,
-        clock=time.monotonic,
-        now=now,
+        clock=shared.clock,
         confirm=settings.guard_confirm,
         enqueue=names.add_all,
         conditions=synced.want,

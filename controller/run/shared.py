@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from controller.kube import Kube
@@ -18,6 +17,7 @@ from controller.run.dryrun import DryRunKube, DryRunLeadership, NoPoster
 from controller.run.leadership import Leadership
 from controller.run.propagation import Propagation
 from controller.run.sources import Source
+from controller.runtime.clock import SystemClock
 from controller.settings import Settings
 from controller.telemetry import EventRecorder, Metrics
 from controller.zk import ZooKeeper
@@ -26,11 +26,6 @@ T = TypeVar("T", bound=Named)
 V = TypeVar("V")
 
 TICK = 0.05  # seconds between two looks at whether endpoints are on their way
-
-
-def now() -> datetime:
-    """The wall clock: for what people read, never for how long something lasts."""
-    return datetime.now(UTC)
 
 
 class Relay(Generic[V]):
@@ -106,6 +101,7 @@ class Shared:
         self.metrics = metrics
         self.stopping = stopping
         self.began = threading.Event()
+        self.clock = SystemClock()
         self.events = EventRecorder(NoPoster() if settings.dry_run else kube, identity)
         self.sources: dict[str, Source[Any]] = {}  # by plural; grows while the parts are made
         self.pods: Source[Pod] = self.source(
@@ -123,8 +119,8 @@ class Shared:
         )
         self.settling = Settling()
         self.traffic = Traffic(stopping)
-        self.propagation = Propagation(metrics.propagated, time.monotonic)
-        registration = Registration(kube.raw, self.events, time.monotonic)
+        self.propagation = Propagation(metrics.propagated, self.clock.monotonic)
+        registration = Registration(kube.raw, self.events, self.clock.monotonic)
         self.may_register: Callable[[Pod, str], bool] = (
             registration.may_register if settings.require_register_permission else lambda *_: True
         )
@@ -134,8 +130,7 @@ class Shared:
             leadership.lease,
             lambda: leadership.lease.regarding,
             self.events,
-            time.monotonic,
-            now,
+            self.clock,
         )
 
     def runs(self, controller: str) -> bool:
