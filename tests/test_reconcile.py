@@ -37,6 +37,7 @@ from controller.reconcile.registry import RegistryReconciler
 from controller.reconcile.rpcservices import RpcServiceReconciler
 from controller.reconcile.settling import Settling
 from controller.reconcile.synced import SyncedReconciler
+from controller.reconcile.transactions import RegistryWriter
 from tests.worlds import Clock, EventsInMemory, Held, KubeInMemory, NotesInMemory, ZooKeeperInMemory
 
 LAYOUT = Layout("kube2zk", "/rpc_v2")
@@ -98,12 +99,20 @@ class World:
             self.conditions.add,
             lambda _: None,
         )
+        writer = RegistryWriter(
+            registry=self.zookeeper,
+            layouts=self.layouts,
+            clusters=["c1"],
+            fence=Fence(self.zookeeper, "c1", lambda: None),
+            heartbeat=Heartbeat(lease="rpcregistry/rpcregistry", holder="me"),
+            written=lambda layout, op, name: self.written.append((layout, op, name)),
+            clock=self.clock,
+        )
         self.registry = RegistryReconciler(
-            self.zookeeper,
+            writer,
             self.services,
             Reader(self),
             settling,
-            Fence(self.zookeeper, "c1", lambda: None),
             self.layouts,
             Settings("c1", cross_namespace=self.cross_namespace),
             (),
@@ -113,10 +122,8 @@ class World:
             lambda names: self.names.update(names),
             self.synced.want,
             self.events,
-            lambda layout, op, name: self.written.append((layout, op, name)),
             lambda: LEASE,
             on_lease,
-            Heartbeat(lease="rpcregistry/rpcregistry", holder="me"),
         )
         self.projector.begin()
         self.keys |= self.projector.every_key()

@@ -2,33 +2,28 @@
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 from zlib import crc32
 
-import msgspec
 import structlog
 
 from controller.errors import Conflict, Fenced, Rejected, Retry
 from controller.manifests import RPCSERVICES, regarding
 from controller.model import Condition, Pod, Regarding, RpcService, ServiceKey
-from controller.plan import heartbeat
 from controller.plan import znodes as planning
-from controller.plan.heartbeat import Heartbeat
-from controller.plan.invariants import Broken, check_transaction
+from controller.plan.invariants import Broken
 from controller.plan.ledger import Layout, Ledger
-from controller.plan.ops import Delete, Op, batches
 from controller.plan.outcome import Outcome
 from controller.plan.publication import Publication, Settings, publication
 from controller.plan.rpcservices import FINISHED
-from controller.reconcile.fence import Fence
 from controller.reconcile.guard import Decision, Guard, Sight, log_released
 from controller.reconcile.held import HeldOnLease, WithoutObject
-from controller.reconcile.memory import REARM, Memory, uncovered
-from controller.reconcile.ports import Change, Clock, Events, Registry, Source
+from controller.reconcile.memory import REARM
+from controller.reconcile.ports import Change, Clock, Events, Source
 from controller.reconcile.repairs import Repairs
 from controller.reconcile.settling import Settling
+from controller.reconcile.transactions import RegistryWriter
 from controller.reconcile.unwritten import Unwritten
 
 log = structlog.get_logger(__name__)
@@ -61,18 +56,16 @@ class RegistryReconciler:
 
     One thread calls ``reconcile``; any thread calls ``note_…`` with a change.  *settling*: how far the
     statuses of a name can be relied on.
-    *conditions* is told what the Synced condition of an RpcService should be, *written* the layout,
-    operation and service name of each znode that was written.  *lease*: what Events about the registry as
-    a whole are about; *on_lease*: what it says of holds.  *heartbeat*: what does not change of it.
+    *conditions* is told what the Synced condition of an RpcService should be.  *lease*: what Events about the
+    registry as a whole are about; *on_lease*: what it says of holds.
     """
 
     def __init__(
         self,
-        registry: Registry,
+        writer: RegistryWriter,
         services: Source[RpcService],
         reader: Reader,
         settling: Settling,
-        fence: Fence | None,
         layouts: Sequence[Layout],
         settings: Settings,
         namespaces: Collection[str],
@@ -82,16 +75,13 @@ class RegistryReconciler:
         enqueue: Callable[[Iterable[str]], None],
         conditions: Callable[[RpcService, Condition], None],
         events: Events,
-        written: Callable[[str, str, str], None],
         lease: Callable[[], Regarding | None],
         on_lease: HeldOnLease,
-        heartbeat: Heartbeat,
     ) -> None:
-        self._registry = registry
+        self._writer = writer
         self._services = services
         self._reader = reader
         self._settling = settling
-        self._fence = fence
         self._layouts = layouts
         self._settings = settings
         self._namespaces = namespaces
@@ -100,22 +90,16 @@ class RegistryReconciler:
         self._enqueue = enqueue
         self._conditions = conditions
         self._events = events
-        self._tell_written = written
-        self._heartbeat = heartbeat
-        self._memory = Memory(registry, layouts, settings.clusters, clock.monotonic)
         self._put_off: dict[str, Collection[str]] = {}  # by service path
         self._left: set[tuple[str, str]] = set()  # what the ledger names and no layout covers, as told
-        self._written: set[str] = set()  # in the batch in hand
         self._on_lease = on_lease
         self._repairs = Repairs(events, lease, clock)
-        self._repaired: dict[str, dict[str, str]] = {}  # by name: paths, and what others had done to them
         # The uids of pods that an RpcService listed when it went, while none of the same name lists them.
         self._bereft: dict[ServiceKey, set[str]] = {}
         self._lock = threading.Lock()  # held while that changes
         self._shown: set[str] = set()  # names that the Lease has, held or not withdrawn yet
         self._showing = threading.Lock()  # held while that changes, by both threads that show it
         self._part = 0  # of all names, that was compared last
-        self._generation = -1  # of the connection with which everything was compared last
         self._unwritten = Unwritten()  # names whose own change is not written yet
         self.guard: Guard[Missing] = Guard(self._look, self._decided, confirm, clock.monotonic)
 
@@ -169,14 +153,14 @@ class RegistryReconciler:
 
     def path_changed(self, path: str) -> Mapping[str, float]:
         """The names to look at again, in so many seconds: a znode of theirs changed, by whomever."""
-        return self._pauses(self._memory.changed(path))
+        return self._pauses(self._writer.memory.changed(path))
 
     def unwatched(self, seconds: float = REARM) -> Mapping[str, float]:
         """The names to look at again, to be told of others' changes to what we wrote *seconds* ago.
 
         With the seconds until then.
         """
-        return self._pauses(self._memory.unwatched(seconds))
+        return self._pauses(self._writer.memory.unwatched(seconds))
 
     def _pauses(self, names: Iterable[str]) -> Mapping[str, float]:
         return {name: self._repairs.pause(name) for name in names}
@@ -194,29 +178,12 @@ class RegistryReconciler:
 
         Called by the thread that reconciles.
         """
-        generation = self._registry.generation
-        names = {service.service_name for service in self._services.store.values()}
-        for layout in self._layouts:
-            self._registry.make_parents(layout.path("x"))
-            self._registry.make_parents(f"{layout.ledger_root}/x")
-        fresh = self._memory.anew()
-        names |= fresh.ledgered()
-        try:
-            fresh.read(names)
-        except Rejected:
-            fresh.forget(names)
-            for name in names:
-                with suppress(Rejected):  # a znode that may not be read costs no other
-                    fresh.read([name])
-        if self._memory.claimed() and not fresh.claimed():
+        names, wiped = self._writer.read_anew(self._listed_names())
+        if wiped:
             log.warning("the ledger is gone: ZooKeeper was wiped")
             self._repairs.tell_of_all(
                 "RegistryWiped", "ZooKeeper has lost what was published: all is written anew"
             )
-        else:
-            fresh.note_since(self._memory)
-        self._memory = fresh
-        self._generation = generation
         self._tell_left()
         self.guard.keep({subject for name in names for subject in self._missing(name)})
         self.guard.poke()  # whatever it finds, the Lease shall not go on naming what an earlier process held
@@ -225,18 +192,21 @@ class RegistryReconciler:
     def compare_next(self, parts: int) -> set[str]:
         """The names of the next of so many *parts*, to be read anew: comparing all at once takes long."""
         self._part = (self._part + 1) % parts
-        names = {service.service_name for service in self._services.store.values()} | self._memory.claimed()
+        names = self._listed_names() | self._writer.memory.claimed()
         if self._part == 0:
-            self._memory.expect_nothing()
+            self._writer.memory.expect_nothing()
             self._tell_left()
             self.guard.keep({subject for name in names for subject in self._missing(name)})
         part = {name for name in names if crc32(name.encode()) % parts == self._part}
-        self._memory.doubt(part)
+        self._writer.memory.doubt(part)
         return part
+
+    def _listed_names(self) -> set[str]:
+        return {service.service_name for service in self._services.store.values()}
 
     def _tell_left(self) -> None:
         """Say once what the ledger names that no --layout of ours covers: nothing of it is withdrawn."""
-        left = uncovered(self._registry, self._layouts, self._settings.clusters)
+        left = self._writer.uncovered()
         if left - self._left:
             log.warning("left alone: no --layout covers it", services=len(left), first="=".join(min(left)))
         self._left = left
@@ -244,7 +214,7 @@ class RegistryReconciler:
     @property
     def compared(self) -> bool:
         """Whether everything was compared since the connection was made."""
-        return self._generation == self._registry.generation
+        return self._writer.compared
 
     # reconciling
 
@@ -254,7 +224,6 @@ class RegistryReconciler:
         All are written in as few transactions as fit; where one cannot be, each of its names is
         tried alone, so that a name that is refused costs no other.
         """
-        self._written.clear()
         failures: dict[str, Exception] = {}
         # Before anything is read: what changes from here on is another change, which this write may lack.
         taken = self._unwritten.take(names)
@@ -263,7 +232,7 @@ class RegistryReconciler:
         except Fenced:
             raise
         except Exception as failure:  # noqa: BLE001  (what one name does to it costs no other)
-            self._memory.doubt(names)
+            self._writer.memory.doubt(names)
             if isinstance(failure, Retry) and not isinstance(failure, Conflict):
                 failures = dict.fromkeys(names, failure)
             else:
@@ -271,7 +240,7 @@ class RegistryReconciler:
                 failures = self._one_by_one(names)
         self._unwritten.put_back({name: since for name, since in taken.items() if name in failures})
         self._tell_unavailable(failures)
-        return failures, set(self._written)
+        return failures, self._writer.take_written()
 
     def _one_by_one(self, names: Iterable[str]) -> dict[str, Exception]:
         failures: dict[str, Exception] = {}
@@ -281,48 +250,27 @@ class RegistryReconciler:
             except Fenced:
                 raise
             except Exception as failure:  # noqa: BLE001
-                self._memory.doubt([name])
+                self._writer.memory.doubt([name])
                 failures[name] = failure
         return failures
 
     def _write(self, names: Sequence[str]) -> None:
-        if not self._registry.connected:
-            raise Retry("ZooKeeper is not connected")
         # 1. Read what is doubted, and decide on all names before anything is written: a name that cannot be
         #    planned fails here, and reconcile then tries each alone.
-        self._memory.read(names)
+        self._writer.read(names)
         planned = [(name, *self._plan(name)) for name in names]
-        # 2. Write in the plans' order, as many steps at once as fit.  Any prefix of them is safe, so it does
-        #    not matter which transaction is the last one.
-        for batch in batches(
+        # 2. Write in the plans' order, as many steps at once as fit.
+        self._writer.write(
             ((name, layout), step)
             for name, _, outcomes in planned
             for layout, outcome in zip(self._layouts, outcomes, strict=True)
             for step in outcome.steps
-        ):
-            ops = [op for _, step in batch for op in step]
-            check_transaction(ops)
-            try:
-                self._transact(ops)
-            except Conflict:
-                raise  # nothing was done
-            except Retry:
-                # Perhaps it was done: what is found to differ may be our own.
-                self._memory.forget({name for (name, _), _ in batch})
-                raise
-            # 3. Note what was written while it is known which of it was a repair.
-            for (name, layout), step in batch:
-                self._written.add(name)
-                for op in step:
-                    if op.path in self._memory.disturbed and not isinstance(op, Delete):
-                        self._repaired.setdefault(name, {})[op.path] = self._memory.disturbed[op.path]
-                    if op.path not in layout.parents(name) and not op.path.startswith(layout.ledger_root):
-                        self._tell_written(layout.name, type(op).__name__.lower(), name)
-        # 4. Say so only once all is written: a condition must not be ahead of the znodes.
+        )
+        # 3. Say so only once all is written: a condition must not be ahead of the znodes.
         for name, wanted, outcomes in planned:
             self._conclude(name, wanted, outcomes)
-        # 5. What others had done to them is put back.  Not before: a write that failed is a repair next time.
-        self._memory.settle(names)
+        # 4. What others had done to them is put back.  Not before: a write that failed is a repair next time.
+        self._writer.memory.settle(names)
 
     def _plan(self, name: str) -> tuple[Publication, list[Outcome]]:
         services = self._services.store.indexed(BY_NAME, name)
@@ -336,10 +284,10 @@ class RegistryReconciler:
                 layout,
                 name,
                 wanted,
-                self._memory.view(layout, name),
+                self._writer.memory.view(layout, name),
                 self._settings,
                 now,
-                all(map(self._grace_over, self._memory.claims(layout, name))),
+                all(map(self._grace_over, self._writer.memory.claims(layout, name))),
                 self._put_off.get(layout.path(name), ()),
             )
             for layout in self._layouts
@@ -353,7 +301,7 @@ class RegistryReconciler:
             if outcome.put_off:
                 self._put_off[layout.path(name)] = outcome.put_off
         services = self._services.store.indexed(BY_NAME, name)
-        repaired = self._repaired.pop(name, None)
+        repaired = self._writer.take_repaired(name)
         if repaired:
             taking_part = [service for service in services if service.uid not in wanted.refused]
             self._repairs.made(name, taking_part, repaired)
@@ -386,7 +334,7 @@ class RegistryReconciler:
         unwatched = any(
             not self._watches(namespace)
             for layout in self._layouts
-            for claim in self._memory.claims(layout, name)
+            for claim in self._writer.memory.claims(layout, name)
             for namespace in claim.namespaces
         )
         unknown = self._services.unknown is not None
@@ -404,7 +352,7 @@ class RegistryReconciler:
         namespaces = {
             namespace
             for layout in self._layouts
-            for claim in self._memory.claims(layout, name)
+            for claim in self._writer.memory.claims(layout, name)
             if claim.cluster in self._settings.clusters
             for namespace in claim.namespaces
             if self._watches(namespace) and not self._listing(ServiceKey(namespace, name))
@@ -421,36 +369,9 @@ class RegistryReconciler:
         services = self._services.store.indexed(BY_NAME, key.service_name)
         return [service for service in services if service.namespace == key.namespace]
 
-    def _transact(self, ops: Sequence[Op]) -> None:
-        """Write *ops* in one transaction, and remember what they left behind."""
-        for op, version in zip(ops, self._commit(ops), strict=True):
-            log.info(type(op).__name__.lower(), path=op.path)
-            self._memory.remember(op, version)
-
-    def _commit(self, ops: Sequence[Op]) -> list[int | None]:
-        self._memory.expect(ops)
-        try:
-            fence = [self._fence.check()] if self._fence else []
-            return self._registry.commit([*fence, *ops])[len(fence) :]
-        except Conflict as conflict:
-            path = getattr(conflict, "path", "")
-            if self._fence:
-                self._fence.gone(path)
-            if path:
-                self._registry.make_parents(path)
-            raise
-
     def beat(self, stopped: bool = False) -> None:
         """Tell readers how fresh the registry is; called by the thread that reconciles, or after its end."""
-        if self._fence is None:
-            return
-        path = heartbeat.path(self._settings.cluster_id)
-        self._registry.make_parents(path)
-        observed = self._registry.read([path])[path]
-        says = msgspec.structs.replace(
-            self._heartbeat, at=self._clock.stamp(), waiting=len(self._unwritten), stopped=stopped
-        )
-        self._commit(heartbeat.beat(path, observed, says))
+        self._writer.beat(len(self._unwritten), stopped)
 
     def _tell_unavailable(self, failures: Mapping[str, Exception]) -> None:
         for name, failure in failures.items():
@@ -466,7 +387,7 @@ class RegistryReconciler:
     def _look(self, confirmed: Collection[Missing]) -> Sight[Missing] | None:
         if not self.compared:
             raise Retry("ZooKeeper was not read since it was connected")
-        ledgered = self._memory.claimed()
+        ledgered = self._writer.memory.claimed()
         missing = {subject for name in ledgered for subject in self._missing(name)}
         if not missing - set(confirmed):
             return None
@@ -483,7 +404,7 @@ class RegistryReconciler:
             for declaration in pod.declarations
             for uid in ("", pod.uid)
         }
-        sizes = {name: self._memory.size(name) for name in ledgered}
+        sizes = {name: self._writer.memory.size(name) for name in ledgered}
         absent = missing - set(confirmed) - listed - named
         weights = {(name, namespace, uid): 1 if uid else sizes[name] for name, namespace, uid in absent}
         words = {subject: self._on_lease.words([subject[0]]) for subject in absent}

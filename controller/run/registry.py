@@ -17,6 +17,7 @@ from controller.reconcile.memory import REARM
 from controller.reconcile.registry import RegistryReconciler
 from controller.reconcile.settling import Settling
 from controller.reconcile.synced import SyncedReconciler
+from controller.reconcile.transactions import RegistryWriter
 from controller.run.dryrun import DryRunRegistry
 from controller.run.part import Part
 from controller.run.shared import Shared
@@ -71,14 +72,16 @@ def registry_part(shared: Shared) -> Part:
 
 def _reconciler(shared: Shared, names: Workqueue[str], synced: SyncedReconciler) -> RegistryReconciler:
     settings = shared.settings
-    zookeeper = DryRunRegistry(shared.zookeeper) if settings.dry_run else shared.zookeeper
-
-    def written(layout: str, op: str, name: str) -> None:
-        shared.metrics.registry_written(layout, op)
-        shared.propagation.written(name)
-
+    publishing = PublicationSettings(
+        cluster_id=shared.cluster_id,
+        cross_namespace=settings.cross_namespace,
+        policy=settings.policy,
+        adopt=settings.adopt,
+        max_znode_bytes=settings.max_znode_bytes,
+        from_cluster=settings.from_cluster,
+    )
     return RegistryReconciler(
-        registry=zookeeper,
+        writer=_writer(shared, publishing),
         services=shared.services,
         reader=SecondLook(
             shared.kube,
@@ -88,16 +91,8 @@ def _reconciler(shared: Shared, names: Workqueue[str], synced: SyncedReconciler)
         ),
         # A dry run's statuses are never written, so it would wait for them for ever.
         settling=Settling() if settings.dry_run else shared.settling,
-        fence=None if settings.dry_run else Fence(zookeeper, shared.cluster_id, shared.leadership.renew),
         layouts=settings.layouts,
-        settings=PublicationSettings(
-            cluster_id=shared.cluster_id,
-            cross_namespace=settings.cross_namespace,
-            policy=settings.policy,
-            adopt=settings.adopt,
-            max_znode_bytes=settings.max_znode_bytes,
-            from_cluster=settings.from_cluster,
-        ),
+        settings=publishing,
         namespaces=settings.namespaces,
         grace=settings.ownership_grace,
         clock=shared.clock,
@@ -105,10 +100,27 @@ def _reconciler(shared: Shared, names: Workqueue[str], synced: SyncedReconciler)
         enqueue=names.add_all,
         conditions=synced.want,
         events=shared.events,
-        written=written,
         lease=lambda: shared.leadership.lease.regarding,
         on_lease=shared.on_lease,
+    )
+
+
+def _writer(shared: Shared, publishing: PublicationSettings) -> RegistryWriter:
+    settings = shared.settings
+    zookeeper = DryRunRegistry(shared.zookeeper) if settings.dry_run else shared.zookeeper
+
+    def written(layout: str, op: str, name: str) -> None:
+        shared.metrics.registry_written(layout, op)
+        shared.propagation.written(name)
+
+    return RegistryWriter(
+        registry=zookeeper,
+        layouts=settings.layouts,
+        clusters=publishing.clusters,
+        fence=None if settings.dry_run else Fence(zookeeper, shared.cluster_id, shared.leadership.renew),
         heartbeat=_heartbeat(shared),
+        written=written,
+        clock=shared.clock,
     )
 
 
