@@ -29,10 +29,11 @@ from controller.plan import rpcservices as rpcservice_plan
 from controller.plan.heartbeat import Heartbeat
 from controller.plan.ledger import Layout
 from controller.plan.publication import Settings
-from controller.reconcile import registry, rpcservices
+from controller.reconcile import byname, rpcservices
 from controller.reconcile.fence import Fence
 from controller.reconcile.held import HeldOnLease
 from controller.reconcile.memory import REARM
+from controller.reconcile.missing import Missing
 from controller.reconcile.registry import RegistryReconciler
 from controller.reconcile.rpcservices import RpcServiceReconciler
 from controller.reconcile.settling import Settling
@@ -63,7 +64,7 @@ class World:
         self.written: list[tuple[str, str, str]] = []
         self.pods: Held[Pod] = Held(rpcservices.pod_indexes(), self._pod_changed)
         self.nodes: Held[Node] = Held({}, self._node_changed)
-        indexes = {**rpcservices.service_indexes(), **registry.service_indexes()}
+        indexes = {**rpcservices.service_indexes(), **byname.service_indexes()}
         self.services: Held[RpcService] = Held(indexes, self._service_changed)
         self.kube.source = self.services
         self.start()
@@ -108,22 +109,31 @@ class World:
             written=lambda layout, op, name: self.written.append((layout, op, name)),
             clock=self.clock,
         )
+        missing = Missing(
+            writer=writer,
+            services=self.services,
+            reader=Reader(self),
+            layouts=self.layouts,
+            clusters=["c1"],
+            namespaces=(),
+            confirm=CONFIRM,
+            enqueue=lambda names: self.names.update(names),
+            on_lease=on_lease,
+            clock=self.clock,
+        )
         self.registry = RegistryReconciler(
             writer,
+            missing,
             self.services,
-            Reader(self),
             settling,
             self.layouts,
             Settings("c1", cross_namespace=self.cross_namespace),
-            (),
             timedelta(hours=24),
             self.clock,
-            CONFIRM,
             lambda names: self.names.update(names),
             self.synced.want,
             self.events,
             lambda: LEASE,
-            on_lease,
         )
         self.projector.begin()
         self.keys |= self.projector.every_key()

@@ -1,25 +1,23 @@
 """The registry controller: keeps ZooKeeper equal to what RpcService statuses list."""
 
-import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 from zlib import crc32
 
 import structlog
 
 from controller.errors import Conflict, Fenced, Rejected, Retry
 from controller.manifests import RPCSERVICES, regarding
-from controller.model import Condition, Pod, Regarding, RpcService, ServiceKey
+from controller.model import Condition, Regarding, RpcService
 from controller.plan import znodes as planning
 from controller.plan.invariants import Broken
 from controller.plan.ledger import Layout, Ledger
 from controller.plan.outcome import Outcome
 from controller.plan.publication import Publication, Settings, publication
-from controller.plan.rpcservices import FINISHED
-from controller.reconcile.guard import Decision, Guard, Sight, log_released
-from controller.reconcile.held import HeldOnLease, WithoutObject
+from controller.reconcile.byname import services_of
 from controller.reconcile.memory import REARM
+from controller.reconcile.missing import Missing
 from controller.reconcile.ports import Change, Clock, Events, Source
 from controller.reconcile.repairs import Repairs
 from controller.reconcile.settling import Settling
@@ -28,27 +26,7 @@ from controller.reconcile.unwritten import Unwritten
 
 log = structlog.get_logger(__name__)
 
-BY_NAME = "service name"  # index of RpcServices
 UNAVAILABLE_AFTER = 10.0
-
-# (service name, namespace, pod uid): published once, and no RpcService lists it now.  Without a uid:
-# there is no RpcService of that name in that namespace.
-Missing = tuple[str, str, str]
-
-
-def service_indexes() -> Mapping[str, Callable[[RpcService], Iterable[str]]]:
-    """The indexes that the RpcService store needs."""
-    return {BY_NAME: lambda service: [service.service_name]}
-
-
-class Reader(Protocol):
-    """What the guard's second look reads."""
-
-    def pods(self) -> Iterable[Pod]:
-        """All pods of the watched namespaces, by a quorum LIST."""
-
-    def require_crd(self) -> None:
-        """Fail unless the RpcService CRD is there and not being deleted."""
 
 
 class RegistryReconciler:
@@ -57,34 +35,30 @@ class RegistryReconciler:
     One thread calls ``reconcile``; any thread calls ``note_…`` with a change.  *settling*: how far the
     statuses of a name can be relied on.
     *conditions* is told what the Synced condition of an RpcService should be.  *lease*: what Events about the
-    registry as a whole are about; *on_lease*: what it says of holds.
+    registry as a whole are about.
     """
 
     def __init__(
         self,
         writer: RegistryWriter,
+        missing: Missing,
         services: Source[RpcService],
-        reader: Reader,
         settling: Settling,
         layouts: Sequence[Layout],
         settings: Settings,
-        namespaces: Collection[str],
         grace: timedelta,
         clock: Clock,
-        confirm: float,
         enqueue: Callable[[Iterable[str]], None],
         conditions: Callable[[RpcService, Condition], None],
         events: Events,
         lease: Callable[[], Regarding | None],
-        on_lease: HeldOnLease,
     ) -> None:
         self._writer = writer
+        self._missing = missing
         self._services = services
-        self._reader = reader
         self._settling = settling
         self._layouts = layouts
         self._settings = settings
-        self._namespaces = namespaces
         self._grace = grace
         self._clock = clock
         self._enqueue = enqueue
@@ -92,27 +66,16 @@ class RegistryReconciler:
         self._events = events
         self._put_off: dict[str, Collection[str]] = {}  # by service path
         self._left: set[tuple[str, str]] = set()  # what the ledger names and no layout covers, as told
-        self._on_lease = on_lease
         self._repairs = Repairs(events, lease, clock)
-        # The uids of pods that an RpcService listed when it went, while none of the same name lists them.
-        self._bereft: dict[ServiceKey, set[str]] = {}
-        self._lock = threading.Lock()  # held while that changes
-        self._shown: set[str] = set()  # names that the Lease has, held or not withdrawn yet
-        self._showing = threading.Lock()  # held while that changes, by both threads that show it
         self._part = 0  # of all names, that was compared last
         self._unwritten = Unwritten()  # names whose own change is not written yet
-        self.guard: Guard[Missing] = Guard(self._look, self._decided, confirm, clock.monotonic)
+        self.guard = missing.guard
 
     # what changes mean
 
     def note_service(self, change: Change[RpcService]) -> None:
         """Take in what nobody lists any more, and what is to be written."""
-        old, new = change.old, change.new
-        if old and new is None:
-            self._gone(old, shown=not change.listed)
-        elif new:
-            self.guard.back((new.service_name, new.namespace, ""))
-            self._note_listed(new)
+        self._missing.note(change)
         if _asks_anew(change):
             self._unwritten.note(_names(change), self._clock.monotonic())
 
@@ -121,35 +84,6 @@ class RegistryReconciler:
         old, new = change.old, change.new
         turned_known = old and new and old.known != new.known
         return _names(change) if turned_known or _asks_anew(change) else set()
-
-    def _gone(self, service: RpcService, shown: bool) -> None:
-        """Note what nobody lists any more; *shown*: by a watch event."""
-        key = service.service_key
-        subject = (key.service_name, key.namespace, "")
-        uids = {row.pod_uid for row in service.status.endpoints}
-        if shown and service.known and not uids and not self._listing(key):
-            # The last one, and emptied before it was deleted: nothing to confirm.
-            self.guard.gone(subject)
-        else:
-            self.guard.back(subject)
-        if uids:
-            for uid in uids:
-                self.guard.back((key.service_name, key.namespace, uid))
-            with self._lock:
-                self._bereft.setdefault(key, set()).update(uids)
-            for other in self._listing(key):
-                self._note_listed(other)
-
-    def _note_listed(self, service: RpcService) -> None:
-        self._forget_bereft(service.service_key, {row.pod_uid for row in service.status.endpoints})
-
-    def _forget_bereft(self, key: ServiceKey, uids: Collection[str]) -> None:
-        with self._lock:
-            left = self._bereft.get(key)
-            if left is not None:
-                left.difference_update(uids)
-                if not left:
-                    del self._bereft[key]
 
     def path_changed(self, path: str) -> Mapping[str, float]:
         """The names to look at again, in so many seconds: a znode of theirs changed, by whomever."""
@@ -185,7 +119,7 @@ class RegistryReconciler:
                 "RegistryWiped", "ZooKeeper has lost what was published: all is written anew"
             )
         self._tell_left()
-        self.guard.keep({subject for name in names for subject in self._missing(name)})
+        self._missing.keep(names)
         self.guard.poke()  # whatever it finds, the Lease shall not go on naming what an earlier process held
         return names
 
@@ -196,7 +130,7 @@ class RegistryReconciler:
         if self._part == 0:
             self._writer.memory.expect_nothing()
             self._tell_left()
-            self.guard.keep({subject for name in names for subject in self._missing(name)})
+            self._missing.keep(names)
         part = {name for name in names if crc32(name.encode()) % parts == self._part}
         self._writer.memory.doubt(part)
         return part
@@ -273,8 +207,8 @@ class RegistryReconciler:
         self._writer.memory.settle(names)
 
     def _plan(self, name: str) -> tuple[Publication, list[Outcome]]:
-        services = self._services.store.indexed(BY_NAME, name)
-        missing = self._unconfirmed(name)
+        services = services_of(self._services, name)
+        missing = self._missing.unconfirmed(name)
         holder = min((namespace for _, namespace, uid in missing if not uid), default="")
         frozen = bool(missing) or self._is_frozen(name)
         wanted = publication(services, frozen, self._settings, holder, self._settling.unlisted(name))
@@ -300,7 +234,7 @@ class RegistryReconciler:
             self._put_off.pop(layout.path(name), None)
             if outcome.put_off:
                 self._put_off[layout.path(name)] = outcome.put_off
-        services = self._services.store.indexed(BY_NAME, name)
+        services = services_of(self._services, name)
         repaired = self._writer.take_repaired(name)
         if repaired:
             taking_part = [service for service in services if service.uid not in wanted.refused]
@@ -312,8 +246,7 @@ class RegistryReconciler:
                 self._conditions(service, planning.synced(service, wanted, outcomes))
         if any(outcome.again for outcome in outcomes):
             self._enqueue([name])
-        if name in self._shown:
-            self._show_held()
+        self._missing.concluded(name)
 
     def _grace_over(self, ledger: Ledger) -> bool:
         if not ledger.withdrawn_at:
@@ -323,51 +256,10 @@ class RegistryReconciler:
         except ValueError:
             return False
 
-    def _unconfirmed(self, name: str) -> set[Missing]:
-        missing = {subject for subject in self._missing(name) if subject not in self.guard.confirmed}
-        if any(subject not in self.guard.held for subject in missing):
-            self.guard.poke()
-        return missing
-
     def _is_frozen(self, name: str) -> bool:
         """Whether something about the name is unknown: then nothing of it is removed."""
-        unwatched = any(
-            not self._watches(namespace)
-            for layout in self._layouts
-            for claim in self._writer.memory.claims(layout, name)
-            for namespace in claim.namespaces
-        )
         unknown = self._services.unknown is not None
-        return unknown or unwatched or self._settling.is_unsettled(name)
-
-    def _watches(self, namespace: str) -> bool:
-        return not self._namespaces or namespace in self._namespaces
-
-    def _missing(self, name: str) -> set[Missing]:
-        """What of the name was published, and is listed no more.
-
-        The ledger tells the namespaces; of one that still has an RpcService of the name, the RpcServices
-        that went tell the pods.
-        """
-        namespaces = {
-            namespace
-            for layout in self._layouts
-            for claim in self._writer.memory.claims(layout, name)
-            if claim.cluster in self._settings.clusters
-            for namespace in claim.namespaces
-            if self._watches(namespace) and not self._listing(ServiceKey(namespace, name))
-        }
-        missing = {(name, namespace, "") for namespace in namespaces}
-        for namespace in {service.namespace for service in self._services.store.indexed(BY_NAME, name)}:
-            with self._lock:
-                uids = frozenset(self._bereft.get(ServiceKey(namespace, name), ()))
-            missing |= {(name, namespace, uid) for uid in uids}
-        return missing
-
-    def _listing(self, key: ServiceKey) -> list[RpcService]:
-        """The RpcServices of a key."""
-        services = self._services.store.indexed(BY_NAME, key.service_name)
-        return [service for service in services if service.namespace == key.namespace]
+        return unknown or self._missing.is_out_of_sight(name) or self._settling.is_unsettled(name)
 
     def beat(self, stopped: bool = False) -> None:
         """Tell readers how fresh the registry is; called by the thread that reconciles, or after its end."""
@@ -379,57 +271,8 @@ class RegistryReconciler:
             reason = str(failure) if isinstance(failure, Rejected | Broken) else ""
             waiting = self._clock.monotonic() - self._unwritten.since(name, self._clock.monotonic())
             if waiting >= UNAVAILABLE_AFTER:
-                for service in self._services.store.indexed(BY_NAME, name):
+                for service in services_of(self._services, name):
                     self._conditions(service, planning.unavailable(UNAVAILABLE_AFTER, reason))
-
-    # absences
-
-    def _look(self, confirmed: Collection[Missing]) -> Sight[Missing] | None:
-        if not self.compared:
-            raise Retry("ZooKeeper was not read since it was connected")
-        ledgered = self._writer.memory.claimed()
-        missing = {subject for name in ledgered for subject in self._missing(name)}
-        if not missing - set(confirmed):
-            return None
-        self._reader.require_crd()
-        listed = {
-            (service.service_name, service.namespace, uid)
-            for service in self._services.second_look()
-            for uid in ("", *(row.pod_uid for row in service.status.endpoints))
-        }
-        named = {
-            (declaration.service_name, pod.namespace, uid)
-            for pod in self._reader.pods()
-            if pod.phase not in FINISHED
-            for declaration in pod.declarations
-            for uid in ("", pod.uid)
-        }
-        sizes = {name: self._writer.memory.size(name) for name in ledgered}
-        absent = missing - set(confirmed) - listed - named
-        weights = {(name, namespace, uid): 1 if uid else sizes[name] for name, namespace, uid in absent}
-        words = {subject: self._on_lease.words([subject[0]]) for subject in absent}
-        return Sight(weights, sum(sizes.values()), words=words)
-
-    def _decided(self, decision: Decision[Missing]) -> None:
-        for name, namespace, uid in decision.changed:
-            if (name, namespace, uid) in self.guard.confirmed:
-                key = ServiceKey(namespace, name)
-                self._forget_bereft(key, {uid} if uid else self._bereft.get(key, ()))
-        if decision.released:
-            log_released((name for name, _, _ in decision.released), sum(decision.released.values()))
-        self._enqueue({name for name, _, _ in decision.changed})
-        self._show_held()
-
-    def _show_held(self) -> None:
-        """Have the Lease name what is held without an RpcService, until it is withdrawn."""
-        with self._showing:
-            held: dict[str, WithoutObject] = {}
-            for (name, _, _), hold in self.guard.held.items():
-                before = held.get(name, WithoutObject(0, 0.0))
-                held[name] = WithoutObject(before.count + hold.weight, max(before.until, hold.until))
-            leaving = {name for name in self._shown - held.keys() if self._missing(name)}
-            self._shown = leaving | held.keys()
-            self._on_lease.show(RPCSERVICES.kind, held, leaving)
 
 
 def _names(change: Change[RpcService]) -> set[str]:

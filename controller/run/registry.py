@@ -14,6 +14,7 @@ from controller.plan.heartbeat import Heartbeat
 from controller.plan.publication import Settings as PublicationSettings
 from controller.reconcile.fence import Fence
 from controller.reconcile.memory import REARM
+from controller.reconcile.missing import Missing
 from controller.reconcile.registry import RegistryReconciler
 from controller.reconcile.settling import Settling
 from controller.reconcile.synced import SyncedReconciler
@@ -80,28 +81,40 @@ def _reconciler(shared: Shared, names: Workqueue[str], synced: SyncedReconciler)
         max_znode_bytes=settings.max_znode_bytes,
         from_cluster=settings.from_cluster,
     )
+    writer = _writer(shared, publishing)
     return RegistryReconciler(
-        writer=_writer(shared, publishing),
+        writer=writer,
+        missing=_missing(shared, publishing, writer, names),
         services=shared.services,
-        reader=SecondLook(
-            shared.kube,
-            settings.namespaces,
-            settings.pod_label_selector,
-            shared.pods if shared.runs("rpcservice") else None,
-        ),
         # A dry run's statuses are never written, so it would wait for them for ever.
         settling=Settling() if settings.dry_run else shared.settling,
         layouts=settings.layouts,
         settings=publishing,
-        namespaces=settings.namespaces,
         grace=settings.ownership_grace,
         clock=shared.clock,
-        confirm=settings.guard_confirm,
         enqueue=names.add_all,
         conditions=synced.want,
         events=shared.events,
         lease=lambda: shared.leadership.lease.regarding,
+    )
+
+
+def _missing(
+    shared: Shared, publishing: PublicationSettings, writer: RegistryWriter, names: Workqueue[str]
+) -> Missing:
+    settings = shared.settings
+    watched = shared.pods if shared.runs("rpcservice") else None
+    return Missing(
+        writer=writer,
+        services=shared.services,
+        reader=SecondLook(shared.kube, settings.namespaces, settings.pod_label_selector, watched),
+        layouts=settings.layouts,
+        clusters=publishing.clusters,
+        namespaces=settings.namespaces,
+        confirm=settings.guard_confirm,
+        enqueue=names.add_all,
         on_lease=shared.on_lease,
+        clock=shared.clock,
     )
 
 

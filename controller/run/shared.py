@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from controller.kube import Kube
 from controller.manifests import LOCALSERVICES, NODES, PODS, RPCSERVICES, Named, Resource
 from controller.model import Node, Pod, RpcService
-from controller.reconcile import localservices, ports, registry, rpcservices
+from controller.reconcile import byname, localservices, ports, rpcservices
 from controller.reconcile.fence import FencedKube
 from controller.reconcile.held import HeldOnLease
 from controller.reconcile.registration import Registration
@@ -112,7 +112,7 @@ class Shared:
         )
         self.nodes: Source[Node] = self.source(NODES, (), {})
         self.services: Source[RpcService] = self.source(
-            RPCSERVICES, settings.namespaces, {**rpcservices.service_indexes(), **registry.service_indexes()}
+            RPCSERVICES, settings.namespaces, {**rpcservices.service_indexes(), **byname.service_indexes()}
         )
         self.writer: ports.Kube = (
             DryRunKube(self.sources) if settings.dry_run else FencedKube(kube, lambda: leadership.leading)
