@@ -35,6 +35,8 @@ from controller.reconcile.held import HeldOnLease
 from controller.reconcile.memory import REARM
 from controller.reconcile.missing import Missing
 from controller.reconcile.registry import RegistryReconciler
+from controller.reconcile.repairs import Repairs
+from controller.reconcile.reports import Reports
 from controller.reconcile.rpcservices import RpcServiceReconciler
 from controller.reconcile.settling import Settling
 from controller.reconcile.synced import SyncedReconciler
@@ -121,19 +123,24 @@ class World:
             on_lease=on_lease,
             clock=self.clock,
         )
+        reports = Reports(
+            services=self.services,
+            repairs=Repairs(self.events, lambda: LEASE, self.clock),
+            conditions=self.synced.want,
+            events=self.events,
+            clock=self.clock,
+        )
         self.registry = RegistryReconciler(
-            writer,
-            missing,
-            self.services,
-            settling,
-            self.layouts,
-            Settings("c1", cross_namespace=self.cross_namespace),
-            timedelta(hours=24),
-            self.clock,
-            lambda names: self.names.update(names),
-            self.synced.want,
-            self.events,
-            lambda: LEASE,
+            writer=writer,
+            missing=missing,
+            reports=reports,
+            services=self.services,
+            settling=settling,
+            layouts=self.layouts,
+            settings=Settings("c1", cross_namespace=self.cross_namespace),
+            grace=timedelta(hours=24),
+            enqueue=lambda names: self.names.update(names),
+            clock=self.clock,
         )
         self.projector.begin()
         self.keys |= self.projector.every_key()

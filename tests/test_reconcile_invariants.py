@@ -8,7 +8,7 @@ from controller.model import Endpoint, ObjectKey, RpcService, ServiceKey
 from controller.plan.invariants import Broken
 from controller.plan.ledger import Layout
 from controller.reconcile import byname, rpcservices
-from controller.reconcile.registry import UNAVAILABLE_AFTER
+from controller.reconcile.reports import UNAVAILABLE_AFTER
 from tests.test_reconcile import World
 from tests.test_reconcile_layouts import KUBE2ZK, serve
 from tests.worlds import Held

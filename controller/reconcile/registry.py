@@ -7,68 +7,58 @@ from zlib import crc32
 
 import structlog
 
-from controller.errors import Conflict, Fenced, Rejected, Retry
-from controller.manifests import RPCSERVICES, regarding
-from controller.model import Condition, Regarding, RpcService
+from controller.errors import Conflict, Fenced, Retry
+from controller.model import RpcService
 from controller.plan import znodes as planning
-from controller.plan.invariants import Broken
 from controller.plan.ledger import Layout, Ledger
 from controller.plan.outcome import Outcome
 from controller.plan.publication import Publication, Settings, publication
 from controller.reconcile.byname import services_of
 from controller.reconcile.memory import REARM
 from controller.reconcile.missing import Missing
-from controller.reconcile.ports import Change, Clock, Events, Source
-from controller.reconcile.repairs import Repairs
+from controller.reconcile.ports import Change, Clock, Source
+from controller.reconcile.reports import Reports
 from controller.reconcile.settling import Settling
 from controller.reconcile.transactions import RegistryWriter
 from controller.reconcile.unwritten import Unwritten
 
 log = structlog.get_logger(__name__)
 
-UNAVAILABLE_AFTER = 10.0
-
 
 class RegistryReconciler:
     """Makes the znodes of a service name equal to what the RpcServices of that name list.
 
-    One thread calls ``reconcile``; any thread calls ``note_…`` with a change.  *settling*: how far the
-    statuses of a name can be relied on.
-    *conditions* is told what the Synced condition of an RpcService should be.  *lease*: what Events about the
-    registry as a whole are about.
+    One thread calls ``reconcile``, ``compare…`` and ``beat``; any thread tells of a change.  *settling*: how
+    far the statuses of a name can be relied on.  *grace*: how long what was withdrawn stays in the ledger.
+    *enqueue* is called with the names to look at again.
     """
 
     def __init__(
         self,
         writer: RegistryWriter,
         missing: Missing,
+        reports: Reports,
         services: Source[RpcService],
         settling: Settling,
         layouts: Sequence[Layout],
         settings: Settings,
         grace: timedelta,
-        clock: Clock,
         enqueue: Callable[[Iterable[str]], None],
-        conditions: Callable[[RpcService, Condition], None],
-        events: Events,
-        lease: Callable[[], Regarding | None],
+        clock: Clock,
     ) -> None:
         self._writer = writer
         self._missing = missing
+        self._reports = reports
         self._services = services
         self._settling = settling
         self._layouts = layouts
         self._settings = settings
         self._grace = grace
-        self._clock = clock
         self._enqueue = enqueue
-        self._conditions = conditions
-        self._events = events
-        self._put_off: dict[str, Collection[str]] = {}  # by service path
-        self._left: set[tuple[str, str]] = set()  # what the ledger names and no layout covers, as told
-        self._repairs = Repairs(events, lease, clock)
-        self._part = 0  # of all names, that was compared last
+        self._clock = clock
         self._unwritten = Unwritten()  # names whose own change is not written yet
+        self._put_off: dict[str, Collection[str]] = {}  # by service path
+        self._part = 0  # of all names, that was compared last
         self.guard = missing.guard
 
     # what changes mean
@@ -87,38 +77,27 @@ class RegistryReconciler:
 
     def path_changed(self, path: str) -> Mapping[str, float]:
         """The names to look at again, in so many seconds: a znode of theirs changed, by whomever."""
-        return self._pauses(self._writer.memory.changed(path))
+        return self._reports.pauses(self._writer.memory.changed(path))
 
     def unwatched(self, seconds: float = REARM) -> Mapping[str, float]:
         """The names to look at again, to be told of others' changes to what we wrote *seconds* ago.
 
         With the seconds until then.
         """
-        return self._pauses(self._writer.memory.unwatched(seconds))
-
-    def _pauses(self, names: Iterable[str]) -> Mapping[str, float]:
-        return {name: self._repairs.pause(name) for name in names}
+        return self._reports.pauses(self._writer.memory.unwatched(seconds))
 
     def disconnected(self) -> None:
-        """Tell whoever looks at the Lease; of a session that comes and goes no RpcService is told."""
-        self._repairs.tell_of_all(
-            "RegistryDisconnected",
-            "ZooKeeper is not connected: what was published stays, changes wait",
-            self._clock.now().strftime("%H:%M"),
-        )
+        """ZooKeeper is not connected any more."""
+        self._reports.disconnected()
+
+    # comparing
 
     def compare(self) -> set[str]:
-        """Read everything anew, and return every name there is: listed by an RpcService or in the ledger.
-
-        Called by the thread that reconciles.
-        """
+        """Read everything anew, and return every name there is: listed by an RpcService or in the ledger."""
         names, wiped = self._writer.read_anew(self._listed_names())
         if wiped:
-            log.warning("the ledger is gone: ZooKeeper was wiped")
-            self._repairs.tell_of_all(
-                "RegistryWiped", "ZooKeeper has lost what was published: all is written anew"
-            )
-        self._tell_left()
+            self._reports.wiped()
+        self._reports.left_alone(self._writer.uncovered())
         self._missing.keep(names)
         self.guard.poke()  # whatever it finds, the Lease shall not go on naming what an earlier process held
         return names
@@ -129,7 +108,7 @@ class RegistryReconciler:
         names = self._listed_names() | self._writer.memory.claimed()
         if self._part == 0:
             self._writer.memory.expect_nothing()
-            self._tell_left()
+            self._reports.left_alone(self._writer.uncovered())
             self._missing.keep(names)
         part = {name for name in names if crc32(name.encode()) % parts == self._part}
         self._writer.memory.doubt(part)
@@ -137,13 +116,6 @@ class RegistryReconciler:
 
     def _listed_names(self) -> set[str]:
         return {service.service_name for service in self._services.store.values()}
-
-    def _tell_left(self) -> None:
-        """Say once what the ledger names that no --layout of ours covers: nothing of it is withdrawn."""
-        left = self._writer.uncovered()
-        if left - self._left:
-            log.warning("left alone: no --layout covers it", services=len(left), first="=".join(min(left)))
-        self._left = left
 
     @property
     def compared(self) -> bool:
@@ -173,8 +145,14 @@ class RegistryReconciler:
                 log.debug("one by one", services=len(names), reason=str(failure))
                 failures = self._one_by_one(names)
         self._unwritten.put_back({name: since for name, since in taken.items() if name in failures})
-        self._tell_unavailable(failures)
+        for name, error in failures.items():
+            now = self._clock.monotonic()
+            self._reports.failed(name, error, now - self._unwritten.since(name, now))
         return failures, self._writer.take_written()
+
+    def beat(self, stopped: bool = False) -> None:
+        """Tell readers how fresh the registry is; called by the thread that reconciles, or after its end."""
+        self._writer.beat(len(self._unwritten), stopped)
 
     def _one_by_one(self, names: Iterable[str]) -> dict[str, Exception]:
         failures: dict[str, Exception] = {}
@@ -234,16 +212,7 @@ class RegistryReconciler:
             self._put_off.pop(layout.path(name), None)
             if outcome.put_off:
                 self._put_off[layout.path(name)] = outcome.put_off
-        services = services_of(self._services, name)
-        repaired = self._writer.take_repaired(name)
-        if repaired:
-            taking_part = [service for service in services if service.uid not in wanted.refused]
-            self._repairs.made(name, taking_part, repaired)
-        for service in services:
-            for note in (note for outcome in outcomes for note in outcome.notes):
-                self._events.record(regarding(RPCSERVICES, service), note, "Publish", warning=True)
-            if service.known:
-                self._conditions(service, planning.synced(service, wanted, outcomes))
+        self._reports.written(name, wanted, outcomes, self._writer.take_repaired(name))
         if any(outcome.again for outcome in outcomes):
             self._enqueue([name])
         self._missing.concluded(name)
@@ -260,19 +229,6 @@ class RegistryReconciler:
         """Whether something about the name is unknown: then nothing of it is removed."""
         unknown = self._services.unknown is not None
         return unknown or self._missing.is_out_of_sight(name) or self._settling.is_unsettled(name)
-
-    def beat(self, stopped: bool = False) -> None:
-        """Tell readers how fresh the registry is; called by the thread that reconciles, or after its end."""
-        self._writer.beat(len(self._unwritten), stopped)
-
-    def _tell_unavailable(self, failures: Mapping[str, Exception]) -> None:
-        for name, failure in failures.items():
-            # What was refused stays refused, and says the same each time: it belongs into a status.
-            reason = str(failure) if isinstance(failure, Rejected | Broken) else ""
-            waiting = self._clock.monotonic() - self._unwritten.since(name, self._clock.monotonic())
-            if waiting >= UNAVAILABLE_AFTER:
-                for service in services_of(self._services, name):
-                    self._conditions(service, planning.unavailable(UNAVAILABLE_AFTER, reason))
 
 
 def _names(change: Change[RpcService]) -> set[str]:

@@ -16,6 +16,8 @@ from controller.reconcile.fence import Fence
 from controller.reconcile.memory import REARM
 from controller.reconcile.missing import Missing
 from controller.reconcile.registry import RegistryReconciler
+from controller.reconcile.repairs import Repairs
+from controller.reconcile.reports import Reports
 from controller.reconcile.settling import Settling
 from controller.reconcile.synced import SyncedReconciler
 from controller.reconcile.transactions import RegistryWriter
@@ -85,17 +87,25 @@ def _reconciler(shared: Shared, names: Workqueue[str], synced: SyncedReconciler)
     return RegistryReconciler(
         writer=writer,
         missing=_missing(shared, publishing, writer, names),
+        reports=_reports(shared, synced),
         services=shared.services,
         # A dry run's statuses are never written, so it would wait for them for ever.
         settling=Settling() if settings.dry_run else shared.settling,
         layouts=settings.layouts,
         settings=publishing,
         grace=settings.ownership_grace,
-        clock=shared.clock,
         enqueue=names.add_all,
+        clock=shared.clock,
+    )
+
+
+def _reports(shared: Shared, synced: SyncedReconciler) -> Reports:
+    return Reports(
+        services=shared.services,
+        repairs=Repairs(shared.events, lambda: shared.leadership.lease.regarding, shared.clock),
         conditions=synced.want,
         events=shared.events,
-        lease=lambda: shared.leadership.lease.regarding,
+        clock=shared.clock,
     )
 
 
