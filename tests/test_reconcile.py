@@ -73,34 +73,42 @@ class World:
 
     def start(self) -> None:
         """A new process: it knows nothing but what is in the cluster and in ZooKeeper."""
-        on_lease = HeldOnLease(["RpcService"], self.notes, lambda: LEASE, self.events, self.clock)
+        on_lease = HeldOnLease(
+            guarded=["RpcService"],
+            notes=self.notes,
+            lease=lambda: LEASE,
+            events=self.events,
+            clock=self.clock,
+        )
         self.keys: set[object] = set()
         self.names: set[str] = set()
         settling = self.settling = Settling()
         settling.subscribe(lambda name: self.names.add(name))
         self.conditions: set[ObjectKey] = set()
         self.projector = RpcServiceReconciler(
-            self.kube,
-            self.pods,
-            self.nodes,
-            self.services,
-            lambda name: self.node_now or self.nodes.get(ObjectKey("", name)),
-            lambda pod, name: (pod.name, name) not in self.denied,
-            rpcservice_plan.Settings(endpoints_per_object=self.endpoints_per_object, layouts=self.layouts),
-            self.clock,
-            CONFIRM,
-            lambda keys: self.keys.update(keys),
-            settling,
-            on_lease,
-            self.events,
+            kube=self.kube,
+            pods=self.pods,
+            nodes=self.nodes,
+            services=self.services,
+            read_node=lambda name: self.node_now or self.nodes.get(ObjectKey("", name)),
+            may_register=lambda pod, name: (pod.name, name) not in self.denied,
+            settings=rpcservice_plan.Settings(
+                endpoints_per_object=self.endpoints_per_object, layouts=self.layouts
+            ),
+            clock=self.clock,
+            confirm=CONFIRM,
+            enqueue=lambda keys: self.keys.update(keys),
+            settling=settling,
+            lease=on_lease,
+            events=self.events,
         )
         self.synced = SyncedReconciler(
-            self.kube,
-            self.services,
-            self.events,
-            self.clock,
-            self.conditions.add,
-            lambda _: None,
+            kube=self.kube,
+            services=self.services,
+            events=self.events,
+            clock=self.clock,
+            enqueue=self.conditions.add,
+            give_way=lambda _: None,
         )
         writer = RegistryWriter(
             registry=self.zookeeper,
@@ -642,7 +650,14 @@ def test_a_condition_that_is_wanted_anew_while_another_is_written_is_written_nex
     unwritten = msgspec.structs.replace(echo, status=RpcServiceStatus())
     services = Interrupted()
     services.put(unwritten)
-    synced = SyncedReconciler(world.kube, services, world.events, world.clock, lambda _: None, lambda _: None)
+    synced = SyncedReconciler(
+        kube=world.kube,
+        services=services,
+        events=world.events,
+        clock=world.clock,
+        enqueue=lambda _: None,
+        give_way=lambda _: None,
+    )
     synced.want(unwritten, Condition(type="Synced", status="True", reason="Synced"))
     services.meanwhile.append(lambda: synced.want(unwritten, unavailable))
     synced.reconcile(echo.key)

@@ -30,6 +30,7 @@ class HeldOnLease:
 
     def __init__(
         self,
+        *,
         guarded: Collection[str],
         notes: LeaseNotes,
         lease: Callable[[], Regarding | None],

@@ -57,6 +57,7 @@ class LocalServiceReconciler:
 
     def __init__(
         self,
+        *,
         kube: Kube,
         locals_: Source[LocalService],
         nodes: Source[Node],
@@ -121,6 +122,7 @@ class LocalServiceProjector:
 
     def __init__(
         self,
+        *,
         kube: Kube,
         pods: Source[Pod],
         rpc_services: Source[RpcService],

@@ -92,7 +92,9 @@ class Missing:
         self._orphans = Orphans()
         self._lock = threading.Lock()  # protects _shown, and that the Lease shows what was found last
         self._shown: frozenset[str] = frozenset()  # names that the Lease has, held or not withdrawn yet
-        self.guard: Guard[Subject] = Guard(self._look, self._decided, confirm, clock.monotonic)
+        self.guard: Guard[Subject] = Guard(
+            look=self._look, decided=self._decided, confirm=confirm, clock=clock.monotonic
+        )
 
     # what changes mean
 

@@ -50,6 +50,7 @@ class NodeServiceReconciler:
 
     def __init__(
         self,
+        *,
         kube: Kube,
         read: Callable[[ObjectKey], Service | None],
         locals_: Source[LocalService],
@@ -73,7 +74,9 @@ class NodeServiceReconciler:
         self._problems: dict[NodeServiceKey, Problem] = {}
         self._waiting: dict[ObjectKey, set[NodeServiceKey]] = {}  # for a Service of others to go
         self._lease = lease
-        self.guard: Guard[Missing] = Guard(self._look, self._decided, confirm, clock.monotonic)
+        self.guard: Guard[Missing] = Guard(
+            look=self._look, decided=self._decided, confirm=confirm, clock=clock.monotonic
+        )
 
     # what changes mean
 

@@ -35,6 +35,7 @@ class RegistryReconciler:
 
     def __init__(
         self,
+        *,
         writer: RegistryWriter,
         missing: Missing,
         reports: Reports,

@@ -67,6 +67,7 @@ class RpcServiceReconciler:
 
     def __init__(
         self,
+        *,
         kube: Kube,
         pods: Source[Pod],
         nodes: Source[Node],
@@ -101,7 +102,9 @@ class RpcServiceReconciler:
         # By namespace that cannot be read: the release annotations when that began.  Lost with the process,
         # which withdraws nothing: the next one takes the words it finds for old ones.
         self._unknown_words: dict[str, dict[str, str]] = {}
-        self.guard: Guard[str] = Guard(self._look, self._decided, confirm, clock.monotonic)
+        self.guard: Guard[str] = Guard(
+            look=self._look, decided=self._decided, confirm=confirm, clock=clock.monotonic
+        )
 
     # what changes mean
 

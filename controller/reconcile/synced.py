@@ -19,6 +19,7 @@ class SyncedReconciler:
 
     def __init__(
         self,
+        *,
         kube: Kube,
         services: Source[RpcService],
         events: Events,

@@ -37,12 +37,12 @@ def localservices_part(shared: Shared) -> Part:
     services = _node_services(shared, locals_, found, statuses)
     serve = _serve(shared, locals_, found, *services)
     projector = LocalServiceProjector(
-        shared.writer,
-        shared.pods,
-        shared.services,
-        locals_,
-        partial(_list_pods, shared),
-        shared.may_register,
+        kube=shared.writer,
+        pods=shared.pods,
+        rpc_services=shared.services,
+        locals_=locals_,
+        list_pods=partial(_list_pods, shared),
+        may_register=shared.may_register,
     )
     project = _project(shared, locals_, projector)
     label = _label(shared, locals_, selections, projector)

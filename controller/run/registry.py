@@ -113,11 +113,15 @@ def _missing(
     shared: Shared, publishing: PublicationSettings, writer: RegistryWriter, names: Workqueue[str]
 ) -> Missing:
     settings = shared.settings
-    watched = shared.pods if shared.runs("rpcservice") else None
     return Missing(
         writer=writer,
         services=shared.services,
-        reader=SecondLook(shared.kube, settings.namespaces, settings.pod_label_selector, watched),
+        reader=SecondLook(
+            kube=shared.kube,
+            namespaces=settings.namespaces,
+            label_selector=settings.pod_label_selector,
+            watched=shared.pods if shared.runs("rpcservice") else None,
+        ),
         layouts=settings.layouts,
         clusters=publishing.clusters,
         namespaces=settings.namespaces,

@@ -126,11 +126,11 @@ class Shared:
         )
         kinds = {"registry": RPCSERVICES.kind, "localservice": LOCALSERVICES.kind}
         self.on_lease = HeldOnLease(
-            [kind for controller, kind in kinds.items() if self.runs(controller)],
-            leadership.lease,
-            lambda: leadership.lease.regarding,
-            self.events,
-            self.clock,
+            guarded=[kind for controller, kind in kinds.items() if self.runs(controller)],
+            notes=leadership.lease,
+            lease=lambda: leadership.lease.regarding,
+            events=self.events,
+            clock=self.clock,
         )
 
     def runs(self, controller: str) -> bool:
@@ -145,7 +145,13 @@ class Shared:
         label_selector: str = "",
     ) -> Source[T]:
         """What is read of a resource; it starts with the part that needs it."""
-        restarted = self.metrics.watch_restarted
-        source = Source(self.kube, resource, namespaces, indexes, restarted, label_selector)
+        source = Source(
+            kube=self.kube,
+            resource=resource,
+            namespaces=namespaces,
+            indexes=indexes,
+            restarted=self.metrics.watch_restarted,
+            label_selector=label_selector,
+        )
         self.sources[source.name] = source
         return source
