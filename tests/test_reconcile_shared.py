@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from controller.model import ServiceKey
-from controller.reconcile.missing import Orphans
+from controller.reconcile.orphans import Orphans
 from controller.reconcile.unwritten import Unwritten
 from controller.reconcile.wanted import Wanted
 

@@ -12,6 +12,7 @@ from controller.plan.rpcservices import FINISHED
 from controller.reconcile.byname import listing, services_of
 from controller.reconcile.guard import Decision, Guard, Sight, log_released
 from controller.reconcile.held import HeldOnLease, WithoutObject
+from controller.reconcile.orphans import Orphans
 from controller.reconcile.ports import Change, Clock, Source
 from controller.reconcile.transactions import RegistryWriter
 
@@ -28,36 +29,6 @@ class Reader(Protocol):
 
     def require_crd(self) -> None:
         """Fail unless the RpcService CRD is there and not being deleted."""
-
-
-class Orphans:
-    """The uids of pods that an RpcService listed when it went, while none of the same name lists them.
-
-    For any thread.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # protects _uids
-        self._uids: dict[ServiceKey, set[str]] = {}
-
-    def add(self, key: ServiceKey, uids: Collection[str]) -> None:
-        """What listed *uids* is gone."""
-        with self._lock:
-            self._uids.setdefault(key, set()).update(uids)
-
-    def discard(self, key: ServiceKey, uids: Collection[str]) -> None:
-        """Others list *uids*, or they are gone for sure."""
-        with self._lock:
-            left = self._uids.get(key)
-            if left is not None:
-                left.difference_update(uids)
-                if not left:
-                    del self._uids[key]
-
-    def of(self, key: ServiceKey) -> frozenset[str]:
-        """The uids of a key."""
-        with self._lock:
-            return frozenset(self._uids.get(key, ()))
 
 
 class Missing:
