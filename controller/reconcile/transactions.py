@@ -22,7 +22,8 @@ log = structlog.get_logger(__name__)
 class RegistryWriter:
     """The only writer of ZooKeeper in this process, and the memory of what it holds.
 
-    One thread calls it; any thread may read ``memory``, which is replaced as a whole, and ``compared``.
+    The registry's thread calls it, and after its end the one that has the heartbeat say so.  Any thread may
+    read ``memory``, which is replaced as a whole, and ``compared``.
     *clusters*: the ids of those whose paths are ours, our own first.  *heartbeat*: what does not change of
     it.  *written* is told the layout, operation and service name of each znode that was written.
     """
