@@ -8,7 +8,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 
 import msgspec
 
@@ -29,6 +28,7 @@ from controller.reconcile.fence import Fence
 from controller.reconcile.lookout import Lookout
 from controller.reconcile.memory import Memory, uncovered
 from controller.reconcile.ports import Registry
+from controller.runtime.clock import SystemClock
 from controller.signs import FoundLease, SignsOfLife, find_leases, require_nobody, to_standard_error
 from controller.whereabouts import Whereabouts
 from controller.zk import ZooKeeper
@@ -144,7 +144,7 @@ def claimed(
 
 def withdraw(registry: Registry, fence: Fence, claims: Collection[Claim], settings: Settings) -> None:
     """Remove the znodes of *claims*, their entries in the ledger, and our heartbeat."""
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    now = SystemClock().stamp()
     for claim in claims:
         if claim.layout is None:
             continue

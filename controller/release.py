@@ -67,7 +67,15 @@ def release_held(
     where = _where(kube)
     _say(where)
     cluster = Cluster(kube, lease_namespace or own_namespace() or NAMESPACE, where)
-    return Release(cluster, namespaces, everything, timeout, time.monotonic, time.sleep).run(services)
+    use = Release(
+        cluster=cluster,
+        namespaces=namespaces,
+        everything=everything,
+        timeout=timeout,
+        clock=time.monotonic,
+        sleep=time.sleep,
+    )
+    return use.run(services)
 
 
 def _where(kube: Kube) -> str:
@@ -195,6 +203,7 @@ class Release:
 
     def __init__(
         self,
+        *,
         cluster: Cluster,
         namespaces: Sequence[str],
         everything: bool,

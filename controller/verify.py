@@ -68,7 +68,13 @@ def verify_registry(
         settings = Settings(cluster_id=where.cluster_id, **options)
         with ExitStack() as stack:
             connection = ZooKeeper.connected_to(zk_servers, timeout, zk_access)
-            inspector = Inspector(kube, lambda: stack.enter_context(connection), layouts, scope, settings)
+            inspector = Inspector(
+                kube=kube,
+                connect=lambda: stack.enter_context(connection),
+                layouts=layouts,
+                scope=scope,
+                settings=settings,
+            )
             inspection = inspect_twice(inspector.inspect, lambda: time.sleep(SECOND_LOOK))
     except Failure as failure:
         sys.stderr.write(f"rpcregistry: cannot look: {' '.join(str(failure).split())}\n")
@@ -109,6 +115,7 @@ class Inspector:
 
     def __init__(
         self,
+        *,
         kube: Reads,
         connect: Callable[[], Registry],
         layouts: Sequence[Layout],

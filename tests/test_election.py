@@ -158,8 +158,8 @@ class Process:
         self.elector = Elector(
             self,
             name,
-            self._on_elected,
-            self._on_lost,
+            on_elected=self._on_elected,
+            on_lost=self._on_lost,
             clock=lambda: world.now + offset,
             now=lambda: world.wall_clock + timedelta(seconds=world.now),
         )
@@ -647,7 +647,7 @@ class Running:
         self.open.set()
         self.elected, self.lost = threading.Event(), threading.Event()
         self.failure = self.reason = None
-        self.elector = Elector(self, name, self.elected.set, self._on_lost, FAST)
+        self.elector = Elector(self, name, on_elected=self.elected.set, on_lost=self._on_lost, timing=FAST)
         self.threads = [
             threading.Thread(target=target, daemon=True) for target in (self._run, self.elector.watch)
         ]

@@ -17,7 +17,9 @@ class World:
         self.events = EventsInMemory()
         self.lease: Regarding | None = LEASE
         clock = Clock()
-        self.on_lease = HeldOnLease(KINDS, self.notes, lambda: self.lease, self.events, clock, clock.now)
+        self.on_lease = HeldOnLease(
+            guarded=KINDS, notes=self.notes, lease=lambda: self.lease, events=self.events, clock=clock
+        )
 
     @property
     def noted(self) -> str | None:

@@ -29,14 +29,18 @@ from controller.plan import rpcservices as rpcservice_plan
 from controller.plan.heartbeat import Heartbeat
 from controller.plan.ledger import Layout
 from controller.plan.publication import Settings
-from controller.reconcile import registry, rpcservices
+from controller.reconcile import byname, rpcservices
 from controller.reconcile.fence import Fence
 from controller.reconcile.held import HeldOnLease
 from controller.reconcile.memory import REARM
+from controller.reconcile.missing import Missing
 from controller.reconcile.registry import RegistryReconciler
+from controller.reconcile.repairs import Repairs
+from controller.reconcile.reports import Reports
 from controller.reconcile.rpcservices import RpcServiceReconciler
 from controller.reconcile.settling import Settling
 from controller.reconcile.synced import SyncedReconciler
+from controller.reconcile.transactions import RegistryWriter
 from tests.worlds import Clock, EventsInMemory, Held, KubeInMemory, NotesInMemory, ZooKeeperInMemory
 
 LAYOUT = Layout("kube2zk", "/rpc_v2")
@@ -62,7 +66,7 @@ class World:
         self.written: list[tuple[str, str, str]] = []
         self.pods: Held[Pod] = Held(rpcservices.pod_indexes(), self._pod_changed)
         self.nodes: Held[Node] = Held({}, self._node_changed)
-        indexes = {**rpcservices.service_indexes(), **registry.service_indexes()}
+        indexes = {**rpcservices.service_indexes(), **byname.service_indexes()}
         self.services: Held[RpcService] = Held(indexes, self._service_changed)
         self.kube.source = self.services
         self.start()
@@ -70,7 +74,11 @@ class World:
     def start(self) -> None:
         """A new process: it knows nothing but what is in the cluster and in ZooKeeper."""
         on_lease = HeldOnLease(
-            ["RpcService"], self.notes, lambda: LEASE, self.events, self.clock, self.clock.now
+            guarded=["RpcService"],
+            notes=self.notes,
+            lease=lambda: LEASE,
+            events=self.events,
+            clock=self.clock,
         )
         self.keys: set[object] = set()
         self.names: set[str] = set()
@@ -78,50 +86,69 @@ class World:
         settling.subscribe(lambda name: self.names.add(name))
         self.conditions: set[ObjectKey] = set()
         self.projector = RpcServiceReconciler(
-            self.kube,
-            self.pods,
-            self.nodes,
-            self.services,
-            lambda name: self.node_now or self.nodes.get(ObjectKey("", name)),
-            lambda pod, name: (pod.name, name) not in self.denied,
-            rpcservice_plan.Settings(endpoints_per_object=self.endpoints_per_object, layouts=self.layouts),
-            self.clock,
-            self.clock.now,
-            CONFIRM,
-            lambda keys: self.keys.update(keys),
-            settling,
-            on_lease,
-            self.events,
+            kube=self.kube,
+            pods=self.pods,
+            nodes=self.nodes,
+            services=self.services,
+            read_node=lambda name: self.node_now or self.nodes.get(ObjectKey("", name)),
+            may_register=lambda pod, name: (pod.name, name) not in self.denied,
+            settings=rpcservice_plan.Settings(
+                endpoints_per_object=self.endpoints_per_object, layouts=self.layouts
+            ),
+            clock=self.clock,
+            confirm=CONFIRM,
+            enqueue=lambda keys: self.keys.update(keys),
+            settling=settling,
+            lease=on_lease,
+            events=self.events,
         )
         self.synced = SyncedReconciler(
-            self.kube,
-            self.services,
-            self.events,
-            self.clock.now,
-            self.conditions.add,
-            self.clock,
-            lambda _: None,
+            kube=self.kube,
+            services=self.services,
+            events=self.events,
+            clock=self.clock,
+            enqueue=self.conditions.add,
+            give_way=lambda _: None,
+        )
+        writer = RegistryWriter(
+            registry=self.zookeeper,
+            layouts=self.layouts,
+            clusters=["c1"],
+            fence=Fence(self.zookeeper, "c1", lambda: None),
+            heartbeat=Heartbeat(lease="rpcregistry/rpcregistry", holder="me"),
+            written=lambda layout, op, name: self.written.append((layout, op, name)),
+            clock=self.clock,
+        )
+        missing = Missing(
+            writer=writer,
+            services=self.services,
+            reader=Reader(self),
+            layouts=self.layouts,
+            clusters=["c1"],
+            namespaces=(),
+            confirm=CONFIRM,
+            enqueue=lambda names: self.names.update(names),
+            on_lease=on_lease,
+            clock=self.clock,
+        )
+        reports = Reports(
+            services=self.services,
+            repairs=Repairs(self.events, lambda: LEASE, self.clock),
+            conditions=self.synced.want,
+            events=self.events,
+            clock=self.clock,
         )
         self.registry = RegistryReconciler(
-            self.zookeeper,
-            self.services,
-            Reader(self),
-            settling,
-            Fence(self.zookeeper, "c1", lambda: None),
-            self.layouts,
-            Settings("c1", cross_namespace=self.cross_namespace),
-            (),
-            timedelta(hours=24),
-            self.clock,
-            self.clock.now,
-            CONFIRM,
-            lambda names: self.names.update(names),
-            self.synced.want,
-            self.events,
-            lambda layout, op, name: self.written.append((layout, op, name)),
-            lambda: LEASE,
-            on_lease,
-            Heartbeat(lease="rpcregistry/rpcregistry", holder="me"),
+            writer=writer,
+            missing=missing,
+            reports=reports,
+            services=self.services,
+            settling=settling,
+            layouts=self.layouts,
+            settings=Settings("c1", cross_namespace=self.cross_namespace),
+            grace=timedelta(hours=24),
+            enqueue=lambda names: self.names.update(names),
+            clock=self.clock,
         )
         self.projector.begin()
         self.keys |= self.projector.every_key()
@@ -624,7 +651,12 @@ def test_a_condition_that_is_wanted_anew_while_another_is_written_is_written_nex
     services = Interrupted()
     services.put(unwritten)
     synced = SyncedReconciler(
-        world.kube, services, world.events, world.clock.now, lambda _: None, lambda: 0.0, lambda _: None
+        kube=world.kube,
+        services=services,
+        events=world.events,
+        clock=world.clock,
+        enqueue=lambda _: None,
+        give_way=lambda _: None,
     )
     synced.want(unwritten, Condition(type="Synced", status="True", reason="Synced"))
     services.meanwhile.append(lambda: synced.want(unwritten, unavailable))

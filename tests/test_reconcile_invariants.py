@@ -7,8 +7,8 @@ from controller.layouts.forms import Child, PerEndpoint
 from controller.model import Endpoint, ObjectKey, RpcService, ServiceKey
 from controller.plan.invariants import Broken
 from controller.plan.ledger import Layout
-from controller.reconcile import registry, rpcservices
-from controller.reconcile.registry import UNAVAILABLE_AFTER
+from controller.reconcile import byname, rpcservices
+from controller.reconcile.reports import UNAVAILABLE_AFTER
 from tests.test_reconcile import World
 from tests.test_reconcile_layouts import KUBE2ZK, serve
 from tests.worlds import Held
@@ -91,7 +91,7 @@ class Confused(Held[RpcService]):
 def test_no_rpcservice_of_another_service_is_written(world: World):
     world.serve(1)
     world.settle_except(Broken)
-    indexes = {**rpcservices.service_indexes(), **registry.service_indexes()}
+    indexes = {**rpcservices.service_indexes(), **byname.service_indexes()}
     confused = Confused(indexes, lambda change: None)
     for service in world.services.values():
         confused.put(service)

@@ -71,17 +71,23 @@ class World:
         )
         self.server = Server(self.services)
         self.under = NodeServiceReconciler(
-            self.server,
-            lambda key: self.server.hidden,
-            self.locals,
-            self.nodes,
-            self.services,
-            "rpcregistry.dev/node",
-            self.clock,
-            CONFIRM,
-            self.add,
-            lambda _: None,
-            HeldOnLease(["LocalService"], self.notes, lambda: LEASE, self.events, self.clock, self.clock.now),
+            kube=self.server,
+            read=lambda key: self.server.hidden,
+            locals_=self.locals,
+            nodes=self.nodes,
+            services=self.services,
+            node_label="rpcregistry.dev/node",
+            clock=self.clock,
+            confirm=CONFIRM,
+            enqueue=self.add,
+            report=lambda _: None,
+            lease=HeldOnLease(
+                guarded=["LocalService"],
+                notes=self.notes,
+                lease=lambda: LEASE,
+                events=self.events,
+                clock=self.clock,
+            ),
         )
         for number in range(nodes):
             self.nodes.put(Node(name=f"n{number}", uid=str(number), ready=True))

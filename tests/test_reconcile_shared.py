@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from controller.model import ServiceKey
+from controller.reconcile.orphans import Orphans
 from controller.reconcile.unwritten import Unwritten
 from controller.reconcile.wanted import Wanted
 
@@ -100,3 +102,20 @@ def test_what_is_wanted_instead_has_waited_since_the_first():
     wanted.done("a", "one")
 
     assert wanted.get("a") == ("two", 1.0)
+
+
+def test_no_orphan_is_lost_while_others_come_and_go():
+    orphans, key = Orphans(), ServiceKey("default", "echo")
+    lost: list[str] = []
+
+    def come_and_go(who: str) -> None:
+        for number in range(ROUNDS):
+            uid = f"{who}{number}"
+            orphans.add(key, {uid})
+            if uid not in orphans.of(key):
+                lost.append(uid)
+            orphans.discard(key, {uid})
+
+    at_once(lambda: come_and_go("a"), lambda: come_and_go("b"))
+
+    assert (lost, orphans.of(key)) == ([], frozenset())

@@ -136,7 +136,15 @@ class World:
 
     def release(self, *names: str, namespaces: tuple[str, ...] = (), everything: bool = False) -> int:
         cluster = Cluster(self, "rpcregistry", "cluster c1")
-        return Release(cluster, namespaces, everything, 60.0, self.clock, self._sleep).run(names)
+        use = Release(
+            cluster=cluster,
+            namespaces=namespaces,
+            everything=everything,
+            timeout=60.0,
+            clock=self.clock,
+            sleep=self._sleep,
+        )
+        return use.run(names)
 
 
 def test_nothing_is_held(capsys: pytest.CaptureFixture[str]):

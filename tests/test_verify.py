@@ -584,7 +584,8 @@ class KubeWorld:
 
 def inspect(kube: KubeWorld, zookeeper: ZooKeeperInMemory, **scope: Any) -> Inspection:
     here = msgspec.structs.replace(HERE, **scope)
-    return Inspector(kube, lambda: zookeeper, [LAYOUT], here, OURS).inspect()
+    inspector = Inspector(kube=kube, connect=lambda: zookeeper, layouts=[LAYOUT], scope=here, settings=OURS)
+    return inspector.inspect()
 
 
 def registry(**znodes: bytes) -> ZooKeeperInMemory:

@@ -1,7 +1,7 @@
 """Small worlds in memory, for what is decided between two writes; the real ones are in tests/cluster."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -25,11 +25,17 @@ class Clock:
     def __call__(self) -> float:
         return self.seconds
 
+    def monotonic(self) -> float:
+        return self.seconds
+
     def sleep(self, seconds: float) -> None:
         self.seconds += seconds
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(1_795_000_000 + self.seconds, UTC)
+
+    def stamp(self, later: float = 0.0) -> str:
+        return (self.now() + timedelta(seconds=later)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Held(Generic[T]):

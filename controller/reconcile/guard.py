@@ -67,6 +67,7 @@ class Guard(Generic[Id]):
 
     def __init__(
         self,
+        *,
         look: Callable[[Collection[Id]], Sight[Id] | None],
         decided: Callable[[Decision[Id]], None],
         confirm: float,

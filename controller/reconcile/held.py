@@ -2,14 +2,13 @@
 
 import threading
 from collections.abc import Callable, Collection, Mapping
-from datetime import datetime, timedelta
 
 import msgspec
 
 from controller.model import HELD, RELEASE, Problem, Regarding
 from controller.plan import held as planning
 from controller.plan.guard import LEASE, Words, lease_word
-from controller.reconcile.ports import Events, LeaseNotes
+from controller.reconcile.ports import Clock, Events, LeaseNotes
 
 
 class WithoutObject(msgspec.Struct, frozen=True):
@@ -31,19 +30,18 @@ class HeldOnLease:
 
     def __init__(
         self,
+        *,
         guarded: Collection[str],
         notes: LeaseNotes,
         lease: Callable[[], Regarding | None],
         events: Events,
-        clock: Callable[[], float],
-        now: Callable[[], datetime],
+        clock: Clock,
     ) -> None:
         self._guarded = guarded
         self._notes = notes
         self._lease = lease
         self._events = events
         self._clock = clock
-        self._now = now
         self._lock = threading.Lock()  # held while these change, and until they are noted
         self._shown: dict[str, Collection[str]] = {}  # by what is gone: the services
         self._told: dict[
@@ -85,7 +83,6 @@ class HeldOnLease:
         others = {key: count for key, count in self._told.items() if key[0] != gone}
         self._told = others | {(gone, name): count for name, count in (told | counts).items()}
         if news:
-            seconds = max(item.until for item in news.values()) - self._clock()
-            until = (self._now() + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
-            problem = Problem("Held", planning.note(gone, counts, until))
+            seconds = max(item.until for item in news.values()) - self._clock.monotonic()
+            problem = Problem("Held", planning.note(gone, counts, self._clock.stamp(seconds)))
             self._events.record(lease, problem, "Withdraw", warning=True)

@@ -1,7 +1,6 @@
 """The LocalServices themselves: those that pods ask for, and what the status of each says."""
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from typing import Any
 
 from controller.manifests import API_VERSION, GROUP, LOCALSERVICES, builtins, regarding
@@ -23,7 +22,7 @@ from controller.plan import localservices as planning
 from controller.plan.conditions import says_the_same
 from controller.plan.rpcservices import owner_name, silent_on
 from controller.reconcile.nodeservices import OF_LOCAL, NodeServiceReconciler
-from controller.reconcile.ports import Change, Events, Kube, Source
+from controller.reconcile.ports import Change, Clock, Events, Kube, Source
 from controller.reconcile.refusals import Refusals
 from controller.reconcile.rpcservices import DECLARED, NAMED, Taken
 from controller.reconcile.selections import Selections
@@ -58,6 +57,7 @@ class LocalServiceReconciler:
 
     def __init__(
         self,
+        *,
         kube: Kube,
         locals_: Source[LocalService],
         nodes: Source[Node],
@@ -67,7 +67,7 @@ class LocalServiceReconciler:
         node_services: NodeServiceReconciler,
         node_label: str,
         events: Events,
-        now: Callable[[], datetime],
+        clock: Clock,
     ) -> None:
         self._kube = kube
         self._locals = locals_
@@ -78,7 +78,7 @@ class LocalServiceReconciler:
         self._node_services = node_services
         self._node_label = node_label
         self._events = events
-        self._now = now
+        self._clock = clock
 
     def reconcile(self, key: ObjectKey) -> bool:
         """Write the status where it is not what was found; return whether it was written."""
@@ -94,7 +94,7 @@ class LocalServiceReconciler:
             self._node_label,
             self._node_services.problems(key),
             self._node_services.held(key),
-            self._now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+            self._clock.stamp(),
         )
         if status == local.status:
             return False
@@ -122,6 +122,7 @@ class LocalServiceProjector:
 
     def __init__(
         self,
+        *,
         kube: Kube,
         pods: Source[Pod],
         rpc_services: Source[RpcService],

@@ -12,7 +12,7 @@ from controller.names import digest, node_service_name
 from controller.plan import nodeservices as planning
 from controller.reconcile.guard import Decision, Guard, Sight, log_released
 from controller.reconcile.held import HeldOnLease, WithoutObject
-from controller.reconcile.ports import Change, Kube, Source
+from controller.reconcile.ports import Change, Clock, Kube, Source
 from controller.reconcile.refusals import Refusals
 
 log = structlog.get_logger(__name__)
@@ -50,13 +50,14 @@ class NodeServiceReconciler:
 
     def __init__(
         self,
+        *,
         kube: Kube,
         read: Callable[[ObjectKey], Service | None],
         locals_: Source[LocalService],
         nodes: Source[Node],
         services: Source[Service],
         node_label: str,
-        clock: Callable[[], float],
+        clock: Clock,
         confirm: float,
         enqueue: Callable[[Iterable[NodeServiceKey]], None],
         report: Callable[[ObjectKey], None],
@@ -73,7 +74,9 @@ class NodeServiceReconciler:
         self._problems: dict[NodeServiceKey, Problem] = {}
         self._waiting: dict[ObjectKey, set[NodeServiceKey]] = {}  # for a Service of others to go
         self._lease = lease
-        self.guard: Guard[Missing] = Guard(self._look, self._decided, confirm, clock)
+        self.guard: Guard[Missing] = Guard(
+            look=self._look, decided=self._decided, confirm=confirm, clock=clock.monotonic
+        )
 
     # what changes mean
 

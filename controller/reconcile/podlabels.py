@@ -20,6 +20,7 @@ class PodLabelReconciler:
 
     def __init__(
         self,
+        *,
         kube: Kube,
         pods: Source[Pod],
         selections: Selections[LocalService],

@@ -1,6 +1,7 @@
 """What reconcilers need of the world: small enough that a test's world in memory is a small class."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from controller.manifests import Named, Resource
@@ -8,10 +9,21 @@ from controller.model import ObjectKey, Problem, Regarding
 from controller.plan.ops import Op, Znode
 from controller.runtime.informer import Change
 
-__all__ = ["Change", "Kube", "Source", "Store"]
+__all__ = ["Change", "Clock", "Kube", "Source", "Store"]
 
 T = TypeVar("T", bound=Named)
 T_co = TypeVar("T_co", bound=Named, covariant=True)
+
+
+class Clock(Protocol):
+    """*monotonic*, in seconds: for how long something lasts.  *now*: for what people read.
+
+    *stamp*: the same, so many seconds *later*, in RFC 3339 as conditions have it.
+    """
+
+    def monotonic(self) -> float: ...
+    def now(self) -> datetime: ...
+    def stamp(self, later: float = 0.0) -> str: ...
 
 
 class Kube(Protocol):

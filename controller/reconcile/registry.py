@@ -1,138 +1,74 @@
 """The registry controller: keeps ZooKeeper equal to what RpcService statuses list."""
 
-import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 from zlib import crc32
 
-import msgspec
 import structlog
 
-from controller.errors import Conflict, Fenced, Rejected, Retry
-from controller.manifests import RPCSERVICES, regarding
-from controller.model import Condition, Pod, Regarding, RpcService, ServiceKey
-from controller.plan import heartbeat
+from controller.errors import Conflict, Fenced, Retry
+from controller.model import RpcService
 from controller.plan import znodes as planning
-from controller.plan.heartbeat import Heartbeat
-from controller.plan.invariants import Broken, check_transaction
 from controller.plan.ledger import Layout, Ledger
-from controller.plan.ops import Delete, Op, batches
 from controller.plan.outcome import Outcome
 from controller.plan.publication import Publication, Settings, publication
-from controller.plan.rpcservices import FINISHED
-from controller.reconcile.fence import Fence
-from controller.reconcile.guard import Decision, Guard, Sight, log_released
-from controller.reconcile.held import HeldOnLease, WithoutObject
-from controller.reconcile.memory import REARM, Memory, uncovered
-from controller.reconcile.ports import Change, Events, Registry, Source
-from controller.reconcile.repairs import Repairs
+from controller.reconcile.byname import services_of
+from controller.reconcile.memory import REARM
+from controller.reconcile.missing import Missing
+from controller.reconcile.ports import Change, Clock, Source
+from controller.reconcile.reports import Reports
 from controller.reconcile.settling import Settling
+from controller.reconcile.transactions import RegistryWriter
 from controller.reconcile.unwritten import Unwritten
 
 log = structlog.get_logger(__name__)
-
-BY_NAME = "service name"  # index of RpcServices
-UNAVAILABLE_AFTER = 10.0
-
-# (service name, namespace, pod uid): published once, and no RpcService lists it now.  Without a uid:
-# there is no RpcService of that name in that namespace.
-Missing = tuple[str, str, str]
-
-
-def service_indexes() -> Mapping[str, Callable[[RpcService], Iterable[str]]]:
-    """The indexes that the RpcService store needs."""
-    return {BY_NAME: lambda service: [service.service_name]}
-
-
-class Reader(Protocol):
-    """What the guard's second look reads."""
-
-    def pods(self) -> Iterable[Pod]:
-        """All pods of the watched namespaces, by a quorum LIST."""
-
-    def require_crd(self) -> None:
-        """Fail unless the RpcService CRD is there and not being deleted."""
 
 
 class RegistryReconciler:
     """Makes the znodes of a service name equal to what the RpcServices of that name list.
 
-    One thread calls ``reconcile``; any thread calls ``note_…`` with a change.  *settling*: how far the
-    statuses of a name can be relied on.
-    *conditions* is told what the Synced condition of an RpcService should be, *written* the layout,
-    operation and service name of each znode that was written.  *lease*: what Events about the registry as
-    a whole are about; *on_lease*: what it says of holds.  *heartbeat*: what does not change of it.
+    One thread calls ``reconcile``, ``compare…`` and ``beat``; any thread tells of a change.  *settling*: how
+    far the statuses of a name can be relied on.  *grace*: how long what was withdrawn stays in the ledger.
+    *enqueue* is called with the names to look at again.
     """
 
     def __init__(
         self,
-        registry: Registry,
+        *,
+        writer: RegistryWriter,
+        missing: Missing,
+        reports: Reports,
         services: Source[RpcService],
-        reader: Reader,
         settling: Settling,
-        fence: Fence | None,
         layouts: Sequence[Layout],
         settings: Settings,
-        namespaces: Collection[str],
         grace: timedelta,
-        clock: Callable[[], float],
-        now: Callable[[], datetime],
-        confirm: float,
         enqueue: Callable[[Iterable[str]], None],
-        conditions: Callable[[RpcService, Condition], None],
-        events: Events,
-        written: Callable[[str, str, str], None],
-        lease: Callable[[], Regarding | None],
-        on_lease: HeldOnLease,
-        heartbeat: Heartbeat,
+        clock: Clock,
     ) -> None:
-        self._registry = registry
+        self._writer = writer
+        self._missing = missing
+        self._reports = reports
         self._services = services
-        self._reader = reader
         self._settling = settling
-        self._fence = fence
         self._layouts = layouts
         self._settings = settings
-        self._namespaces = namespaces
         self._grace = grace
-        self._clock = clock
-        self._now = now
         self._enqueue = enqueue
-        self._conditions = conditions
-        self._events = events
-        self._tell_written = written
-        self._heartbeat = heartbeat
-        self._memory = Memory(registry, layouts, settings.clusters, clock)
-        self._put_off: dict[str, Collection[str]] = {}  # by service path
-        self._left: set[tuple[str, str]] = set()  # what the ledger names and no layout covers, as told
-        self._written: set[str] = set()  # in the batch in hand
-        self._on_lease = on_lease
-        self._repairs = Repairs(events, lease, clock, now)
-        self._repaired: dict[str, dict[str, str]] = {}  # by name: paths, and what others had done to them
-        # The uids of pods that an RpcService listed when it went, while none of the same name lists them.
-        self._bereft: dict[ServiceKey, set[str]] = {}
-        self._lock = threading.Lock()  # held while that changes
-        self._shown: set[str] = set()  # names that the Lease has, held or not withdrawn yet
-        self._showing = threading.Lock()  # held while that changes, by both threads that show it
-        self._part = 0  # of all names, that was compared last
-        self._generation = -1  # of the connection with which everything was compared last
+        self._clock = clock
         self._unwritten = Unwritten()  # names whose own change is not written yet
-        self.guard: Guard[Missing] = Guard(self._look, self._decided, confirm, clock)
+        self._put_off: dict[str, Collection[str]] = {}  # by service path
+        self._part = 0  # of all names, that was compared last
+        self.guard = missing.guard
 
     # what changes mean
 
     def note_service(self, change: Change[RpcService]) -> None:
         """Take in what nobody lists any more, and what is to be written."""
-        old, new = change.old, change.new
-        if old and new is None:
-            self._gone(old, shown=not change.listed)
-        elif new:
-            self.guard.back((new.service_name, new.namespace, ""))
-            self._note_listed(new)
+        self._missing.note(change)
         if _asks_anew(change):
-            self._unwritten.note(_names(change), self._clock())
+            self._unwritten.note(_names(change), self._clock.monotonic())
 
     def service_names(self, change: Change[RpcService]) -> set[str]:
         """The names that an RpcService's change touches."""
@@ -140,113 +76,52 @@ class RegistryReconciler:
         turned_known = old and new and old.known != new.known
         return _names(change) if turned_known or _asks_anew(change) else set()
 
-    def _gone(self, service: RpcService, shown: bool) -> None:
-        """Note what nobody lists any more; *shown*: by a watch event."""
-        key = service.service_key
-        subject = (key.service_name, key.namespace, "")
-        uids = {row.pod_uid for row in service.status.endpoints}
-        if shown and service.known and not uids and not self._listing(key):
-            # The last one, and emptied before it was deleted: nothing to confirm.
-            self.guard.gone(subject)
-        else:
-            self.guard.back(subject)
-        if uids:
-            for uid in uids:
-                self.guard.back((key.service_name, key.namespace, uid))
-            with self._lock:
-                self._bereft.setdefault(key, set()).update(uids)
-            for other in self._listing(key):
-                self._note_listed(other)
-
-    def _note_listed(self, service: RpcService) -> None:
-        self._forget_bereft(service.service_key, {row.pod_uid for row in service.status.endpoints})
-
-    def _forget_bereft(self, key: ServiceKey, uids: Collection[str]) -> None:
-        with self._lock:
-            left = self._bereft.get(key)
-            if left is not None:
-                left.difference_update(uids)
-                if not left:
-                    del self._bereft[key]
-
     def path_changed(self, path: str) -> Mapping[str, float]:
         """The names to look at again, in so many seconds: a znode of theirs changed, by whomever."""
-        return self._pauses(self._memory.changed(path))
+        return self._reports.pauses(self._writer.memory.changed(path))
 
     def unwatched(self, seconds: float = REARM) -> Mapping[str, float]:
         """The names to look at again, to be told of others' changes to what we wrote *seconds* ago.
 
         With the seconds until then.
         """
-        return self._pauses(self._memory.unwatched(seconds))
-
-    def _pauses(self, names: Iterable[str]) -> Mapping[str, float]:
-        return {name: self._repairs.pause(name) for name in names}
+        return self._reports.pauses(self._writer.memory.unwatched(seconds))
 
     def disconnected(self) -> None:
-        """Tell whoever looks at the Lease; of a session that comes and goes no RpcService is told."""
-        self._repairs.tell_of_all(
-            "RegistryDisconnected",
-            "ZooKeeper is not connected: what was published stays, changes wait",
-            self._now().strftime("%H:%M"),
-        )
+        """ZooKeeper is not connected any more."""
+        self._reports.disconnected()
+
+    # comparing
 
     def compare(self) -> set[str]:
-        """Read everything anew, and return every name there is: listed by an RpcService or in the ledger.
-
-        Called by the thread that reconciles.
-        """
-        generation = self._registry.generation
-        names = {service.service_name for service in self._services.store.values()}
-        for layout in self._layouts:
-            self._registry.make_parents(layout.path("x"))
-            self._registry.make_parents(f"{layout.ledger_root}/x")
-        fresh = self._memory.anew()
-        names |= fresh.ledgered()
-        try:
-            fresh.read(names)
-        except Rejected:
-            fresh.forget(names)
-            for name in names:
-                with suppress(Rejected):  # a znode that may not be read costs no other
-                    fresh.read([name])
-        if self._memory.claimed() and not fresh.claimed():
-            log.warning("the ledger is gone: ZooKeeper was wiped")
-            self._repairs.tell_of_all(
-                "RegistryWiped", "ZooKeeper has lost what was published: all is written anew"
-            )
-        else:
-            fresh.note_since(self._memory)
-        self._memory = fresh
-        self._generation = generation
-        self._tell_left()
-        self.guard.keep({subject for name in names for subject in self._missing(name)})
+        """Read everything anew, and return every name there is: listed by an RpcService or in the ledger."""
+        names, wiped = self._writer.read_anew(self._listed_names())
+        if wiped:
+            self._reports.wiped()
+        self._reports.left_alone(self._writer.uncovered())
+        self._missing.keep(names)
         self.guard.poke()  # whatever it finds, the Lease shall not go on naming what an earlier process held
         return names
 
     def compare_next(self, parts: int) -> set[str]:
         """The names of the next of so many *parts*, to be read anew: comparing all at once takes long."""
         self._part = (self._part + 1) % parts
-        names = {service.service_name for service in self._services.store.values()} | self._memory.claimed()
+        names = self._listed_names() | self._writer.memory.claimed()
         if self._part == 0:
-            self._memory.expect_nothing()
-            self._tell_left()
-            self.guard.keep({subject for name in names for subject in self._missing(name)})
+            self._writer.memory.expect_nothing()
+            self._reports.left_alone(self._writer.uncovered())
+            self._missing.keep(names)
         part = {name for name in names if crc32(name.encode()) % parts == self._part}
-        self._memory.doubt(part)
+        self._writer.memory.doubt(part)
         return part
 
-    def _tell_left(self) -> None:
-        """Say once what the ledger names that no --layout of ours covers: nothing of it is withdrawn."""
-        left = uncovered(self._registry, self._layouts, self._settings.clusters)
-        if left - self._left:
-            log.warning("left alone: no --layout covers it", services=len(left), first="=".join(min(left)))
-        self._left = left
+    def _listed_names(self) -> set[str]:
+        return {service.service_name for service in self._services.store.values()}
 
     @property
     def compared(self) -> bool:
         """Whether everything was compared since the connection was made."""
-        return self._generation == self._registry.generation
+        return self._writer.compared
 
     # reconciling
 
@@ -256,7 +131,6 @@ class RegistryReconciler:
         All are written in as few transactions as fit; where one cannot be, each of its names is
         tried alone, so that a name that is refused costs no other.
         """
-        self._written.clear()
         failures: dict[str, Exception] = {}
         # Before anything is read: what changes from here on is another change, which this write may lack.
         taken = self._unwritten.take(names)
@@ -265,15 +139,21 @@ class RegistryReconciler:
         except Fenced:
             raise
         except Exception as failure:  # noqa: BLE001  (what one name does to it costs no other)
-            self._memory.doubt(names)
+            self._writer.memory.doubt(names)
             if isinstance(failure, Retry) and not isinstance(failure, Conflict):
                 failures = dict.fromkeys(names, failure)
             else:
                 log.debug("one by one", services=len(names), reason=str(failure))
                 failures = self._one_by_one(names)
         self._unwritten.put_back({name: since for name, since in taken.items() if name in failures})
-        self._tell_unavailable(failures)
-        return failures, set(self._written)
+        for name, error in failures.items():
+            now = self._clock.monotonic()
+            self._reports.failed(name, error, now - self._unwritten.since(name, now))
+        return failures, self._writer.take_written()
+
+    def beat(self, stopped: bool = False) -> None:
+        """Tell readers how fresh the registry is; called by the thread that reconciles, or after its end."""
+        self._writer.beat(len(self._unwritten), stopped)
 
     def _one_by_one(self, names: Iterable[str]) -> dict[str, Exception]:
         failures: dict[str, Exception] = {}
@@ -283,65 +163,44 @@ class RegistryReconciler:
             except Fenced:
                 raise
             except Exception as failure:  # noqa: BLE001
-                self._memory.doubt([name])
+                self._writer.memory.doubt([name])
                 failures[name] = failure
         return failures
 
     def _write(self, names: Sequence[str]) -> None:
-        if not self._registry.connected:
-            raise Retry("ZooKeeper is not connected")
         # 1. Read what is doubted, and decide on all names before anything is written: a name that cannot be
         #    planned fails here, and reconcile then tries each alone.
-        self._memory.read(names)
+        self._writer.read(names)
         planned = [(name, *self._plan(name)) for name in names]
-        # 2. Write in the plans' order, as many steps at once as fit.  Any prefix of them is safe, so it does
-        #    not matter which transaction is the last one.
-        for batch in batches(
+        # 2. Write in the plans' order, as many steps at once as fit.
+        self._writer.write(
             ((name, layout), step)
             for name, _, outcomes in planned
             for layout, outcome in zip(self._layouts, outcomes, strict=True)
             for step in outcome.steps
-        ):
-            ops = [op for _, step in batch for op in step]
-            check_transaction(ops)
-            try:
-                self._transact(ops)
-            except Conflict:
-                raise  # nothing was done
-            except Retry:
-                # Perhaps it was done: what is found to differ may be our own.
-                self._memory.forget({name for (name, _), _ in batch})
-                raise
-            # 3. Note what was written while it is known which of it was a repair.
-            for (name, layout), step in batch:
-                self._written.add(name)
-                for op in step:
-                    if op.path in self._memory.disturbed and not isinstance(op, Delete):
-                        self._repaired.setdefault(name, {})[op.path] = self._memory.disturbed[op.path]
-                    if op.path not in layout.parents(name) and not op.path.startswith(layout.ledger_root):
-                        self._tell_written(layout.name, type(op).__name__.lower(), name)
-        # 4. Say so only once all is written: a condition must not be ahead of the znodes.
+        )
+        # 3. Say so only once all is written: a condition must not be ahead of the znodes.
         for name, wanted, outcomes in planned:
             self._conclude(name, wanted, outcomes)
-        # 5. What others had done to them is put back.  Not before: a write that failed is a repair next time.
-        self._memory.settle(names)
+        # 4. What others had done to them is put back.  Not before: a write that failed is a repair next time.
+        self._writer.memory.settle(names)
 
     def _plan(self, name: str) -> tuple[Publication, list[Outcome]]:
-        services = self._services.store.indexed(BY_NAME, name)
-        missing = self._unconfirmed(name)
+        services = services_of(self._services, name)
+        missing = self._missing.unconfirmed(name)
         holder = min((namespace for _, namespace, uid in missing if not uid), default="")
         frozen = bool(missing) or self._is_frozen(name)
         wanted = publication(services, frozen, self._settings, holder, self._settling.unlisted(name))
-        now = self._now_text()
+        now = self._clock.stamp()
         outcomes = [
             planning.plan(
                 layout,
                 name,
                 wanted,
-                self._memory.view(layout, name),
+                self._writer.memory.view(layout, name),
                 self._settings,
                 now,
-                all(map(self._grace_over, self._memory.claims(layout, name))),
+                all(map(self._grace_over, self._writer.memory.claims(layout, name))),
                 self._put_off.get(layout.path(name), ()),
             )
             for layout in self._layouts
@@ -354,166 +213,23 @@ class RegistryReconciler:
             self._put_off.pop(layout.path(name), None)
             if outcome.put_off:
                 self._put_off[layout.path(name)] = outcome.put_off
-        services = self._services.store.indexed(BY_NAME, name)
-        repaired = self._repaired.pop(name, None)
-        if repaired:
-            taking_part = [service for service in services if service.uid not in wanted.refused]
-            self._repairs.made(name, taking_part, repaired)
-        for service in services:
-            for note in (note for outcome in outcomes for note in outcome.notes):
-                self._events.record(regarding(RPCSERVICES, service), note, "Publish", warning=True)
-            if service.known:
-                self._conditions(service, planning.synced(service, wanted, outcomes))
+        self._reports.written(name, wanted, outcomes, self._writer.take_repaired(name))
         if any(outcome.again for outcome in outcomes):
             self._enqueue([name])
-        if name in self._shown:
-            self._show_held()
+        self._missing.concluded(name)
 
     def _grace_over(self, ledger: Ledger) -> bool:
         if not ledger.withdrawn_at:
             return False
         try:
-            return datetime.fromisoformat(ledger.withdrawn_at) + self._grace <= self._now()
+            return datetime.fromisoformat(ledger.withdrawn_at) + self._grace <= self._clock.now()
         except ValueError:
             return False
 
-    def _unconfirmed(self, name: str) -> set[Missing]:
-        missing = {subject for subject in self._missing(name) if subject not in self.guard.confirmed}
-        if any(subject not in self.guard.held for subject in missing):
-            self.guard.poke()
-        return missing
-
     def _is_frozen(self, name: str) -> bool:
         """Whether something about the name is unknown: then nothing of it is removed."""
-        unwatched = any(
-            not self._watches(namespace)
-            for layout in self._layouts
-            for claim in self._memory.claims(layout, name)
-            for namespace in claim.namespaces
-        )
         unknown = self._services.unknown is not None
-        return unknown or unwatched or self._settling.is_unsettled(name)
-
-    def _watches(self, namespace: str) -> bool:
-        return not self._namespaces or namespace in self._namespaces
-
-    def _missing(self, name: str) -> set[Missing]:
-        """What of the name was published, and is listed no more.
-
-        The ledger tells the namespaces; of one that still has an RpcService of the name, the RpcServices
-        that went tell the pods.
-        """
-        namespaces = {
-            namespace
-            for layout in self._layouts
-            for claim in self._memory.claims(layout, name)
-            if claim.cluster in self._settings.clusters
-            for namespace in claim.namespaces
-            if self._watches(namespace) and not self._listing(ServiceKey(namespace, name))
-        }
-        missing = {(name, namespace, "") for namespace in namespaces}
-        for namespace in {service.namespace for service in self._services.store.indexed(BY_NAME, name)}:
-            with self._lock:
-                uids = frozenset(self._bereft.get(ServiceKey(namespace, name), ()))
-            missing |= {(name, namespace, uid) for uid in uids}
-        return missing
-
-    def _listing(self, key: ServiceKey) -> list[RpcService]:
-        """The RpcServices of a key."""
-        services = self._services.store.indexed(BY_NAME, key.service_name)
-        return [service for service in services if service.namespace == key.namespace]
-
-    def _transact(self, ops: Sequence[Op]) -> None:
-        """Write *ops* in one transaction, and remember what they left behind."""
-        for op, version in zip(ops, self._commit(ops), strict=True):
-            log.info(type(op).__name__.lower(), path=op.path)
-            self._memory.remember(op, version)
-
-    def _commit(self, ops: Sequence[Op]) -> list[int | None]:
-        self._memory.expect(ops)
-        try:
-            fence = [self._fence.check()] if self._fence else []
-            return self._registry.commit([*fence, *ops])[len(fence) :]
-        except Conflict as conflict:
-            path = getattr(conflict, "path", "")
-            if self._fence:
-                self._fence.gone(path)
-            if path:
-                self._registry.make_parents(path)
-            raise
-
-    def beat(self, stopped: bool = False) -> None:
-        """Tell readers how fresh the registry is; called by the thread that reconciles, or after its end."""
-        if self._fence is None:
-            return
-        path = heartbeat.path(self._settings.cluster_id)
-        self._registry.make_parents(path)
-        observed = self._registry.read([path])[path]
-        says = msgspec.structs.replace(
-            self._heartbeat, at=self._now_text(), waiting=len(self._unwritten), stopped=stopped
-        )
-        self._commit(heartbeat.beat(path, observed, says))
-
-    def _now_text(self) -> str:
-        return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
-
-    def _tell_unavailable(self, failures: Mapping[str, Exception]) -> None:
-        for name, failure in failures.items():
-            # What was refused stays refused, and says the same each time: it belongs into a status.
-            reason = str(failure) if isinstance(failure, Rejected | Broken) else ""
-            waiting = self._clock() - self._unwritten.since(name, self._clock())
-            if waiting >= UNAVAILABLE_AFTER:
-                for service in self._services.store.indexed(BY_NAME, name):
-                    self._conditions(service, planning.unavailable(UNAVAILABLE_AFTER, reason))
-
-    # absences
-
-    def _look(self, confirmed: Collection[Missing]) -> Sight[Missing] | None:
-        if not self.compared:
-            raise Retry("ZooKeeper was not read since it was connected")
-        ledgered = self._memory.claimed()
-        missing = {subject for name in ledgered for subject in self._missing(name)}
-        if not missing - set(confirmed):
-            return None
-        self._reader.require_crd()
-        listed = {
-            (service.service_name, service.namespace, uid)
-            for service in self._services.second_look()
-            for uid in ("", *(row.pod_uid for row in service.status.endpoints))
-        }
-        named = {
-            (declaration.service_name, pod.namespace, uid)
-            for pod in self._reader.pods()
-            if pod.phase not in FINISHED
-            for declaration in pod.declarations
-            for uid in ("", pod.uid)
-        }
-        sizes = {name: self._memory.size(name) for name in ledgered}
-        absent = missing - set(confirmed) - listed - named
-        weights = {(name, namespace, uid): 1 if uid else sizes[name] for name, namespace, uid in absent}
-        words = {subject: self._on_lease.words([subject[0]]) for subject in absent}
-        return Sight(weights, sum(sizes.values()), words=words)
-
-    def _decided(self, decision: Decision[Missing]) -> None:
-        for name, namespace, uid in decision.changed:
-            if (name, namespace, uid) in self.guard.confirmed:
-                key = ServiceKey(namespace, name)
-                self._forget_bereft(key, {uid} if uid else self._bereft.get(key, ()))
-        if decision.released:
-            log_released((name for name, _, _ in decision.released), sum(decision.released.values()))
-        self._enqueue({name for name, _, _ in decision.changed})
-        self._show_held()
-
-    def _show_held(self) -> None:
-        """Have the Lease name what is held without an RpcService, until it is withdrawn."""
-        with self._showing:
-            held: dict[str, WithoutObject] = {}
-            for (name, _, _), hold in self.guard.held.items():
-                before = held.get(name, WithoutObject(0, 0.0))
-                held[name] = WithoutObject(before.count + hold.weight, max(before.until, hold.until))
-            leaving = {name for name in self._shown - held.keys() if self._missing(name)}
-            self._shown = leaving | held.keys()
-            self._on_lease.show(RPCSERVICES.kind, held, leaving)
+        return unknown or self._missing.is_out_of_sight(name) or self._settling.is_unsettled(name)
 
 
 def _names(change: Change[RpcService]) -> set[str]:

@@ -6,14 +6,13 @@ told once, about the Lease.
 
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
 
 import structlog
 
 from controller.manifests import RPCSERVICES, regarding
 from controller.model import Problem, Regarding, RpcService
 from controller.plan.repairs import AT_ONCE, lately, pause
-from controller.reconcile.ports import Events
+from controller.reconcile.ports import Clock, Events
 
 log = structlog.get_logger(__name__)
 
@@ -32,24 +31,22 @@ class Repairs:
         self,
         events: Events,
         lease: Callable[[], Regarding | None],
-        clock: Callable[[], float],
-        now: Callable[[], datetime],
+        clock: Clock,
     ) -> None:
         self._events = events
         self._lease = lease
         self._clock = clock
-        self._now = now
         self._made: dict[str, deque[float]] = {}  # by service name
         self._told: dict[tuple[str, Problem], float] = {}  # of which service, and when last
 
     def pause(self, name: str) -> float:
         """The seconds to wait before a service is put back once more."""
         made = self._made.get(name)
-        return pause(tuple(made), self._clock()) if made else 0.0
+        return pause(tuple(made), self._clock.monotonic()) if made else 0.0
 
     def made(self, name: str, services: Collection[RpcService], disturbed: Mapping[str, str]) -> None:
         """Tell that *disturbed*, paths and what others did to them, was put back."""
-        now = self._clock()
+        now = self._clock.monotonic()
         self._made.setdefault(name, deque(maxlen=REMEMBERED)).append(now)
         if len(self._made) > MOST_SERVICES:
             del self._made[next(iter(self._made))]
@@ -73,7 +70,7 @@ class Repairs:
 
     def _problem(self, reason: str, message: str) -> Problem:
         """With the day in it: the same is told once, and anew on another day."""
-        return Problem(reason, f"{self._now():%Y-%m-%d}: {message}")
+        return Problem(reason, f"{self._clock.now():%Y-%m-%d}: {message}")
 
 
 def _listed(changes: Sequence[str]) -> str:

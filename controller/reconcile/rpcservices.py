@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
-from datetime import datetime
 from itertools import chain
 from typing import Any, Protocol
 
@@ -30,7 +29,7 @@ from controller.plan.invariants import check_objects
 from controller.plan.publication import Unlisted
 from controller.reconcile.guard import Decision, Guard, Sight, log_released
 from controller.reconcile.held import HeldOnLease
-from controller.reconcile.ports import Change, Events, Kube, Source, Store
+from controller.reconcile.ports import Change, Clock, Events, Kube, Source, Store
 from controller.reconcile.refusals import Refusals
 from controller.reconcile.selections import Selections
 from controller.reconcile.settling import Settling
@@ -68,6 +67,7 @@ class RpcServiceReconciler:
 
     def __init__(
         self,
+        *,
         kube: Kube,
         pods: Source[Pod],
         nodes: Source[Node],
@@ -75,8 +75,7 @@ class RpcServiceReconciler:
         read_node: Callable[[str], Node | None],
         may_register: Callable[[Pod, str], bool],
         settings: planning.Settings,
-        clock: Callable[[], float],
-        now: Callable[[], datetime],
+        clock: Clock,
         confirm: float,
         enqueue: Callable[[Iterable[ServiceKey]], None],
         settling: Settling,
@@ -91,7 +90,6 @@ class RpcServiceReconciler:
         self._may_register = may_register
         self._settings = settings
         self._clock = clock
-        self._now = now
         self._enqueue = enqueue
         self._events = events
         self._settling = settling
@@ -104,7 +102,9 @@ class RpcServiceReconciler:
         # By namespace that cannot be read: the release annotations when that began.  Lost with the process,
         # which withdraws nothing: the next one takes the words it finds for old ones.
         self._unknown_words: dict[str, dict[str, str]] = {}
-        self.guard: Guard[str] = Guard(self._look, self._decided, confirm, clock)
+        self.guard: Guard[str] = Guard(
+            look=self._look, decided=self._decided, confirm=confirm, clock=clock.monotonic
+        )
 
     # what changes mean
 
@@ -186,20 +186,20 @@ class RpcServiceReconciler:
         seen = planning.suspects(key, observed)
         if any(uid not in self.guard.confirmed and uid not in self.guard.held for uid in seen):
             self.guard.poke()
-        ops = planning.plan(key, observed, absences, self._settings, self._now_text())
+        ops = planning.plan(key, observed, absences, self._settings, self._clock.stamp())
         check_objects(key, ops)
         self._write(key, ops, observed.pods.values())
         self._use_up(observed.services)
         return bool(ops)
 
     def _write(self, key: ServiceKey, ops: Sequence[planning.Op], pods: Iterable[Pod]) -> None:
-        writes = planning.Writes(ops, self._settings, self._now_text(), wary=key in self._refused_since)
+        writes = planning.Writes(ops, self._settings, self._clock.stamp(), wary=key in self._refused_since)
         refusals: Refusals[planning.Op] = Refusals()
         latest: dict[str, RpcService] = {}
         for op in writes:
-            begun = self._clock()
+            begun = self._clock.monotonic()
             if refusals.of(op, lambda op: self._apply(op, latest)):
-                writes.refused(slow=self._clock() - begun >= SLOW)
+                writes.refused(slow=self._clock.monotonic() - begun >= SLOW)
         # What is published of these stays, so that the name need not be frozen for them: else a quota would
         # keep the addresses of dead pods published after a restart.
         services = tuple(op.service.uid for op in refusals.all if isinstance(op, planning.SetStatus))
@@ -222,8 +222,8 @@ class RpcServiceReconciler:
         self, key: ServiceKey, op: planning.Op, failure: Rejected | Retry, pods: Iterable[Pod]
     ) -> None:
         """Tell the newest pods that the service's object cannot be written: it may not even be there."""
-        since = self._refused_since.setdefault(key, self._clock())
-        lasts = self._clock() - since >= TOLD_AFTER
+        since = self._refused_since.setdefault(key, self._clock.monotonic())
+        lasts = self._clock.monotonic() - since >= TOLD_AFTER
         if isinstance(failure, Ending) or (isinstance(failure, Retry) and not lasts):
             return
         listed = () if isinstance(op, planning.Delete) else op.status.endpoints
@@ -296,9 +296,6 @@ class RpcServiceReconciler:
                 if is_released(words, {service.uid: service.released}):
                     words[service.uid] = service.released
                     log.info("released", services=[str(service.service_key)], unknown=True)
-
-    def _now_text(self) -> str:
-        return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def _apply(self, op: planning.Op, latest: dict[str, RpcService]) -> None:
         match op:

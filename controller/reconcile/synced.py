@@ -1,12 +1,11 @@
 """Writes the Synced condition of RpcServices, on transitions only, and after what clients wait for."""
 
 from collections.abc import Callable
-from datetime import datetime
 
 from controller.manifests import RPCSERVICES, builtins, regarding
 from controller.model import Condition, ObjectKey, Problem, RpcService
 from controller.plan.conditions import says_the_same, with_condition
-from controller.reconcile.ports import Events, Kube, Source
+from controller.reconcile.ports import Clock, Events, Kube, Source
 from controller.reconcile.wanted import Wanted
 
 PATIENCE = 30.0  # seconds that a condition gives way to endpoints, at most
@@ -20,20 +19,19 @@ class SyncedReconciler:
 
     def __init__(
         self,
+        *,
         kube: Kube,
         services: Source[RpcService],
         events: Events,
-        now: Callable[[], datetime],
+        clock: Clock,
         enqueue: Callable[[ObjectKey], None],
-        clock: Callable[[], float],
         give_way: Callable[[float], None],
     ) -> None:
         self._kube = kube
         self._services = services
         self._events = events
-        self._now = now
-        self._enqueue = enqueue
         self._clock = clock
+        self._enqueue = enqueue
         self._give_way = give_way
         self._wanted: Wanted[ObjectKey, Condition] = Wanted()
 
@@ -45,7 +43,7 @@ class SyncedReconciler:
             observed = latest.status.condition(condition.type)
             if observed and says_the_same(observed, condition):
                 return
-        self._wanted.want(service.key, condition, self._clock())
+        self._wanted.want(service.key, condition, self._clock.monotonic())
         self._enqueue(service.key)
 
     def reconcile(self, key: ObjectKey) -> bool:
@@ -53,7 +51,7 @@ class SyncedReconciler:
         waiting = self._wanted.get(key)
         if waiting is None:
             return False
-        self._give_way(waiting[1] + PATIENCE - self._clock())
+        self._give_way(waiting[1] + PATIENCE - self._clock.monotonic())
         wanted, _ = self._wanted.get(key) or waiting
         service = self._services.store.get(key)
         changed = False
@@ -66,7 +64,7 @@ class SyncedReconciler:
         return changed
 
     def _write(self, service: RpcService, wanted: Condition) -> None:
-        now = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = self._clock.stamp()
         conditions = with_condition(service, wanted, now)
         patch = {
             "metadata": {"uid": service.uid, "resourceVersion": service.resource_version},

@@ -1,6 +1,5 @@
 """The LocalService controller: node Services, the labels by which they find pods, and statuses."""
 
-import time
 from collections.abc import Iterable
 from functools import partial
 
@@ -12,7 +11,7 @@ from controller.reconcile.nodeservices import NodeServiceReconciler
 from controller.reconcile.podlabels import PodLabelReconciler
 from controller.reconcile.selections import Selections
 from controller.run.part import Part
-from controller.run.shared import Shared, now
+from controller.run.shared import Shared
 from controller.run.sources import Source
 from controller.runtime.controller import Controller
 from controller.runtime.informer import Change
@@ -38,12 +37,12 @@ def localservices_part(shared: Shared) -> Part:
     services = _node_services(shared, locals_, found, statuses)
     serve = _serve(shared, locals_, found, *services)
     projector = LocalServiceProjector(
-        shared.writer,
-        shared.pods,
-        shared.services,
-        locals_,
-        partial(_list_pods, shared),
-        shared.may_register,
+        kube=shared.writer,
+        pods=shared.pods,
+        rpc_services=shared.services,
+        locals_=locals_,
+        list_pods=partial(_list_pods, shared),
+        may_register=shared.may_register,
     )
     project = _project(shared, locals_, projector)
     label = _label(shared, locals_, selections, projector)
@@ -69,7 +68,7 @@ def _node_services(
         nodes=shared.nodes,
         services=found,
         node_label=shared.settings.node_label,
-        clock=time.monotonic,
+        clock=shared.clock,
         confirm=shared.settings.guard_confirm,
         enqueue=queue.add_all,
         report=lambda key: statuses.add_after(key, STATUS_DELAY),
@@ -165,7 +164,7 @@ def _report(
         node_services=services,
         node_label=shared.settings.node_label,
         events=shared.events,
-        now=now,
+        clock=shared.clock,
     )
     report = Controller(
         "localservice-status",

@@ -14,12 +14,16 @@ from controller.plan.heartbeat import Heartbeat
 from controller.plan.publication import Settings as PublicationSettings
 from controller.reconcile.fence import Fence
 from controller.reconcile.memory import REARM
+from controller.reconcile.missing import Missing
 from controller.reconcile.registry import RegistryReconciler
+from controller.reconcile.repairs import Repairs
+from controller.reconcile.reports import Reports
 from controller.reconcile.settling import Settling
 from controller.reconcile.synced import SyncedReconciler
+from controller.reconcile.transactions import RegistryWriter
 from controller.run.dryrun import DryRunRegistry
 from controller.run.part import Part
-from controller.run.shared import Shared, now
+from controller.run.shared import Shared
 from controller.run.sources import SecondLook
 from controller.runtime.controller import Controller
 from controller.runtime.crew import Crew
@@ -49,9 +53,8 @@ def registry_part(shared: Shared) -> Part:
         kube=shared.writer,
         services=shared.services,
         events=shared.events,
-        now=now,
+        clock=shared.clock,
         enqueue=lambda key: conditions.add_after(key, CONDITION_DELAY),
-        clock=time.monotonic,
         give_way=shared.traffic.give_way,
     )
     reconciler = _reconciler(shared, names, synced)
@@ -72,45 +75,79 @@ def registry_part(shared: Shared) -> Part:
 
 def _reconciler(shared: Shared, names: Workqueue[str], synced: SyncedReconciler) -> RegistryReconciler:
     settings = shared.settings
+    publishing = PublicationSettings(
+        cluster_id=shared.cluster_id,
+        cross_namespace=settings.cross_namespace,
+        policy=settings.policy,
+        adopt=settings.adopt,
+        max_znode_bytes=settings.max_znode_bytes,
+        from_cluster=settings.from_cluster,
+    )
+    writer = _writer(shared, publishing)
+    return RegistryReconciler(
+        writer=writer,
+        missing=_missing(shared, publishing, writer, names),
+        reports=_reports(shared, synced),
+        services=shared.services,
+        # A dry run's statuses are never written, so it would wait for them for ever.
+        settling=Settling() if settings.dry_run else shared.settling,
+        layouts=settings.layouts,
+        settings=publishing,
+        grace=settings.ownership_grace,
+        enqueue=names.add_all,
+        clock=shared.clock,
+    )
+
+
+def _reports(shared: Shared, synced: SyncedReconciler) -> Reports:
+    return Reports(
+        services=shared.services,
+        repairs=Repairs(shared.events, lambda: shared.leadership.lease.regarding, shared.clock),
+        conditions=synced.want,
+        events=shared.events,
+        clock=shared.clock,
+    )
+
+
+def _missing(
+    shared: Shared, publishing: PublicationSettings, writer: RegistryWriter, names: Workqueue[str]
+) -> Missing:
+    settings = shared.settings
+    return Missing(
+        writer=writer,
+        services=shared.services,
+        reader=SecondLook(
+            kube=shared.kube,
+            namespaces=settings.namespaces,
+            label_selector=settings.pod_label_selector,
+            watched=shared.pods if shared.runs("rpcservice") else None,
+        ),
+        layouts=settings.layouts,
+        clusters=publishing.clusters,
+        namespaces=settings.namespaces,
+        confirm=settings.guard_confirm,
+        enqueue=names.add_all,
+        on_lease=shared.on_lease,
+        clock=shared.clock,
+    )
+
+
+def _writer(shared: Shared, publishing: PublicationSettings) -> RegistryWriter:
+    settings = shared.settings
     zookeeper = DryRunRegistry(shared.zookeeper) if settings.dry_run else shared.zookeeper
 
     def written(layout: str, op: str, name: str) -> None:
         shared.metrics.registry_written(layout, op)
         shared.propagation.written(name)
 
-    return RegistryReconciler(
+    return RegistryWriter(
         registry=zookeeper,
-        services=shared.services,
-        reader=SecondLook(
-            shared.kube,
-            settings.namespaces,
-            settings.pod_label_selector,
-            shared.pods if shared.runs("rpcservice") else None,
-        ),
-        # A dry run's statuses are never written, so it would wait for them for ever.
-        settling=Settling() if settings.dry_run else shared.settling,
-        fence=None if settings.dry_run else Fence(zookeeper, shared.cluster_id, shared.leadership.renew),
         layouts=settings.layouts,
-        settings=PublicationSettings(
-            cluster_id=shared.cluster_id,
-            cross_namespace=settings.cross_namespace,
-            policy=settings.policy,
-            adopt=settings.adopt,
-            max_znode_bytes=settings.max_znode_bytes,
-            from_cluster=settings.from_cluster,
-        ),
-        namespaces=settings.namespaces,
-        grace=settings.ownership_grace,
-        clock=time.monotonic,
-        now=now,
-        confirm=settings.guard_confirm,
-        enqueue=names.add_all,
-        conditions=synced.want,
-        events=shared.events,
-        written=written,
-        lease=lambda: shared.leadership.lease.regarding,
-        on_lease=shared.on_lease,
+        clusters=publishing.clusters,
+        fence=None if settings.dry_run else Fence(zookeeper, shared.cluster_id, shared.leadership.renew),
         heartbeat=_heartbeat(shared),
+        written=written,
+        clock=shared.clock,
     )
 
 

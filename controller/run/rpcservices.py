@@ -1,14 +1,12 @@
 """The pod controller: RpcServices from pods, and Events about what pods declare wrongly."""
 
-import time
-
 from controller.manifests import NODES
 from controller.model import ObjectKey, Pod, ServiceKey
 from controller.plan import rpcservices as planning
 from controller.reconcile.annotations import AnnotationReconciler
 from controller.reconcile.rpcservices import RpcServiceReconciler
 from controller.run.part import Part
-from controller.run.shared import Shared, now
+from controller.run.shared import Shared
 from controller.runtime.controller import Controller
 from controller.runtime.informer import Change
 from controller.runtime.workqueue import Workqueue
@@ -28,8 +26,7 @@ def rpcservices_part(shared: Shared) -> Part:
         read_node=lambda name: shared.kube.get(NODES, ObjectKey("", name)),
         may_register=shared.may_register,
         settings=planning.Settings(settings.endpoints_per_object, settings.layouts),
-        clock=time.monotonic,
-        now=now,
+        clock=shared.clock,
         confirm=settings.guard_confirm,
         enqueue=queue.add_all,
         settling=shared.settling,

@@ -3,13 +3,12 @@
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from controller.kube import Kube
 from controller.manifests import LOCALSERVICES, NODES, PODS, RPCSERVICES, Named, Resource
 from controller.model import Node, Pod, RpcService
-from controller.reconcile import localservices, ports, registry, rpcservices
+from controller.reconcile import byname, localservices, ports, rpcservices
 from controller.reconcile.fence import FencedKube
 from controller.reconcile.held import HeldOnLease
 from controller.reconcile.registration import Registration
@@ -18,6 +17,7 @@ from controller.run.dryrun import DryRunKube, DryRunLeadership, NoPoster
 from controller.run.leadership import Leadership
 from controller.run.propagation import Propagation
 from controller.run.sources import Source
+from controller.runtime.clock import SystemClock
 from controller.settings import Settings
 from controller.telemetry import EventRecorder, Metrics
 from controller.zk import ZooKeeper
@@ -26,11 +26,6 @@ T = TypeVar("T", bound=Named)
 V = TypeVar("V")
 
 TICK = 0.05  # seconds between two looks at whether endpoints are on their way
-
-
-def now() -> datetime:
-    """The wall clock: for what people read, never for how long something lasts."""
-    return datetime.now(UTC)
 
 
 class Relay(Generic[V]):
@@ -106,6 +101,7 @@ class Shared:
         self.metrics = metrics
         self.stopping = stopping
         self.began = threading.Event()
+        self.clock = SystemClock()
         self.events = EventRecorder(NoPoster() if settings.dry_run else kube, identity)
         self.sources: dict[str, Source[Any]] = {}  # by plural; grows while the parts are made
         self.pods: Source[Pod] = self.source(
@@ -116,26 +112,25 @@ class Shared:
         )
         self.nodes: Source[Node] = self.source(NODES, (), {})
         self.services: Source[RpcService] = self.source(
-            RPCSERVICES, settings.namespaces, {**rpcservices.service_indexes(), **registry.service_indexes()}
+            RPCSERVICES, settings.namespaces, {**rpcservices.service_indexes(), **byname.service_indexes()}
         )
         self.writer: ports.Kube = (
             DryRunKube(self.sources) if settings.dry_run else FencedKube(kube, lambda: leadership.leading)
         )
         self.settling = Settling()
         self.traffic = Traffic(stopping)
-        self.propagation = Propagation(metrics.propagated, time.monotonic)
-        registration = Registration(kube.raw, self.events, time.monotonic)
+        self.propagation = Propagation(metrics.propagated, self.clock.monotonic)
+        registration = Registration(kube.raw, self.events, self.clock.monotonic)
         self.may_register: Callable[[Pod, str], bool] = (
             registration.may_register if settings.require_register_permission else lambda *_: True
         )
         kinds = {"registry": RPCSERVICES.kind, "localservice": LOCALSERVICES.kind}
         self.on_lease = HeldOnLease(
-            [kind for controller, kind in kinds.items() if self.runs(controller)],
-            leadership.lease,
-            lambda: leadership.lease.regarding,
-            self.events,
-            time.monotonic,
-            now,
+            guarded=[kind for controller, kind in kinds.items() if self.runs(controller)],
+            notes=leadership.lease,
+            lease=lambda: leadership.lease.regarding,
+            events=self.events,
+            clock=self.clock,
         )
 
     def runs(self, controller: str) -> bool:
@@ -150,7 +145,13 @@ class Shared:
         label_selector: str = "",
     ) -> Source[T]:
         """What is read of a resource; it starts with the part that needs it."""
-        restarted = self.metrics.watch_restarted
-        source = Source(self.kube, resource, namespaces, indexes, restarted, label_selector)
+        source = Source(
+            kube=self.kube,
+            resource=resource,
+            namespaces=namespaces,
+            indexes=indexes,
+            restarted=self.metrics.watch_restarted,
+            label_selector=label_selector,
+        )
         self.sources[source.name] = source
         return source

@@ -40,6 +40,7 @@ class Source(Generic[T]):
 
     def __init__(
         self,
+        *,
         kube: Kube,
         resource: Resource[T],
         namespaces: Sequence[str],
@@ -130,7 +131,7 @@ class SecondLook:
     """What the registry's guard reads, whether or not this process runs the pod controller."""
 
     def __init__(
-        self, kube: Kube, namespaces: Sequence[str], label_selector: str, watched: Source[Pod] | None
+        self, *, kube: Kube, namespaces: Sequence[str], label_selector: str, watched: Source[Pod] | None
     ) -> None:
         self._kube = kube
         self._namespaces = namespaces

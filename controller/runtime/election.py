@@ -150,6 +150,7 @@ class Elector:
         self,
         leases: LeaseClient,
         identity: str,
+        *,
         on_elected: Callable[[], None],
         on_lost: Callable[[str], None],
         timing: Timing = Timing(),  # noqa: B008  (it is frozen)
