@@ -2,14 +2,20 @@
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from types import FrameType
+from typing import Any
 
 import pytest
 
-from controller.model import ServiceKey
+from controller.errors import Rejected
+from controller.model import NodeServiceKey, ObjectKey, ServiceKey
 from controller.reconcile.orphans import Orphans
 from controller.reconcile.unwritten import Unwritten
 from controller.reconcile.wanted import Wanted
+from tests.test_reconcile_nodeservices import World as NodeServices
 
 ROUNDS = 20_000
 
@@ -38,6 +44,22 @@ def at_once(*works: Callable[[], None]) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def line_by_line(work: Callable[[], None]) -> None:
+    """Run *work*, and let other threads run before each line of a reconciler."""
+
+    def pause(frame: FrameType, event: str, arg: object) -> Any:
+        if "/reconcile/" in frame.f_code.co_filename:
+            time.sleep(1e-4)
+            return pause
+        return None
+
+    sys.settrace(pause)
+    try:
+        work()
+    finally:
+        sys.settrace(None)
 
 
 def test_what_is_wanted_last_is_never_forgotten_unseen():
@@ -119,3 +141,28 @@ def test_no_orphan_is_lost_while_others_come_and_go():
     at_once(lambda: come_and_go("a"), lambda: come_and_go("b"))
 
     assert (lost, orphans.of(key)) == ([], frozenset())
+
+
+def test_a_problem_that_lasts_is_there_whenever_a_status_is_written():
+    world = NodeServices(1)
+    world.services.drop(ObjectKey("ns", "app-n0"))
+    world.server.refuses = Rejected("no")
+    over = threading.Event()
+    seen: list[bool] = []
+
+    def work() -> None:
+        for _ in range(3):
+            with suppress(Rejected):
+                world.under.reconcile(NodeServiceKey("ns", "app", "n0"))
+        over.set()
+
+    def look() -> None:
+        while not over.is_set():
+            seen.append(bool(world.under.problems(ObjectKey("ns", "app"))))
+
+    with suppress(Rejected):
+        world.settle()
+    at_once(lambda: line_by_line(work), look)
+
+    assert len(seen) > 10
+    assert all(seen)

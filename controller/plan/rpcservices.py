@@ -61,7 +61,7 @@ class Observed(msgspec.Struct, frozen=True):
 
     *services*: the RpcServices of the name.  *pods*, by name: those that declare the service, are
     selected by one of *services*, or are named by a status.  *taken*: names of the namespace's
-    RpcServices.  *bad_nodes*: the nodes that exist and are not Ready.
+    RpcServices.  *bad_nodes*: the nodes of *pods* that exist and are not Ready.
     """
 
     services: Collection[RpcService]

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 import msgspec
@@ -55,8 +55,50 @@ class Decision(msgspec.Struct, Generic[Id], frozen=True):
     released: Mapping[Id, int] = {}
 
 
+class Confirmed(Generic[Id]):
+    """What is gone for sure; for any thread.  It may be all that went within an hour: no look copies it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # protects _subjects
+        self._subjects: set[Id] = set()
+
+    def __contains__(self, subject: object) -> bool:
+        with self._lock:
+            return subject in self._subjects
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._subjects)
+
+    def __iter__(self) -> Iterator[Id]:
+        with self._lock:
+            return iter(frozenset(self._subjects))
+
+    def among(self, subjects: Iterable[Id]) -> frozenset[Id]:
+        """Which of *subjects* are confirmed, as of one moment."""
+        with self._lock:
+            return frozenset(subject for subject in subjects if subject in self._subjects)
+
+    def add(self, subjects: Iterable[Id]) -> None:
+        """They are gone."""
+        with self._lock:
+            self._subjects.update(subjects)
+
+    def discard(self, subject: Id) -> None:
+        """It is there (again)."""
+        with self._lock:
+            self._subjects.discard(subject)
+
+    def keep(self, subjects: Collection[Id]) -> None:
+        """Forget all but *subjects*."""
+        with self._lock:
+            self._subjects.intersection_update(subjects)
+
+
 class Guard(Generic[Id]):
-    """Keeps which absences are *confirmed* and which are *held*; both are read by any thread.
+    """Keeps which absences are *confirmed* and which are *held*; any thread reads both.
+
+    All else, but what sets ``run`` going or ends it, belongs to the thread of ``run``.
 
     *look* takes the second look: it returns None where nothing is missing that is not confirmed, and
     raises ``Failure`` where nobody can tell.  *decided* is called after each look.
@@ -77,16 +119,15 @@ class Guard(Generic[Id]):
         self._decided = decided
         self._confirm = confirm
         self._clock = clock
-        self._lock = threading.Lock()
         self._poked = threading.Event()
-        self._stopping = False
-        self._confirmed: set[Id] = set()
+        self._stopping = False  # set once, before the Event
+        self._confirmed: Confirmed[Id] = Confirmed()
         self._held: Mapping[Id, Hold] = {}  # replaced as a whole, so that any thread may read it
         self._withdrawn: deque[tuple[float, int]] = deque()  # endpoints, within the time of a confirmation
 
     @property
-    def confirmed(self) -> Collection[Id]:
-        """What is gone for sure."""
+    def confirmed(self) -> Confirmed[Id]:
+        """What is gone for sure, as of the moment of each question."""
         return self._confirmed
 
     @property
@@ -96,18 +137,15 @@ class Guard(Generic[Id]):
 
     def gone(self, subject: Id) -> None:
         """A watch event said so: nothing to confirm."""
-        with self._lock:
-            self._confirmed.add(subject)
+        self._confirmed.add([subject])
 
     def back(self, subject: Id) -> None:
         """It is there (again)."""
-        with self._lock:
-            self._confirmed.discard(subject)
+        self._confirmed.discard(subject)
 
     def keep(self, subjects: Collection[Id]) -> None:
         """Forget what was confirmed of all but *subjects*: it is withdrawn, and cannot come back."""
-        with self._lock:
-            self._confirmed.intersection_update(subjects)
+        self._confirmed.keep(subjects)
 
     def poke(self) -> None:
         """Something seems to be missing: look soon."""
@@ -136,11 +174,8 @@ class Guard(Generic[Id]):
         """Take one look and decide; return the seconds until the next one is due, if one is."""
         sight = self._look(frozenset(self._confirmed))
         now = self._clock()
-        with self._lock:
-            decision = self._judge(sight or Sight({}, 0), now)
-            held = self._held
-        self._decided(decision)
-        return max(0.0, min(hold.until for hold in held.values()) - now) if held else None
+        self._decided(self._judge(sight or Sight({}, 0), now))
+        return max(0.0, min(hold.until for hold in self._held.values()) - now) if self._held else None
 
     def _judge(self, sight: Sight[Id], now: float) -> Decision[Id]:
         before = self._held
@@ -154,7 +189,7 @@ class Guard(Generic[Id]):
         besides = sight.expected + sum(weight for _, weight in self._withdrawn)
         since = {subject: hold.since for subject, hold in before.items()}
         verdict = judge(sight.absent, sight.total, since, released, now, self._confirm, besides)
-        self._confirmed |= verdict.withdraw
+        self._confirmed.add(verdict.withdraw)  # before it is held no longer: it is never neither
         if verdict.withdraw:
             self._withdrawn.append((now, sum(sight.absent[subject] for subject in verdict.withdraw)))
         self._held = self._holds(verdict, sight, now)

@@ -1,10 +1,8 @@
 """What ZooKeeper holds of our services, as far as it was read, or written by us."""
 
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from itertools import takewhile
 
 from controller.errors import Rejected
 from controller.layouts.forms import PerEndpoint, PerService
@@ -12,6 +10,7 @@ from controller.names import is_service_name
 from controller.plan.ledger import OWNED, Layout, Ledger, decode_ledger, entry_parts
 from controller.plan.ops import Create, Delete, Op, Set, Znode
 from controller.plan.outcome import Observed
+from controller.reconcile.doubts import Doubts
 from controller.reconcile.ports import Registry
 
 EDITED, DELETED = "edited", "deleted"
@@ -21,8 +20,9 @@ REARM = 0.3  # seconds after which a znode that we wrote is read, to be told of 
 class Memory:
     """Read once, then kept up by what is told and written.
 
-    One thread reads and writes; ``changed`` may be called by any, and so may what only looks.  *clusters*:
-    the ids of those whose paths are ours, our own first.
+    Belongs to the registry's thread.  But any thread may call ``changed`` and ``unwatched``, and the guard's
+    calls ``claimed``, ``claims`` and ``size``.  *clusters*: the ids of those whose paths are ours, our own
+    first.
     """
 
     def __init__(
@@ -31,16 +31,18 @@ class Memory:
         layouts: Sequence[Layout],
         clusters: Sequence[str],
         clock: Callable[[], float] = time.monotonic,
-        doubts: "_Doubts | None" = None,
+        doubts: Doubts | None = None,
     ) -> None:
         self._registry = registry
         self._layouts = layouts
         self._clusters = clusters
+        # The guard's thread reads this and _listed, by one ``get`` or ``copy`` each: CPython does that in one
+        # step, and no value is ever changed.  A lock would be taken for each znode in each plan.
         self._znodes: dict[str, Znode | None] = {}
         self._listed: dict[str, frozenset[str]] = {}  # by directory: the names of all its children
         self._began_with: dict[str, frozenset[str]] = {}  # those that a layout's directories had once
         self._clock = clock
-        self._doubts = doubts or _Doubts(clock)
+        self._doubts = doubts or Doubts(clock)
         # Found otherwise than it was known: by path, what others did to it.
         self.disturbed: dict[str, str] = {}
 
@@ -266,67 +268,6 @@ class Memory:
                 return count(znode.data) if znode else 0
             case PerEndpoint() as form:
                 return len(self._ours(layout.directory(name), form))
-
-
-class _Doubts:
-    """The paths to read again, though they are known.
-
-    ZooKeeper tells once of a change to what was read, of ours as of others'.  What we wrote is known, and
-    is read again a moment later, with all that was written by then; if somebody else changes it in between,
-    our next write comes upon another version, or that read upon other data.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()  # held while what is unwatched changes
-        self._stale: set[str] = set()
-        self._expected: set[str] = set()  # written by us: a change of it is told, if it was being watched
-        self._unwatched: dict[str, float] = {}  # told of our own change: since when
-
-    def __contains__(self, path: str) -> bool:
-        return path in self._stale
-
-    def add(self, *paths: str) -> None:
-        """Have *paths* read next."""
-        self._stale.update(paths)
-
-    def expect(self, paths: Iterable[str]) -> None:
-        """We are about to change *paths*."""
-        self._expected.update(paths)
-
-    def expect_nothing(self) -> None:
-        """Take what is told from now on for others' changes: of some that we made nobody told us."""
-        self._expected.clear()
-
-    def told(self, path: str) -> bool:
-        """Note that *path* was changed; return whether it is to be read at once."""
-        if path not in self._expected:
-            self._stale.add(path)
-            return True
-        self._expected.discard(path)
-        self.unwatch(path)
-        return False
-
-    def unwatch(self, path: str) -> None:
-        """Note that nobody will tell of a change to *path*, which we wrote."""
-        with self._lock:
-            self._unwatched.setdefault(path, self._clock())
-
-    def unwatched(self, seconds: float) -> list[str]:
-        """What is to be read, so long after we wrote it."""
-        with self._lock:
-            until = self._clock() - seconds
-            paths = list(takewhile(lambda path: self._unwatched[path] <= until, self._unwatched))
-            for path in paths:
-                del self._unwatched[path]
-        self._stale.update(paths)
-        return paths
-
-    def dispel(self, paths: Iterable[str]) -> None:
-        """*paths* are about to be read."""
-        for path in paths:
-            self._stale.discard(path)
-            self._expected.discard(path)
 
 
 def uncovered(

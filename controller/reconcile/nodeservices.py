@@ -13,6 +13,7 @@ from controller.plan import nodeservices as planning
 from controller.reconcile.guard import Decision, Guard, Sight, log_released
 from controller.reconcile.held import HeldOnLease, WithoutObject
 from controller.reconcile.ports import Change, Clock, Kube, Source
+from controller.reconcile.problems import Problems, Waiting
 from controller.reconcile.refusals import Refusals
 
 log = structlog.get_logger(__name__)
@@ -71,8 +72,8 @@ class NodeServiceReconciler:
         self._node_label = node_label
         self._enqueue = enqueue
         self._report = report
-        self._problems: dict[NodeServiceKey, Problem] = {}
-        self._waiting: dict[ObjectKey, set[NodeServiceKey]] = {}  # for a Service of others to go
+        self._problems = Problems()
+        self._waiting = Waiting()  # for a Service of others to go
         self._lease = lease
         self.guard: Guard[Missing] = Guard(
             look=self._look, decided=self._decided, confirm=confirm, clock=clock.monotonic
@@ -117,7 +118,7 @@ class NodeServiceReconciler:
         """The keys that a Service's change touches: one of ours, or one that was in the way."""
         keys = {key for service in (change.old, change.new) if service for key in controlled(service)}
         service = change.new or change.old
-        return keys | self._waiting.get(service.key, set()) if service else keys
+        return keys | self._waiting.on(service.key) if service else keys
 
     def every_key(self) -> set[NodeServiceKey]:
         """All keys: each LocalService on each node that matches, and of every Service."""
@@ -137,9 +138,9 @@ class NodeServiceReconciler:
             keys.update(controlled(service))
         return keys
 
-    def problems(self, local: ObjectKey) -> dict[str, Problem]:
+    def problems(self, local: ObjectKey) -> Mapping[str, Problem]:
         """What is wrong with a LocalService's Services, by node."""
-        return {key.node: problem for key, problem in self._problems.copy().items() if key.owner == local}
+        return self._problems.of(local)
 
     def held(self, local: ObjectKey) -> set[str]:
         """The nodes that are absent, and keep the LocalService's Service until that is confirmed."""
@@ -161,11 +162,11 @@ class NodeServiceReconciler:
         if local and not local.deleting:
             outcome = planning.plan(local, key.node, self._observe(key, local, name), self._node_label)
             if outcome.problem:
-                self._waiting.setdefault(name, set()).add(key)
+                self._waiting.begin(name, key)
                 # What is in the way may have gone a moment before this key began to wait for that.
                 outcome = planning.plan(local, key.node, self._observe(key, local, name), self._node_label)
         if not outcome.problem:
-            self._waiting.get(name, set()).discard(key)
+            self._waiting.end(name, key)
         orphans = self._orphans(key, outcome.ops, local)
         refusals: Refusals[planning.Op] = Refusals()
         for op in outcome.ops:
@@ -229,10 +230,7 @@ class NodeServiceReconciler:
                 return any(local.uid == uid for local in self._locals.store.values())
 
     def _note(self, key: NodeServiceKey, problem: Problem | None) -> None:
-        before = self._problems.pop(key, None)
-        if problem:
-            self._problems[key] = problem
-        if problem != before:
+        if self._problems.set(key, problem) if problem else self._problems.clear(key):
             self._report(key.owner)
 
     def _apply(self, op: planning.Op) -> None:

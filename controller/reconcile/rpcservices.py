@@ -1,6 +1,5 @@
 """The pod controller: projects pods into RpcServices."""
 
-import threading
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Protocol
@@ -24,15 +23,16 @@ from controller.model import (
 )
 from controller.names import label_value
 from controller.plan import rpcservices as planning
-from controller.plan.guard import is_released
 from controller.plan.invariants import check_objects
 from controller.plan.publication import Unlisted
 from controller.reconcile.guard import Decision, Guard, Sight, log_released
 from controller.reconcile.held import HeldOnLease
-from controller.reconcile.ports import Change, Clock, Events, Kube, Source, Store
+from controller.reconcile.ports import Change, Clock, Events, Kube, Source
 from controller.reconcile.refusals import Refusals
 from controller.reconcile.selections import Selections
 from controller.reconcile.settling import Settling
+from controller.reconcile.since import Since
+from controller.reconcile.unreadable import UnknownWords
 
 log = structlog.get_logger(__name__)
 
@@ -93,15 +93,12 @@ class RpcServiceReconciler:
         self._enqueue = enqueue
         self._events = events
         self._settling = settling
-        self._lock = threading.Lock()  # protects _unknown_words
-        self._refused_since: dict[ServiceKey, float] = {}  # of a key: by the thread that reconciles it
+        self._refused: Since[ServiceKey] = Since()
         self._selected: Selections[RpcService] = Selections(
             pods.store, lambda service: None if service.is_part else service.spec.selector
         )
         self._lease = lease
-        # By namespace that cannot be read: the release annotations when that began.  Lost with the process,
-        # which withdraws nothing: the next one takes the words it finds for old ones.
-        self._unknown_words: dict[str, dict[str, str]] = {}
+        self._unknown_words = UnknownWords()
         self.guard: Guard[str] = Guard(
             look=self._look, decided=self._decided, confirm=confirm, clock=clock.monotonic
         )
@@ -180,11 +177,11 @@ class RpcServiceReconciler:
         observed = self._observe(key)
         silent = self._silent_nodes(observed)
         if silent:
-            bad_nodes = _BadNodes(self._nodes.store, silent)
+            bad_nodes = self._bad_nodes(observed.pods.values()) | silent
             observed = msgspec.structs.replace(observed, bad_nodes=bad_nodes)
         absences = self._absences(key.namespace, observed.services)
         seen = planning.suspects(key, observed)
-        if any(uid not in self.guard.confirmed and uid not in self.guard.held for uid in seen):
+        if any(uid not in absences.confirmed and uid not in absences.held for uid in seen):
             self.guard.poke()
         ops = planning.plan(key, observed, absences, self._settings, self._clock.stamp())
         check_objects(key, ops)
@@ -193,7 +190,7 @@ class RpcServiceReconciler:
         return bool(ops)
 
     def _write(self, key: ServiceKey, ops: Sequence[planning.Op], pods: Iterable[Pod]) -> None:
-        writes = planning.Writes(ops, self._settings, self._clock.stamp(), wary=key in self._refused_since)
+        writes = planning.Writes(ops, self._settings, self._clock.stamp(), wary=key in self._refused)
         refusals: Refusals[planning.Op] = Refusals()
         latest: dict[str, RpcService] = {}
         for op in writes:
@@ -208,7 +205,7 @@ class RpcServiceReconciler:
         if not partial:
             self._settling.settle(key)  # with a refusal, too: all is listed that can be
         if not refusals.first:
-            self._refused_since.pop(key, None)
+            self._refused.end(key)
             if partial:
                 self._enqueue([key])
             return
@@ -222,7 +219,7 @@ class RpcServiceReconciler:
         self, key: ServiceKey, op: planning.Op, failure: Rejected | Retry, pods: Iterable[Pod]
     ) -> None:
         """Tell the newest pods that the service's object cannot be written: it may not even be there."""
-        since = self._refused_since.setdefault(key, self._clock.monotonic())
+        since = self._refused.begin(key, self._clock.monotonic())
         lasts = self._clock.monotonic() - since >= TOLD_AFTER
         if isinstance(failure, Ending) or (isinstance(failure, Retry) and not lasts):
             return
@@ -252,8 +249,14 @@ class RpcServiceReconciler:
             services=services,
             pods=pods,
             taken=taken,
-            bad_nodes=_BadNodes(self._nodes.store),
+            bad_nodes=self._bad_nodes(pods.values()),
         )
+
+    def _bad_nodes(self, pods: Iterable[Pod]) -> set[str]:
+        """The nodes of *pods* that exist and are not Ready."""
+        names = {pod.node_name for pod in pods if pod.node_name}
+        nodes = (self._nodes.store.get(ObjectKey("", name)) for name in names)
+        return {node.name for node in nodes if node and not node.ready}
 
     def _silent_nodes(self, observed: planning.Observed) -> set[str]:
         """The nodes that turned not-Ready, and whose watch event is behind that of their pods.
@@ -268,34 +271,29 @@ class RpcServiceReconciler:
         nodes = (self._read_node(name) for name in names if name and name not in observed.bad_nodes)
         return {node.name for node in nodes if node and not node.ready}
 
-    def _absences(self, namespace: str, services: Iterable[RpcService]) -> planning.Absences:
-        confirmed, held = self.guard.confirmed, self.guard.held
+    def _absences(self, namespace: str, services: Collection[RpcService]) -> planning.Absences:
+        held = self.guard.held
+        confirmed = self.guard.confirmed.among(
+            row.pod_uid for service in services for row in service.status.endpoints
+        )
         if self._pods.unknown_in(namespace) is None:
-            if namespace in self._unknown_words:
-                with self._lock:
-                    self._unknown_words.pop(namespace, None)
+            self._unknown_words.forget(namespace)
             return planning.Absences(confirmed, held)
         for service in services:
             self._note_unknown(service)
-        words = {service.uid: service.released for service in services}
-        released = is_released(self._unknown_words.get(namespace, {}), words)
+        released = self._unknown_words.are_released(namespace, services)
         return planning.Absences(confirmed, held, unknown=not released)
 
     def _note_unknown(self, service: RpcService) -> None:
         """Remember the word of *service*, where its namespace cannot be read: a new one releases."""
         if self._pods.unknown_in(service.namespace) is not None:
-            with self._lock:
-                words = self._unknown_words.setdefault(service.namespace, {})
-                words.setdefault(service.uid, service.released)
+            self._unknown_words.note(service)
 
     def _use_up(self, services: Iterable[RpcService]) -> None:
         """A word lets go, once, what the pods of an unreadable namespace showed when it was given."""
-        with self._lock:
-            for service in services:
-                words = self._unknown_words.get(service.namespace, {})
-                if is_released(words, {service.uid: service.released}):
-                    words[service.uid] = service.released
-                    log.info("released", services=[str(service.service_key)], unknown=True)
+        for service in services:
+            if self._unknown_words.use_up(service):
+                log.info("released", services=[str(service.service_key)], unknown=True)
 
     def _apply(self, op: planning.Op, latest: dict[str, RpcService]) -> None:
         match op:
@@ -431,7 +429,10 @@ class _Store(Protocol):
 
 
 class Taken:
-    """The names of a namespace's RpcServices."""
+    """The names of a namespace's RpcServices: asked of the store, as many as are tried.
+
+    One that is taken meanwhile is found by the create, which then is overtaken.
+    """
 
     def __init__(self, store: _Store, namespace: str) -> None:
         self._store = store
@@ -439,17 +440,3 @@ class Taken:
 
     def __contains__(self, name: object) -> bool:
         return self._store.get(ObjectKey(self._namespace, str(name))) is not None
-
-
-class _BadNodes:
-    """The nodes that exist and are not Ready; *late*: those that the store does not show so yet."""
-
-    def __init__(self, store: Store[Node], late: Collection[str] = ()) -> None:
-        self._store = store
-        self._late = late
-
-    def __contains__(self, name: object) -> bool:
-        if name in self._late:
-            return True
-        node = self._store.get(ObjectKey("", str(name)))
-        return node is not None and not node.ready
