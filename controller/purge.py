@@ -29,7 +29,7 @@ from controller.reconcile.lookout import Lookout
 from controller.reconcile.memory import Memory, uncovered
 from controller.reconcile.ports import Registry
 from controller.runtime.clock import SystemClock
-from controller.signs import FoundLease, SignsOfLife, find_leases, require_nobody, to_standard_error
+from controller.signs import Leases, SignsOfLife, find_leases, require_nobody, to_standard_error
 from controller.whereabouts import Whereabouts
 from controller.zk import ZooKeeper
 from controller.zkaccess import Access
@@ -105,15 +105,27 @@ def _count(claims: Collection[Claim]) -> str:
     return f"{len(claims)} services{f' ({each})' if each else ''}"
 
 
-def _leases(kube: Kube, zk_servers: str, cluster_id: str, own: KubeLease) -> Callable[[], list[FoundLease]]:
+def _leases(kube: Kube, zk_servers: str, cluster_id: str, own: KubeLease) -> Callable[[str], Leases]:
+    """What looks for the Leases of this registry; what it leaves out, it says once."""
     said: set[str] = set()
 
-    def look() -> list[FoundLease]:
-        found, unseen = find_leases(kube, [own.full_name.partition("/")[0]])
-        if unseen and unseen not in said:
-            to_standard_error(unseen)
-        said.add(unseen)
-        return [lease for lease in found if lease.is_of(cluster_id, zk_servers)]
+    def say(line: str) -> None:
+        if line and line not in said:
+            to_standard_error(line)
+        said.add(line)
+
+    def look(named: str) -> Leases:
+        """*named*: the Lease in the heartbeat is this registry's, however its holder spells ZooKeeper."""
+        leases = find_leases(kube, [own.full_name.partition("/")[0]])
+        say(leases.unseen)
+        ours = []
+        for found in leases.found:
+            if found.name == named or found.is_of(cluster_id, zk_servers):
+                ours.append(found)
+            elif found.lease.holder and found.cluster_id == cluster_id:
+                other = f"it names ZooKeeper {found.zookeeper}"
+                say(f"the Lease {found.name} is taken for another registry's: {other}")
+        return msgspec.structs.replace(leases, found=tuple(ours))
 
     return look
 

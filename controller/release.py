@@ -223,12 +223,14 @@ class Release:
         """Let go of what is asked for; return 0 once all of it is let go, else 1."""
         seen = self._cluster.look(self._namespaces or ("",))
         if self._everything and self._cluster.lease is None:
-            _complain("--all is a word on the Lease")
+            _complain(
+                "--all is a word on the Lease: give --lease-namespace, or the right to get and patch it"
+            )
             return 1
         found = self._in_scope(held(seen), names)
         unheld = [name for name in dict.fromkeys(names) if not any(name in item.names for item in found)]
         for name in unheld:
-            _say_not_held(name, seen)
+            _say_not_held(name, seen, self._cluster.is_whole)
         if names:
             found = [item for item in found if not item.names.isdisjoint(names)]
         elif not found and not (self._everything and self._cluster.left_out):
@@ -240,9 +242,18 @@ class Release:
             if not found and not names:
                 _complain("what --all lets go of cannot be seen")
             return 1
-        self._cluster.leave_event(f"let go {_some(f'{item} ({item.size})' for item in given)}")
-        done = self._wait(given)
-        return 0 if done and len(given) == len(found) and not unheld else 1
+        pending = self._wait(given)
+        self._leave_event([item for item in given if item not in pending], pending)
+        return 0 if not pending and len(given) == len(found) and not unheld else 1
+
+    def _leave_event(self, gone: Sequence[Held], pending: Sequence[Held]) -> None:
+        """Say what was let go, and what was asked for in vain."""
+        said = []
+        if gone:
+            said.append(f"let go {_some(f'{item} ({item.size})' for item in gone)}")
+        if pending:
+            said.append(f"asked to let go {_some(map(str, pending))}, still held after {self._timeout:g} s")
+        self._cluster.leave_event("; ".join(said))
 
     def _in_scope(self, found: list[Held], names: Sequence[str]) -> list[Held]:
         """What of *found* is of the namespaces asked for."""
@@ -273,8 +284,8 @@ class Release:
 
     # waiting
 
-    def _wait(self, given: Sequence[Held]) -> bool:
-        """Say what became of each, once the controller let it go; return whether it did, of all, in time."""
+    def _wait(self, given: Sequence[Held]) -> list[Held]:
+        """Say what became of each, once the controller let it go; return what it did not, in time."""
         _say(f"waiting up to {self._timeout:g} s for the controller to let go: {_some(map(str, given))}")
         end = self._clock() + self._timeout
         leader = self._cluster.holder
@@ -294,7 +305,7 @@ class Release:
         if pending:
             still = _some(map(str, pending))
             _complain(f"after {self._timeout:g} s still held: {still}; {self._cluster.leads()}")
-        return not pending
+        return pending
 
 
 def _done(write: Callable[[], None]) -> bool:
@@ -315,13 +326,15 @@ def _say_outcome(item: Held, seen: Seen) -> bool:
     return withdrawn is not None
 
 
-def _say_not_held(name: str, seen: Seen) -> None:
+def _say_not_held(name: str, seen: Seen, all_seen: bool) -> None:
     if name in seen.noted:
         _complain(f"{name} is held without an object, in no one namespace: leave --namespace out")
     elif name in seen.names:
         _say(f"{name}: nothing is held")
     elif seen.more:
         _complain(f"the Lease names too many services to tell whether {name!r} is held: use --all")
+    elif not all_seen:
+        _complain(f"cannot tell whether {name!r} is held: not all could be looked at")
     else:
         _complain(f"there is no RpcService, LocalService or hold of the name {name!r}")
 

@@ -34,15 +34,23 @@ class FoundLease(msgspec.Struct, frozen=True):
         return self.cluster_id in ("", cluster_id) and self.zookeeper in ("", zookeeper)
 
 
-def find_leases(kube: Kube, namespaces: Iterable[str]) -> tuple[list[FoundLease], str]:
-    """The Leases ``rpcregistry``, and what could not be looked at: "" where that is nothing.
+class Leases(msgspec.Struct, frozen=True):
+    """The Leases that were *found*, and what could not be looked at: *unseen*, "" where that is nothing.
 
-    Those of all namespaces; where these may not be listed, those of *namespaces* that may be read.
+    *blind*: not one could be looked at.
     """
+
+    found: tuple[FoundLease, ...]
+    unseen: str = ""
+    blind: bool = False
+
+
+def find_leases(kube: Kube, namespaces: Iterable[str]) -> Leases:
+    """The Leases ``rpcregistry`` of all namespaces; where those may not be listed, those of *namespaces*."""
     query = {"fieldSelector": f"metadata.name={LEASE}"}
     try:
         listed = msgspec.json.decode(kube.read("list leases", f"{LEASES}/leases", query))
-        return [_found(item) for item in listed["items"]], ""
+        return Leases(tuple(_found(item) for item in listed["items"]))
     except Unknown:
         pass
     found, unread = [], []
@@ -55,7 +63,8 @@ def find_leases(kube: Kube, namespaces: Iterable[str]) -> tuple[list[FoundLease]
             unread.append(namespace)
     looked = sorted(set(namespaces) - set(unread))
     where = f"only those in {', '.join(looked)} were looked at" if looked else "none was looked at"
-    return found, f"the Leases of all namespaces may not be listed (list leases.coordination.k8s.io): {where}"
+    unseen = f"the Leases of all namespaces may not be listed (list leases.coordination.k8s.io): {where}"
+    return Leases(tuple(found), unseen, blind=not looked)
 
 
 def _found(manifest: dict[str, Any]) -> FoundLease:
@@ -70,12 +79,15 @@ def _found(manifest: dict[str, Any]) -> FoundLease:
 
 
 class SignsOfLife:
-    """Looks at the heartbeat and at Leases again and again, for one thread."""
+    """Looks at the heartbeat and at Leases again and again, for one thread.
+
+    *leases*: those of this registry, given the name of the one that its heartbeat names.
+    """
 
     def __init__(
         self,
         lookout: Lookout,
-        leases: Callable[[], Iterable[FoundLease]],
+        leases: Callable[[str], Leases],
         clock: Callable[[], float],
     ) -> None:
         self._lookout = lookout
@@ -95,7 +107,12 @@ class SignsOfLife:
         )
         if look is Look.ALIVE:
             return look, who
-        for found in self._leases():
+        who = f"{who}, and did not say that it stopped"
+        leases = self._leases(seen.found.lease if seen.found else "")
+        if leases.blind and self._clock() - max(seen.since, self._candidate.started) < SURE:
+            # Nothing but the heartbeat can tell: one who has just taken a Lease will beat soon.
+            look, who = Look.WATCH, "no Lease can be looked at"
+        for found in leases.found:
             holds = f"{found.lease.holder} holds the Lease {found.name}"
             match self._judge(found):
                 case Look.ALIVE:
@@ -128,12 +145,15 @@ def require_nobody(
     """Return once nothing shows that a controller lives; ``Rejected`` if one does after *wait* seconds."""
     until = clock() + wait
     watching = signs()
-    said = ""
+    said: set[str] = set()
+    lived = float("-inf")  # when somebody was last seen to live
     while True:
         look, who = watching.look()
         if look is Look.CLEAR:
             return watching
-        if look is Look.ALIVE and clock() >= until:
+        if look is Look.ALIVE:
+            lived = clock()
+        if clock() >= until and clock() - lived < SURE:
             raise Rejected(
                 f"{who}: stop the controllers first (kubectl scale --replicas=0), then try again;"
                 " --wait 60s waits for them"
@@ -141,11 +161,13 @@ def require_nobody(
         if look is Look.ALIVE:
             watching = signs()
             what = f"{who}: waiting for it to stop, up to {wait:g} s"
+        elif lived == float("-inf"):
+            what = f"{who}: watching for {SURE:g} s whether a controller lives"
         else:
-            what = f"{who}, and did not say that it stopped: watching whether it lives, for {SURE:g} s"
-        if what != said:
+            what = ""  # it lived a moment ago, and that was said
+        if what and what not in said:
             say(what)
-        said = what
+            said.add(what)
         sleep(LOOK_AGAIN)
 
 

@@ -151,7 +151,10 @@ class Inspector:
             counts=Counts(
                 services=len(names),
                 znodes=sum(
-                    ours(layout, view, self._settings) for layout, seen in views for view in seen.values()
+                    ours(layout, view, self._settings)
+                    for layout, seen in views
+                    for name, view in seen.items()
+                    if name in names or not self._scope.namespaces
                 ),
                 pods=len(cluster.pods),
             ),

@@ -253,6 +253,18 @@ def test_a_rebuilt_cluster_takes_over_once_it_has_something_to_publish(layout: L
     assert registry.claims() == {"c2": ("default",)}
 
 
+@pytest.mark.parametrize("layout", ALL)
+def test_what_no_entry_of_the_previous_cluster_names_is_not_taken_over(layout: Layout):
+    """Somebody deleted its entry: nothing says any more that its children are ours to take."""
+    registry = Registry(layout)
+    registry.settle(wanted(row(1)), C1)
+    registry.settle(wanted(row(3)), Settings("c2"))
+    del registry.zookeeper.znodes[layout.ledger_path("echo", "c1")]
+    registry.settle(wanted(services=0), Settings("c2", from_cluster="c1"))
+
+    assert registry.children() == registry.names(wanted(row(1)), C1)
+
+
 def test_a_namespace_that_publishes_no_more_is_forgotten_after_its_endpoints():
     registry = Registry(SERVERSET)
     registry.settle(wanted(row(1), row(2), namespaces=("a", "b")))

@@ -464,3 +464,28 @@ def test_whether_a_pods_change_may_change_a_znode(fields, changed):
     before, found = addressed(pod("p", "echo")), addressed(pod("p", "echo", **fields))
 
     assert (found != before) == changed
+
+
+def test_parts_that_a_head_left_behind_go_once_nobody_is_to_be_listed():
+    """Their emptying was refused when the head went."""
+    world = World([pod(f"p{number}", "echo") for number in range(5)]).settle()
+    (head,) = [service for service in world.services.values() if not service.is_part]
+    del world.services[head.name]
+    world.pods.clear()
+    world.absences = Absences(confirmed={f"uid-p{number}" for number in range(5)})
+
+    assert world.settle().services == {}
+
+
+def test_parts_that_a_head_left_behind_stay_while_nobody_can_tell_who_is_there():
+    world = World([pod(f"p{number}", "echo") for number in range(5)]).settle()
+    (head,) = [service for service in world.services.values() if not service.is_part]
+    del world.services[head.name]
+    (part,) = world.services
+    world.services[part] = msgspec.structs.replace(
+        world.services[part], status=msgspec.structs.replace(world.services[part].status, endpoints=())
+    )
+    world.pods.clear()
+    world.absences = Absences(unknown=True)
+
+    assert world.settle().services.keys() == {part}

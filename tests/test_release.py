@@ -183,10 +183,10 @@ def test_what_was_withdrawn_is_said_and_who_did_it(capsys: pytest.CaptureFixture
         "cluster c1, ZooKeeper zk:2181"
     )
     assert capsys.readouterr().out.splitlines() == [
-        let_go,
         "waiting up to 60 s for the controller to let go: default/echo, localservice default/app",
         "released default/echo: 3 endpoints withdrawn: 10.0.0.1 10.0.0.2 10.0.0.3",
         "released localservice default/app: 11 node Services let go",
+        let_go,
     ]
     assert [given for given, _ in world.words] == ["default/echo", "default/app"]
     assert world.events == [f"Released: {let_go}"]
@@ -382,3 +382,19 @@ def test_a_new_leader_is_given_another_word_until_it_lets_go():
     assert world.release() == 0
     assert [given for given, _ in world.words] == ["default/echo", "Lease"] * 3
     assert len({word for _, word in world.words}) == 6
+
+
+def test_what_was_asked_for_in_vain_is_not_said_to_be_let_go():
+    world = World(rpc("echo", held=3))
+
+    assert world.release("echo") == 1
+    (event,) = world.events
+    assert event.startswith("Released: jane: asked to let go default/echo, still held after 60 s: cluster")
+
+
+def test_who_could_not_look_everywhere_does_not_say_that_there_is_nothing(capsys: pytest.CaptureFixture[str]):
+    world = World(rpc("echo", held=3))
+    world.refused["GET lease"] = Unknown("403")
+
+    assert world.release("other") == 1
+    assert "cannot tell whether 'other' is held: not all could be looked at" in capsys.readouterr().err

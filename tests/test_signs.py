@@ -10,7 +10,7 @@ from controller.plan import heartbeat
 from controller.plan.heartbeat import SURE, Heartbeat
 from controller.reconcile.lookout import Lookout
 from controller.runtime.election import Lease
-from controller.signs import FoundLease, SignsOfLife, require_nobody
+from controller.signs import FoundLease, Leases, SignsOfLife, require_nobody
 from tests.worlds import Clock, ZooKeeperInMemory
 
 NAME = "rpcregistry/rpcregistry"
@@ -24,6 +24,7 @@ class World:
         self.began = self.clock.seconds
         self.zookeeper = ZooKeeperInMemory()
         self.leases: list[FoundLease] = []
+        self.blind = False  # whether no Lease may be looked at
         self.at: dict[
             float, list[Callable[[], None]]
         ] = {}  # what happens at which second after the beginning
@@ -48,10 +49,13 @@ class World:
     def passed(self) -> float:
         return self.clock.seconds - self.began
 
+    def _find(self, named: str) -> Leases:
+        return Leases(tuple(self.leases), blind=self.blind)
+
     def require_nobody(self, wait: float = 0.0) -> SignsOfLife:
         lookout = Lookout(self.zookeeper, "c1", self.clock)
         return require_nobody(
-            lambda: SignsOfLife(lookout, lambda: self.leases, self.clock),
+            lambda: SignsOfLife(lookout, self._find, self.clock),
             wait,
             self.clock,
             self.sleep,
@@ -84,7 +88,8 @@ def test_a_heartbeat_that_is_still_is_watched_for_long_enough_and_that_is_said(w
 
     assert SURE <= world.passed <= SURE + 1
     assert world.said == [
-        f"a holds the Lease {NAME}, and did not say that it stopped: watching whether it lives, for 25 s"
+        f"a holds the Lease {NAME}, and did not say that it stopped:"
+        " watching for 25 s whether a controller lives"
     ]
 
 
@@ -156,7 +161,25 @@ def test_waiting_for_a_controller_that_does_not_stop(world: World):
     with pytest.raises(Rejected, match="stop the controllers first"):
         world.require_nobody(wait=40)
 
-    assert 40 <= world.passed <= 52
+    assert 40 <= world.passed <= 41
+    assert len(world.said) == 2
+    assert world.said[1] == f"a holds the Lease {NAME}: waiting for it to stop, up to 40 s"
+
+
+def test_where_no_lease_may_be_looked_at_the_heartbeat_is_watched_though_it_says_stopped(world: World):
+    """Who has just taken over has not beaten yet."""
+    world.beat(stopped=True)
+    world.blind = True
+    world.at[20.0] = [world.beat]
+    world.at[29.0] = [world.beat]
+    with pytest.raises(Rejected, match="stop the controllers first"):
+        world.require_nobody()
+
+    world.at = {}
+    world.beat(stopped=True)
+    world.began = world.clock.seconds
+    world.require_nobody()
+    assert SURE <= world.passed <= SURE + 1
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,8 @@ class OneEach(msgspec.Struct, frozen=True):
             leaving.setdefault(self.slot(name), []).append(name)
         new = [name for name in desired if name not in self.observed.children]
         replaced = {name: leaving.pop(self.slot(name)) for name in new if self.slot(name) in leaving}
-        taken_over = self.inherited if self.takes_over(desired) else set()
+        # Without its entry in the ledger nothing says that the previous cluster's children are ours to take.
+        taken_over = self.inherited if self.observed.previous and self.takes_over(desired) else set()
         slots = {self.slot(name) for name in desired}
         superseded = {name for slot, names in leaving.items() if slot in slots for name in names}
         gone = {*taken_over, *(name for slot, names in leaving.items() if slot not in kept for name in names)}

@@ -161,8 +161,14 @@ def plan(key: ServiceKey, observed: Observed, absences: Absences, settings: Sett
     rows = desired_rows(key, services, owner, observed, absences)
     named = any(names_service(pod, key.service_name) for pod in observed.pods.values())
     # 3. Nobody is there to list it: make the head.  Its parts need its uid, so they follow in the next plan.
+    #    Where nothing is to be listed, parts go that a head left behind: their emptying was refused.
     if owner is None:
-        return [_create(key, rows.get("", []), observed, settings, now)] if named or rows else []
+        if named or rows:
+            return [_create(key, rows.get("", []), observed, settings, now)]
+        left = [service for service in services if service.generated and not absences.unknown]
+        return sorted(
+            chain.from_iterable(_remove(part, settings, now) for part in left), key=_additions_first
+        )
     # 4. Which heads stay.  A generated one goes with the last pod that names the service, and not while
     #    nobody can know whether there is one.
     heads = declared or [owner]

@@ -182,9 +182,9 @@ class Leadership:
 
     def _give_way_to(self, found: Heartbeat) -> None:
         message = (
-            f"{found.holder or 'another controller'} (Lease {found.lease or 'unknown'}) keeps up the registry"
-            f" of cluster {self._cluster_id} in ZooKeeper {self._settings.zk_servers}: we do not lead;"
-            " stop the other, or give this one a --cluster-id of its own"
+            f"{self._identity} does not lead: {found.holder or 'another controller'} (Lease"
+            f" {found.lease or 'unknown'}) keeps up the registry of cluster {self._cluster_id} in ZooKeeper"
+            f" {self._settings.zk_servers}; stop that one, or give this one a --cluster-id of its own"
         )
         log.error("not leading", reason=audit(self._kube, self.lease.regarding, "NotLeading", message))
         self._end(message)

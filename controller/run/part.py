@@ -31,7 +31,8 @@ class Part:
 
     *sources* have to be listed before it starts.  *counted*: whose depth is the part's.  *forget* is called
     before each resync, *begin* after the first one and before anything works.  *may_look*: whether the guards
-    can tell what is absent by now.  *why_not_ready*: what keeps the part from its work, or None.  *stopped*
+    can tell what is absent by now.  *early* is called as soon as the process leads, whatever was listed by
+    then.  *why_not_ready*: what keeps the part from its work, or None.  *stopped*
     is called once all threads have ended, where the process ends in order.
     """
 
@@ -43,6 +44,7 @@ class Part:
     forget: Callable[[], None] = nothing
     begin: Callable[[], None] = nothing
     may_look: Callable[[], bool] = lambda: True
+    early: Callable[[Crew], None] = lambda _: None
     why_not_ready: Callable[[], str | None] = lambda: None
     stopped: Callable[[], None] = nothing
 

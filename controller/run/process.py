@@ -179,6 +179,8 @@ class Process:
         shared.metrics.leading(True)
         shared.propagation.begin()
         shared.began.set()
+        for part in self._parts:
+            part.early(self._crew)
         self._crew.start("start", self._start)
         self._crew.start("resync", self._resync_periodically)
 

@@ -68,6 +68,7 @@ def registry_part(shared: Shared) -> Part:
         counted=(loop,),
         guards=(reconciler.guard,),
         may_look=lambda: reconciler.compared,
+        early=loop.start_beating,
         why_not_ready=loop.why_not_ready,
         stopped=loop.say_stopped,
     )
@@ -208,6 +209,9 @@ class RegistryLoop:
         self._refused = ""  # what ZooKeeper refused, when it was compared last
         self._beating = False  # whether the heartbeat names this process
         self._running = False
+        self._work: list[
+            Callable[[], None]
+        ] = []  # what to do once all was listed: set once, by another thread
 
     @property
     def depth(self) -> int:
@@ -218,9 +222,17 @@ class RegistryLoop:
         """Look at everything once more."""
         self._names.add_all({service.service_name for service in self._shared.services.store.values()})
 
+    def start_beating(self, crew: Crew) -> None:
+        """Start its thread, which at first only shows that this process lives."""
+        crew.start("registry", self._run)
+
     def start(self, crew: Crew, meter: Meter, stopped: Callable[[], bool]) -> None:
-        """Start its thread."""
-        crew.start("registry", partial(self._run, meter, stopped))
+        """Have its thread write."""
+        self._work.append(
+            partial(
+                work_batches, "registry", self._names, self._reconcile, BATCH, meter, stopped, self._prepare
+            )
+        )
 
     def stop(self) -> None:
         """Let its thread end."""
@@ -247,14 +259,53 @@ class RegistryLoop:
         except Failure as failure:
             log.warning("the heartbeat does not say that this process stopped", reason=str(failure))
 
-    def _run(self, meter: Meter, stopped: Callable[[], bool]) -> None:
-        """Write, once nobody else does, until stopped."""
-        while not self._shared.leadership.clear.is_set():
-            if self._shared.stopping.wait(CLEAR_TICK):
-                return
+    def _run(self) -> None:
+        """Beat once nobody else does, and write once all was listed, until stopped.
+
+        While lists are long in coming, or refused, nothing but the heartbeat shows that somebody leads.
+        """
         self._running = True
-        work_batches("registry", self._names, self._reconcile, BATCH, meter, stopped, self._prepare)
+        while not self._work or not self._shared.leadership.clear.is_set():
+            if self._shared.stopping.wait(CLEAR_TICK):
+                break
+            if self._shared.leadership.clear.is_set() and self._is_ready():
+                self._attempt(self._beat_if_due)
+        else:
+            self._work[0]()
         self._running = False
+
+    def _is_ready(self) -> bool:
+        return self._shared.zookeeper.connected and time.monotonic() >= self._again
+
+    def _attempt(self, look: Callable[[], None]) -> None:
+        """Do what ZooKeeper may refuse; try again a moment later where it does."""
+        try:
+            look()
+            self._refused = ""  # what was refused is tried again before this
+        except (Retry, Rejected) as failure:
+            if isinstance(failure, Rejected):
+                self._refused = str(failure)
+            log.warning("cannot compare", reason=str(failure))
+            self._again = time.monotonic() + COMPARE_AGAIN_AFTER
+
+    def _beat_if_due(self) -> None:
+        now = time.monotonic()
+        if now >= self._beat:
+            self._reconciler.beat()
+            self._beat = now + HEARTBEAT
+            self._beating = True
+
+    def _look(self) -> None:
+        """Beat, and compare, where that is due."""
+        # First of all: who looks out for another controller has to see this one soon.
+        self._beat_if_due()
+        now = time.monotonic()
+        if not self._reconciler.compared:
+            self._names.add_all(self._reconciler.compare())
+            self._due = time.monotonic() + self._pause
+        elif now >= self._due:
+            self._names.add_all(self._reconciler.compare_next(COMPARE_PARTS))
+            self._due = now + self._pause
 
     def _reconcile(self, names: Sequence[str]) -> tuple[Mapping[str, Exception], Collection[str]]:
         failures, written = self._reconciler.reconcile(names)
@@ -268,24 +319,5 @@ class RegistryLoop:
         # What nobody sees can wait; but not for ever, where there is always something to do.
         for name, seconds in self._reconciler.unwatched(PATIENCE if shared.traffic.busy else REARM).items():
             self._names.add_after(name, seconds)
-        now = time.monotonic()
-        if not shared.zookeeper.connected or now < self._again:
-            return
-        try:
-            # First of all: who looks out for another controller has to see this one soon.
-            if now >= self._beat:
-                self._reconciler.beat()
-                self._beat = now + HEARTBEAT
-                self._beating = True
-            if not self._reconciler.compared:
-                self._names.add_all(self._reconciler.compare())
-                self._due = time.monotonic() + self._pause
-            elif now >= self._due:
-                self._names.add_all(self._reconciler.compare_next(COMPARE_PARTS))
-                self._due = now + self._pause
-            self._refused = ""  # what was refused is tried again before this
-        except (Retry, Rejected) as failure:
-            if isinstance(failure, Rejected):
-                self._refused = str(failure)
-            log.warning("cannot compare", reason=str(failure))
-            self._again = time.monotonic() + COMPARE_AGAIN_AFTER
+        if self._is_ready():
+            self._attempt(self._look)

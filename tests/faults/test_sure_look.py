@@ -14,6 +14,7 @@ from kazoo.client import KazooClient
 from kubernetes.client import CoordinationV1Api, EventsV1Api
 
 from hack.local.cluster import LocalCluster
+from hack.local.http_proxy import HttpProxy, is_of, unanswered
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, Recorder, World
 
@@ -200,7 +201,7 @@ def test_what_a_killed_controller_left_is_watched_and_then_taken_over_or_purged(
     code, _, err = ended(purge)
     # It was still watching as the new one began to beat, or had found nobody before.
     assert (code, "stop the controllers first" in err) in ((1, True), (0, False))
-    assert "watching whether it lives, for 25 s" in err
+    assert "watching for 25 s whether a controller lives" in err
     assert world.servers("echo") == held
     (note,) = eventually(lambda: audited(world, "TookOver", other_namespace))
     assert f"(Lease {world.namespace}/{LEASE})" in note
@@ -315,3 +316,42 @@ def test_a_namespace_for_the_lease_that_is_not_there_is_said(
     said = "there is no namespace nosuch for the Lease: kubectl create namespace nosuch, or give another"
     eventually(lambda: said in controller.text())
     assert "leading" not in logged(controller)
+
+
+@pytest.mark.parametrize(
+    "leader_elect", [True, pytest.param(False, id="without a leader election", marks=pytest.mark.full)]
+)
+def test_a_leader_whose_lists_are_long_in_coming_is_no_less_alive(
+    cluster: LocalCluster,
+    world: World,
+    published: Controller,
+    start_controller: Callable[..., Controller],
+    api: HttpProxy,
+    through_api: Path,
+    tmp_path: Path,
+    leader_elect: bool,
+):
+    """A rolling update of a big cluster: the last one has stopped, and the next one reads for a minute."""
+    assert published.stop() == 0
+    assert heartbeat(world)["stopped"] is True
+    forbidden = (403, b'{"kind":"Status","reason":"Forbidden","message":"no","code":403}')
+    api.instead = lambda method, path: forbidden if is_of(path, "nodes") else None
+    controller = start_controller(kubeconfig=through_api, leader_elect=leader_elect)
+    port = cluster.zk_servers.rpartition(":")[2]
+    world.core.create_namespaced_service_account(world.namespace, {"metadata": {"name": "nobody"}})
+    token = world.kubectl("-n", world.namespace, "create", "token", "nobody").strip()
+    nobody = cluster.kubeconfig_for(token, tmp_path / "nobody")
+    purges = [
+        command(cluster, world, "purge", "--yes", "--zk-servers", f"localhost:{port}"),
+        command(cluster, world, "purge", "--yes", "--lease-namespace", "default"),
+        command(cluster, world, "purge", "--yes", kubeconfig=nobody),
+    ]
+
+    for purge in purges:
+        code, out, err = ended(purge)
+        assert (code, "stop the controllers first" in err) == (1, True), out + err
+    assert world.servers("echo") == ONE
+    assert controller.running
+    api.instead = unanswered
+    world.create_pod("b", "echo", ip="10.0.0.2")
+    eventually(lambda: world.servers("echo") == [*ONE, "10.0.0.2"], LONG)
