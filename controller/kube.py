@@ -383,7 +383,7 @@ class _Transport:
 
     def __init__(self, access: Access) -> None:
         self.access = access
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # protects what access.authorization keeps
 
     def send(self, request: _Request) -> urllib3.BaseHTTPResponse:
         """Send *request*; the body of the answer is still to be read."""
@@ -420,11 +420,11 @@ class Kube:
         self._load = load
         self._timeouts = timeouts
         self.page = page
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # protects _watches, _stopped, _renewed_at and _transport (to write)
         self._watches: set[urllib3.BaseHTTPResponse] = set()
         self._stopped = False
         self._renewed_at = float("-inf")
-        self._transport = _Transport(load())
+        self._transport = _Transport(load())  # replaced as a whole
 
     @classmethod
     def from_config(

@@ -98,6 +98,8 @@ def _of_service_account(folder: Path, connections: int) -> Access:
 
 
 class _TokenFile:
+    """The token, as it is in the file by now; for one thread at a time: ``Access.authorization``."""
+
     def __init__(self, file: Path) -> None:
         self._file = file
         self._read_at = float("-inf")

@@ -56,7 +56,8 @@ class KubeLease:
     """The Lease *name* in *namespace*; what a ``Lease`` and our annotations do not hold is left alone.
 
     What ``annotate`` is given is written with the next write of the Lease.  *regarding*: the object as an
-    Event names it, once it was seen.
+    Event names it, once it was seen.  One thread at a time reads and writes the Lease (``Elector._turn``, or
+    that of ``keep``); any thread may call what remains.
     """
 
     def __init__(self, kube: Kube, namespace: str, name: str = LEASE) -> None:
@@ -64,11 +65,11 @@ class KubeLease:
         self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._name = name
         self.full_name = f"{namespace}/{name}"
-        self.regarding: Regarding | None = None
+        self.regarding: Regarding | None = None  # replaced as a whole
         self._lock = threading.Lock()  # protects _wanted and _annotations
         self._wanted: dict[str, str | None] = {}  # None: that there is none
         self._annotations: Mapping[str, str] | None = None
-        self._told: list[Callable[[Mapping[str, str]], None]] = []
+        self._told: list[Callable[[Mapping[str, str]], None]] = []  # grows before anything starts
 
     @property
     def annotations(self) -> Mapping[str, str] | None:

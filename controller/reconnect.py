@@ -46,7 +46,7 @@ class Attempts:
         self._count = servers.count(",") + 1
         self._access = access
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # protects all that follows
         self._since = clock()  # without a connection
         self._was_connected = False
         self._closed = 0  # connections in a row that were closed at once

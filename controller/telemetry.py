@@ -42,7 +42,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 class Metrics:
-    """The process's metrics, in a registry of their own."""
+    """The process's metrics, in a registry of their own; for any thread: each has a lock, in the library."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -195,6 +195,7 @@ class Server:
 
     def __init__(self, bind_address: str, routes: Mapping[str, Route]) -> None:
         self._routes = routes
+        # Of the thread, as all that is not set here for good.
         self._connections: dict[asyncio.StreamWriter, None] = {}  # the oldest first
         self._most_connections = most_connections()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -472,7 +473,7 @@ class EventRecorder:
         self._poster = poster
         self._identity = identity
         self._now = now
-        self._condition = threading.Condition()
+        self._condition = threading.Condition()  # protects _waiting, _known and _stopped
         self._waiting: deque[dict[str, Any]] = deque()
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()  # told, or waiting; the oldest first
         self._stopped = False
@@ -498,7 +499,8 @@ class EventRecorder:
     @property
     def waiting(self) -> int:
         """How many are not told yet."""
-        return len(self._waiting)
+        with self._condition:
+            return len(self._waiting)
 
     def run(self) -> None:
         """Post what is recorded, until stopped."""

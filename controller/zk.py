@@ -55,17 +55,24 @@ class _Once(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: set[str] = set()
+        self._lock = threading.Lock()  # protects _seen
+        self._seen: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line is to be logged; what a server answered is told by ``Attempts``."""
         if record.exc_info and isinstance(record.exc_info[1], KazooException):
             return False
         text = record.getMessage()
-        if text in self.seen or len(self.seen) >= MOST_LINES:
-            return False
-        self.seen.add(text)
-        return True
+        with self._lock:
+            if text in self._seen or len(self._seen) >= MOST_LINES:
+                return False
+            self._seen.add(text)
+            return True
+
+    def forget(self) -> None:
+        """There is a connection: what is logged from now on is new."""
+        with self._lock:
+            self._seen.clear()
 
 
 # At DEBUG, kazoo logs every request: the data of znodes, and credentials.  Above, several lines an attempt.
@@ -143,13 +150,14 @@ class ZooKeeper:
         self._on_changed = on_changed
         self._session_timeout = session_timeout
         self._access = access
-        self._secrets = Secrets(access)
-        self._attempts = Attempts(self._hosts, access)
+        self._secrets = Secrets(access)  # of the supervisor, once it runs
+        self._attempts = Attempts(self._hosts, access)  # replaced as a whole, by the supervisor
         self._client_options = client_options or {}
         self._closing = threading.Event()
         self._attention = threading.Event()  # there is something for the supervisor to look at
         self._supervisor = threading.Thread(target=self._supervise, name="zookeeper", daemon=True)
-        self._lock = threading.Lock()  # held while one of the following changes
+        # To read one of them, no lock is needed: each is replaced as a whole.
+        self._lock = threading.Lock()  # protects all that follows (to write)
         self._connected = threading.Event()
         self._generation = 0
         self._since = time.monotonic()  # when the client was connected last, or made
@@ -415,7 +423,7 @@ class ZooKeeper:
                 self._on_connection(now[1])
                 told = now
             if now[1]:
-                _once.seen.clear()
+                _once.forget()
                 reasons.clear()
             elif (trouble := self._attempts.trouble) and trouble not in reasons:
                 reasons.add(trouble)

@@ -86,7 +86,7 @@ class Credentials:
 
 
 class Secrets:
-    """The credentials that the files of *access* hold.  Raises ``Misconfigured``."""
+    """The credentials that the files of *access* hold; for one thread.  Raises ``Misconfigured``."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -221,7 +221,10 @@ def _content(file: str) -> bytes | None:
 
 
 class _DigestMD5(DigestMD5Mechanism):  # type: ignore[misc]
-    """Gives up on a server without SASL, which answers with no challenge: kazoo would ask it for ever."""
+    """Gives up on a server without SASL, which answers with no challenge: kazoo would ask it for ever.
+
+    One for each connection, and of its thread.
+    """
 
     asked = False
 

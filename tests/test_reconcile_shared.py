@@ -1,88 +1,72 @@
-"""State that two threads touch: each object of that kind, run from two threads that switch all the time."""
+"""State of the reconcilers that two threads touch: each such object, run from two that take turns."""
 
-import sys
+import random
 import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import suppress
-from types import FrameType
-from typing import Any
-
-import pytest
 
 from controller.errors import Rejected
-from controller.model import NodeServiceKey, ObjectKey, ServiceKey
+from controller.model import (
+    HELD,
+    LabelSelector,
+    NodeServiceKey,
+    ObjectKey,
+    Problem,
+    Regarding,
+    RpcServiceSpec,
+    ServiceKey,
+)
+from controller.plan.ledger import Layout
+from controller.plan.ops import Create, Delete
+from controller.reconcile.doubts import Doubts
+from controller.reconcile.guard import Confirmed, Guard, Sight
+from controller.reconcile.held import HeldOnLease, WithoutObject
+from controller.reconcile.lookout import Lookout
+from controller.reconcile.memory import Memory
 from controller.reconcile.orphans import Orphans
+from controller.reconcile.problems import Problems, Waiting
+from controller.reconcile.registration import ALLOWED_FOR, Registration
+from controller.reconcile.repairs import Repairs
+from controller.reconcile.selections import Selections
+from controller.reconcile.settling import Settling
+from controller.reconcile.since import Since
+from controller.reconcile.unreadable import UnknownWords
 from controller.reconcile.unwritten import Unwritten
 from controller.reconcile.wanted import Wanted
+from controller.runtime.informer import Change, Store
+from tests.test_plan_rpcservices import pod, service
 from tests.test_reconcile_nodeservices import World as NodeServices
+from tests.threads import at_once, step_by_step, twice
+from tests.worlds import Clock, EventsInMemory, NotesInMemory, ZooKeeperInMemory
 
-ROUNDS = 20_000
-
-
-@pytest.fixture(autouse=True)
-def switching() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
-def at_once(*works: Callable[[], None]) -> None:
-    """Run them in threads of their own, to their end."""
-    failures: list[BaseException] = []
-
-    def run(work: Callable[[], None]) -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001
-            failures.append(error)
-
-    threads = [threading.Thread(target=run, args=(work,)) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-
-
-def line_by_line(work: Callable[[], None]) -> None:
-    """Run *work*, and let other threads run before each line of a reconciler."""
-
-    def pause(frame: FrameType, event: str, arg: object) -> Any:
-        if "/reconcile/" in frame.f_code.co_filename:
-            time.sleep(1e-4)
-            return pause
-        return None
-
-    sys.settrace(pause)
-    try:
-        work()
-    finally:
-        sys.settrace(None)
+ROUNDS = 20  # where threads take turns at each step
+MANY = 1000  # where they take turns as they come
+LEASE = Regarding("coordination.k8s.io/v1", "Lease", "default", "rpcregistry", "lease")
 
 
 def test_what_is_wanted_last_is_never_forgotten_unseen():
     wanted: Wanted[str, object] = Wanted()
     written: list[object] = []
     values = [object() for _ in range(ROUNDS)]
-    over = threading.Event()
+    both = threading.Barrier(2, timeout=5.0)
 
     def want() -> None:
         for value in values:
+            both.wait()
             wanted.want("a", value, 0.0)
-        over.set()
+            both.wait()
+            assert wanted.get("a") == (value, 0.0) or written[-1] is value
 
     def write() -> None:
-        while not over.is_set() or wanted.get("a"):
+        for _ in values:
+            both.wait()
             found = wanted.get("a")
             if found:
                 written.append(found[0])
                 wanted.done("a", found[0])
+            both.wait()
 
-    at_once(want, write)
-
-    assert written[-1] is values[-1]
+    at_once(lambda: step_by_step(want), lambda: step_by_step(write))
 
 
 def test_every_change_is_taken_after_it_was_noted():
@@ -102,7 +86,7 @@ def test_every_change_is_taken_after_it_was_noted():
             if unwritten.take(["a"]):
                 seen = noted[0]  # what a write that begins now would write
 
-    at_once(note, take)
+    at_once(lambda: step_by_step(note), lambda: step_by_step(take))
 
     assert seen == ROUNDS
 
@@ -162,7 +146,304 @@ def test_a_problem_that_lasts_is_there_whenever_a_status_is_written():
 
     with suppress(Rejected):
         world.settle()
-    at_once(lambda: line_by_line(work), look)
+    at_once(lambda: step_by_step(work, "/reconcile/"), look)
 
     assert len(seen) > 10
     assert all(seen)
+
+
+def test_two_nodes_of_a_local_service_note_their_problems_beside_each_other():
+    problems = Problems()
+    keys = [NodeServiceKey("ns", "app", node) for node in ("a", "b")]
+    problem = Problem("Refused", "no")
+
+    def work(me: int) -> None:
+        for _ in range(ROUNDS):
+            assert problems.set(keys[me], problem)
+            assert not problems.set(keys[me], Problem("Refused", "no"))
+            assert problems.clear(keys[me])
+            assert not problems.clear(keys[me])
+        problems.set(keys[me], problem)
+
+    twice(work)
+
+    assert problems.of(keys[0].owner) == {"a": problem, "b": problem}
+
+
+def test_two_nodes_wait_for_one_name_beside_each_other_and_leave_nothing():
+    waiting = Waiting()
+    name = ObjectKey("ns", "app-a")
+    keys = [NodeServiceKey("ns", "app", node) for node in ("a", "b")]
+
+    def work(me: int) -> None:
+        for _ in range(ROUNDS):
+            waiting.begin(name, keys[me])
+            assert keys[me] in waiting.on(name)
+            waiting.end(name, keys[me])
+
+    twice(work)
+
+    assert (waiting.on(name), waiting._waiting) == (frozenset(), {})
+
+
+def test_a_path_that_is_told_while_it_is_written_is_doubted_or_read_again():
+    doubts = Doubts(Clock())
+    paths = [f"/{number}" for number in range(ROUNDS)]
+
+    doubts.expect(paths)
+    told: list[bool] = []
+    read: list[str] = []
+
+    def tell() -> None:
+        told.extend(map(doubts.told, paths))
+
+    def write() -> None:
+        while len(told) < len(paths):
+            read.extend(doubts.unwatched(0.0))
+            doubts.expect(paths[:2])
+            doubts.unwatch("/other")
+
+    at_once(lambda: step_by_step(tell), lambda: step_by_step(write))
+    read.extend(doubts.unwatched(0.0))
+
+    assert [path for path in paths if path not in doubts] == []
+    assert set(paths) - set(read) <= {path for path, stale in zip(paths, told, strict=True) if stale}
+
+
+def test_what_is_confirmed_is_asked_as_of_one_moment():
+    confirmed: Confirmed[int] = Confirmed()
+
+    def come() -> None:
+        for number in range(ROUNDS):
+            confirmed.add([1, 2, number + 3])
+            confirmed.discard(number + 3)
+            confirmed.keep(())
+
+    def ask() -> None:
+        for _ in range(ROUNDS):
+            assert confirmed.among([1, 2]) in ({1, 2}, set())
+            assert set(confirmed) & {1, 2} in ({1, 2}, set())
+
+    at_once(lambda: step_by_step(come), lambda: step_by_step(ask))
+
+    assert len(confirmed) == 0
+
+
+def test_what_is_being_confirmed_is_never_neither_held_nor_confirmed():
+    clock = Clock()
+    absent: list[int] = []
+    guard: Guard[int] = Guard(
+        look=lambda _: Sight({absent[-1]: 100}, 100), decided=lambda _: None, confirm=10.0, clock=clock
+    )
+    over = threading.Event()
+
+    def look() -> None:
+        for number in range(MANY // 4):
+            absent.append(number)
+            guard.look_once()
+            clock.seconds += 10.0
+            guard.look_once()
+        over.set()
+
+    seen: set[int] = set()
+
+    def ask() -> None:
+        while not over.is_set():
+            seen.update(guard.held)
+            held = guard.held
+            assert seen <= held.keys() | guard.confirmed.among(seen)
+
+    at_once(look, ask)
+
+    assert len(guard.confirmed) == MANY // 4
+
+
+def test_repairs_are_noted_while_a_watch_asks_how_long_to_wait():
+    clock = Clock()
+    repairs = Repairs(EventsInMemory(), lambda: None, clock)
+    over = threading.Event()
+    asked: list[float] = []
+
+    def make() -> None:
+        for number in range(MANY // 4):
+            repairs.made(f"echo{number % 3}", [], {"/echo": "edited"})
+        over.set()
+
+    def ask() -> None:
+        while not over.is_set():
+            asked.append(repairs.pause("echo0"))
+
+    at_once(make, ask)
+
+    assert asked == sorted(asked), "no repair is forgotten on the way"
+
+
+def test_answers_are_remembered_beside_each_other_and_only_while_they_count():
+    clock = Clock()
+    asked: list[str] = []
+
+    def post(method, path, body):
+        asked.append(body["spec"]["resourceAttributes"]["name"])
+        return {"status": {"allowed": True}}
+
+    registration = Registration(post, EventsInMemory(), clock)
+
+    def work(me: int) -> None:
+        for number in range(ROUNDS):
+            for _ in range(2):
+                assert registration.may_register(pod("p"), f"echo-{me}-{number}")
+            clock.seconds += ALLOWED_FOR / 10
+
+    twice(work, "/reconcile/")
+    assert 2 * ROUNDS <= len(asked) < 3 * ROUNDS
+
+    clock.seconds += ALLOWED_FOR
+    registration.may_register(pod("p"), "echo")
+    assert len(registration._answers._answers) == 1
+
+
+def test_a_word_is_used_up_once_whoever_comes_first():
+    words = UnknownWords()
+    words.note(service("echo", released="w"))
+    used: list[int] = []
+    both = threading.Barrier(2, timeout=5.0)
+
+    def work(_: int) -> None:
+        for number in range(ROUNDS):
+            found = service("echo", released=f"w{number}")
+            both.wait()
+            if words.use_up(found):
+                used.append(number)
+            words.forget("another namespace")
+
+    twice(work)
+
+    assert sorted(used) == list(range(ROUNDS))
+
+
+def test_two_threads_agree_since_when():
+    since: Since[int] = Since()
+    found: list[list[float]] = [[], []]
+
+    def work(me: int) -> None:
+        for number in range(ROUNDS):
+            found[me].append(since.begin(number, number + me / 2))
+            assert number in since
+            since.end(-number - 1)
+
+    twice(work)
+
+    assert found[0] == found[1]
+
+
+def test_a_name_settles_once_whichever_key_is_the_last():
+    settling = Settling()
+    told: list[str] = []
+    settling.subscribe(told.append)
+    keys = [[ServiceKey(namespace, f"echo{number}") for number in range(ROUNDS)] for namespace in ("a", "b")]
+    settling.begin(keys[0] + keys[1])
+    both = threading.Barrier(2, timeout=5.0)
+
+    def work(me: int) -> None:
+        for key in keys[me]:
+            both.wait()
+            settling.settle(key)
+
+    twice(work)
+
+    assert sorted(told) == sorted(key.service_name for key in keys[0])
+
+
+class SlowNotes(NotesInMemory):
+    """One write takes longer than another."""
+
+    def annotate(self, name: str, value: str | None) -> None:
+        time.sleep(random.random() * 1e-3)
+        super().annotate(name, value)
+
+
+def test_two_guards_show_on_the_lease_what_both_hold():
+    clock, notes = Clock(), SlowNotes()
+    lease = HeldOnLease(
+        guarded=["RpcService", "LocalService"],
+        notes=notes,
+        lease=lambda: LEASE,
+        events=EventsInMemory(),
+        clock=clock,
+    )
+
+    both = threading.Barrier(2, timeout=5.0)
+
+    def work(me: int) -> None:
+        for number in range(ROUNDS):
+            both.wait()
+            lease.show(("RpcService", "LocalService")[me], {f"echo{me}{number}": WithoutObject(1, 0.0)})
+            both.wait()
+            assert notes.annotations == {HELD: f'["echo0{number}","echo1{number}"]'}
+
+    at_once(lambda: work(0), lambda: work(1))
+
+
+def test_who_is_selected_is_right_whichever_watch_is_ahead():
+    pods = Store({})
+    selections = Selections(pods, lambda found: found.spec.selector)
+    selecting = service(
+        "echo", spec=RpcServiceSpec(service_name="echo", selector=LabelSelector(match_labels={"app": "echo"}))
+    )
+
+    def pods_change() -> None:
+        for number in range(MANY):
+            change = pods.put(
+                pod(f"p{number % 10}", labels={"app": "echo" if number % 3 else ""}), number + 1
+            )
+            if change:
+                selections.note_pod(change)
+                selections.touched_by(change)
+
+    def services_change() -> None:
+        for _ in range(MANY // 10):
+            selections.note(Change(selecting, None))
+            selections.note(Change(None, selecting))
+
+    at_once(pods_change, services_change)
+
+    expected = {found.name for found in pods.values() if found.labels["app"] == "echo"}
+    assert selections.pods_of(selecting.key) == expected
+
+
+def test_the_heartbeat_is_looked_at_by_two():
+    clock = Clock()
+    lookout = Lookout(ZooKeeperInMemory(), "cluster", clock)
+
+    def work(_: int) -> None:
+        for _ in range(ROUNDS):
+            clock.seconds += 1.0
+            assert lookout.look().found is None
+
+    twice(work)
+
+
+def test_the_guard_looks_into_the_memory_while_the_registry_changes_it():
+    layout = Layout("serverset", "/base")
+    memory = Memory(ZooKeeperInMemory(), [layout], ["cluster"], Clock())
+    paths = [layout.ledger_path(f"echo{number}", "cluster") for number in range(MANY)]
+    over = threading.Event()
+
+    def write() -> None:
+        memory.read(["echo"])
+        for path in paths:
+            memory.expect([Create(path, b"{}")])
+            memory.remember(Create(path, b"{}"), 0)
+            memory.remember(Delete(path, 0), None)
+        over.set()
+
+    def look() -> None:
+        while not over.is_set():
+            for name in memory.claimed():
+                memory.claims(layout, name)
+                memory.size(name)
+            memory.changed(paths[0])
+
+    at_once(write, look)
+
+    assert memory.claimed() == set()

@@ -28,7 +28,7 @@ class Fence:
         self._registry = registry
         self._renew = renew
         self._path = f"{FENCES}/{cluster_id}"
-        self._version: int | None = None
+        self._version: int | None = None  # of the registry's thread, as all here
 
     def check(self) -> Check:
         """What every transaction starts with; takes the fence where it is not held yet."""

@@ -42,7 +42,7 @@ class HeldOnLease:
         self._lease = lease
         self._events = events
         self._clock = clock
-        self._lock = threading.Lock()  # held while these change, and until they are noted
+        self._lock = threading.Lock()  # protects _shown and _told, until the Lease is to say so
         self._shown: dict[str, Collection[str]] = {}  # by what is gone: the services
         self._told: dict[
             tuple[str, str], int

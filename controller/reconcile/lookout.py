@@ -22,7 +22,7 @@ class Lookout:
         self._registry = registry
         self._path = heartbeat.path(cluster_id)
         self._clock = clock
-        self._lock = threading.Lock()  # protects _seen, from its reading to its writing
+        self._lock = threading.Lock()  # protects _seen; held while the heartbeat is read
         self._seen: Sighting | None = None
 
     def look(self) -> Sighting:

@@ -38,25 +38,25 @@ class PodLabelReconciler:
         self._events = events
 
     def pod_keys(self, change: Change[Pod]) -> set[ObjectKey]:
-        """The pod, where it needs a label."""
-        return {change.new.key} if change.new and self._plan(change.new) else set()
+        """The pod, where it may need a label."""
+        return {change.new.key} if change.new and self._may_need(change.new) else set()
 
     def local_keys(self, change: Change[LocalService]) -> set[ObjectKey]:
-        """The pods that a LocalService selects, where they need a label."""
+        """The pods that a LocalService selects, where they may need a label."""
         if change.new is None or (change.old and change.old.spec.selector == change.new.spec.selector):
             return set()
         namespace = change.new.namespace
         names = (ObjectKey(namespace, name) for name in self._selections.pods_of(change.new.key))
-        return {pod.key for pod in map(self._pods.store.get, names) if pod and self._plan(pod)}
+        return {pod.key for pod in map(self._pods.store.get, names) if pod and self._may_need(pod)}
 
     def pods_of(self, keys: Iterable[ServiceKey]) -> set[ObjectKey]:
-        """The pods that declare one of *keys*, where they need a label."""
+        """The pods that declare one of *keys*, where they may need a label."""
         pods = (pod for key in keys for pod in self._pods.store.indexed(DECLARED, key))
-        return {pod.key for pod in pods if self._plan(pod)}
+        return {pod.key for pod in pods if self._may_need(pod)}
 
     def every_key(self) -> set[ObjectKey]:
-        """All pods that need a label."""
-        return {pod.key for pod in self._pods.store.values() if self._plan(pod)}
+        """All pods that may need a label."""
+        return {pod.key for pod in self._pods.store.values() if self._may_need(pod)}
 
     def reconcile(self, key: ObjectKey) -> bool:
         """Label the pod; return whether that was needed."""
@@ -73,7 +73,12 @@ class PodLabelReconciler:
             raise
         return True
 
+    def _may_need(self, pod: Pod) -> bool:
+        """Whether to look at it: who may register is asked by a worker, since no informer is to wait."""
+        return bool(local_keys(pod) or self._plan(pod))
+
     def _plan(self, pod: Pod) -> dict[str, str | None]:
+        """The labels that it lacks; asks for permissions where it asks for LocalServices."""
         locals_ = set()
         for key in local_keys(pod):
             rpc_service, local = self._names(key)

@@ -9,7 +9,7 @@ Op = TypeVar("Op")
 
 
 class Refusals(Generic[Op]):
-    """Makes writes and collects those that are refused.
+    """Makes writes and collects those that are refused, of one key: for the thread that has it in hand.
 
     A write is refused where its answer is neither success, nor ``Conflict`` (read and plan anew), nor
     ``Fenced`` (stop): where it was rejected, failed, or got no answer.  *all*: what was

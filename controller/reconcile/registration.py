@@ -5,6 +5,7 @@ authorizers decide: a Role with that verb, in the pod's namespace, is all it tak
 """
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,31 @@ from controller.reconcile.ports import Events
 REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 ALLOWED_FOR = 60.0  # seconds for which an answer is believed; whoever was denied is told to try again soon
 DENIED_FOR = 5.0
+
+
+Subject = tuple[str, str, str]  # namespace, ServiceAccount, RpcService
+
+
+class _Answers:
+    """Answers, each for as long as it counts; for any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # protects _answers
+        self._answers: OrderedDict[Subject, tuple[bool, float]] = OrderedDict()  # the oldest first
+
+    def get(self, subject: Subject, now: float) -> bool | None:
+        """The answer, where one counts."""
+        with self._lock:
+            allowed, until = self._answers.get(subject, (False, now))
+            return allowed if until > now else None
+
+    def note(self, subject: Subject, allowed: bool, now: float) -> None:
+        """Remember an answer, and forget those before it that do not count any more."""
+        with self._lock:
+            self._answers[subject] = allowed, now + (ALLOWED_FOR if allowed else DENIED_FOR)
+            self._answers.move_to_end(subject)
+            while next(iter(self._answers.values()))[1] <= now:
+                self._answers.popitem(last=False)
 
 
 class Registration:
@@ -30,19 +56,16 @@ class Registration:
         self._post = post
         self._events = events
         self._clock = clock
-        self._lock = threading.Lock()
-        self._answers: dict[tuple[str, str, str], tuple[bool, float]] = {}  # and until when they count
+        self._answers = _Answers()
 
     def may_register(self, pod: Pod, name: str) -> bool:
         """Whether the pod's ServiceAccount may register the RpcService *name*; told to the pod where not."""
         subject = (pod.namespace, pod.service_account or "default", name)
-        allowed, until = self._answers.get(subject, (False, 0.0))
-        if until <= self._clock():
+        allowed = self._answers.get(subject, self._clock())
+        if allowed is None:
             answer = self._post("POST", REVIEWS, review(*subject))
             allowed = bool(answer["status"].get("allowed"))
-            with self._lock:
-                until = self._clock() + (ALLOWED_FOR if allowed else DENIED_FOR)
-                self._answers[subject] = (allowed, until)
+            self._answers.note(subject, allowed, self._clock())
         if not allowed:
             message = (
                 f"ServiceAccount {subject[1]} may not register RpcService {name}: "

@@ -4,7 +4,7 @@ Somebody who goes on changing it is not answered ever faster, and what happens t
 told once, about the Lease.
 """
 
-from collections import deque
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
@@ -21,8 +21,30 @@ REMEMBERED = 64  # of one service: more than a period has
 MOST_SERVICES = 1000  # whose repairs are remembered
 
 
+class _Made:
+    """When each service was put back lately; for any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # protects _at
+        self._at: dict[str, tuple[float, ...]] = {}
+
+    def note(self, name: str, now: float) -> None:
+        """*name* was put back; where services are many, the one that was put back first is forgotten."""
+        with self._lock:
+            self._at[name] = (*self._at.get(name, ()), now)[-REMEMBERED:]
+            if len(self._at) > MOST_SERVICES:
+                del self._at[next(iter(self._at))]
+
+    def at(self, name: str) -> tuple[float, ...]:
+        """When it was, the earliest first."""
+        with self._lock:
+            return self._at.get(name, ())
+
+
 class Repairs:
-    """The repairs of the last minute; ``pause`` may be called by any thread.
+    """The repairs of the last minute.
+
+    ``made`` belongs to the registry's thread; any thread may call the others.
 
     *lease*: what Events about the registry as a whole are about, where there is a Lease.
     """
@@ -36,20 +58,18 @@ class Repairs:
         self._events = events
         self._lease = lease
         self._clock = clock
-        self._made: dict[str, deque[float]] = {}  # by service name
-        self._told: dict[tuple[str, Problem], float] = {}  # of which service, and when last
+        self._made = _Made()
+        self._told: dict[tuple[str, Problem], float] = {}  # of which service, and when last; the thread's
 
     def pause(self, name: str) -> float:
         """The seconds to wait before a service is put back once more."""
-        made = self._made.get(name)
-        return pause(tuple(made), self._clock.monotonic()) if made else 0.0
+        made = self._made.at(name)
+        return pause(made, self._clock.monotonic()) if made else 0.0
 
     def made(self, name: str, services: Collection[RpcService], disturbed: Mapping[str, str]) -> None:
         """Tell that *disturbed*, paths and what others did to them, was put back."""
         now = self._clock.monotonic()
-        self._made.setdefault(name, deque(maxlen=REMEMBERED)).append(now)
-        if len(self._made) > MOST_SERVICES:
-            del self._made[next(iter(self._made))]
+        self._made.note(name, now)
         changes = [f"{path} ({what})" for path, what in sorted(disturbed.items())]
         log.warning("put back what others changed", service=name, znodes=len(changes), first=changes[0])
         problem = self._problem("Repaired", f"others changed this, and it was put back: {_listed(changes)}")

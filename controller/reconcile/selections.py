@@ -12,12 +12,12 @@ T = TypeVar("T", bound=Named)
 
 
 class Selections(Generic[T]):
-    """Which pods each object selects; *selector*: an object's, or None where it has none."""
+    """Which pods each object selects; *selector*: an object's, or None where it has none.  For any thread."""
 
     def __init__(self, pods: Store[Pod], selector: Callable[[T], LabelSelector | None]) -> None:
         self._pods = pods
         self._selector = selector
-        self._lock = threading.Lock()  # protects both of these
+        self._lock = threading.Lock()  # protects _selectors and _selected
         self._selectors: dict[str, dict[ObjectKey, LabelSelector]] = {}  # by namespace
         self._selected: dict[ObjectKey, set[str]] = {}
 

@@ -25,7 +25,8 @@ class DryRunKube:
     """
 
     def __init__(self, sources: Mapping[str, Source[Any]]) -> None:
-        self._sources = sources  # may grow
+        self._sources = sources  # grows before anything starts
+        self._lock = threading.Lock()  # protects _made
         self._made: dict[tuple[str, ObjectKey], Any] = {}
 
     def create(
@@ -37,7 +38,8 @@ class DryRunKube:
         )
         metadata = {**manifest["metadata"], "uid": "dry-run", "resourceVersion": "0"}
         made = resource.decode(msgspec.json.encode({**manifest, "metadata": metadata}))
-        self._made[resource.plural, made.key] = made
+        with self._lock:
+            self._made[resource.plural, made.key] = made
         return made
 
     def replace(
@@ -59,7 +61,9 @@ class DryRunKube:
             "dry run: write", verb=verb, kind=resource.kind, key=str(key), subresource=subresource, body=body
         )
         source = self._sources.get(resource.plural)
-        observed: T | None = (source and source.store.get(key)) or self._made.get((resource.plural, key))
+        with self._lock:
+            made = self._made.get((resource.plural, key))
+        observed: T | None = (source and source.store.get(key)) or made
         if observed is None:
             raise Conflict(f"{resource.kind} {key} is not there any more")
         return observed
@@ -133,7 +137,7 @@ class DryRunLeadership:
     trouble = ""
 
     def __init__(self) -> None:
-        self._begin: list[Callable[[], None]] = []
+        self._begin: list[Callable[[], None]] = []  # grows before ``run``
         self.lease = DryRunLease()
         self.clear = threading.Event()
         self.clear.set()

@@ -84,7 +84,7 @@ class Leadership:
         self._led = threading.Event()  # this process leads: no looking out any more
         self._lookout = Lookout(zookeeper, cluster_id, time.monotonic) if zookeeper else None
         self.clear = threading.Event()
-        self.trouble = ""  # why nobody can look
+        self.trouble = ""  # why nobody can look; replaced by the thread that looks
         self._begin: list[Callable[[], None]] = []  # grows before ``run``
         self._elector = Elector(self.lease, identity, on_elected=self._elected, on_lost=self._lost_lease)
 
@@ -190,8 +190,7 @@ class Leadership:
         self._end(message)
 
     def _end(self, reason: str) -> None:
-        self._crew.failure = self._crew.failure or Fenced(reason)
-        self._crew.end()
+        self._crew.fail(Fenced(reason))
 
     # what is told
 

@@ -53,6 +53,7 @@ class Probes:
     """What the probes say: before there is a process, and then of it.  One thread serves them."""
 
     def __init__(self) -> None:
+        # Each is replaced as a whole by the main thread.
         self.waiting = "the cluster id is not read yet"
         self._process: Process | None = None
 
@@ -147,7 +148,7 @@ class Process:
         self._parts = parts
         needed = {source.name: source for part in parts for source in part.sources}
         self._sources = list(needed.values())
-        self._word: str | None = None  # on the Lease, once that was seen; of the thread that reads it
+        self._word: str | None = None  # on the Lease, once seen; of the thread that has the Lease in hand
         for source in self._sources:
             source.subscribe_listed(partial(self._listed, source.name))
         shared.leadership.subscribe(self._begin)

@@ -196,7 +196,8 @@ def _subscribe(shared: Shared, reconciler: RegistryReconciler, names: Workqueue[
 class RegistryLoop:
     """Keeps ZooKeeper equal to what the reconciler is told, all services once in *compare_period* seconds.
 
-    All but ``why_not_ready`` and ``say_stopped`` belongs to its thread.
+    All belongs to its thread but ``why_not_ready``, ``say_stopped``, and what any thread may have: ``depth``,
+    ``resync``.
     """
 
     def __init__(self, shared: Shared, reconciler: RegistryReconciler, names: Workqueue[str]) -> None:

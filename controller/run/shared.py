@@ -32,7 +32,7 @@ class Relay(Generic[V]):
     """Passes what it is called with on to those who subscribed before anything started."""
 
     def __init__(self) -> None:
-        self._subscribers: list[Callable[[V], None]] = []
+        self._subscribers: list[Callable[[V], None]] = []  # grows before anything starts
 
     def subscribe(self, subscriber: Callable[[V], None]) -> None:
         """Call *subscriber*, too, in whatever thread; it must not block."""
@@ -45,7 +45,7 @@ class Relay(Generic[V]):
 
 
 class Traffic:
-    """Whether endpoints are on their way to clients: what can wait gives way to them."""
+    """Whether endpoints are on their way to clients: what can wait gives way to them.  For any thread."""
 
     def __init__(self, stopping: threading.Event) -> None:
         self._stopping = stopping
@@ -103,7 +103,7 @@ class Shared:
         self.began = threading.Event()
         self.clock = SystemClock()
         self.events = EventRecorder(NoPoster() if settings.dry_run else kube, identity)
-        self.sources: dict[str, Source[Any]] = {}  # by plural; grows while the parts are made
+        self.sources: dict[str, Source[Any]] = {}  # by plural; grows before anything starts
         self.pods: Source[Pod] = self.source(
             PODS,
             settings.namespaces,

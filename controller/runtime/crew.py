@@ -9,12 +9,19 @@ log = Log(__name__)
 
 
 class Crew:
-    """Starts threads, and knows whether one of them failed."""
+    """Starts threads, and knows whether one of them failed; for any thread."""
 
     def __init__(self) -> None:
-        self._threads: list[threading.Thread] = []
         self._over = threading.Event()
-        self.failure: BaseException | None = None
+        self._lock = threading.Lock()  # protects _threads and _failure
+        self._threads: list[threading.Thread] = []
+        self._failure: BaseException | None = None
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What failed first."""
+        with self._lock:
+            return self._failure
 
     def start(self, name: str, target: Callable[[], None]) -> None:
         """Run *target* in a daemon thread; an exception that it raises ends the crew."""
@@ -24,15 +31,17 @@ class Crew:
                 target()
             except BaseException as error:
                 log.exception("thread failed", thread=name)
-                self.failure = self.failure or error
-                self._over.set()
+                self.fail(error)
 
         thread = threading.Thread(target=run, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        with self._lock:
+            self._threads.append(thread)
+            thread.start()  # before anybody waits for it
 
-    def end(self) -> None:
-        """Let ``wait`` return."""
+    def fail(self, failure: BaseException) -> None:
+        """End the crew for *failure*, unless something failed before."""
+        with self._lock:
+            self._failure = self._failure or failure
         self._over.set()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -41,7 +50,8 @@ class Crew:
 
     def join(self, deadline: float, clock: Callable[[], float], besides: Collection[str] = ()) -> list[str]:
         """Wait until *deadline* for all threads *besides* some; return the names of those still running."""
-        awaited = [thread for thread in self._threads if thread.name not in besides]
+        with self._lock:
+            awaited = [thread for thread in self._threads if thread.name not in besides]
         for thread in awaited:
             thread.join(max(0.0, deadline - clock()))
         return [thread.name for thread in awaited if thread.is_alive()]

@@ -165,15 +165,17 @@ class Elector:
         self._clock = clock
         self._now = now
         self._stopped = threading.Event()
-        self._turn = threading.Lock()  # held during calls: by whoever reads and writes the Lease
+        # Two locks, since a call may hang: who wants to know whether we lead must not wait for it.
+        self._turn = threading.Lock()  # protects what follows, to still_since; held during calls
         self._observed: Lease | None = None
         self._observed_at = float("-inf")  # when it was first seen as it is
         self._up_to_date = False  # whether it is what our own write returned
         self._said: tuple[str, dict[str, str]] | None = None  # what was logged last
         self._last_holder = ""  # who was seen to hold it, before us
+        # Both are set before *on_elected* is called, and stay.
         self.predecessor = ""  # from whom we took it over, or who had released it; "" where nobody knows
         self.still_since = float("-inf")  # since when it had been unchanged then
-        self._state = threading.Lock()  # never held during a call
+        self._state = threading.Lock()  # protects _until and _over; never held during a call
         self._until: float | None = None  # when leadership ends unless it is renewed; None before it began
         self._over = False
 

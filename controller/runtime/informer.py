@@ -63,11 +63,12 @@ class Store(Generic[T]):
 
     def __init__(self, indexes: Mapping[str, Callable[[T], Iterable[Hashable]]]) -> None:
         self._functions = indexes
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # protects _items, _versions and _indexes
         self._fill({}, {})
 
     def get(self, key: ObjectKey) -> T | None:
         """The object, if there is one."""
+        # Without the lock: one look into a dict, which CPython does in one step, and the most frequent one.
         return self._items.get(key)
 
     def values(self) -> list[T]:
@@ -83,7 +84,7 @@ class Store(Generic[T]):
     def __len__(self) -> int:
         return len(self._items)
 
-    # Writing: by the informer, one thread at a time.
+    # Writing: by the informer, one thread at a time, which therefore reads without the lock.
 
     def version(self, key: ObjectKey) -> int:
         """The resourceVersion up to which the object is known; 0 where there is none."""
@@ -229,16 +230,20 @@ class Informer(Generic[T]):
         self._clock = clock
         self._wait = wait
         self._stopping = threading.Event()
-        self._lock = threading.Lock()  # held while the store and what follows from it change
+        # The store's changes are told under the lock, so that all hear of them in the same order.
+        self._lock = threading.Lock()  # protects store (to write) and _deleted
+        self._deleted: dict[int, set[str]] = {}  # by thread that takes a second look: uids, since it began
+        # The rest is written by the thread of ``run``, and replaced as a whole.  Under the lock, others read
+        # these three, which are those of the store then,
         self._position: int | None = None  # the watch goes on after this resourceVersion; None: LIST first
         self._highest = 0  # the server was this far; less means that it was restored from a backup
         self._listed_at = 0.0
-        self._deleted: dict[int, set[str]] = {}  # by thread that takes a second look: uids, since it began
+        # and without it, these three.
         self._refused: str | None = None
         self._went_back: str | None = None
-        self._quarantined: dict[ObjectKey, str] = {}
-        self._accepted_at: float | None = None  # when the server accepted the watch that runs
         self.interrupted = ""  # why the last one was, and none has lasted since
+        self._quarantined: dict[ObjectKey, str] = {}  # of the thread alone, as the next one
+        self._accepted_at: float | None = None  # when the server accepted the watch that runs
 
     @property
     def unknown(self) -> str | None:

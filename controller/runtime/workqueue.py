@@ -37,7 +37,10 @@ def half_jitter(seconds: float) -> float:
 
 
 class _Schedule(Generic[K]):
-    """Keys, each with the time at which it is due; memory is bounded by the number of keys."""
+    """Keys, each with the time at which it is due; memory is bounded by the number of keys.
+
+    Belongs to a ``Workqueue``, and is used under its lock.
+    """
 
     def __init__(self) -> None:
         self._due: dict[K, float] = {}
@@ -98,7 +101,7 @@ class Workqueue(Generic[K]):
         self._batch_window = batch_window
         self._clock = clock
         self._jitter = jitter
-        self._changed = threading.Condition()
+        self._changed = threading.Condition()  # protects all that follows
         self._closed = False
         # A key waits in at most one of these two, and in none while it is worked.
         self._fresh: _Schedule[K] = _Schedule()

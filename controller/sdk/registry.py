@@ -61,14 +61,14 @@ class Registry:
     ) -> None:
         self._kube = kube
         self._own = ObjectKey(namespace, pod_name)
-        self._own_uid = ""  # once it was read
+        self._own_uid = ""  # once it was read; replaced as a whole by whoever changes our pod
         self._crew = Crew()
         self._subscriptions = Subscriptions()
         self._synced = threading.Event()
         self._closed = threading.Event()
         self._disturbed = threading.Event()  # our own pod changed, and may lack what we registered
-        self._writing = threading.Lock()  # held while our own pod is changed
-        self._lock = threading.Lock()  # guards what follows
+        self._writing = threading.Lock()  # protects our own pod, from its reading to its writing
+        self._lock = threading.Lock()  # protects _registered, _written and _started
         self._registered: dict[DialectName, dict[Entry, Declaration]] = {}
         self._written: dict[DialectName, set[Entry]] = {}  # those, and what may be on the pod all the same
         self._started = False
@@ -156,7 +156,9 @@ class Registry:
         # A write in hand is waited for, or it would come after what takes it back.
         waited = self._writing.acquire(timeout=CLOSE_WITHIN)
         try:
-            for name, entries in tuple(self._written.items()):
+            with self._lock:
+                written = {name: set(entries) for name, entries in self._written.items()}
+            for name, entries in written.items():
                 self._take_back(name, entries)
         finally:
             if waited:
@@ -287,7 +289,8 @@ class Registry:
             if self._closed.is_set():
                 raise ValueError("the registry is closed")
             # Before it is written: a write whose answer is lost is taken back, too.
-            self._written.setdefault(name, set()).update(wanted)
+            with self._lock:
+                self._written.setdefault(name, set()).update(wanted)
             return announce(pod, _DIALECTS[name], list(wanted.values()))
 
         with self._writing:

@@ -26,8 +26,8 @@ class Subscription:
         self.topic = topic
         self._look = look
         self._tell = tell
-        self._told: dict[str, Mapping[Any, Any]] = {}
-        self.cancelled = False
+        self._told: dict[str, Mapping[Any, Any]] = {}  # of the thread that tells
+        self.cancelled = False  # set once, by any thread
 
     def cancel(self) -> None:
         """Be told nothing more; a callback that runs at this moment still comes to its end."""
@@ -56,7 +56,7 @@ class Subscriptions:
     """All subscriptions, and the body of the thread that serves them (``run``)."""
 
     def __init__(self) -> None:
-        self._condition = threading.Condition()  # guards what follows
+        self._condition = threading.Condition()  # protects _subscriptions, _due and _stopped
         self._subscriptions: dict[Hashable, list[Subscription]] = {}  # by topic
         self._due: dict[Subscription, set[str] | None] = {}  # where to look: at these pods, or at all
         self._stopped = False

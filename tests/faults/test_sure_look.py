@@ -270,7 +270,11 @@ def test_leases_of_other_registries_keep_nobody_from_purging(
     chroot = ["--zk-servers", f"{cluster.zk_servers}/{world.namespace}"]
     in_another_zookeeper = start_controller(*lead, *chroot)
     code, out, err = ended(command(cluster, world, "purge", "--yes", "--lease-namespace", world.namespace))
-    assert (code, err) == (0, ""), out
+    assert code == 0, out + err
+    other = (
+        f"the Lease {other_namespace}/{LEASE} is taken for another registry's: it names ZooKeeper {chroot[1]}"
+    )
+    assert err.splitlines() == [f"rpcregistry: {other}"]
     assert in_another_zookeeper.stop() == 0
 
     another_part = start_controller(*lead, "--cluster-id", f"part-{world.namespace}")
