@@ -56,7 +56,10 @@ class Decision(msgspec.Struct, Generic[Id], frozen=True):
 
 
 class Confirmed(Generic[Id]):
-    """What is gone for sure; for any thread.  It may be all that went within an hour: no look copies it."""
+    """What is gone for sure; for any thread.
+
+    It may be all that went since the last resync: a second look copies it, no plan does.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # protects _subjects
