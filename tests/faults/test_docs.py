@@ -1,0 +1,108 @@
+"""The move from kube2zk and back, and a rebuilt cluster, by the README's own commands."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hack.local.binaries import find
+from hack.local.cluster import LocalCluster
+from tests.cluster.fixtures import CRDS
+from tests.cluster.waiting import eventually
+from tests.cluster.world import Controller, World
+
+TOP = CRDS.parent
+NAMESPACE = "rpcregistry"
+BEFORE = b'{"config":["zone mine 1M"],"servers":["10.0.0.1"]}'
+
+
+def commands(after: str) -> list[str]:
+    """What people type in the README's blocks that follow some words, up to the next heading."""
+    section = (TOP / "README.md").read_text().partition(after)[2].partition("\n#")[0]
+    blocks = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
+    return re.findall(r"^\$ (.*?)(?: +#.*)?$", "".join(blocks), re.MULTILINE)
+
+
+@pytest.fixture
+def typed(cluster: LocalCluster, world: World) -> Iterator[Callable[[str], str]]:
+    """Types a command in the repository's folder; returns what it printed, and fails where it does."""
+    programs = sorted({str(Path(program).parent) for program in (sys.executable, find("kubectl"))})
+    environment = {
+        **os.environ,
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "RPCREGISTRY_ZK_SERVERS": cluster.zk_servers,
+        "RPCREGISTRY_NAMESPACE": world.namespace,
+        "RPCREGISTRY_CLUSTER_ID": f"test-{world.namespace}",
+        "PATH": os.pathsep.join([*programs, os.environ["PATH"]]),
+    }
+
+    def run(command: str) -> str:
+        command = command.replace("/rpc_v2", world.base)
+        done = subprocess.run(
+            command, shell=True, cwd=TOP, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}: {done.stdout} {done.stderr}"
+        return done.stdout
+
+    yield run
+    cluster.kubectl("delete", "--ignore-not-found", "-f", str(TOP / "examples" / "controller.yaml"))
+
+
+@pytest.mark.full
+def test_the_readmes_commands_move_over_from_kube2zk_and_back(
+    world: World, start_controller: Callable[..., Controller], typed: Callable[[str], str]
+):
+    crds, before, apply, after, stop, delete = commands("### Move over from kube2zk\n")
+    world.zk.create(f"{world.base}/echo", BEFORE, makepath=True)
+    world.create_pod("a", "echo", ip="10.0.0.1")
+    typed(crds)
+    found = [line.split("\t")[:3] for line in typed(before).splitlines()]
+    assert found == [["would be adopted", "kube2zk", f"{world.base}/echo"]]
+
+    typed(apply)
+    # Nobody runs containers here: this is what the Deployment would run.
+    controller = start_controller("--lease-namespace", NAMESPACE, leader_elect=True)
+    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    assert typed(after).startswith("in sync: 1 service, 1 znode, 1 pod; cluster ")
+    assert world.get(f"{world.base}/echo") == BEFORE
+
+    typed(stop)
+    assert controller.stop() == 0
+    assert world.get(f"{world.base}/echo") == BEFORE
+    assert delete.endswith("deleteall /rpcregistry")
+
+
+@pytest.mark.full
+def test_the_readmes_commands_take_over_from_a_cluster_that_was_rebuilt(
+    cluster: LocalCluster,
+    world: World,
+    start_controller: Callable[..., Controller],
+    typed: Callable[[str], str],
+):
+    look, set_env = commands("A cluster\nthat was rebuilt has a new id")[:2]
+    old = start_controller(
+        "--lease-namespace", NAMESPACE, "--cluster-id", "old", wait=False, leader_elect=True
+    )
+    cluster.kubectl("apply", "-f", str(TOP / "examples" / "controller.yaml"))
+    world.create_pod("a", "echo", ip="10.0.0.1")
+    eventually(lambda: world.servers("echo") == ["10.0.0.1"], timeout=60)
+    assert old.stop() == 0
+    assert "old" in world.zk.get_children("/rpcregistry/heartbeat")
+
+    layout = f" --layout kube2zk={world.base}"
+    typed(look.replace("OLD-ID", "old") + layout)
+    typed(set_env.replace("OLD-ID", "old"))
+    read = ("-n", NAMESPACE, "get", "deployment", NAMESPACE, "-o", "json")
+    container = json.loads(cluster.kubectl(*read))["spec"]["template"]["spec"]["containers"][0]
+    variables = {entry["name"]: entry["value"] for entry in container["env"]}
+    new = start_controller("--lease-namespace", NAMESPACE, wait=False, leader_elect=True)
+    new.stop()  # as the old replica, which the Deployment replaces by one with the new variable
+    new.start(RPCREGISTRY_FROM_CLUSTER=variables["RPCREGISTRY_FROM_CLUSTER"])
+    world.create_pod("b", "echo", ip="10.0.0.2")
+    eventually(lambda: world.servers("echo") == ["10.0.0.1", "10.0.0.2"], timeout=60)
+    assert typed(look.replace("OLD-ID", "old") + layout).startswith("in sync: 1 service, 1 znode, 2 pods")
