@@ -14,7 +14,7 @@ from functools import partial
 import structlog
 
 from controller.audit import audit
-from controller.errors import Failure, Fenced, Rejected, Retry
+from controller.errors import Failure, Fenced, Rejected
 from controller.kube import LEASE_TIMEOUTS, Kube
 from controller.leases import CLUSTER_ID, NAMESPACE, ZOOKEEPER, KubeLease, heard_namespace, own_namespace
 from controller.plan.heartbeat import SURE, Candidate, Heartbeat, Look, Sighting
@@ -31,27 +31,22 @@ WITHOUT_ZOOKEEPER = 5.0  # seconds, after which statuses are kept right though n
 NOBODY = Sighting(None, 0.0)
 
 
-def make_lease(settings: Settings, cluster_id: str) -> KubeLease:
-    """The Lease to hold, which says what its holder keeps up."""
-    writes = "registry" in settings.controllers
-    namespace = settings.lease_namespace or own_namespace()
-    if namespace is None:
-        namespace = _heard_namespace(settings, cluster_id) if writes else NAMESPACE
+def make_lease(settings: Settings, cluster_id: str, zookeeper: ZooKeeper | None) -> KubeLease:
+    """The Lease to hold, which says what its holder keeps up; *zookeeper* has been started."""
+    namespace = settings.lease_namespace or own_namespace() or _heard_namespace(cluster_id, zookeeper)
     kube = Kube.from_config(settings.kubeconfig, settings.context, connections=2, timeouts=LEASE_TIMEOUTS)
     lease = KubeLease(kube, namespace)
     lease.annotate(CLUSTER_ID, cluster_id)
-    if writes:
+    if zookeeper:
         lease.annotate(ZOOKEEPER, settings.zk_servers)
     return lease
 
 
-def _heard_namespace(settings: Settings, cluster_id: str) -> str:
+def _heard_namespace(cluster_id: str, zookeeper: ZooKeeper | None) -> str:
     """From outside of a cluster: where the Lease lies that the heartbeat names."""
-    try:
-        with ZooKeeper.connected_to(settings.zk_servers, WITHOUT_ZOOKEEPER, settings.zk_access) as zookeeper:
-            return heard_namespace(Lookout(zookeeper, cluster_id, time.monotonic))
-    except Retry:
-        return NAMESPACE  # whoever is heard of later is looked at
+    if zookeeper and zookeeper.wait(WITHOUT_ZOOKEEPER):
+        return heard_namespace(Lookout(zookeeper, cluster_id, time.monotonic))
+    return NAMESPACE  # who is heard of later is looked at all the same
 
 
 class Leadership:

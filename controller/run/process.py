@@ -98,7 +98,10 @@ def _patiently(read: Callable[[], str], stop: Stop, probes: Probes) -> str | Non
 
 
 def make_process(settings: Settings, kube: Kube, cluster_id: str, metrics: Metrics) -> "Process":
-    """Make all that the process takes, in one pass: nothing is half made, and nothing has started."""
+    """Make all that the process takes, in one pass: nothing is half made.
+
+    Nothing has started but the connection to ZooKeeper: the heartbeat there may tell where the Lease lies.
+    """
     crew, stopping = Crew(), threading.Event()
     identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
     connection: Relay[bool] = Relay()
@@ -106,14 +109,18 @@ def make_process(settings: Settings, kube: Kube, cluster_id: str, metrics: Metri
     zookeeper = ZooKeeper(
         settings.zk_servers, on_connection=connection, on_changed=changed, access=settings.zk_access
     )
+    writes = "registry" in settings.controllers
+    connection.subscribe(metrics.connected)
+    if writes:
+        zookeeper.start()
     leadership = (
         DryRunLeadership()
         if settings.dry_run
         else Leadership(
             settings=settings,
             kube=kube,
-            lease=make_lease(settings, cluster_id),
-            zookeeper=zookeeper if "registry" in settings.controllers else None,
+            lease=make_lease(settings, cluster_id, zookeeper if writes else None),
+            zookeeper=zookeeper if writes else None,
             cluster_id=cluster_id,
             identity=identity,
             crew=crew,
@@ -165,8 +172,6 @@ class Process:
         for source in self._sources:
             source.start(self._crew)
         self._crew.start("events", self._shared.events.run)
-        if self._shared.runs("registry"):
-            self._shared.zookeeper.start()
         self._crew.start("lead", self._shared.leadership.run)
         while not stop.requested and not self._crew.wait(TICK):
             pass

@@ -183,7 +183,6 @@ def _subscribe(shared: Shared, reconciler: RegistryReconciler, names: Workqueue[
                 names.add_after(name, seconds)
 
     def connection_changed(connected: bool) -> None:
-        shared.metrics.connected(connected)
         if not connected and shared.began.is_set() and not shared.stopping.is_set():
             reconciler.disconnected()
 
