@@ -61,6 +61,7 @@ class World:
         self.events = EventsInMemory()
         self.notes = NotesInMemory()
         self.crd_there = True
+        self.clear = True  # nobody else keeps the registry up
         self.denied: set[tuple[str, str]] = set()  # pod and RpcService: who may not register what
         self.node_now: Node | None = None  # what the API server says of a Node, ahead of its watch
         self.written: list[tuple[str, str, str]] = []
@@ -116,6 +117,7 @@ class World:
             clusters=["c1"],
             fence=Fence(self.zookeeper, "c1", lambda: None),
             heartbeat=Heartbeat(lease="rpcregistry/rpcregistry", holder="me"),
+            require_clear=self._require_clear,
             written=lambda layout, op, name: self.written.append((layout, op, name)),
             clock=self.clock,
         )
@@ -153,6 +155,10 @@ class World:
         self.projector.begin()
         self.keys |= self.projector.every_key()
         self.compared = False
+
+    def _require_clear(self) -> None:
+        if not self.clear:
+            raise Retry("looking for other controllers")
 
     def _pod_changed(self, change):
         self.projector.note_pod(change)
@@ -1134,3 +1140,21 @@ def test_a_change_that_comes_while_another_is_written_waits_from_then_on(world: 
 
     condition = world.services.get(ObjectKey("default", "echo")).status.condition("Synced")
     assert (condition.status, condition.reason) == ("False", "RegistryUnavailable")
+
+
+def test_while_nobody_can_look_for_other_controllers_nothing_is_written_and_that_is_said(world: World):
+    world.clear = False
+    world.serve(1)
+    world.settle_except(Retry)
+    for _ in range(3):
+        world.clock.seconds += 5
+        world.registry.reconcile(["echo"])
+    while world.conditions:
+        world.synced.reconcile(world.conditions.pop())
+
+    condition = world.services.get(ObjectKey("default", "echo")).status.condition("Synced")
+    assert (condition.status, condition.reason) == ("False", "RegistryUnavailable")
+    assert world.servers() is None
+    world.clear = True
+    world.names.add("echo")
+    assert world.settle().servers() == ["10.0.0.1"]

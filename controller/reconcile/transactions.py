@@ -25,7 +25,8 @@ class RegistryWriter:
     The registry's thread calls it, and after its end the one that has the heartbeat say so.  Any thread may
     read ``memory``, which is replaced as a whole, and ``compared``.
     *clusters*: the ids of those whose paths are ours, our own first.  *heartbeat*: what does not change of
-    it.  *written* is told the layout, operation and service name of each znode that was written.
+    it.  *require_clear* fails while somebody else may keep the registry up.  *written* is told the layout,
+    operation and service name of each znode that was written.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class RegistryWriter:
         clusters: Sequence[str],
         fence: Fence | None,
         heartbeat: Heartbeat,
+        require_clear: Callable[[], None],
         written: Callable[[str, str, str], None],
         clock: Clock,
     ) -> None:
@@ -44,6 +46,7 @@ class RegistryWriter:
         self._clusters = clusters
         self._fence = fence
         self._heartbeat = heartbeat
+        self._require_clear = require_clear
         self._tell_written = written
         self._clock = clock
         self.memory = Memory(registry, layouts, clusters, clock.monotonic)
@@ -88,9 +91,10 @@ class RegistryWriter:
         return uncovered(self._registry, self._layouts, self._clusters)
 
     def read(self, names: Collection[str]) -> None:
-        """Read what is not known of *names*; fails where ZooKeeper is not connected."""
+        """Read what is not known of *names*, to write them; fails where that may not, or cannot, be done."""
         if not self._registry.connected:
             raise Retry("ZooKeeper is not connected")
+        self._require_clear()
         self.memory.read(names)
 
     # writing

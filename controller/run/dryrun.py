@@ -151,6 +151,9 @@ class DryRunLeadership:
         for begin in self._begin:
             begin()
 
+    def require_clear(self) -> None:
+        """Nothing is written, whoever else does."""
+
     def renew(self) -> None:
         """There is nothing to renew."""
 

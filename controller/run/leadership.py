@@ -14,7 +14,7 @@ from functools import partial
 import structlog
 
 from controller.audit import audit
-from controller.errors import Failure, Fenced, Rejected
+from controller.errors import Failure, Fenced, Rejected, Retry
 from controller.kube import LEASE_TIMEOUTS, Kube
 from controller.leases import CLUSTER_ID, NAMESPACE, ZOOKEEPER, KubeLease, heard_namespace, own_namespace
 from controller.plan.heartbeat import SURE, Candidate, Heartbeat, Look, Sighting
@@ -103,6 +103,11 @@ class Leadership:
         self._crew.start("lease-watch", self._elector.watch)
         self._elector.run()
 
+    def require_clear(self) -> None:
+        """Fail while nobody can tell whether somebody else keeps the registry up."""
+        if not self.clear.is_set():
+            raise Rejected(self.trouble) if self.trouble else Retry("looking for other controllers")
+
     def renew(self) -> None:
         """Renew the Lease now; fails with an ``errors.Failure`` unless it is ours afterwards."""
         if self._settings.leader_elect:
@@ -167,7 +172,7 @@ class Leadership:
             verdict = self._lookout.judge(candidate)
         except Failure as failure:
             # Being away is told elsewhere; a refusal nowhere else.
-            trouble = f"the heartbeat cannot be read: {failure}" if isinstance(failure, Rejected) else ""
+            trouble = f"ZooKeeper refuses: {failure}" if isinstance(failure, Rejected) else ""
             if trouble and trouble != self.trouble:
                 log.warning("nothing is written to ZooKeeper", reason=trouble)
             self.trouble = trouble

@@ -147,6 +147,7 @@ def _writer(shared: Shared, publishing: PublicationSettings) -> RegistryWriter:
         clusters=publishing.clusters,
         fence=None if settings.dry_run else Fence(zookeeper, shared.cluster_id, shared.leadership.renew),
         heartbeat=_heartbeat(shared),
+        require_clear=shared.leadership.require_clear,
         written=written,
         clock=shared.clock,
     )
@@ -260,22 +261,24 @@ class RegistryLoop:
             log.warning("the heartbeat does not say that this process stopped", reason=str(failure))
 
     def _run(self) -> None:
-        """Beat once nobody else does, and write once all was listed, until stopped.
+        """Beat, and write once all was listed, until stopped; each once nobody else keeps the registry up.
 
         While lists are long in coming, or refused, nothing but the heartbeat shows that somebody leads.
         """
         self._running = True
-        while not self._work or not self._shared.leadership.clear.is_set():
+        while not self._work:
             if self._shared.stopping.wait(CLEAR_TICK):
                 break
-            if self._shared.leadership.clear.is_set() and self._is_ready():
+            if self._is_ready():
                 self._attempt(self._beat_if_due)
         else:
             self._work[0]()
         self._running = False
 
     def _is_ready(self) -> bool:
-        return self._shared.zookeeper.connected and time.monotonic() >= self._again
+        shared = self._shared
+        is_clear = shared.leadership.clear.is_set()
+        return is_clear and shared.zookeeper.connected and time.monotonic() >= self._again
 
     def _attempt(self, look: Callable[[], None]) -> None:
         """Do what ZooKeeper may refuse; try again a moment later where it does."""
