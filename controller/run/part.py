@@ -68,13 +68,13 @@ class Part:
         self.forget()
         for works in self.works:
             works.resync()
-        if self.may_look():
-            self.look()
+        self.look()
 
     def look(self) -> None:
-        """Have the guards look soon."""
-        for guard in self.guards:
-            guard.poke()
+        """Have the guards look soon; those that cannot tell yet will look by themselves."""
+        if self.may_look():
+            for guard in self.guards:
+                guard.poke()
 
     def start(self, crew: Crew, meter: Meter, stopping: threading.Event) -> None:
         """Start its threads, once it is ``filled``."""
