@@ -122,13 +122,14 @@ def test_a15_crds_that_are_deleted_first_withdraw_nothing_though_the_controller_
     before = contents(world)
 
     installed.kubectl("delete", "-f", str(CRDS))
-    eventually(lambda: "404" in controller.text())
+    gone = "the kind RpcService is not there: kubectl apply -f crds/"
+    eventually(lambda: gone in controller.text())
     assert controller.stop() == 0
     until_now = len(controller.text())
     controller.start()
     eventually(lambda: "leading" in controller.text()[until_now:], timeout=60)
     world.delete_pod("p1")
-    eventually(lambda: "404" in controller.text()[until_now:])
+    eventually(lambda: gone in controller.text()[until_now:])
     assert contents(world) == before
     assert controller.stop() == 0
 
