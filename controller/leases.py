@@ -95,13 +95,12 @@ class KubeLease:
 
     def create(self, lease: Lease) -> Lease:
         """Create it; ``Conflict`` where there is one."""
+        with self._lock:  # all of them: one that was deleted by hand had them, too
+            annotations = {name: value for name, value in self._wanted.items() if value is not None}
         manifest = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": {
-                "name": self._name,
-                "annotations": {key: value for key, value in self._missing().items() if value is not None},
-            },
+            "metadata": {"name": self._name, "annotations": annotations},
             "spec": {key: value for key, value in encode(lease).items() if value is not None},
         }
         try:

@@ -217,7 +217,8 @@ def test_l6_a_lease_that_is_deleted_by_hand_is_made_again(world: World, start):
     before = holder(world)
 
     leases(world).delete_namespaced_lease(LEASE, world.namespace)
-    eventually(lambda: leases(world).list_namespaced_lease(world.namespace).items)
+    (made,) = eventually(lambda: leases(world).list_namespaced_lease(world.namespace).items)
+    assert made.metadata.annotations["rpcregistry.dev/cluster-id"] == f"test-{world.namespace}"
     assert holder(world) == before
     world.create_pod("b", "echo", ip="10.0.0.2")
     eventually(lambda: world.servers("echo") == [*ONE, *TWO])
