@@ -44,9 +44,8 @@ class HeldOnLease:
         self._clock = clock
         self._lock = threading.Lock()  # protects _shown and _told, until the Lease is to say so
         self._shown: dict[str, Collection[str]] = {}  # by what is gone: the services
-        self._told: dict[
-            tuple[str, str], int
-        ] = {}  # by what is gone and service: the count in the last Event
+        # By what is gone, and service: the count in the last Event.
+        self._told: dict[tuple[str, str], int] = {}
 
     def words(self, services: Collection[str]) -> Words:
         """The Lease's word for *services*; none before the Lease was seen, so that an old one is not new."""

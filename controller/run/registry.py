@@ -210,9 +210,8 @@ class RegistryLoop:
         self._refused = ""  # what ZooKeeper refused, when it was compared last
         self._beating = False  # whether the heartbeat names this process
         self._running = False
-        self._work: list[
-            Callable[[], None]
-        ] = []  # what to do once all was listed: set once, by another thread
+        # What to do once all was listed: appended once, by another thread.
+        self._work: list[Callable[[], None]] = []
 
     @property
     def depth(self) -> int:
