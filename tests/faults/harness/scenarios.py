@@ -1,0 +1,65 @@
+"""What happens to a controller while a judge looks on: everything by a seed, nothing that the judge is told.
+
+A scenario begins with a stand on which nothing runs, and ends with all that it broke mended.  To add one,
+write the function and list it in ``SCENARIOS``.
+"""
+
+import random
+import time
+from collections.abc import Callable, Mapping
+
+from tests.cluster.waiting import eventually
+from tests.cluster.world import World
+from tests.faults.harness.churn import Churn, steps
+from tests.faults.harness.edits import Edits
+from tests.faults.harness.stand import Stand
+
+Scenario = Callable[[Stand, World, int], None]
+PATIENCE = 120.0  # seconds
+LATE = 45.0  # seconds in which a process that gave up is started again, has the Lease, and acts
+
+
+def _take(churn: Churn, count: int) -> None:
+    """Wait until so many more steps were taken."""
+    goal = len(churn.taken) + count
+    eventually(lambda: len(churn.taken) >= goal, PATIENCE)
+
+
+def churn(stand: Stand, world: World, seed: int) -> None:
+    """Nothing goes wrong."""
+    stand.start()
+    with Churn(world, steps(seed, stand.namespaces)) as running:
+        _take(running, 60)
+
+
+def churn_with_restore(stand: Stand, world: World, seed: int) -> None:
+    """Etcd goes back to an older state, as after a backup was put back; one replica or two."""
+    choose = random.Random(seed)
+    replicas = [stand.start() for _ in range(choose.choice((1, 2)))]
+    eventually(lambda: any(replica.leads() for replica in replicas))
+    with Churn(world, steps(seed, stand.namespaces)) as running:
+        _take(running, choose.randint(15, 30))
+        with running.resting():
+            saved = stand.ground.cluster.save_etcd()
+        _take(running, choose.randint(30, 60))
+    eventually(stand.is_right)
+    # Who is away for longer than a Lease lives finds nobody leading, and no process that remembers.
+    stand.ground.cluster.restore_etcd(saved, away=choose.uniform(15, 25), then=stand.ground.history.restored)
+    time.sleep(LATE)
+
+
+def random_status_edits(stand: Stand, world: World, seed: int) -> None:
+    """Others write into statuses whatever the schema accepts; then they stop, and pods go on."""
+    stand.start()
+    with Churn(world, steps(seed, stand.namespaces)) as running:
+        _take(running, 25)
+        with Edits(world, tuple(stand.namespaces), seed, rate=3.0):
+            _take(running, 75)
+        _take(running, 20)
+
+
+SCENARIOS: Mapping[str, Scenario] = {
+    "churn": churn,
+    "churn-with-restore": churn_with_restore,
+    "random-status-edits": random_status_edits,
+}
