@@ -64,12 +64,14 @@ class OpenSession:
 
 @dataclass(frozen=True)
 class CloseSession:
-    """A session ended, and its ephemeral znodes with it."""
+    """A session ended, and its ephemeral znodes with it; *paths*, where the server's version lists them."""
+
+    paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A write that the server refused; a multi that failed is one of these."""
+    """A write that the server refused, or a multi of which one was."""
 
     code: int
 
