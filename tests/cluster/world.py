@@ -40,6 +40,7 @@ class World:
         zk: kazoo.client.KazooClient,
         base: str,
     ) -> None:
+        self.kubeconfig = kubeconfig
         self.kubectl = kubectl
         self.namespace = namespace
         self.zk = zk
@@ -49,6 +50,11 @@ class World:
         self.core = client.CoreV1Api(self.api)
         self.custom = client.CustomObjectsApi(self.api)
         self._nodes: set[str] = set()
+
+    @property
+    def zk_servers(self) -> str:
+        """Where its znodes lie, as ``--zk-servers`` has it."""
+        return ",".join(f"{host}:{port}" for host, port in self.zk.hosts) + str(self.zk.chroot)
 
     # pods
 

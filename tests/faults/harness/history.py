@@ -28,9 +28,9 @@ OBJECTS = "Pod", "RpcService"  # what a test is about
 
 
 class Mark(NamedTuple):
-    """A point of the history: how many changes there were, and the objects of that time."""
+    """A point of the history: how many changes there had been, and the objects of that time."""
 
-    count: int
+    changes: int
     objects: tuple[Change, ...]
 
 
@@ -76,7 +76,7 @@ class History:
     def since(self, mark: Mark, namespaces: Collection[str]) -> list[Change]:
         """What was there at that time, and every change since; of these namespaces, and Nodes."""
         with self._lock:
-            changes = self._changes[mark.count :]
+            changes = self._changes[mark.changes :]
         return [change for change in (*mark.objects, *changes) if _is_of(change.object, namespaces)]
 
     def catch_up(self, namespaces: Collection[str]) -> None:

@@ -147,7 +147,7 @@ class Replica:
     def signal(self, number: int) -> None:
         """Send a signal to the process; where it ends by it, it is started again."""
         life = self.lives[-1]
-        life.expected_end = True
+        life.expected_end |= number != signal.SIGCONT
         if number == signal.SIGTERM:
             life.terminated = time.time()
         self._paused = number == signal.SIGSTOP or (self._paused and number != signal.SIGCONT)
