@@ -212,7 +212,7 @@ class Limits:
     quiet_cpu: float = 0.3  # seconds of CPU a second, while nothing happens
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # what was made out of it once is kept by its identity
 class Evidence:
     """One test, as it was witnessed from *began* to *ended*.
 
@@ -224,6 +224,7 @@ class Evidence:
       (Nodes: all), from before the first process until *ended*.
     * ``layouts``: as ``--layout``: name and base path.  ``flags``: what else the oracle's ``World`` takes, by
       name.
+    * ``prompt``: how many seconds a change may take while nothing is broken.
     * ``quiet``: spans in which nobody changed anything, all of it having been right before.
     * ``foreign``: znodes put there before the first process, and no business of the product's.
       ``foreign_objects``: the same of Kubernetes, as (resource, namespace, name).
@@ -245,6 +246,7 @@ class Evidence:
     other_sessions: frozenset[int] = frozenset()
     flags: Mapping[str, Any] = field(default_factory=dict)
     faults: Sequence[Fault] = ()
+    prompt: float = 15.0
     quiet: Sequence[tuple[float, float]] = ()
     foreign: Mapping[str, bytes] = field(default_factory=dict)
     foreign_objects: frozenset[tuple[str, str, str]] = frozenset()

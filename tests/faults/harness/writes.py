@@ -1,0 +1,142 @@
+"""I4, I5, I6: who wrote what."""
+
+from collections.abc import Iterator
+from urllib.parse import unquote
+
+from tests.faults.harness import oracle, zklog
+from tests.faults.harness.evidence import Create, Delete, Evidence, Process, SetAcl, SetData, Transaction
+from tests.faults.harness.violations import (
+    LEASES,
+    Violation,
+    fence,
+    fenced,
+    heartbeat,
+    name_of,
+    own_sessions,
+    own_writes,
+    transactions,
+)
+
+OWNED = "/rpcregistry/owned"
+MAY_WRITE = {
+    "rpcservices.rpcregistry.dev",
+    "rpcservices.rpcregistry.dev/status",
+    "localservices.rpcregistry.dev",
+    "localservices.rpcregistry.dev/status",
+    "services",
+    "pods",
+    "pods/status",
+    "events.events.k8s.io",
+    "subjectaccessreviews.authorization.k8s.io",
+    LEASES,
+}
+
+
+def leaves_alone(evidence: Evidence) -> Iterator[Violation]:
+    """I4: znodes and objects of others are not touched, and no kind of object that is not ours."""
+    ours = own_sessions(evidence)
+    for log in evidence.logs:
+        for transaction in log.transactions:
+            for op in transaction.ops:
+                if isinstance(op, Create | SetData | Delete | SetAcl):
+                    foreign = (
+                        op.path in evidence.foreign and transaction.session not in evidence.other_sessions
+                    )
+                    why = "is somebody else's" if foreign else ""
+                    if why or (transaction.session in ours and (why := _not_ours(evidence, op))):
+                        what = f"{type(op).__name__} in transaction {transaction.zxid:#x}: it {why}"
+                        before = evidence.foreign.get(op.path, b"").decode(errors="replace")
+                        yield Violation(
+                            "I4", transaction.at, op.path, what, before, str(getattr(op, "data", ""))
+                        )
+    for request in own_writes(evidence):
+        thing = (request.resource, request.namespace, request.name)
+        if request.code < 300 and (thing in evidence.foreign_objects or request.resource not in MAY_WRITE):
+            yield Violation("I4", request.at, name_of(request), f"{request.verb} of somebody else's object")
+
+
+def _not_ours(evidence: Evidence, op: Create | SetData | Delete | SetAcl) -> str:
+    """Why an operation of the product's touches what is not its own; empty where it does not."""
+    path, own = op.path, [fence(evidence), heartbeat(evidence)]
+    made = [base for _, base in evidence.layouts] + [f"{OWNED}/{layout}" for layout, _ in evidence.layouts]
+    is_directory = isinstance(op, Create) and not op.data
+    if path in own or (is_directory and any(zklog.is_below(below, path) for below in [*own, *made])):
+        return ""
+    for layout, base in evidence.layouts:
+        if path.startswith(f"{OWNED}/{layout}/"):
+            cluster = path.rpartition("/")[2].partition("@")[2]
+            fits = _is_of(evidence, path) and cluster in ("", evidence.cluster_id)
+            return "" if fits else "is the ledger's entry of another base path or cluster"
+        if path != base and zklog.is_below(path, base):
+            return "" if is_directory or oracle.owned(layout, base, path) else "has not the shape of ours"
+    return "lies outside of all that is ours"
+
+
+def rests(evidence: Evidence) -> Iterator[Violation]:
+    """I5: while nothing changes nothing is written, but for Leases and the heartbeat."""
+    ours, beat = own_sessions(evidence), heartbeat(evidence)
+    for begin, end in evidence.quiet:
+        for transaction in transactions(evidence):
+            paths = {path for op in transaction.ops for path, _ in zklog.changes(op)} - {beat}
+            if transaction.session in ours and begin <= transaction.at <= end and paths:
+                what = f"was written in transaction {transaction.zxid:#x} while nothing changed"
+                yield Violation("I5", transaction.at, ", ".join(sorted(paths)[:3]), what)
+        for request in own_writes(evidence):
+            if request.resource != LEASES and begin <= request.at <= end:
+                what = f"{request.verb} ({request.code}) while nothing changed"
+                yield Violation("I5", request.at, name_of(request), what)
+
+
+def one_writes(evidence: Evidence) -> Iterator[Violation]:
+    """I6: every write is fenced, and by the order of the log no two writers take turns.
+
+    The server lets a transaction through only at the version of the fence that it checks.  So who was
+    overtaken cannot write, if he checks it, and if who takes over changes it first.
+    """
+    taken: dict[int, float] = {}  # versions of the fence, and when it got them
+    writers: list[tuple[int, int]] = []  # versions and sessions, in the order in which they wrote
+    versions = {id(transaction): version for version, transaction in fenced(evidence)}
+    for transaction in transactions(evidence):
+        for op in transaction.ops:
+            if isinstance(op, Create | SetData) and op.path == fence(evidence):
+                taken[op.version if isinstance(op, SetData) else 0] = transaction.at
+        path = next(_published(evidence, transaction), None)
+        if path is None:
+            continue
+        where = f"{path} in transaction {transaction.zxid:#x}"
+        version = versions.get(id(transaction), -1)
+        if version < 0:
+            what = "was written without a look at the fence, or at any version of it"
+            yield Violation("I6", transaction.at, where, what)
+            continue
+        writer = version, transaction.session
+        if writer in writers[:-1]:
+            what = f"was written by session {writer[1]:#x}, and others have written since its last write"
+            yield Violation("I6", transaction.at, where, what)
+        if writer not in writers[-1:]:
+            writers.append(writer)
+        if version in taken and not any(_ran(p, taken[version], transaction.at) for p in evidence.processes):
+            what = f"was written under version {version} of the fence, of a process that had ended"
+            yield Violation("I6", transaction.at, where, what)
+
+
+def _published(evidence: Evidence, transaction: Transaction) -> Iterator[str]:
+    """Yield the paths of services and of the ledger that others than the harness wrote."""
+    if transaction.session in evidence.other_sessions:
+        return
+    for op in transaction.ops:
+        for path, _ in zklog.changes(op):
+            entry = path.startswith(f"{OWNED}/") and _is_of(evidence, path)
+            if entry or any(oracle.owned(layout, base, path) for layout, base in evidence.layouts):
+                yield path
+
+
+def _is_of(evidence: Evidence, path: str) -> bool:
+    """Whether an entry of the ledger, which all tests share, is of a service of this one."""
+    service = unquote(path.rpartition("/")[2].partition("@")[0])
+    return any(zklog.is_below(service, base) for _, base in evidence.layouts)
+
+
+def _ran(process: Process, since: float, until: float) -> bool:
+    """Whether a process ran all that time, give or take a second."""
+    return process.started <= since + 1 and (process.ended is None or process.ended >= until - 1)
