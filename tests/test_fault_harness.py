@@ -13,8 +13,8 @@ import pytest
 
 from tests.cluster.waiting import eventually
 from tests.faults.harness import churn, edits
-from tests.faults.harness.cluster import Faults
 from tests.faults.harness.evidence import Check, Create, Delete, Log, OpenSession, Transaction
+from tests.faults.harness.faults import Faults
 from tests.faults.harness.history import History
 from tests.faults.harness.kubelet import Replica
 from tests.faults.harness.stand import within

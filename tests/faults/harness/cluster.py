@@ -6,11 +6,9 @@ to the end; whoever judges knows by that what nobody could have done meanwhile.
 
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,43 +18,10 @@ from hack.local.http_proxy import HttpProxy, unanswered, untouched
 from hack.local.process import Process
 from hack.local.proxy import Proxy
 from tests.faults.harness import audit
-from tests.faults.harness.evidence import Fault
+from tests.faults.harness.faults import Faults
 
 KINDS: Mapping[str, str] = {"zookeeper": "zookeeper", "etcd": "apiserver", "kube-apiserver": "apiserver"}
-RECOVERY = 60.0  # seconds: sessions end, a process that gave up is started again, and a Lease runs out
 READERS = ("kwok", "kube-scheduler", "kube-controller-manager")  # of the API, in the order in which they stop
-
-
-class Faults:
-    """What was broken, and from when to when; any thread may say so."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # protects the lists
-        self._begun: dict[str, Fault] = {}  # by what is broken
-        self._over: list[Fault] = []
-
-    def begin(self, what: str, kind: str) -> None:
-        """Something is broken from now on; said again, it is broken still."""
-        with self._lock:
-            now = time.time()
-            recovery = RECOVERY if kind in KINDS.values() else Fault.recovery
-            self._begun.setdefault(what, Fault(kind, now, float("inf"), recovery=recovery, note=what))
-
-    def end(self, what: str) -> None:
-        """It is mended."""
-        with self._lock:
-            if fault := self._begun.pop(what, None):
-                self._over.append(replace(fault, ended=time.time()))
-
-    def add(self, fault: Fault) -> None:
-        """Declare a fault that is over."""
-        with self._lock:
-            self._over.append(fault)
-
-    def since(self, began: float) -> list[Fault]:
-        """Those that were not over by then."""
-        with self._lock:
-            return [fault for fault in (*self._over, *self._begun.values()) if fault.ended >= began]
 
 
 class Breakable:
@@ -70,7 +35,7 @@ class Breakable:
         return getattr(self._process, name)
 
     def _begin(self) -> None:
-        self._faults.begin(self._process.name, KINDS.get(self._process.name, "other"))
+        self._faults.begin(self._process.name, KINDS[self._process.name])
 
     def pause(self) -> None:
         self._begin()
@@ -239,9 +204,8 @@ class FaultCluster(LocalCluster):
 class FaultProxy(Proxy):
     """A proxy in front of ``HOST:PORT`` that declares what it does to connections."""
 
-    def __init__(self, target: str, kind: str, faults: Faults, **more: Any) -> None:
+    def __init__(self, target: str, faults: Faults, **more: Any) -> None:
         super().__init__(target, **more)
-        self._kind = kind
         self._faults = faults
 
     def __exit__(self, *_: object) -> None:
@@ -249,7 +213,7 @@ class FaultProxy(Proxy):
         self._faults.end(self.address)
 
     def _break(self) -> None:
-        self._faults.begin(self.address, self._kind)
+        self._faults.begin(self.address, "network")
 
     def pass_through(self) -> None:
         super().pass_through()
@@ -301,7 +265,7 @@ class FaultHttpProxy(HttpProxy):
             if self.instead is unanswered and self.rewrite is untouched and self.watch_bytes is None:
                 self._faults.end(self.server)
             else:
-                self._faults.begin(self.server, "apiserver")
+                self._faults.begin(self.server, "refused")
 
 
 def restore_bumped(saved: Path, target: Path, bump: int, peer: str) -> None:

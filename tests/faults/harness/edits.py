@@ -80,7 +80,7 @@ def made_up(schema: Schema, choose: random.Random) -> Any:
             return choose.random() < 0.5
         case _ if schema.get("format") == "date-time":
             return "2026-11-21T02:02:02Z"
-        case _ if choose.random() < 0.5:
+        case _ if "pattern" not in schema and choose.random() < 0.5:
             return f"{OF_OTHERS}.{choose.randint(0, 250)}.{choose.randint(1, 250)}"
         case _:
             return "".join(choose.choices(string.ascii_letters, k=8))

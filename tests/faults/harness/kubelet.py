@@ -16,6 +16,7 @@ from urllib.request import ProxyHandler, build_opener
 
 from tests.faults.harness import evidence
 from tests.faults.harness.evidence import Probe, Sample
+from tests.faults.harness.faults import Faults
 
 FIRST, MOST = 10.0, 300.0  # seconds: a kubelet's back-off, doubled with each restart
 RESET = 2 * MOST  # seconds after which a restart is the first one again
@@ -99,6 +100,7 @@ class Replica:
         port: int,
         restarts: bool = True,
         hurry: float = 1.0,
+        faults: Faults | None = None,
         on_exit: Callable[[Life], None] = lambda _: None,
     ) -> None:
         self.name = name
@@ -109,6 +111,7 @@ class Replica:
         self._directory = directory
         self._restarts = restarts
         self._hurry = hurry
+        self._faults = faults or Faults()
         self._on_exit = on_exit
         self._state = threading.Condition()  # protects the lives and what follows
         self._turn: object | None = None  # new with each start; None: not to be kept running
@@ -150,8 +153,12 @@ class Replica:
         life.expected_end |= number != signal.SIGCONT
         if number == signal.SIGTERM:
             life.terminated = time.time()
-        self._paused = number == signal.SIGSTOP or (self._paused and number != signal.SIGCONT)
+        if number == signal.SIGSTOP:
+            self._paused = True
+            self._faults.begin(self.name, "process")
         life.process.send_signal(number)
+        if number in (signal.SIGCONT, signal.SIGKILL):
+            self._go_on()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -161,8 +168,8 @@ class Replica:
         try:
             yield
         finally:
-            self._paused = False
             life.process.send_signal(signal.SIGCONT)
+            self._go_on()
 
     def wait(self, timeout: float = 60) -> int:
         """Wait for the next exit that nobody waited for yet; return its code (negative: the signal)."""
@@ -200,6 +207,10 @@ class Replica:
     def leads(self) -> bool:
         """Whether its last process has begun to write."""
         return self.running and any(line["event"] == "leading" for line in log_lines(self.lives[-1].text()))
+
+    def _go_on(self) -> None:
+        self._paused = False
+        self._faults.end(self.name)
 
     # keeping it running
 

@@ -137,7 +137,7 @@ class Stand:
         self._servers = zookeeper.addresses if zookeeper else ground.cluster.zk_servers
         self._sessions: set[int] = set()
         self._layouts: list[tuple[str, str]] = []
-        self._flags: dict[str, Any] = {}
+        self._flags: dict[str, Any] = {"namespace": tuple(namespaces)}
         self._quiet: list[tuple[float, float]] = []
         self._faults: list[Fault] = []
         self._stack = ExitStack()
@@ -225,7 +225,7 @@ class Stand:
         )
         self._note(flags)
         name = f"controller-{len(self.replicas)}"
-        options = {"hurry": HURRY, **more}
+        options = {"hurry": HURRY, "faults": self.ground.cluster.faults, **more}
         replica = Replica([*wrap, *command], environment, self._directory, name, port=port, **options)
         self.replicas.append(replica)
         return replica.start()
@@ -262,14 +262,14 @@ class Stand:
     def api_bytes(self) -> FaultProxy:
         """A proxy in front of the API server that sees bytes."""
         server = self.ground.cluster.server.removeprefix("https://")
-        proxy = FaultProxy(server, "apiserver", self.ground.cluster.faults)
+        proxy = FaultProxy(server, self.ground.cluster.faults)
         return self._stack.enter_context(proxy)
 
     @cached_property
     def zk_proxy(self) -> FaultProxy:
         """A proxy in front of ZooKeeper; ``zk_answers`` grows by what ZooKeeper sends through it."""
         faults = self.ground.cluster.faults
-        proxy = FaultProxy(self._servers, "zookeeper", faults, on_answer=self.zk_answers.append)
+        proxy = FaultProxy(self._servers, faults, on_answer=self.zk_answers.append)
         return self._stack.enter_context(proxy)
 
     def heal(self) -> None:
@@ -308,7 +308,7 @@ class Stand:
         self._quiet.append((began, time.time()))
 
     def is_right(self) -> bool:
-        """Whether ZooKeeper holds what the objects in the API come to, but for what they leave open."""
+        """Whether statuses and ZooKeeper hold what the objects come to; what those leave open, they may."""
         listed = {
             kind: self.ground.history.listed(kind, self.namespaces)
             for kind in ("Pod", "Node", "RpcService", "Namespace")
@@ -318,7 +318,7 @@ class Stand:
             layouts=self._layouts, **self._flags,
         )  # fmt: skip
         desired, undecided = oracle.desired(world), oracle.undecided(world)
-        return all(
+        return oracle.statuses(world) == oracle.listed(world.rpcservices) and all(
             _is_right(
                 oracle.read(*layout, subtree(self.zk, layout[1])),
                 desired.get(layout, {}),
