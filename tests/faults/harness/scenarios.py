@@ -58,8 +58,44 @@ def random_status_edits(stand: Stand, world: World, seed: int) -> None:
         _take(running, 20)
 
 
+def churn_with_faults(stand: Stand, world: World, seed: int) -> None:
+    """Servers and replicas die and hang, one after the other, in an order and for as long as the seed says."""
+    choose = random.Random(seed)
+    replicas = [stand.start() for _ in range(2)]
+    eventually(lambda: any(replica.leads() for replica in replicas))
+    with Churn(world, steps(seed, stand.namespaces)) as running:
+        for _ in range(5):
+            _take(running, choose.randint(5, 15))
+            choose.choice(FAULTS)(stand, choose)
+        _take(running, 10)
+
+
+def _server_dies(stand: Stand, choose: random.Random) -> None:
+    with stand.ground.cluster.process(choose.choice(SERVERS)).down():
+        time.sleep(choose.uniform(0, 15))
+
+
+def _server_hangs(stand: Stand, choose: random.Random) -> None:
+    with stand.ground.cluster.process(choose.choice(SERVERS)).paused():
+        time.sleep(choose.uniform(1, 20))
+
+
+def _replica_dies(stand: Stand, choose: random.Random) -> None:
+    choose.choice(stand.replicas).crash()
+
+
+def _replica_hangs(stand: Stand, choose: random.Random) -> None:
+    with choose.choice(stand.replicas).paused():
+        time.sleep(choose.uniform(1, 20))
+
+
+SERVERS = ("kube-apiserver", "zookeeper", "etcd")
+FAULTS = (_server_dies, _server_hangs, _replica_dies, _replica_hangs)
+
+
 SCENARIOS: Mapping[str, Scenario] = {
     "churn": churn,
+    "churn-with-faults": churn_with_faults,
     "churn-with-restore": churn_with_restore,
     "random-status-edits": random_status_edits,
 }

@@ -140,6 +140,7 @@ class Stand:
         self._flags: dict[str, Any] = {"namespace": tuple(namespaces)}
         self._quiet: list[tuple[float, float]] = []
         self._faults: list[Fault] = []
+        self._judged = False
         self._stack = ExitStack()
 
     def __enter__(self) -> "Stand":
@@ -345,8 +346,9 @@ class Stand:
         return self._evidence(texts)
 
     def check(self) -> None:
-        """Judge what was witnessed, where a controller ran; raise what is wrong as one ``AssertionError``."""
-        if self.replicas:
+        """Judge what was witnessed, once, where a controller ran; raise all that is wrong as one error."""
+        if self.replicas and not self._judged:
+            self._judged = True
             invariants.check(self.close())
 
     def _evidence(self, texts: Mapping[str, str]) -> Evidence:
