@@ -55,7 +55,10 @@ class Repeated:
 
 
 def parse(text: str) -> Any:
-    """*text* as JSON; ``ValueError`` for what only Python takes for it.  ``Repeated`` stands for an object."""
+    """*text* as JSON; ``ValueError`` for what only Python takes for that.
+
+    An object with a key twice is a ``Repeated``.
+    """
     return json.loads(text, parse_constant=_refuse, parse_int=_integer, object_pairs_hook=_object)
 
 
