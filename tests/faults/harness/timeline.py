@@ -149,7 +149,7 @@ def _without_process(evidence: Evidence) -> Iterator[Fault]:
 
 def _wanted(evidence: Evidence) -> tuple[dict[Address, list[Wanted]], oracle.World]:
     spans: dict[Address, list[Wanted]] = defaultdict(list)
-    world = oracle.World(layouts=evidence.layouts, **evidence.flags)
+    world = oracle.World()
     for at, world in worlds(evidence):
         must, may = _addresses(oracle.desired(world)), _addresses(oracle.undecided(world))
         living = {ip for pod in world.pods for ip in _ips(pod)}
@@ -167,34 +167,29 @@ def _wanted(evidence: Evidence) -> tuple[dict[Address, list[Wanted]], oracle.Wor
 
 
 def worlds(evidence: Evidence) -> Iterator[tuple[float, oracle.World]]:
-    """Yield when the cluster changed in a way that may matter, and how it was since."""
+    """Yield when the cluster changed in a way that may matter, and how it was since; and how it was last."""
     there: dict[str, dict[str, Json]] = {kind: {} for kind in ("Pod", "Node", "RpcService", "Namespace")}
     matters: dict[str, Any] = {}
     ended: set[str] = set()
+
+    def world() -> oracle.World:
+        pods, nodes, rpcservices, namespaces = (list(objects.values()) for objects in there.values())
+        return oracle.World(pods, nodes, rpcservices, namespaces, evidence.layouts, **evidence.flags)
+
     for change in sorted(evidence.history, key=lambda change: change.at):
         kind, uid = change.object["kind"], change.object["metadata"]["uid"]
         if kind not in there or uid in ended or change.type == "LOST":
             continue
+        before = matters.pop(uid, None)
         if change.type == "DELETED":
             ended.add(uid)
             there[kind].pop(uid, None)
-            matters.pop(uid, None)
         else:
             there[kind][uid] = change.object
-            before, matters[uid] = matters.get(uid), _what_matters(change.object)
-            if before == matters[uid]:
-                continue
-        yield (
-            change.at,
-            oracle.World(
-                pods=list(there["Pod"].values()),
-                nodes=list(there["Node"].values()),
-                rpcservices=list(there["RpcService"].values()),
-                namespaces=list(there["Namespace"].values()),
-                layouts=evidence.layouts,
-                **evidence.flags,
-            ),
-        )
+            matters[uid] = _what_matters(change.object)
+        if before is None or before != matters.get(uid):
+            yield change.at, world()
+    yield evidence.ended, world()
 
 
 def _what_matters(manifest: Json) -> Any:
