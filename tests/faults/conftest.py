@@ -40,7 +40,7 @@ def namespace(ground: Ground, cluster: FaultCluster, request: pytest.FixtureRequ
     """A namespace of the test's own."""
     readable = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:40].strip("-")
     name = f"{readable}-{uuid.uuid4().hex[:6]}"
-    ground.core.create_namespace({"metadata": {"name": name}})
+    ground.make_namespace(name)
     yield name
     ground.core.delete_namespace(name)
 
@@ -49,7 +49,7 @@ def namespace(ground: Ground, cluster: FaultCluster, request: pytest.FixtureRequ
 def other_namespace(ground: Ground, namespace: str) -> Iterator[str]:
     """A second namespace beside the test's own."""
     name = f"{namespace}-other"
-    ground.core.create_namespace({"metadata": {"name": name}})
+    ground.make_namespace(name)
     yield name
     ground.core.delete_namespace(name)
 

@@ -33,7 +33,7 @@ def main(checkout: Path, scenario: str, seed: int | None, keep: bool) -> None:
     with Ground(directory / "ground", crds=crds, example=example) as ground:
         namespaces = [f"run-{seed}-a", f"run-{seed}-b"]
         for name in namespaces:
-            ground.core.create_namespace({"metadata": {"name": name}})
+            ground.make_namespace(name)
         with Stand(ground, namespaces, directory, package=Package.of(checkout)) as stand:
             SCENARIOS[scenario](stand, stand.world(), seed)
             evidence = stand.close()

@@ -27,15 +27,17 @@ READERS = ("kwok", "kube-scheduler", "kube-controller-manager")  # of the API, i
 class Breakable:
     """A server's process; what stops it begins a fault, and what brings it back ends it."""
 
-    def __init__(self, process: Process, faults: Faults) -> None:
+    def __init__(self, process: Process, faults: Faults, breaking: Callable[[], None]) -> None:
         self._process = process
         self._faults = faults
+        self._breaking = breaking
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._process, name)
 
     def _begin(self) -> None:
-        self._faults.begin(self._process.name, KINDS[self._process.name])
+        self._breaking()
+        self._faults.begin(self._process.name, KINDS.get(self._process.name, "readers"))
 
     def pause(self) -> None:
         self._begin()
@@ -90,19 +92,25 @@ class FaultCluster(LocalCluster):
         self.audit_log = directory.resolve() / "audit.log"
         super().__init__(directory, nodes=nodes, apiserver_flags=audit.flags(self.audit_log))
         self.faults = Faults()
+        self._whole = True
         self._old_data: list[Path] = []
         self._copies = 0
 
     def process(self, name: str) -> Any:
         """A process by its program's name."""
-        process = super().process(name)
-        return Breakable(process, self.faults) if name in KINDS else process
+        return Breakable(super().process(name), self.faults, self._break)
+
+    def _break(self) -> None:
+        self._whole = False
 
     def heal(self) -> None:
         """Run all of it, whatever became of it."""
+        if self._whole:
+            return
         for name in ORDER:
             self.process(name).resume()
         self.up()
+        self._whole = True
 
     # ZooKeeper's data
 

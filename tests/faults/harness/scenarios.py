@@ -59,7 +59,7 @@ def random_status_edits(stand: Stand, world: World, seed: int) -> None:
 
 
 def churn_with_faults(stand: Stand, world: World, seed: int) -> None:
-    """Servers and replicas die and hang, one after the other, in an order and for as long as the seed says."""
+    """Servers and replicas die and hang, one after the other: which, and for how long, the seed says."""
     choose = random.Random(seed)
     replicas = [stand.start() for _ in range(2)]
     eventually(lambda: any(replica.leads() for replica in replicas))

@@ -88,6 +88,11 @@ class Ground:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    def make_namespace(self, name: str) -> None:
+        """Create a namespace, in which pods can be made: its ServiceAccount is there."""
+        self.core.create_namespace({"metadata": {"name": name}})
+        eventually(lambda: self.core.list_namespaced_service_account(name).items, timeout=120)
+
     def apply(self) -> None:
         """Apply the CRDs and the example, without its Deployment: here, replicas are processes.
 
@@ -179,7 +184,7 @@ class Stand:
         @made.add_listener
         def note(state: KazooState) -> None:
             if state == KazooState.CONNECTED:
-                self._sessions.add(made.client_id[0] & (2**64 - 1))
+                self._sessions.add(made.client_id[0])
 
         made.start(60)
         self._stack.callback(made.close)
