@@ -56,14 +56,25 @@ class Breakable:
         if self._process.pid:
             self._faults.end(self._process.name)
 
+    def start(self) -> None:
+        """From now on some may reach it, and others not."""
+        if not self._process.pid:
+            self._faults.begin(self._starting, "start")
+        self._process.start()
+        self._faults.end(self._process.name)
+
     def wait_until_ready(self, seconds: float = 60.0) -> None:
         self._process.wait_until_ready(seconds)
-        self._faults.end(self._process.name)
+        self._faults.end(self._starting)
 
     def restart(self) -> None:
         self.kill()
-        self._process.start()
+        self.start()
         self.wait_until_ready()
+
+    @property
+    def _starting(self) -> str:
+        return f"{self._process.name} starts"
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -81,7 +92,7 @@ class Breakable:
         try:
             yield
         finally:
-            self._process.start()
+            self.start()
             self.wait_until_ready()
 
 

@@ -27,6 +27,7 @@ MAY_WRITE = {
     "pods",
     "pods/status",
     "events.events.k8s.io",
+    "selfsubjectreviews.authentication.k8s.io",  # reviews are questions
     "subjectaccessreviews.authorization.k8s.io",
     LEASES,
 }
