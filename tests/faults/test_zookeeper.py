@@ -212,11 +212,13 @@ def servers_of(world: World) -> object:
 
 
 @pytest.mark.full
-def test_a_foreign_child_of_our_znode_is_left_alone(world: World, controller: Replica, zk: KazooClient):
+def test_a_foreign_child_of_our_znode_is_left_alone(
+    stand: Stand, world: World, controller: Replica, zk: KazooClient
+):
     world.create_pod("a", "echo", ip="10.0.0.1")
     eventually(lambda: world.servers("echo") == ONE)
-    zk.create(f"{world.base}/foreign", b"theirs")
-    zk.create(f"{world.base}/echo/child", b"theirs")
+    stand.put_foreign(f"{world.base}/foreign", b"theirs")
+    stand.put_foreign(f"{world.base}/echo/child", b"theirs")
 
     world.delete_pod("a")
     eventually(lambda: world.servers("echo") == [])
