@@ -142,6 +142,9 @@ def test_of_zookeepers_log_a_test_is_shown_its_chroot():
         (Create("/x", b"1"), Check("/fence", 3)),
     ]
     assert within(log, "/a", since=8.0) is None
+    unjudged = within(log, "/a", since=4.0, unjudged=["/x"])
+    assert unjudged
+    assert [transaction.ops for transaction in unjudged.transactions][1] == (Check("/fence", 3),)
 
 
 def pod(uid: str, version: str) -> dict[str, Any]:

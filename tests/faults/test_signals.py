@@ -26,6 +26,8 @@ def test_two_signals_are_as_one_and_the_lease_is_given_back(
 ):
     # A person's, at a terminal: no kubelet starts it again, and takes the Lease.
     controller = start_controller(restarts=False)
+    world.create_pod("a", "echo", ip="10.0.0.1")
+    eventually(lambda: world.servers("echo") == ["10.0.0.1"])
     for number in numbers:
         controller.signal(number)
 

@@ -23,6 +23,8 @@ LEASE = "rpcregistry"
 ONE = ["10.0.0.1"]
 LONG = 60.0  # a Lease is free after 15 s, and a heartbeat is still for 25 s
 LOOK = "watching the heartbeat"
+WITHDRAWN = "what was published is purged, while its pods are Ready"
+PURGED = pytest.mark.allows(I1=WITHDRAWN, I2=WITHDRAWN, I10=WITHDRAWN)
 
 
 def heartbeat(world: World) -> dict[str, Any]:
@@ -132,6 +134,7 @@ def test_without_a_lease_namespace_it_follows_the_leader_that_the_heartbeat_name
     assert lease(world).metadata.annotations["rpcregistry.dev/zookeeper"] == world.zk_servers
 
 
+@PURGED
 def test_a_rolling_update_and_a_scale_to_0_before_a_purge_look_for_nothing(
     cluster: LocalCluster, world: World, published: Replica, start_controller: Callable[..., Replica]
 ):

@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
@@ -38,6 +38,7 @@ EXAMPLE = TOP / "examples" / "controller.yaml"
 ACCOUNT = ("rpcregistry", "rpcregistry")  # namespace and name of the example's ServiceAccount
 USER = "system:serviceaccount:rpcregistry:rpcregistry"
 LEASE = "rpcregistry"
+OWNED = "/rpcregistry/owned"  # where the ledger lies
 BASE = "/rpc_v2"  # of the default layout
 FOREIGN = {f"{BASE}-of-others/echo": b"theirs", "/elsewhere": b"", "/elsewhere/echo": b"theirs"}
 TIMEOUT = 5.0  # seconds: ZooKeeper's answer to the harness
@@ -145,6 +146,7 @@ class Stand:
         self._sessions: set[int] = set()
         self._layouts: list[tuple[str, str]] = []
         self._flags: dict[str, Any] = {"namespace": tuple(namespaces)}
+        self._unjudged: set[str] = set()  # paths below which nobody knows what is right
         self._quiet: list[tuple[float, float]] = []
         self._faults: list[Fault] = []
         self._judged = False
@@ -371,7 +373,11 @@ class Stand:
     def _evidence(self, texts: Mapping[str, str]) -> Evidence:
         ended = time.time()
         data = self._zookeeper.data if self._zookeeper else self.ground.cluster.zookeeper_data
-        logs = [part for path in data if (part := within(zklog.read(path), self.chroot, self._began))]
+        logs = [
+            part
+            for path in data
+            if (part := within(zklog.read(path), self.chroot, self._began, self._unjudged))
+        ]
         return Evidence(
             began=self._began,
             ended=ended,
@@ -419,8 +425,11 @@ class Stand:
         """What of a replica's flags decides what is published, and where."""
         given = dict(parsed(flags))
         chosen = [tuple(text.split("=", 1)) for text in given.get("--layout", [f"kube2zk={BASE}"])]
-        known = [(name, base) for name, base in chosen if name in LAYOUTS]
-        self._layouts += [layout for layout in known if layout not in self._layouts]
+        for name, base in chosen:
+            if name in LAYOUTS:
+                self._layouts += [(name, base)] if (name, base) not in self._layouts else []
+            else:
+                self._unjudged |= {base, f"{OWNED}/{name}"}
         for flag, field in ORACLES_FLAGS.items():
             if flag in given:
                 self._flags[field] = given[flag][-1]
@@ -458,21 +467,26 @@ def parsed(flags: Sequence[str]) -> Mapping[str, list[str]]:
     return found
 
 
-def within(log: Log, chroot: str, since: float) -> Log | None:
+def within(log: Log, chroot: str, since: float, unjudged: Collection[str] = ()) -> Log | None:
     """What a log says of a chroot, with paths as its clients see them; None where it ends before *since*.
 
-    What another test did is no part of it, but for sessions: they have no path.
+    What another test did is no part of it, but for sessions: they have no path; nor is what lies below
+    *unjudged*.
     """
     if log.transactions and log.transactions[-1].at < since:
         return None
-    inside = f"{chroot}/"
-    start = {path[len(chroot) :]: data for path, data in log.start.items() if path.startswith(inside)}
+
+    def counts(path: str) -> bool:
+        below = path.startswith(f"{chroot}/")
+        return below and not any(zklog.is_below(path[len(chroot) :], other) for other in unjudged)
+
+    start = {path[len(chroot) :]: data for path, data in log.start.items() if counts(path)}
     kept = []
     for transaction in log.transactions:
         ops = tuple(
             replace(op, path=op.path[len(chroot) :]) if hasattr(op, "path") else op
             for op in transaction.ops
-            if not hasattr(op, "path") or op.path.startswith(inside)
+            if not hasattr(op, "path") or counts(op.path)
         )
         if ops:
             kept.append(replace(transaction, ops=ops))
