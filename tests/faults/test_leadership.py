@@ -232,6 +232,8 @@ def test_l6_a_lease_that_is_deleted_by_hand_is_made_again(world: World, start_co
 )
 def test_l6_times_in_the_lease_mean_nothing(world: World, start_controller, spec):
     leader = start_controller()
+    world.create_pod("a", "echo", ip="10.0.0.1")
+    eventually(lambda: world.servers("echo") == ONE)
     before = holder(world)
     leases(world).patch_namespaced_lease(LEASE, world.namespace, {"spec": spec})
     edited = version(world)

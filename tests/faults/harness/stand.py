@@ -360,6 +360,8 @@ class Stand:
         }
         for replica in self.replicas:
             if replica.wanted:
+                with suppress(AssertionError):  # one that has just begun does not know the signal yet
+                    eventually(lambda: ask(replica.port, "/healthz")[0])  # noqa: B023
                 replica.stop()
         self.ground.history.catch_up(self.namespaces)
         return self._evidence(texts)

@@ -96,7 +96,7 @@ class Timeline:
         due = since + self.prompt
         for fault in self.faults:
             harms = fault.services is None or service in fault.services
-            if harms and fault.ended >= since and fault.began <= due:
+            if harms and fault.began <= due:
                 due = max(due, fault.ended + fault.recovery)
         return due
 
