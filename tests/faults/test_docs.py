@@ -14,7 +14,9 @@ from hack.local.binaries import find
 from hack.local.cluster import LocalCluster
 from tests.cluster.fixtures import CRDS
 from tests.cluster.waiting import eventually
-from tests.cluster.world import Controller, World
+from tests.cluster.world import World
+from tests.faults.harness.kubelet import Replica
+from tests.faults.harness.stand import Ground
 
 TOP = CRDS.parent
 NAMESPACE = "rpcregistry"
@@ -29,15 +31,14 @@ def commands(after: str) -> list[str]:
 
 
 @pytest.fixture
-def typed(cluster: LocalCluster, world: World) -> Iterator[Callable[[str], str]]:
+def typed(ground: Ground, cluster: LocalCluster, world: World) -> Iterator[Callable[[str], str]]:
     """Types a command in the repository's folder; returns what it printed, and fails where it does."""
     programs = sorted({str(Path(program).parent) for program in (sys.executable, find("kubectl"))})
     environment = {
         **os.environ,
         "KUBECONFIG": str(cluster.kubeconfig),
-        "RPCREGISTRY_ZK_SERVERS": cluster.zk_servers,
+        "RPCREGISTRY_ZK_SERVERS": world.zk_servers,
         "RPCREGISTRY_NAMESPACE": world.namespace,
-        "RPCREGISTRY_CLUSTER_ID": f"test-{world.namespace}",
         "PATH": os.pathsep.join([*programs, os.environ["PATH"]]),
     }
 
@@ -51,11 +52,12 @@ def typed(cluster: LocalCluster, world: World) -> Iterator[Callable[[str], str]]
 
     yield run
     cluster.kubectl("delete", "--ignore-not-found", "-f", str(TOP / "examples" / "controller.yaml"))
+    ground.apply()
 
 
 @pytest.mark.full
 def test_the_readmes_commands_move_over_from_kube2zk_and_back(
-    world: World, start_controller: Callable[..., Controller], typed: Callable[[str], str]
+    world: World, start_controller: Callable[..., Replica], typed: Callable[[str], str]
 ):
     crds, before, apply, after, stop, delete = commands("### Move over from kube2zk\n")
     world.zk.create(f"{world.base}/echo", BEFORE, makepath=True)
@@ -66,7 +68,7 @@ def test_the_readmes_commands_move_over_from_kube2zk_and_back(
 
     typed(apply)
     # Nobody runs containers here: this is what the Deployment would run.
-    controller = start_controller("--lease-namespace", NAMESPACE, leader_elect=True)
+    controller = start_controller(lease_namespace=NAMESPACE)
     eventually(lambda: world.synced("echo") == ("True", "Synced"))
     assert typed(after).startswith("in sync: 1 service, 1 znode, 1 pod; cluster ")
     assert world.get(f"{world.base}/echo") == BEFORE
@@ -81,13 +83,11 @@ def test_the_readmes_commands_move_over_from_kube2zk_and_back(
 def test_the_readmes_commands_take_over_from_a_cluster_that_was_rebuilt(
     cluster: LocalCluster,
     world: World,
-    start_controller: Callable[..., Controller],
+    start_controller: Callable[..., Replica],
     typed: Callable[[str], str],
 ):
     look, set_env = commands("A cluster\nthat was rebuilt has a new id")[:2]
-    old = start_controller(
-        "--lease-namespace", NAMESPACE, "--cluster-id", "old", wait=False, leader_elect=True
-    )
+    old = start_controller("--cluster-id", "old", lease_namespace=NAMESPACE, wait=False)
     cluster.kubectl("apply", "-f", str(TOP / "examples" / "controller.yaml"))
     world.create_pod("a", "echo", ip="10.0.0.1")
     eventually(lambda: world.servers("echo") == ["10.0.0.1"], timeout=60)
@@ -100,7 +100,7 @@ def test_the_readmes_commands_take_over_from_a_cluster_that_was_rebuilt(
     read = ("-n", NAMESPACE, "get", "deployment", NAMESPACE, "-o", "json")
     container = json.loads(cluster.kubectl(*read))["spec"]["template"]["spec"]["containers"][0]
     variables = {entry["name"]: entry["value"] for entry in container["env"]}
-    new = start_controller("--lease-namespace", NAMESPACE, wait=False, leader_elect=True)
+    new = start_controller(lease_namespace=NAMESPACE, wait=False)
     new.stop()  # as the old replica, which the Deployment replaces by one with the new variable
     new.start(RPCREGISTRY_FROM_CLUSTER=variables["RPCREGISTRY_FROM_CLUSTER"])
     world.create_pod("b", "echo", ip="10.0.0.2")

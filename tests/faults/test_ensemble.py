@@ -15,6 +15,7 @@ from rpcregistry.plan.ops import Create
 from rpcregistry.zookeeper.client import ZooKeeper
 from tests.cluster.waiting import eventually
 from tests.cluster.world import World
+from tests.faults.harness.stand import Servers
 
 TIMEOUT = 90.0  # for servers that elect a leader, and sessions that end
 
@@ -34,6 +35,12 @@ def ensemble(whole_ensemble: Ensemble) -> Ensemble:
     """Three servers, all of which serve."""
     whole_ensemble.up()
     return whole_ensemble
+
+
+@pytest.fixture
+def zookeeper(ensemble: Ensemble) -> Servers:
+    """The ensemble, and the data of one of its members."""
+    return Servers(ensemble.address, [ensemble.servers[0].data])
 
 
 @pytest.fixture
@@ -138,19 +145,18 @@ class Lists:
 
 @pytest.mark.full
 def test_pods_come_and_go_while_an_ensemble_loses_servers_and_its_quorum(
-    ensemble: Ensemble, zk: KazooClient, world: World, start_controller
+    ensemble: Ensemble, world: World, start_controller
 ):
-    chroot = f"/tenants/{world.namespace}"
-    controller = start_controller("--zk-servers", ensemble.address + chroot)
+    controller = start_controller()
 
     def ips(*numbers: int) -> list[str]:
         return [f"10.0.0.{number}" for number in numbers]
 
     for number in (1, 2, 3):
         world.create_pod(f"p{number}", "echo", ip=f"10.0.0.{number}")
-    path = f"{chroot}{world.base}/echo"
-    eventually(lambda: zk.exists(path), TIMEOUT)
-    lists = Lists(zk, path)
+    path = f"{world.base}/echo"
+    eventually(lambda: world.zk.exists(path), TIMEOUT)
+    lists = Lists(world.zk, path)
     try:
         eventually(lambda: lists.last() == ips(1, 2, 3), TIMEOUT)
         whole = len(lists.seen)

@@ -15,7 +15,9 @@ from hack.local.cluster import LocalCluster
 from tests.cluster.fixtures import CRDS
 from tests.cluster.layouts import children, contents, directory, flags, holds, serve
 from tests.cluster.waiting import eventually
-from tests.cluster.world import Controller, World
+from tests.cluster.world import World
+from tests.faults.harness.kubelet import Replica
+from tests.faults.harness.stand import Ground
 
 TOP = CRDS.parent
 LAYOUTS = ("kube2zk", "curator", "dubbo", "serverset", "sofa", "spring-cloud")
@@ -31,20 +33,19 @@ def commands() -> list[str]:
 
 
 @pytest.fixture
-def installed(cluster: LocalCluster) -> Iterator[LocalCluster]:
+def installed(ground: Ground, cluster: LocalCluster) -> Iterator[LocalCluster]:
     """A cluster with all that the README has people apply, and again afterwards what other tests need."""
     cluster.kubectl("apply", "-f", str(TOP / "examples" / "controller.yaml"))
     yield cluster
-    cluster.kubectl("apply", "-f", str(CRDS))
-    cluster.kubectl("wait", "--for=condition=Established", "-f", str(CRDS), "--timeout=60s")
+    ground.apply()
 
 
-def typed(cluster: LocalCluster, command: str) -> subprocess.CompletedProcess[str]:
+def typed(world: World, command: str) -> subprocess.CompletedProcess[str]:
     """What comes of a command that a person types in the repository's folder."""
     environment = {
         **os.environ,
-        "KUBECONFIG": str(cluster.kubeconfig),
-        "RPCREGISTRY_ZK_SERVERS": cluster.zk_servers,
+        "KUBECONFIG": str(world.kubeconfig),
+        "RPCREGISTRY_ZK_SERVERS": world.zk_servers,
         "PATH": os.pathsep.join(
             [
                 *sorted({str(Path(program).parent) for program in (sys.executable, find("kubectl"))}),
@@ -57,13 +58,11 @@ def typed(cluster: LocalCluster, command: str) -> subprocess.CompletedProcess[st
     )
 
 
-def publish(world: World, start_controller: Callable[..., Controller]) -> Controller:
+def publish(world: World, start_controller: Callable[..., Replica]) -> Replica:
     """Two pods in six layouts, beside what others have there."""
     world.zk.ensure_path(f"{world.base}/kube2zk")
     world.zk.create(f"{world.base}/kube2zk/theirs", b'{"config":["theirs"],"servers":["9.9.9.9"]}')
-    started = start_controller(
-        *flags(world, *LAYOUTS), "--lease-namespace", NAMESPACE, "--cluster-id", "", leader_elect=True
-    )
+    started = start_controller(*flags(world, *LAYOUTS), lease_namespace=NAMESPACE)
     for number, ip in enumerate(IPS):
         serve(world, f"p{number}", ip)
     eventually(lambda: holds(world, *IPS, layouts=LAYOUTS), timeout=60)
@@ -74,21 +73,21 @@ def publish(world: World, start_controller: Callable[..., Controller]) -> Contro
 
 @pytest.mark.full
 def test_the_readmes_commands_withdraw_what_is_ours_and_nothing_else(
-    installed: LocalCluster, world: World, start_controller: Callable[..., Controller]
+    installed: LocalCluster, world: World, start_controller: Callable[..., Replica]
 ):
     controller = publish(world, start_controller)
     before = contents(world)
     stop, show, withdraw, *delete = commands()
-    refused = typed(installed, withdraw)
+    refused = typed(world, withdraw)
     assert (refused.returncode, "stop the controllers first" in refused.stderr) == (1, True)
     assert contents(world) == before
 
-    assert typed(installed, stop).returncode == 0
+    assert typed(world, stop).returncode == 0
     assert controller.stop() == 0  # nobody runs containers here: it is no pod's
-    shown = typed(installed, show)
+    shown = typed(world, show)
     assert (shown.returncode, len(re.findall(rf"{world.base}/.*/echo", shown.stdout))) == (0, len(LAYOUTS))
     assert contents(world) == before
-    done = typed(installed, withdraw)
+    done = typed(world, withdraw)
     assert (done.returncode, done.stderr) == (0, "")
     after = contents(world)
     assert [path for path in after if path.endswith("/theirs")] != []
@@ -99,7 +98,7 @@ def test_the_readmes_commands_withdraw_what_is_ours_and_nothing_else(
     assert not [entry for entry in ledger(world) if world.namespace in entry]
 
     for command in delete:
-        deleted = typed(installed, command)
+        deleted = typed(world, command)
         assert deleted.returncode == 0, deleted.stderr
     left = json.loads(installed.kubectl("get", "crd", "-o", "json"))["items"]
     assert [crd for crd in left if "rpcregistry" in crd["metadata"]["name"]] == []
@@ -116,7 +115,7 @@ def ledger(world: World) -> list[str]:
 
 @pytest.mark.full
 def test_a15_crds_that_are_deleted_first_withdraw_nothing_though_the_controller_runs_and_is_restarted(
-    installed: LocalCluster, world: World, start_controller: Callable[..., Controller]
+    installed: LocalCluster, world: World, start_controller: Callable[..., Replica]
 ):
     controller = publish(world, start_controller)
     before = contents(world)
