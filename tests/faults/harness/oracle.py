@@ -304,7 +304,7 @@ def _app_io(item: Any) -> _Entry | None:
             if found := re.fullmatch(r"/(?:.*/)?([^/]*)/providers(?:/([^/]*))?", key, re.DOTALL):
                 name, url = unquote(found[1]), unquote(found[2] or "")
             try:
-                details = {**_from_url(url), **(value if isinstance(value, dict) else _from_text(value))}
+                details = {**_from_url(url), **(_from_text(value) if isinstance(value, str) else value)}
             except (ValueError, TypeError, RecursionError):
                 return None
             rest = {key: value for key, value in details.items() if key not in _DETAILS}
