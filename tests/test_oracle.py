@@ -82,13 +82,13 @@ def bad_entries() -> st.SearchStrategy[Any]:
 
 def texts(good: st.SearchStrategy[Any], bad: st.SearchStrategy[Any]) -> st.SearchStrategy[str]:
     """Most are arrays with an entry or two, and now and then a bad one among them."""
-    array = st.lists(good, max_size=3).map(json.dumps)
+    array = st.lists(good, min_size=1, max_size=3).map(json.dumps)
     mixed = st.tuples(good, bad, good).map(json.dumps)
     twice = '[{"serviceName": "echo", "serviceName": "a_b"}, {"serviceName": "echo", "port": 80}]'
     broken = ["", "{}", "nope", "[NaN]", '[{"serviceName": "echo"}', "[" * 2000, twice]
     echo = {"serviceName": "echo"}
     broken += [json.dumps([echo] * 33), json.dumps([{**echo, "x": "x" * 16 * 1024}]), json.dumps([echo] * 32)]
-    return st.one_of(array, array, array, mixed, st.sampled_from(broken))
+    return st.one_of(array, array, array, array, mixed, mixed, st.sampled_from(broken))
 
 
 def key_values() -> st.SearchStrategy[Any]:
@@ -116,62 +116,56 @@ def in_base64(text: str) -> str:
 # Pods, Nodes, RpcServices
 
 
+def not_ready(reason: str = "", status: str = "False") -> Any:
+    return [{"type": "Ready", "status": status, "reason": reason}]
+
+
+# What can be otherwise with a pod: where in its manifest, and what is there.
+OTHERWISE: Sequence[tuple[str, str, Any]] = [
+    ("metadata", "deletionTimestamp", "2026-11-21T02:02:02Z"),
+    ("metadata", "uid", "made again"),
+    ("metadata", "labels", {"rpc-service": "false", "app": "x"}),
+    ("metadata", "labels", {"rpc-service": "true", "app": "y", "app.io/label": "out"}),
+    ("spec", "nodeName", "silent"),
+    ("spec", "nodeName", "gone"),
+    ("spec", "serviceAccountName", "stranger"),
+    *(("status", "phase", phase) for phase in ("Pending", "Succeeded", "Failed", "Unknown")),
+    *(("status", "conditions", not_ready(reason)) for reason in ("ContainersNotReady", "")),
+    *(("status", "conditions", unready) for unready in (not_ready(status="Unknown"), [], None)),
+    *(("status", "address", ip) for ip in ("", "10.1.0.1", "127.0.0.1", "169.254.0.1", "fd00::1", "fe80::1")),
+]
+
+
 @st.composite
 def pods(draw: st.DrawFn, number: int) -> Manifest:
-    labels = {
-        "rpc-service": draw(st.sampled_from(["true", "true", "true", "false"])),
-        "app": draw(st.sampled_from(["x", "y"])),
-        **draw(
-            st.fixed_dictionaries({}, optional={"app.io/label": st.sampled_from(["app.io-value", "out"])})
-        ),
-    }
-    annotations = {
-        "rpc-service": texts(entries(), bad_entries()),
-        "app.io/annotation": st.one_of(texts(key_values(), BAD_KEY_VALUES).map(in_base64), st.just("%")),
-    }
-    ready = draw(st.sampled_from(["True", "True", "True", "False", "Unknown"]))
-    own = f"10.0.0.{number}"
-    reported = draw(
-        st.sampled_from(
-            [[own]] * 8
-            + [
-                [],
-                ["10.1.0.1"],
-                [f"fd00::{number}"],
-                ["127.0.0.1"],
-                ["169.254.0.1", own],
-                [own, f"fd00::{number}"],
-            ]
-        )
-    )
-    deletion = draw(st.sampled_from([{}] * 5 + [{"deletionTimestamp": "2026-11-21T02:02:02Z"}]))
-    phase = draw(st.sampled_from(["Running"] * 5 + ["Pending", "Succeeded", "Failed", "Unknown"]))
-    return {
+    """One that is published, but for at most three things that are otherwise with it."""
+    own = f"10.0.0.{number + 1}"
+    pod: dict[str, dict[str, Any]] = {
         "metadata": {
             "name": f"p{number}",
             "namespace": SPACES[number % 3 == 2],
-            "uid": f"u{number}-{draw(st.sampled_from([0, 0, 0, 1]))}",
-            "labels": labels,
-            "annotations": draw(st.fixed_dictionaries({}, optional=annotations)),
-            **deletion,
+            "uid": "",
+            "labels": {"rpc-service": "true", "app": "x", "app.io/label": "app.io-value"},
+            "annotations": {
+                "rpc-service": draw(texts(entries(), bad_entries())),
+                **draw(st.sampled_from([{}, {}, {"app.io/annotation": "%"}])),
+            },
         },
-        "spec": {
-            "nodeName": draw(st.sampled_from(["ready", "ready", "silent", "gone"])),
-            "serviceAccountName": draw(st.sampled_from(["trusted", "trusted", "stranger"])),
-        },
+        "spec": {"nodeName": "ready", "serviceAccountName": "trusted"},
         "status": {
-            "phase": phase,
-            "podIP": "".join(reported[:1]),
-            "podIPs": [{"ip": ip} for ip in reported],
-            "conditions": [
-                {
-                    "type": "Ready",
-                    "status": ready,
-                    "reason": draw(st.sampled_from(["ContainersNotReady", ""])),
-                }
-            ],
+            "phase": "Running",
+            "address": own,
+            "conditions": [{"type": "Ready", "status": "True"}],
         },
     }
+    if draw(st.sampled_from([False, True])):
+        pod["metadata"]["annotations"]["app.io/annotation"] = in_base64(draw(texts(key_values(), BAD_KEY_VALUES)))
+    for part, key, value in draw(st.lists(st.sampled_from(OTHERWISE), max_size=3)):
+        pod[part][key] = value
+    pod["metadata"]["uid"] = f"{pod['metadata']['name']} {pod['metadata']['uid']}"
+    ip = pod["status"].pop("address")
+    pod["status"] |= {"podIP": ip, "podIPs": [{"ip": ip}, {"ip": own}, {"ip": f"fd00::{number}"}] if ip else None}
+    return pod
 
 
 SELECTORS = st.sampled_from(
@@ -223,7 +217,7 @@ NODES = [node("ready", "True"), node("silent", "Unknown")]
 @st.composite
 def moments(draw: st.DrawFn) -> oracle.World:
     """The objects of one moment, under the default flags."""
-    numbers = draw(st.lists(st.integers(0, 11), unique=True, max_size=8))
+    numbers = draw(st.lists(st.integers(0, 11), unique=True, min_size=4, max_size=8))
     names = draw(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(SPACES)), unique=True, max_size=3))
     return oracle.World(
         pods=[draw(pods(number)) for number in numbers],
