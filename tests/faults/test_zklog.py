@@ -1,11 +1,13 @@
 """ZooKeeper's own log as the witness reads it, compared with what a client reads of real servers."""
 
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from kazoo.client import KazooClient
 from kazoo.exceptions import BadVersionError, NoNodeError
+from kazoo.protocol.serialization import Create as KazooCreate
 from kazoo.retry import KazooRetry
 from kazoo.security import make_acl
 
@@ -15,15 +17,33 @@ from tests.cluster.waiting import eventually
 from tests.faults.harness.evidence import Check, CloseSession, Create, Failed
 from tests.faults.harness.zklog import end, read, sessions, states
 
-# With these, who comes back is sent a snapshot even where he has missed little.
-NO_HISTORY = {"commitLogCount": 1, "snapshotSizeFactor": -1}
-ENSEMBLE = {"initLimit": 20, "syncLimit": 5}
+# Who missed more than 500 transactions, which is what a leader has in memory, is sent a snapshot.
+NO_HISTORY = {"snapshotSizeFactor": -1}
+MANY = 600
+EXTENDED = {"extendedTypesEnabled": "true"}  # znodes that live for a time
+ANYONE = make_acl("world", "anyone", all=True)
+ENSEMBLE = {"initLimit": 20, "syncLimit": 5, **EXTENDED}
+
+
+class CreateContainer(KazooCreate):  # type: ignore[misc]
+    """A request that kazoo has no method for; its flags are 4."""
+
+    type = 19
+
+
+class CreateTtl(KazooCreate):  # type: ignore[misc]
+    """Another one; its flags are 5."""
+
+    type = 21
+
+    def serialize(self) -> bytearray:
+        return super().serialize() + struct.pack(">q", 3_600_000)
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     """One server, up."""
-    one = Server(tmp_path / "zookeeper", options={"extendedTypesEnabled": "true"})
+    one = Server(tmp_path / "zookeeper", options=EXTENDED)
     one.up()
     yield one
     one.process.kill()
@@ -92,10 +112,12 @@ def write_everything(zk: KazooClient) -> None:
     zk.create("/a/b", b"\0\xff")
     zk.create("/a/n-", sequence=True)
     zk.create("/mine", b"", ephemeral=True)
-    zk.create("/box", container=True)
-    zk.create("/short", b"", ttl=3_600_000)
+    for request in (CreateContainer("/box", b"5", [ANYONE], 4), CreateTtl("/short", b"6", [ANYONE], 5)):
+        answer = zk.handler.async_result()
+        zk._call(request, answer)
+        answer.get(10)
     zk.set("/a", b"2")
-    zk.set_acls("/a", [make_acl("world", "anyone", all=True)])
+    zk.set_acls("/a", [ANYONE])
     zk.create("/gone")
     zk.delete("/gone")
     with pytest.raises(BadVersionError):
@@ -160,10 +182,11 @@ def test_every_member_of_an_ensemble_has_it_even_one_that_was_sent_a_snapshot(th
     away = next(server for server in three if server.mode == "follower")
     away.process.kill()
     eventually(lambda: zk.connected)
-    for number in range(50):
-        zk.retry(zk.ensure_path, f"/while-away/{number}")
+    zk.retry(zk.ensure_path, "/while-away")
+    for answer in [zk.create_async(f"/while-away/{number}") for number in range(MANY)]:
+        answer.get(30)
     away.up()
     zk.retry(zk.create, "/later", b"5")
     eventually(lambda: all(ours(server) == tree(zk) for server in three))
-    assert read(data(away)).start["/while-away/49"] == b""
+    assert read(data(away)).start[f"/while-away/{MANY - 1}"] == b""
     assert all(read(data(server)).start == {} for server in three if server is not away)
