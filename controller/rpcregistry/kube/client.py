@@ -1,0 +1,151 @@
+"""The Kubernetes API server: reads, watches and writes objects."""
+
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from rpcregistry.errors import Absent, Rejected
+from rpcregistry.kube.access import SERVICE_ACCOUNT, Access, access
+from rpcregistry.kube.failures import translated
+from rpcregistry.kube.reader import Reader, url_path
+from rpcregistry.kube.requests import TIMEOUTS, Requests, Timeouts
+from rpcregistry.manifests import Named, Resource
+from rpcregistry.model import ObjectKey
+from rpcregistry.watch import Listing
+
+T = TypeVar("T", bound=Named)
+
+PAGE = 500
+_RAW_PATH = re.compile(r"/apis?(/[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?)+")
+
+
+class Kube:
+    """A client of one API server, for any number of threads.
+
+    *load* reads the configuration; it is called again where credentials or certificates are refused.
+    A LIST has *page* objects a page, each of which is in memory as a whole.
+    """
+
+    def __init__(self, load: Callable[[], Access], timeouts: Timeouts = TIMEOUTS, page: int = PAGE) -> None:
+        self._requests = Requests(load, timeouts)
+        self._page = page
+
+    @classmethod
+    def from_config(
+        cls,
+        kubeconfig: str | None,
+        context: str | None = None,
+        *,
+        connections: int = 32,
+        timeouts: Timeouts = TIMEOUTS,
+        page: int = PAGE,
+        service_account: Path = SERVICE_ACCOUNT,
+    ) -> "Kube":
+        """A client that has access as ``access`` says; raises ``Misconfigured``.
+
+        *connections* should cover the watches and the writers at work at once.
+        """
+        return cls(lambda: access(kubeconfig, context, service_account, connections), timeouts, page)
+
+    @property
+    def context(self) -> str:
+        """The kubeconfig's context in force, or ``in-cluster``."""
+        return self._requests.access.context
+
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return self._requests.access.host
+
+    def reader(self, resource: Resource[T], namespace: str = "", label_selector: str = "") -> Reader[T]:
+        """What an informer reads."""
+        return Reader(self._requests, resource, namespace, label_selector, self._page)
+
+    def list(self, resource: Resource[T], namespace: str = "", label_selector: str = "") -> Listing[T]:
+        """Every object, as of now."""
+        return self.reader(resource, namespace, label_selector).list()
+
+    def get(self, resource: Resource[T], key: ObjectKey) -> T | None:
+        """The object as of now; None where it does not exist, and ``Unknown`` where its resource does not."""
+        what = f"get {resource.kind} {key}"
+        try:
+            return _decoded(
+                what, resource, self._requests.read(what, url_path(resource, key.namespace, key.name))
+            )
+        except Absent:
+            return None
+
+    def create(
+        self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any], trial: bool = False
+    ) -> T:
+        """Create an object; ``Conflict`` where there is one of that name.  A *trial* keeps nothing."""
+        what = f"create {resource.kind} {namespace}/{manifest['metadata']['name']}"
+        body = self._requests.write("POST", what, url_path(resource, namespace), manifest, trial)
+        return _decoded(what, resource, body)
+
+    def replace(
+        self, resource: Resource[T], key: ObjectKey, manifest: Mapping[str, Any], subresource: str = ""
+    ) -> T:
+        """Write an object, or a *subresource* of it, as a whole.
+
+        ``Conflict`` unless the manifest's resourceVersion is the object's.
+        """
+        what = f"replace {resource.kind} {key}"
+        path = url_path(resource, key.namespace, key.name, *((subresource,) if subresource else ()))
+        return _decoded(what, resource, self._requests.write("PUT", what, path, manifest))
+
+    def patch(
+        self, resource: Resource[T], key: ObjectKey, patch: Mapping[str, Any], subresource: str = ""
+    ) -> T:
+        """Merge *patch* into an object.
+
+        ``Conflict`` where the object is gone, is not the one with the patch's uid, or is not at its
+        resourceVersion.
+        """
+        what = f"patch {resource.kind} {key}"
+        path = url_path(resource, key.namespace, key.name, *((subresource,) if subresource else ()))
+        return _decoded(what, resource, self._requests.write("PATCH", what, path, patch))
+
+    def delete(self, resource: Resource[T], key: ObjectKey, uid: str, resource_version: str) -> None:
+        """Delete the object as it was read; ``Conflict`` where it changed since.  Gone already is done."""
+        what = f"delete {resource.kind} {key}"
+        path = url_path(resource, key.namespace, key.name)
+        preconditions = {"uid": uid, "resourceVersion": resource_version}
+        with suppress(Absent):
+            self._requests.write("DELETE", what, path, {"preconditions": preconditions})
+
+    def raw(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Any other request, as decoded JSON; *path* begins with ``/api``.  Deletes nothing."""
+        if method not in ("GET", "POST", "PUT", "PATCH") or not _RAW_PATH.fullmatch(path):
+            raise Rejected(f"{method} {path!r}: no such request is made")
+        what = f"{method} {path}"
+        answer = (
+            self._requests.read(what, path)
+            if method == "GET"
+            else self._requests.write(method, what, path, body or {})
+        )
+        with translated(what):
+            return msgspec.json.decode(answer)
+
+    def read(self, what: str, path: str, query: Mapping[str, str] | None = None) -> bytearray:
+        """The answer to a GET; *what* says in words what is asked."""
+        return self._requests.read(what, path, query)
+
+    def cluster_id(self) -> str:
+        """What tells this cluster from others: the UID of its namespace kube-system."""
+        return str(self.raw("GET", "/api/v1/namespaces/kube-system")["metadata"]["uid"])
+
+    def stop(self) -> None:
+        """Break the watches, those that run and those to come."""
+        self._requests.stop()
+
+
+def _decoded(what: str, resource: Resource[T], body: bytearray) -> T:
+    try:
+        return resource.decode(bytes(body))
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise Rejected(f"{what}: the object cannot be read: {error}") from error
