@@ -3,9 +3,9 @@
 A znode that it does not name is not ours to withdraw.  One entry a service path, written in the same
 transaction as the path's first znode and removed with its last, so a crash leaves none behind.
 
-An entry's name is the service's path, quoted.  In a layout with one znode a service, that is one entry for
-all clusters: to create it is to claim the path.  In a layout with one znode an endpoint, clusters
-publish side by side: the name ends with ``@`` and the cluster id.
+An entry's name is base path and service name, quoted.  In a layout with one znode a service, that is one
+entry for all clusters: to create it is to claim the path.  In a layout with one znode an endpoint,
+clusters publish side by side: the name ends with ``@`` and the cluster id.
 """
 
 from collections.abc import Collection
@@ -16,6 +16,7 @@ import msgspec
 
 from rpcregistry.layouts import LAYOUTS
 from rpcregistry.layouts.forms import PerEndpoint, PerService
+from rpcregistry.names import is_service_name
 
 OWNED = "/rpcregistry/owned"
 FENCES = "/rpcregistry/fence"
@@ -35,7 +36,27 @@ class Layout(msgspec.Struct, frozen=True):
 
     def path(self, service_name: str) -> str:
         """The service's path."""
+        match self.form:
+            case PerEndpoint(directory=directory):
+                return f"{self.base.rstrip('/')}/{directory(service_name)}"
+            case PerService():
+                return self._named(service_name)
+
+    def _named(self, service_name: str) -> str:
         return f"{self.base.rstrip('/')}/{service_name}"
+
+    def service_at(self, child: str) -> str | None:
+        """Whose path the child of the base path is; None where it is no service's.
+
+        >>> Layout("dubbo", "/dubbo").service_at("com.foo.Bar%24Baz")
+        'com.foo.Bar$Baz'
+        """
+        match self.form:
+            case PerEndpoint(directory=directory, service=service):
+                name = service(child)
+                return name if is_service_name(name) and directory(name) == child else None
+            case PerService():
+                return child if is_service_name(child) else None
 
     def parents(self, service_name: str) -> tuple[str, ...]:
         """The directories of the service, the topmost first: the last one holds its endpoints."""
@@ -57,7 +78,7 @@ class Layout(msgspec.Struct, frozen=True):
 
     def ledger_path(self, service_name: str, cluster_id: str) -> str:
         """Where the ledger's entry of a service lies."""
-        entry = f"{self.ledger_root}/{_quoted(self.path(service_name))}"
+        entry = f"{self.ledger_root}/{_quoted(self._named(service_name))}"
         return entry if isinstance(self.form, PerService) else f"{entry}@{cluster_id}"
 
     def service_name(self, entry: str, clusters: Collection[str]) -> str | None:

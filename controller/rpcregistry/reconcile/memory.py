@@ -66,7 +66,7 @@ class Memory:
             if root == layout.ledger_root:
                 found.add(layout.service_name(child, self._clusters))
             elif path.startswith(base):
-                found.add(path[len(base) :].partition("/")[0])
+                found.add(layout.service_at(path[len(base) :].partition("/")[0]))
         return {name for name in found if name}
 
     # reading
