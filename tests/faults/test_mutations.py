@@ -28,7 +28,7 @@ QUIET, HAMMERED, AWAY = 4.0, 12.0, 30.0  # seconds
 Journey = Callable[[Stand, World], None]
 
 
-def settle(stand: Stand, seconds: float = 15.0) -> None:
+def settle(stand: Stand, seconds: float = 20.0) -> None:
     """Wait until all is right; a mistake may be that it never is."""
     end = time.monotonic() + seconds
     while not stand.is_right() and time.monotonic() < end:
@@ -44,7 +44,7 @@ def pods_come_and_go(stand: Stand, world: World) -> None:
     world.create_pod("errs", annotation="[17", ip="10.0.0.9")
     world.delete_pod("a")
     settle(stand)
-    world.create_pod("c", "other", ip="10.0.0.3")
+    world.create_pod("c", "echo", "other", ip="10.0.0.3")
     settle(stand)
     time.sleep(1)  # conditions and Events follow what they tell of
     with stand.quiet():
