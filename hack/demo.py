@@ -109,7 +109,7 @@ def _on_a_given_cluster(stage: Stage, directory: Path) -> Iterator[None]:
     # Where a controller runs already, this one follows it.
     namespaces = stage.kubectl("get", "namespaces", "-o", "name", show=False).split()
     command = [
-        sys.executable, "-m", "controller", "run",
+        sys.executable, "-m", "rpcregistry", "run",
         "--kubeconfig", str(stage.kubeconfig),
         "--zk-servers", stage.zk_servers,
         "--lease-namespace", "rpcregistry" if "namespace/rpcregistry" in namespaces else "default",
@@ -198,7 +198,7 @@ def _synced(stage: Stage) -> bool:
 
 def _verify(stage: Stage) -> bool:
     command = [
-        sys.executable, "-m", "controller", "verify",
+        sys.executable, "-m", "rpcregistry", "verify",
         "--kubeconfig", str(stage.kubeconfig), "--zk-servers", stage.zk_servers,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)

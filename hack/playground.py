@@ -56,7 +56,7 @@ class Playground:
         """The controller's process; it has been told a port."""
         port = int(self._port_file.read_text())
         command = [
-            sys.executable, "-m", "controller", "run",
+            sys.executable, "-m", "rpcregistry", "run",
             "--kubeconfig", str(self._directory / "controller.kubeconfig"),
             "--zk-servers", self.cluster.zk_servers,
             "--lease-namespace", ACCOUNT[0],

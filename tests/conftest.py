@@ -17,7 +17,7 @@ ALLOWED = [
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
     """A command that a test runs in this process configures logging, for all that comes after it."""
-    root, ours = logging.getLogger(), logging.getLogger("controller")
+    root, ours = logging.getLogger(), logging.getLogger("rpcregistry")
     handlers, levels = list(root.handlers), (root.level, ours.level)
     yield
     root.handlers[:] = handlers

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from controller.audit import REVIEWS, audit
-from controller.errors import Rejected, Retry
-from controller.model import Regarding
+from rpcregistry.audit import REVIEWS, audit
+from rpcregistry.errors import Rejected, Retry
+from rpcregistry.model import Regarding
 
 LEASE = Regarding("coordination.k8s.io/v1", "Lease", "rpcregistry", "rpcregistry", "lease-uid")
 

@@ -12,7 +12,7 @@ import click
 import pytest
 from kazoo.security import OPEN_ACL_UNSAFE
 
-from controller.cli import CONTROLLERS, main, run_command, translate
+from rpcregistry.cli import CONTROLLERS, main, run_command, translate
 
 UNREACHABLE = """
 apiVersion: v1
@@ -439,7 +439,7 @@ def exit_code(*arguments: str) -> int:
 
 
 def process(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "controller", *arguments]
+    command = [sys.executable, "-m", "rpcregistry", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
 
@@ -517,6 +517,6 @@ def test_durations_that_pass_fit_the_clocks_that_count_them():
 
 
 def test_every_part_of_the_process_can_be_chosen():
-    from controller.run import PARTS
+    from rpcregistry.run import PARTS
 
     assert set(CONTROLLERS) == PARTS.keys()

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from controller.dialects import read
-from controller.model import Declaration
+from rpcregistry.dialects import read
+from rpcregistry.model import Declaration
 
 PLAIN = {"rpc-service": "true"}
 KEY_VALUE = {"app.io/label": "app.io-value"}

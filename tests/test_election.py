@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from controller.errors import Conflict, Fenced, Rejected, Retry
-from controller.runtime.election import Elector, Lease, Lost, Timing, Wait, Write, decide, decode, encode
+from rpcregistry.errors import Conflict, Fenced, Rejected, Retry
+from rpcregistry.runtime.election import Elector, Lease, Lost, Timing, Wait, Write, decide, decode, encode
 
 NEVER = float("inf")
 STAMP = "2026-11-21T02:02:02.000000Z"

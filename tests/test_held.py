@@ -1,7 +1,7 @@
 """What the Lease says of holds, of several guards, and after another process."""
 
-from controller.model import HELD, RELEASE, Regarding
-from controller.reconcile.held import HeldOnLease, WithoutObject
+from rpcregistry.model import HELD, RELEASE, Regarding
+from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
 from tests.worlds import Clock, EventsInMemory, NotesInMemory
 
 KINDS = ("RpcService", "LocalService")

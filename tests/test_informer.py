@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.errors import Expired, Rejected, Retry, Unknown
-from controller.logs import Line
-from controller.model import ObjectKey
-from controller.runtime.informer import Change, Informer, Store
-from controller.watch import Applied, Bookmark, Deleted, Listing, Unreadable, WatchEvent
+from rpcregistry.errors import Expired, Rejected, Retry, Unknown
+from rpcregistry.logs import Line
+from rpcregistry.model import ObjectKey
+from rpcregistry.runtime.informer import Change, Informer, Store
+from rpcregistry.watch import Applied, Bookmark, Deleted, Listing, Unreadable, WatchEvent
 
 
 class Thing(msgspec.Struct, frozen=True):

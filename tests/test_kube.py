@@ -24,11 +24,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from controller.errors import Conflict, Ending, Expired, Failure, Misconfigured, Rejected, Retry, Unknown
-from controller.kube import Absent, Kube, Timeouts, failure
-from controller.manifests import PODS, RPCSERVICES
-from controller.model import ObjectKey
-from controller.watch import Applied, Bookmark, Deleted, Unreadable
+from rpcregistry.errors import Conflict, Ending, Expired, Failure, Misconfigured, Rejected, Retry, Unknown
+from rpcregistry.kube.client import Absent, Kube, Timeouts, failure
+from rpcregistry.manifests import PODS, RPCSERVICES
+from rpcregistry.model import ObjectKey
+from rpcregistry.watch import Applied, Bookmark, Deleted, Unreadable
 
 # The server
 

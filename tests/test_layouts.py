@@ -6,11 +6,11 @@ import msgspec
 import pytest
 import yaml
 
-from controller.layouts import LAYOUTS, marks
-from controller.layouts.forms import Child, PerEndpoint, PerService
-from controller.layouts.template import layout as from_template
-from controller.layouts.urls import encode
-from controller.model import Endpoint, Problem
+from rpcregistry.layouts import LAYOUTS, marks
+from rpcregistry.layouts.forms import Child, PerEndpoint, PerService
+from rpcregistry.layouts.template import layout as from_template
+from rpcregistry.layouts.urls import encode
+from rpcregistry.model import Endpoint, Problem
 
 EXAMPLES = Path(__file__).parents[1] / "examples/layouts"
 C1 = "5f0c6c5a-cluster-one"

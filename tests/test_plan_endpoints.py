@@ -3,15 +3,15 @@
 import msgspec
 import pytest
 
-from controller.layouts.forms import PerEndpoint
-from controller.model import Endpoint
-from controller.plan.ledger import Layout, Ledger
-from controller.plan.one_each import LARGEST_LISTING
-from controller.plan.ops import Create, Delete, Set, Znode
-from controller.plan.outcome import Outcome
-from controller.plan.publication import Publication, Settings
-from controller.plan.znodes import plan
-from controller.reconcile.memory import Memory
+from rpcregistry.layouts.forms import PerEndpoint
+from rpcregistry.model import Endpoint
+from rpcregistry.plan.ledger import Layout, Ledger
+from rpcregistry.plan.one_each import LARGEST_LISTING
+from rpcregistry.plan.ops import Create, Delete, Set, Znode
+from rpcregistry.plan.outcome import Outcome
+from rpcregistry.plan.publication import Publication, Settings
+from rpcregistry.plan.znodes import plan
+from rpcregistry.reconcile.memory import Memory
 from tests.worlds import ZooKeeperInMemory
 
 C1, C2 = Settings("c1"), Settings("c2")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.plan.guard import is_released, judge, lease_word
+from rpcregistry.plan.guard import is_released, judge, lease_word
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from controller.plan import heartbeat
-from controller.plan.heartbeat import SURE, Candidate, Heartbeat, Look, Sighting, judge, sight
-from controller.plan.ops import Znode
+from rpcregistry.plan import heartbeat
+from rpcregistry.plan.heartbeat import SURE, Candidate, Heartbeat, Look, Sighting, judge, sight
+from rpcregistry.plan.ops import Znode
 
 OURS, OTHERS = "rpcregistry/rpcregistry", "default/rpcregistry"
 NOW = 100.0

@@ -2,9 +2,9 @@
 
 import pytest
 
-from controller.model import Condition
-from controller.plan import held
-from controller.plan.conditions import says_the_same
+from rpcregistry.model import Condition
+from rpcregistry.plan import held
+from rpcregistry.plan.conditions import says_the_same
 
 
 def test_the_annotation_names_fifty_services_and_how_many_more_there_are():

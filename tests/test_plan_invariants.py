@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.errors import Conflict
-from controller.layouts import LAYOUTS
-from controller.layouts.forms import Child, PerEndpoint
-from controller.model import Endpoint, LabelSelector, RpcServiceSpec, RpcServiceStatus, ServiceKey
-from controller.plan import rpcservices
-from controller.plan.invariants import (
+from rpcregistry.errors import Conflict
+from rpcregistry.layouts import LAYOUTS
+from rpcregistry.layouts.forms import Child, PerEndpoint
+from rpcregistry.model import Endpoint, LabelSelector, RpcServiceSpec, RpcServiceStatus, ServiceKey
+from rpcregistry.plan import rpcservices
+from rpcregistry.plan.invariants import (
     Broken,
     check,
     check_objects,
@@ -19,12 +19,12 @@ from controller.plan.invariants import (
     object_violations,
     violations,
 )
-from controller.plan.ledger import Layout, Ledger
-from controller.plan.ops import Create, Delete, Set, Step, Znode
-from controller.plan.outcome import Observed
-from controller.plan.publication import Publication, Settings
-from controller.plan.znodes import plan
-from controller.reconcile.memory import Memory
+from rpcregistry.plan.ledger import Layout, Ledger
+from rpcregistry.plan.ops import Create, Delete, Set, Step, Znode
+from rpcregistry.plan.outcome import Observed
+from rpcregistry.plan.publication import Publication, Settings
+from rpcregistry.plan.znodes import plan
+from rpcregistry.reconcile.memory import Memory
 from tests import test_plan_rpcservices as objects
 from tests.test_plan_endpoints import Registry, row
 from tests.test_plan_rpcservices import NOW, service

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from controller.model import (
+from rpcregistry.model import (
     Declaration,
     LabelSelector,
     LocalService,
@@ -17,8 +17,8 @@ from controller.model import (
     Service,
     ServicePort,
 )
-from controller.plan import podlabels
-from controller.plan.localservices import Create, Delete, SetSpec, project, status
+from rpcregistry.plan import podlabels
+from rpcregistry.plan.localservices import Create, Delete, SetSpec, project, status
 from tests.test_plan_nodeservices import local, served
 
 LABEL = "rpcregistry.dev/node"

@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from controller.manifests import decode_localservice, decode_service
-from controller.model import LocalService, Node, Service
-from controller.names import node_service_name
-from controller.plan.nodeservices import Create, Delete, Observed, Outcome, Patch, Replace, desired, plan
+from rpcregistry.manifests import decode_localservice, decode_service
+from rpcregistry.model import LocalService, Node, Service
+from rpcregistry.names import node_service_name
+from rpcregistry.plan.nodeservices import Create, Delete, Observed, Outcome, Patch, Replace, desired, plan
 
 LABEL = "rpcregistry.dev/node"
 NODE = Node(name="n1", uid="n", ready=True, labels={"disk": "ssd"})

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.model import Declaration, LabelSelector, Pod, RpcService, RpcServiceSpec
-from controller.plan.invariants import lost
-from controller.plan.rpcservices import (
+from rpcregistry.model import Declaration, LabelSelector, Pod, RpcService, RpcServiceSpec
+from rpcregistry.plan.invariants import lost
+from rpcregistry.plan.rpcservices import (
     MOST_REFUSED_CREATES,
     ROWS_BYTES,
     Absences,

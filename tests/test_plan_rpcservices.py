@@ -5,10 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.model import Declaration, Endpoint, LabelSelector, Pod, RpcService, RpcServiceSpec, ServiceKey
-from controller.plan.invariants import check_objects
-from controller.plan.ledger import Layout
-from controller.plan.rpcservices import (
+from rpcregistry.model import (
+    Declaration,
+    Endpoint,
+    LabelSelector,
+    Pod,
+    RpcService,
+    RpcServiceSpec,
+    ServiceKey,
+)
+from rpcregistry.plan.invariants import check_objects
+from rpcregistry.plan.ledger import Layout
+from rpcregistry.plan.rpcservices import (
     ROWS_BYTES,
     Absences,
     Create,

@@ -5,13 +5,13 @@ import json
 import msgspec
 import pytest
 
-from controller.layouts.kube2zk import DEFAULT_CONFIG, Content, encode, parse, servers
-from controller.model import Endpoint, RpcService, RpcServiceSpec, RpcServiceStatus
-from controller.plan.ledger import Layout, Ledger
-from controller.plan.ops import Create, Delete, Set, Znode
-from controller.plan.outcome import Observed
-from controller.plan.publication import Publication, Settings, publication
-from controller.plan.znodes import plan, synced
+from rpcregistry.layouts.kube2zk import DEFAULT_CONFIG, Content, encode, parse, servers
+from rpcregistry.model import Endpoint, RpcService, RpcServiceSpec, RpcServiceStatus
+from rpcregistry.plan.ledger import Layout, Ledger
+from rpcregistry.plan.ops import Create, Delete, Set, Znode
+from rpcregistry.plan.outcome import Observed
+from rpcregistry.plan.publication import Publication, Settings, publication
+from rpcregistry.plan.znodes import plan, synced
 
 NOW = "2026-11-21T02:02:02Z"
 LAYOUT = Layout("kube2zk", "/rpc_v2")

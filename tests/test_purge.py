@@ -2,15 +2,15 @@
 
 import pytest
 
-from controller.errors import Fenced
-from controller.layouts.template import layout as from_template
-from controller.plan import heartbeat
-from controller.plan.ledger import Layout
-from controller.plan.publication import Publication, Settings
-from controller.plan.znodes import plan
-from controller.purge import Claim, claimed, withdraw
-from controller.reconcile.fence import Fence
-from controller.reconcile.memory import Memory
+from rpcregistry.commands.purge import Claim, claimed, withdraw
+from rpcregistry.errors import Fenced
+from rpcregistry.layouts.template import layout as from_template
+from rpcregistry.plan import heartbeat
+from rpcregistry.plan.ledger import Layout
+from rpcregistry.plan.publication import Publication, Settings
+from rpcregistry.plan.znodes import plan
+from rpcregistry.reconcile.fence import Fence
+from rpcregistry.reconcile.memory import Memory
 from tests.test_plan_endpoints import row, wanted
 from tests.worlds import ZooKeeperInMemory
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from controller.errors import Rejected, Retry
-from controller.model import (
+from rpcregistry.errors import Rejected, Retry
+from rpcregistry.model import (
     HELD,
     RELEASE,
     Condition,
@@ -25,22 +25,22 @@ from controller.model import (
     RpcServiceStatus,
     ServiceKey,
 )
-from controller.plan import rpcservices as rpcservice_plan
-from controller.plan.heartbeat import Heartbeat
-from controller.plan.ledger import Layout
-from controller.plan.publication import Settings
-from controller.reconcile import byname, rpcservices
-from controller.reconcile.fence import Fence
-from controller.reconcile.held import HeldOnLease
-from controller.reconcile.memory import REARM
-from controller.reconcile.missing import Missing
-from controller.reconcile.registry import RegistryReconciler
-from controller.reconcile.repairs import Repairs
-from controller.reconcile.reports import Reports
-from controller.reconcile.rpcservices import RpcServiceReconciler
-from controller.reconcile.settling import Settling
-from controller.reconcile.synced import SyncedReconciler
-from controller.reconcile.transactions import RegistryWriter
+from rpcregistry.plan import rpcservices as rpcservice_plan
+from rpcregistry.plan.heartbeat import Heartbeat
+from rpcregistry.plan.ledger import Layout
+from rpcregistry.plan.publication import Settings
+from rpcregistry.reconcile import byname, rpcservices
+from rpcregistry.reconcile.fence import Fence
+from rpcregistry.reconcile.held import HeldOnLease
+from rpcregistry.reconcile.memory import REARM
+from rpcregistry.reconcile.missing import Missing
+from rpcregistry.reconcile.registry import RegistryReconciler
+from rpcregistry.reconcile.repairs import Repairs
+from rpcregistry.reconcile.reports import Reports
+from rpcregistry.reconcile.rpcservices import RpcServiceReconciler
+from rpcregistry.reconcile.settling import Settling
+from rpcregistry.reconcile.synced import SyncedReconciler
+from rpcregistry.reconcile.transactions import RegistryWriter
 from tests.worlds import Clock, EventsInMemory, Held, KubeInMemory, NotesInMemory, ZooKeeperInMemory
 
 LAYOUT = Layout("kube2zk", "/rpc_v2")

@@ -2,13 +2,13 @@
 
 import pytest
 
-from controller.errors import Failure
-from controller.layouts.forms import Child, PerEndpoint
-from controller.model import Endpoint, ObjectKey, RpcService, ServiceKey
-from controller.plan.invariants import Broken
-from controller.plan.ledger import Layout
-from controller.reconcile import byname, rpcservices
-from controller.reconcile.reports import UNAVAILABLE_AFTER
+from rpcregistry.errors import Failure
+from rpcregistry.layouts.forms import Child, PerEndpoint
+from rpcregistry.model import Endpoint, ObjectKey, RpcService, ServiceKey
+from rpcregistry.plan.invariants import Broken
+from rpcregistry.plan.ledger import Layout
+from rpcregistry.reconcile import byname, rpcservices
+from rpcregistry.reconcile.reports import UNAVAILABLE_AFTER
 from tests.test_reconcile import World
 from tests.test_reconcile_layouts import KUBE2ZK, serve
 from tests.worlds import Held

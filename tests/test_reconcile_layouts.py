@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from controller.errors import Conflict, Retry
-from controller.model import ObjectKey
-from controller.plan.ledger import Layout
-from controller.plan.ops import Create, Delete
-from controller.reconcile.memory import REARM
+from rpcregistry.errors import Conflict, Retry
+from rpcregistry.model import ObjectKey
+from rpcregistry.plan.ledger import Layout
+from rpcregistry.plan.ops import Create, Delete
+from rpcregistry.reconcile.memory import REARM
 from tests.test_reconcile import CONFIRM, World, declared, key, pod
 
 KUBE2ZK, DUBBO, CURATOR = (

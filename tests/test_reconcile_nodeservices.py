@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from controller.errors import Conflict, Failure, Rejected, Retry
-from controller.manifests import Resource
-from controller.model import HELD, RELEASE, LocalService, Node, NodeServiceKey, ObjectKey, Regarding, Service
-from controller.reconcile.held import HeldOnLease
-from controller.reconcile.nodeservices import NodeServiceReconciler, service_indexes
-from controller.runtime.informer import Change
+from rpcregistry.errors import Conflict, Failure, Rejected, Retry
+from rpcregistry.manifests import Resource
+from rpcregistry.model import HELD, RELEASE, LocalService, Node, NodeServiceKey, ObjectKey, Regarding, Service
+from rpcregistry.reconcile.held import HeldOnLease
+from rpcregistry.reconcile.nodeservices import NodeServiceReconciler, service_indexes
+from rpcregistry.runtime.informer import Change
 from tests.test_plan_nodeservices import local, served
 from tests.worlds import Clock, EventsInMemory, Held, NotesInMemory
 

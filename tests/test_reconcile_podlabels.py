@@ -3,12 +3,12 @@
 import msgspec
 import pytest
 
-from controller.errors import Retry
-from controller.model import Declaration, LocalService, ObjectKey, Pod, ServiceKey
-from controller.reconcile.podlabels import PodLabelReconciler
-from controller.reconcile.rpcservices import pod_indexes
-from controller.reconcile.selections import Selections
-from controller.runtime.informer import Change
+from rpcregistry.errors import Retry
+from rpcregistry.model import Declaration, LocalService, ObjectKey, Pod, ServiceKey
+from rpcregistry.reconcile.podlabels import PodLabelReconciler
+from rpcregistry.reconcile.rpcservices import pod_indexes
+from rpcregistry.reconcile.selections import Selections
+from rpcregistry.runtime.informer import Change
 from tests.test_plan_nodeservices import local
 from tests.test_plan_rpcservices import pod
 from tests.worlds import EventsInMemory, Held, KubeInMemory

@@ -2,12 +2,12 @@
 
 import pytest
 
-from controller.errors import Conflict, Ending, Failure, Fenced, Partial, Rejected, Retry
-from controller.model import Declaration, ObjectKey, ServiceKey
-from controller.plan.ledger import Layout
-from controller.reconcile.rpcservices import MOST_TOLD, TOLD_AFTER
-from controller.runtime.worker import work
-from controller.runtime.workqueue import Workqueue
+from rpcregistry.errors import Conflict, Ending, Failure, Fenced, Partial, Rejected, Retry
+from rpcregistry.model import Declaration, ObjectKey, ServiceKey
+from rpcregistry.plan.ledger import Layout
+from rpcregistry.reconcile.rpcservices import MOST_TOLD, TOLD_AFTER
+from rpcregistry.runtime.worker import work
+from rpcregistry.runtime.workqueue import Workqueue
 from tests.test_reconcile import World, declared, key, pod
 
 QUOTA = Rejected('create RpcService default/echo-1: 403 Forbidden: "echo-1" is forbidden: exceeded quota: q')

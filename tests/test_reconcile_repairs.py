@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from controller.errors import Retry
-from controller.model import Problem
-from controller.reconcile.memory import REARM
+from rpcregistry.errors import Retry
+from rpcregistry.model import Problem
+from rpcregistry.reconcile.memory import REARM
 from tests.test_reconcile import World, declared
 from tests.test_reconcile_layouts import CURATOR, DUBBO, KUBE2ZK, everywhere, instances, providers, serve
 

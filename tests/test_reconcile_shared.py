@@ -5,8 +5,8 @@ import threading
 import time
 from contextlib import suppress
 
-from controller.errors import Rejected
-from controller.model import (
+from rpcregistry.errors import Rejected
+from rpcregistry.model import (
     HELD,
     LabelSelector,
     NodeServiceKey,
@@ -16,24 +16,24 @@ from controller.model import (
     RpcServiceSpec,
     ServiceKey,
 )
-from controller.plan.ledger import Layout
-from controller.plan.ops import Create, Delete
-from controller.reconcile.doubts import Doubts
-from controller.reconcile.guard import Confirmed, Guard, Sight
-from controller.reconcile.held import HeldOnLease, WithoutObject
-from controller.reconcile.lookout import Lookout
-from controller.reconcile.memory import Memory
-from controller.reconcile.orphans import Orphans
-from controller.reconcile.problems import Problems, Waiting
-from controller.reconcile.registration import ALLOWED_FOR, Registration
-from controller.reconcile.repairs import Repairs
-from controller.reconcile.selections import Selections
-from controller.reconcile.settling import Settling
-from controller.reconcile.since import Since
-from controller.reconcile.unreadable import UnknownWords
-from controller.reconcile.unwritten import Unwritten
-from controller.reconcile.wanted import Wanted
-from controller.runtime.informer import Change, Store
+from rpcregistry.plan.ledger import Layout
+from rpcregistry.plan.ops import Create, Delete
+from rpcregistry.reconcile.doubts import Doubts
+from rpcregistry.reconcile.guard import Confirmed, Guard, Sight
+from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
+from rpcregistry.reconcile.lookout import Lookout
+from rpcregistry.reconcile.memory import Memory
+from rpcregistry.reconcile.orphans import Orphans
+from rpcregistry.reconcile.problems import Problems, Waiting
+from rpcregistry.reconcile.registration import ALLOWED_FOR, Registration
+from rpcregistry.reconcile.repairs import Repairs
+from rpcregistry.reconcile.selections import Selections
+from rpcregistry.reconcile.settling import Settling
+from rpcregistry.reconcile.since import Since
+from rpcregistry.reconcile.unreadable import UnknownWords
+from rpcregistry.reconcile.unwritten import Unwritten
+from rpcregistry.reconcile.wanted import Wanted
+from rpcregistry.runtime.informer import Change, Store
 from tests.test_plan_rpcservices import pod, service
 from tests.test_reconcile_nodeservices import World as NodeServices
 from tests.threads import at_once, step_by_step, twice

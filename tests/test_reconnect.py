@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from controller.reconnect import ELECTION, LONGEST_PAUSE, Attempts
-from controller.zkaccess import OPEN, Access
+from rpcregistry.zookeeper.access import OPEN, Access
+from rpcregistry.zookeeper.reconnect import ELECTION, LONGEST_PAUSE, Attempts
 from tests.worlds import Clock
 
 

@@ -7,12 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from controller.audit import REVIEWS
-from controller.errors import Failure, Rejected, Unknown
-from controller.kube import Absent
-from controller.leases import ZOOKEEPER
-from controller.manifests import LOCALSERVICES, RPCSERVICES, Resource
-from controller.model import (
+from rpcregistry.audit import REVIEWS
+from rpcregistry.commands.release import GIVE_AGAIN, Cluster, Release
+from rpcregistry.errors import Failure, Rejected, Unknown
+from rpcregistry.kube.client import Absent
+from rpcregistry.leases import ZOOKEEPER
+from rpcregistry.manifests import LOCALSERVICES, RPCSERVICES, Resource
+from rpcregistry.model import (
     HELD,
     RELEASE,
     Condition,
@@ -24,8 +25,7 @@ from controller.model import (
     RpcServiceSpec,
     RpcServiceStatus,
 )
-from controller.release import GIVE_AGAIN, Cluster, Release
-from controller.watch import Listing
+from rpcregistry.watch import Listing
 from tests.worlds import Clock
 
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/rpcregistry/leases/rpcregistry"

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from controller.cli import run_command
-from controller.manifests import RPCSERVICES
-from controller.model import ObjectKey, RpcService
-from controller.plan.ops import Create, Delete, Set, Znode
-from controller.reconcile import rpcservices
-from controller.run.dryrun import DryRunKube, DryRunRegistry
+from rpcregistry.cli import run_command
+from rpcregistry.manifests import RPCSERVICES
+from rpcregistry.model import ObjectKey, RpcService
+from rpcregistry.plan.ops import Create, Delete, Set, Znode
+from rpcregistry.reconcile import rpcservices
+from rpcregistry.run.dryrun import DryRunKube, DryRunRegistry
 from tests.worlds import Held, ZooKeeperInMemory
 
 POD = """

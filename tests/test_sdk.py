@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.dialects import APP_IO, RPC_SERVICE, read, write
-from controller.model import (
+from rpcregistry.dialects import APP_IO, RPC_SERVICE, read, write
+from rpcregistry.model import (
     Declaration,
     Endpoint,
     LabelSelector,
@@ -21,10 +21,10 @@ from controller.model import (
     RpcServiceSpec,
     RpcServiceStatus,
 )
-from controller.sdk import Peer, Service
-from controller.sdk.announcement import REGISTERED, OwnPod, announce, is_lost, withdraw
-from controller.sdk.instances import instances, peers
-from controller.sdk.subscriptions import Subscription, Subscriptions
+from rpcregistry.sdk import Peer, Service
+from rpcregistry.sdk.announcement import REGISTERED, OwnPod, announce, is_lost, withdraw
+from rpcregistry.sdk.instances import instances, peers
+from rpcregistry.sdk.subscriptions import Subscription, Subscriptions
 
 ECHO = Declaration(service_name="echo", port=8080, version="v1")
 TIME = Declaration(service_name="time", port=9090)
@@ -80,8 +80,8 @@ def test_a_process_in_a_pod_imports_neither_zookeeper_nor_the_controllers_librar
     for name in ("token", "ca.crt"):
         (tmp_path / name).write_text("x")
     code = (
-        "import sys\nfrom pathlib import Path\nfrom controller.kube import Kube\n"
-        "from controller.sdk import Registry\n"
+        "import sys\nfrom pathlib import Path\nfrom rpcregistry.kube.client import Kube\n"
+        "from rpcregistry.sdk import Registry\n"
         "Registry(Kube.from_config(None, service_account=Path(sys.argv[1])), 'default', 'p').start()\n"
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )

@@ -8,7 +8,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from controller.model import (
+from rpcregistry.model import (
     Declaration,
     Endpoint,
     LabelSelector,
@@ -18,8 +18,8 @@ from controller.model import (
     RpcServiceSpec,
     RpcServiceStatus,
 )
-from controller.sdk import Registry, Service
-from controller.watch import Applied, Bookmark, Deleted, Listing
+from rpcregistry.sdk import Registry, Service
+from rpcregistry.watch import Applied, Bookmark, Deleted, Listing
 from tests.cluster.waiting import PATIENCE
 
 NAMES = ["own", "a", "b", "c"]

@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 
-import controller
-from controller.leases import KubeLease
-from controller.manifests import RPCSERVICES
-from controller.model import ObjectKey, Problem, Regarding
-from controller.reconnect import Attempts
-from controller.run.dryrun import DryRunKube
-from controller.run.propagation import Propagation
-from controller.runtime.crew import Crew
-from controller.runtime.election import Lease
-from controller.runtime.informer import Change, Informer, Store
-from controller.runtime.workqueue import Workqueue
-from controller.sdk.subscriptions import Pods, Subscription, Subscriptions
-from controller.telemetry import EventRecorder
-from controller.zk import MOST_LINES, _Once
-from controller.zkaccess import OPEN
+import rpcregistry
+from rpcregistry.leases import KubeLease
+from rpcregistry.manifests import RPCSERVICES
+from rpcregistry.model import ObjectKey, Problem, Regarding
+from rpcregistry.run.dryrun import DryRunKube
+from rpcregistry.run.propagation import Propagation
+from rpcregistry.runtime.crew import Crew
+from rpcregistry.runtime.election import Lease
+from rpcregistry.runtime.informer import Change, Informer, Store
+from rpcregistry.runtime.workqueue import Workqueue
+from rpcregistry.sdk.subscriptions import Pods, Subscription, Subscriptions
+from rpcregistry.telemetry import EventRecorder
+from rpcregistry.zookeeper.access import OPEN
+from rpcregistry.zookeeper.client import MOST_LINES, _Once
+from rpcregistry.zookeeper.reconnect import Attempts
 from tests.test_informer import Server, Thing
 from tests.threads import at_once, step_by_step, twice
 from tests.worlds import Clock
@@ -289,7 +289,7 @@ def test_a_subscriber_hears_of_what_is_there_last(pods: Pods):
 
 def test_each_lock_says_what_it_protects():
     made = re.compile(r"threading\.(R?Lock|Condition)\(\)(?!  # protects )")
-    root = Path(controller.__file__).parent
+    root = Path(rpcregistry.__file__).parent
     silent = {str(file.relative_to(root)) for file in root.rglob("*.py") if made.search(file.read_text())}
 
     assert silent == set()

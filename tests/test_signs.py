@@ -5,12 +5,12 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from controller.errors import Rejected
-from controller.plan import heartbeat
-from controller.plan.heartbeat import SURE, Heartbeat
-from controller.reconcile.lookout import Lookout
-from controller.runtime.election import Lease
-from controller.signs import FoundLease, Leases, SignsOfLife, require_nobody
+from rpcregistry.commands.signs import FoundLease, Leases, SignsOfLife, require_nobody
+from rpcregistry.errors import Rejected
+from rpcregistry.plan import heartbeat
+from rpcregistry.plan.heartbeat import SURE, Heartbeat
+from rpcregistry.reconcile.lookout import Lookout
+from rpcregistry.runtime.election import Lease
 from tests.worlds import Clock, ZooKeeperInMemory
 
 NAME = "rpcregistry/rpcregistry"

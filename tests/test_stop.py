@@ -10,7 +10,7 @@ import pytest
 
 PROGRAM = """
 import threading, time
-from controller.runtime.stop import Stop
+from rpcregistry.runtime.stop import Stop
 
 def busy():
     while True:
@@ -60,7 +60,7 @@ def test_signals_that_come_while_it_ends_do_not_kill_it():
 
 INTERRUPTED = """
 import signal, sys
-from controller.runtime.stop import Stop
+from rpcregistry.runtime.stop import Stop
 
 def once_more(frame, event, argument):
     signal.raise_signal(signal.SIGTERM)

@@ -21,9 +21,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.errors import Conflict, Failure, Misconfigured, Rejected, Retry
-from controller.model import Problem, Regarding
-from controller.telemetry import (
+from rpcregistry.errors import Conflict, Failure, Misconfigured, Rejected, Retry
+from rpcregistry.model import Problem, Regarding
+from rpcregistry.telemetry import (
     EVENT_INTERVAL,
     MOST_CONNECTIONS,
     MOST_WAITING,
@@ -392,7 +392,7 @@ def test_clients_that_never_finish_keep_no_probe_out(world: World) -> None:
 FEW_FILES = 40
 SERVING = """
 import sys, time
-from controller.telemetry import Health, Metrics, configure_logging, serve
+from rpcregistry.telemetry import Health, Metrics, configure_logging, serve
 
 configure_logging("json", "info")
 server = serve("127.0.0.1:0", Metrics(), Health(lambda: None, lambda: None))
@@ -517,9 +517,9 @@ def logged(log_format: str, level: str, code: str) -> str:
     """What a process that runs *code* writes to standard error."""
     prelude = (
         "import logging, structlog\n"
-        "from controller.telemetry import configure_logging\n"
+        "from rpcregistry.telemetry import configure_logging\n"
         f"configure_logging({log_format!r}, {level!r})\n"
-        "log = structlog.get_logger('controller.x')\n"
+        "log = structlog.get_logger('rpcregistry.x')\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", prelude + code], capture_output=True, text=True, check=True, timeout=60
@@ -530,15 +530,17 @@ def logged(log_format: str, level: str, code: str) -> str:
 def test_a_line_of_the_log_is_an_object_that_says_when_and_where() -> None:
     line = json.loads(logged("json", "info", "log.debug('no'); log.info('set', path='/rpc_v2/echo')"))
     assert datetime.fromisoformat(line.pop("timestamp")).tzinfo is not None
-    assert line == {"event": "set", "level": "info", "logger": "controller.x", "path": "/rpc_v2/echo"}
+    assert line == {"event": "set", "level": "info", "logger": "rpcregistry.x", "path": "/rpc_v2/echo"}
 
 
 def test_what_modules_log_that_rpc_processes_share_looks_the_same() -> None:
     line = json.loads(
-        logged("json", "info", "from controller.logs import Log; Log('controller.y').warning('held', pods=2)")
+        logged(
+            "json", "info", "from rpcregistry.logs import Log; Log('rpcregistry.y').warning('held', pods=2)"
+        )
     )
     assert datetime.fromisoformat(line.pop("timestamp")).tzinfo is not None
-    assert line == {"event": "held", "level": "warning", "logger": "controller.y", "pods": 2}
+    assert line == {"event": "held", "level": "warning", "logger": "rpcregistry.y", "pods": 2}
 
 
 def test_an_exception_is_logged_with_its_traceback_on_the_same_line() -> None:
@@ -561,7 +563,7 @@ def test_at_debug_libraries_do_not_tell_what_they_send() -> None:
         pytest.param("log.info('x', token='eyJhbGciOiJSUzI1.s3cr3t.s3cr3t')", id="a service account's token"),
         pytest.param("logging.getLogger('kazoo').warning('bearer s3cr3t')", id="by a library"),
         pytest.param(
-            "from controller.logs import Log; Log('controller.y').info('x', header='Bearer s3cr3t')",
+            "from rpcregistry.logs import Log; Log('rpcregistry.y').info('x', header='Bearer s3cr3t')",
             id="by a module that RPC processes share",
         ),
         pytest.param(
@@ -590,8 +592,8 @@ def test_a_log_that_cannot_be_written_stops_nothing() -> None:
         [
             sys.executable,
             "-c",
-            "import structlog\nfrom controller.telemetry import configure_logging\n"
-            "configure_logging('json', 'info')\nlog = structlog.get_logger('controller.x')\n" + code,
+            "import structlog\nfrom rpcregistry.telemetry import configure_logging\n"
+            "configure_logging('json', 'info')\nlog = structlog.get_logger('rpcregistry.x')\n" + code,
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -12,11 +12,14 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from controller.cli import run_command
-from controller.errors import Misconfigured, Rejected, Unknown
-from controller.kube import Absent
-from controller.manifests import RPCSERVICES, Resource
-from controller.model import (
+from rpcregistry.cli import run_command
+from rpcregistry.commands.report import REPORTS, Inspection, show_table
+from rpcregistry.commands.verify import Inspector, inspect_twice, require_namespaces
+from rpcregistry.commands.whereabouts import Whereabouts
+from rpcregistry.errors import Misconfigured, Rejected, Unknown
+from rpcregistry.kube.client import Absent
+from rpcregistry.manifests import RPCSERVICES, Resource
+from rpcregistry.model import (
     Condition,
     Declaration,
     Endpoint,
@@ -27,19 +30,16 @@ from controller.model import (
     RpcServiceSpec,
     RpcServiceStatus,
 )
-from controller.plan.findings import DRIFT, Counts, Finding, exit_code, exit_states, summary
-from controller.plan.heartbeat import Heartbeat
-from controller.plan.ledger import Layout, Ledger
-from controller.plan.listing import Statuses
-from controller.plan.ops import Znode
-from controller.plan.outcome import Observed
-from controller.plan.publication import Settings
-from controller.plan.scope import Scope, differences, keeper
-from controller.plan.verify import Cluster, findings_of, findings_of_znodes
-from controller.report import REPORTS, Inspection, show_table
-from controller.verify import Inspector, inspect_twice, require_namespaces
-from controller.watch import Listing, Unreadable
-from controller.whereabouts import Whereabouts
+from rpcregistry.plan.findings import DRIFT, Counts, Finding, exit_code, exit_states, summary
+from rpcregistry.plan.heartbeat import Heartbeat
+from rpcregistry.plan.ledger import Layout, Ledger
+from rpcregistry.plan.listing import Statuses
+from rpcregistry.plan.ops import Znode
+from rpcregistry.plan.outcome import Observed
+from rpcregistry.plan.publication import Settings
+from rpcregistry.plan.scope import Scope, differences, keeper
+from rpcregistry.plan.verify import Cluster, findings_of, findings_of_znodes
+from rpcregistry.watch import Listing, Unreadable
 from tests.worlds import ZooKeeperInMemory
 
 LAYOUT = Layout("kube2zk", "/rpc_v2")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from controller.plan.ledger import Layout
-from controller.whereabouts import Whereabouts
+from rpcregistry.commands.whereabouts import Whereabouts
+from rpcregistry.plan.ledger import Layout
 
 CLUSTER = {"server": "https://k8s:6443", "cluster_id": "8d86"}
 

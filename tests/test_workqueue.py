@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from controller.runtime.workqueue import LONGEST_RETRY, RETRIES_A_SECOND, Workqueue
+from rpcregistry.runtime.workqueue import LONGEST_RETRY, RETRIES_A_SECOND, Workqueue
 
 WINDOW = 0.1
 ALL = 1_000

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from kazoo.security import ACL, OPEN_ACL_UNSAFE, Id, Permissions
 
-from controller.cli import run_command
-from controller.errors import Misconfigured
-from controller.zkaccess import OPEN, Access, Secrets, acl, load
 from hack.local.pki import Authority
+from rpcregistry.cli import run_command
+from rpcregistry.errors import Misconfigured
+from rpcregistry.zookeeper.access import OPEN, Access, Secrets, acl, load
 
 ALL = Permissions.ALL
 READ = Permissions.READ

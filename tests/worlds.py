@@ -6,12 +6,12 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from controller.errors import Conflict, Failure, Fenced, Rejected, Retry, Unknown
-from controller.manifests import Named, Resource
-from controller.model import ObjectKey, Problem, Regarding
-from controller.plan.invariants import clashes
-from controller.plan.ops import Check, Create, Delete, Op, Set, Znode
-from controller.runtime.informer import Change
+from rpcregistry.errors import Conflict, Failure, Fenced, Rejected, Retry, Unknown
+from rpcregistry.manifests import Named, Resource
+from rpcregistry.model import ObjectKey, Problem, Regarding
+from rpcregistry.plan.invariants import clashes
+from rpcregistry.plan.ops import Check, Create, Delete, Op, Set, Znode
+from rpcregistry.runtime.informer import Change
 
 T = TypeVar("T", bound=Named)
 

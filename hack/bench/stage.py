@@ -147,7 +147,7 @@ class Stage:
         """Start the controller; return when that was, by the monotonic clock."""
         self._port = free_ports(1)[0]
         command = [
-            sys.executable, "-m", "controller", "run",
+            sys.executable, "-m", "rpcregistry", "run",
             "--kubeconfig", str(self.cluster.kubeconfig),
             "--zk-servers", self.cluster.zk_servers,
             "--lease-namespace", NAMESPACE,

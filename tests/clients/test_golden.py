@@ -7,11 +7,11 @@ from urllib.parse import parse_qs, unquote_plus, urlsplit
 import pytest
 import yaml
 
-from controller.layouts import LAYOUTS
-from controller.layouts.forms import Child, PerEndpoint, PerService
-from controller.layouts.template import layout as from_template
-from controller.model import Endpoint
 from hack.clients.golden import RECORDINGS
+from rpcregistry.layouts import LAYOUTS
+from rpcregistry.layouts.forms import Child, PerEndpoint, PerService
+from rpcregistry.layouts.template import layout as from_template
+from rpcregistry.model import Endpoint
 from tests.clients.journeys import TEMPLATES
 from tests.clients.written import RECORDED, instance, recording
 

@@ -122,7 +122,7 @@ def verify(cluster: Any, world: World) -> Callable[[], tuple[int, list[dict[str,
     def run() -> tuple[int, list[dict[str, str]]]:
         done = subprocess.run(
             [
-                sys.executable, "-m", "controller", "verify", "--output", "json",
+                sys.executable, "-m", "rpcregistry", "verify", "--output", "json",
                 "--kubeconfig", str(cluster.kubeconfig), "--zk-servers", cluster.zk_servers,
                 "--namespace", world.namespace, "--layout", f"kube2zk={world.base}",
                 "--cluster-id", f"test-{world.namespace}",

@@ -50,7 +50,7 @@ def shows(world: World, layout: str, *ips: str) -> bool:
 def command(cluster: Any, world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [
-            sys.executable, "-m", "controller", *arguments,
+            sys.executable, "-m", "rpcregistry", *arguments,
             "--kubeconfig", str(cluster.kubeconfig), "--zk-servers", cluster.zk_servers,
             "--cluster-id", f"test-{world.namespace}",
         ],

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from controller.sdk import Registry, Service, Update
+from rpcregistry.sdk import Registry, Service, Update
 
 
 class RpcProcess:

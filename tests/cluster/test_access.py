@@ -15,10 +15,10 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import NoAuthError, NotEmptyError
 from kazoo.retry import KazooRetry
 
-from controller.layouts import LAYOUTS
 from hack.local.cluster import LocalCluster, free_ports
 from hack.local.pki import Authority
 from hack.local.zookeeper import Server, tls
+from rpcregistry.layouts import LAYOUTS
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, World
 
@@ -106,7 +106,7 @@ def wrote(controller: Controller, path: str) -> bool:
 def command(cluster: LocalCluster, name: str, *flags: str) -> subprocess.CompletedProcess[str]:
     """Run a command of ours to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "controller", name, "--kubeconfig", str(cluster.kubeconfig), *flags],
+        [sys.executable, "-m", "rpcregistry", name, "--kubeconfig", str(cluster.kubeconfig), *flags],
         capture_output=True,
         text=True,
         check=False,

@@ -97,7 +97,10 @@ def virtualenv_root(tmp_path_factory: pytest.TempPathFactory) -> Root:
     folders = [
         folder for folder in there if not any(Path(folder).is_relative_to(f) for f in there if f != folder)
     ]
-    config = {"Entrypoint": [sys.executable, "-m", "controller"], "Env": [f"PYTHONPATH={REPOSITORY}"]}
+    config = {
+        "Entrypoint": [sys.executable, "-m", "rpcregistry"],
+        "Env": [f"PYTHONPATH={REPOSITORY / 'controller'}"],
+    }
     path = tmp_path_factory.mktemp("virtualenv")
     return Root(path, folders, config)
 

@@ -18,12 +18,12 @@ import yaml
 from kazoo.client import KazooClient
 from kazoo.security import make_digest_acl
 
-from controller.kube import Kube
-from controller.manifests import PODS
-from controller.selector import label_selector
 from hack.local.cluster import ADMIN_TOKEN, free_ports
 from hack.local.pki import Authority
 from hack.local.zookeeper import Server, tls
+from rpcregistry.kube.client import Kube
+from rpcregistry.manifests import PODS
+from rpcregistry.selector import label_selector
 from tests.cluster.fixtures import CRDS
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller
@@ -39,7 +39,7 @@ class Command:
     def __init__(self, name: str, *flags: str) -> None:
         self.name = name
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "controller", name, *flags],
+            [sys.executable, "-m", "rpcregistry", name, *flags],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

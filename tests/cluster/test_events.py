@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from controller.kube import Kube
-from controller.model import Problem, Regarding
-from controller.telemetry import EventRecorder
 from hack.local.cluster import LocalCluster
+from rpcregistry.kube.client import Kube
+from rpcregistry.model import Problem, Regarding
+from rpcregistry.telemetry import EventRecorder
 from tests.cluster.waiting import eventually
 
 

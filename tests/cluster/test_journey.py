@@ -302,7 +302,7 @@ def test_render_shows_offline_what_a_manifest_gives():
         },
     }
     rendered = subprocess.run(
-        [sys.executable, "-m", "controller", "render", "-"],
+        [sys.executable, "-m", "rpcregistry", "render", "-"],
         input=json.dumps(manifest),
         capture_output=True,
         text=True,

@@ -13,12 +13,12 @@ import msgspec
 import pytest
 import yaml
 
-from controller.errors import Conflict, Expired, Failure, Rejected, Retry, Unknown
-from controller.kube import Kube
-from controller.manifests import GROUP, RPCSERVICES, Resource
-from controller.model import ObjectKey, RpcService
-from controller.runtime.informer import Change, Informer
-from controller.watch import Applied, Bookmark, Deleted
+from rpcregistry.errors import Conflict, Expired, Failure, Rejected, Retry, Unknown
+from rpcregistry.kube.client import Kube
+from rpcregistry.manifests import GROUP, RPCSERVICES, Resource
+from rpcregistry.model import ObjectKey, RpcService
+from rpcregistry.runtime.informer import Change, Informer
+from rpcregistry.watch import Applied, Bookmark, Deleted
 from tests.cluster.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("crds")

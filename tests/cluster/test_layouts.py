@@ -8,7 +8,7 @@ import pytest
 from kazoo.client import KazooClient
 from kazoo.protocol.states import WatchedEvent
 
-from controller.layouts.urls import encode
+from rpcregistry.layouts.urls import encode
 from tests.cluster.layouts import (
     ALL,
     EXAMPLES,

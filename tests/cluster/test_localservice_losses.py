@@ -241,7 +241,7 @@ def annotate(world: World, _kubeconfig: Path) -> None:
 
 def command(world: World, kubeconfig: Path) -> None:
     scope = ["--kubeconfig", str(kubeconfig), "--namespace", world.namespace]
-    release = [sys.executable, "-m", "controller", "release", *scope]
+    release = [sys.executable, "-m", "rpcregistry", "release", *scope]
     printed = subprocess.run(release, capture_output=True, text=True, check=True).stdout
     assert f"released localservice {world.namespace}/app: 11 node Services let go\n" in printed
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from controller.errors import Rejected
-from controller.sdk import Registry, Service, Update
 from hack.local.cluster import ADMIN_TOKEN, LocalCluster
 from hack.local.http_proxy import HttpProxy, is_of, is_watch
+from rpcregistry.errors import Rejected
+from rpcregistry.sdk import Registry, Service, Update
 from tests.cluster.rpc_process import RpcProcess
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, World
@@ -358,7 +358,7 @@ def test_the_role_of_the_examples_is_enough_and_no_more(cluster: LocalCluster, w
 
 IN_MEMORY = """
 import sys
-from controller.sdk import Registry
+from rpcregistry.sdk import Registry
 registry = Registry.from_kubeconfig(sys.argv[1], namespace=sys.argv[2], pod_name="own")
 told = []
 registry.subscribe("echo", told.append)

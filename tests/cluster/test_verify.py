@@ -25,7 +25,7 @@ def look(cluster: Any, world: World) -> Verify:
         layout = () if "--layout" in arguments else ("--layout", f"kube2zk={world.base}")
         where = ["--kubeconfig", str(cluster.kubeconfig), "--zk-servers", cluster.zk_servers]
         own = ["--cluster-id", f"test-{world.namespace}", *scope, *layout]
-        verify = [sys.executable, "-m", "controller", "verify", *where, *own, *arguments]
+        verify = [sys.executable, "-m", "rpcregistry", "verify", *where, *own, *arguments]
         return subprocess.run(verify, capture_output=True, text=True, check=False)
 
     return run

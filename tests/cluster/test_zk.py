@@ -15,9 +15,12 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import NoAuthError
 from kazoo.security import make_acl, make_digest_acl
 
-from controller.errors import Conflict, Failure, Fenced, Misconfigured, Rejected, Retry
-from controller.plan.ops import Check, Create, Delete, Op, Set, Znode
-from controller.zk import (
+from hack.local.cluster import free_ports
+from hack.local.proxy import Proxy
+from hack.local.zookeeper import Server
+from rpcregistry.errors import Conflict, Failure, Fenced, Misconfigured, Rejected, Retry
+from rpcregistry.plan.ops import Check, Create, Delete, Op, Set, Znode
+from rpcregistry.zookeeper.client import (
     ANSWER_TIMEOUT,
     CONNECT_TIMEOUT,
     DEAD_AFTER,
@@ -29,9 +32,6 @@ from controller.zk import (
     TooLarge,
     ZooKeeper,
 )
-from hack.local.cluster import free_ports
-from hack.local.proxy import Proxy
-from hack.local.zookeeper import Server
 from tests.cluster.waiting import eventually
 
 SESSION_TIMEOUT = 20.0  # the longest that the server grants; a test that waits for its end has its own

@@ -18,12 +18,12 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import NoAuthError
 from structlog.testing import capture_logs
 
-from controller.errors import Failure, Rejected, Retry
-from controller.plan.ops import Create, Delete, Set, Znode
-from controller.zk import ZooKeeper
-from controller.zkaccess import OPEN, Access, acl
 from hack.local.pki import Authority
 from hack.local.zookeeper import Server, tls
+from rpcregistry.errors import Failure, Rejected, Retry
+from rpcregistry.plan.ops import Create, Delete, Set, Znode
+from rpcregistry.zookeeper.access import OPEN, Access, acl
+from rpcregistry.zookeeper.client import ZooKeeper
 from tests.cluster.waiting import eventually
 
 PASSWORD = 's3cret "of": the\\registry, '  # what SASL and JAAS have to quote
@@ -439,7 +439,7 @@ def test_a_ca_that_the_system_trusts_is_not_believed_where_another_is_given(
     other = pem(tmp_path, "other", Authority("another CA").pem)
     program = (
         "import sys, ssl, structlog\n"
-        "from controller.zk import ZooKeeper\n"
+        "from rpcregistry.zookeeper.client import ZooKeeper\n"
         "from controller.zkaccess import Access\n"
         "structlog.configure(logger_factory=structlog.ReturnLoggerFactory())\n"
         "print(len(ssl.create_default_context().get_ca_certs()))\n"

@@ -358,7 +358,7 @@ class Controller:
 
     def __init__(self, kubeconfig: Path, zk_servers: str, log: Path, *flags: str) -> None:
         self._command = [
-            sys.executable, "-m", "controller", "run",
+            sys.executable, "-m", "rpcregistry", "run",
             "--kubeconfig", str(kubeconfig),
             "--zk-servers", zk_servers,
             "--bind-address", "127.0.0.1:0",

@@ -9,10 +9,10 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException, NoNodeError
 from kazoo.retry import KazooRetry
 
-from controller.errors import Retry
-from controller.plan.ops import Create
-from controller.zk import ZooKeeper
 from hack.local.zookeeper import Ensemble, Server
+from rpcregistry.errors import Retry
+from rpcregistry.plan.ops import Create
+from rpcregistry.zookeeper.client import ZooKeeper
 from tests.cluster.waiting import eventually
 from tests.cluster.world import World
 

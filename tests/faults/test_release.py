@@ -31,7 +31,7 @@ def release(cluster: LocalCluster, world: World) -> Callable[..., "subprocess.Po
     def run(*arguments: str, kubeconfig: Path | None = None) -> "subprocess.Popen[str]":
         where = ["--kubeconfig", str(kubeconfig or cluster.kubeconfig), "--lease-namespace", world.namespace]
         return subprocess.Popen(
-            [sys.executable, "-m", "controller", "release", *where, *arguments],
+            [sys.executable, "-m", "rpcregistry", "release", *where, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from controller.sdk import Registry, Service
 from hack.local.cluster import LocalCluster
 from hack.local.http_proxy import HttpProxy, error_event, is_list, is_of, is_watch
+from rpcregistry.sdk import Registry, Service
 from tests.cluster.waiting import eventually
 from tests.cluster.world import World
 

@@ -62,7 +62,7 @@ def command(
     """A command of this cluster id, running."""
     return subprocess.Popen(
         [
-            sys.executable, "-m", "controller", *arguments,
+            sys.executable, "-m", "rpcregistry", *arguments,
             "--kubeconfig", str(kubeconfig or cluster.kubeconfig), "--zk-servers", cluster.zk_servers,
             "--cluster-id", cluster_id(world),
         ],

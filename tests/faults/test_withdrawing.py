@@ -263,7 +263,7 @@ def test_a_release_cuts_the_wait_short(cluster: LocalCluster, world: World, star
     assert world.servers("echo") == MANY
     released = subprocess.run(
         [
-            sys.executable, "-m", "controller", "release", "echo",
+            sys.executable, "-m", "rpcregistry", "release", "echo",
             "--kubeconfig", str(cluster.kubeconfig), "--namespace", world.namespace,
         ],
         capture_output=True,

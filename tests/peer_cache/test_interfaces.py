@@ -155,7 +155,7 @@ def test_the_generated_code_is_what_the_proto_gives(tmp_path):
 
 
 def test_the_image_has_the_very_packages_that_the_controller_has():
-    """``controller.sdk`` is tested with those."""
+    """``rpcregistry.sdk`` is tested with those."""
     own, controller = (
         {line for line in (folder / "requirements.lock").read_text().splitlines() if "==" in line}
         for folder in (EXAMPLE, EXAMPLE.parents[1])

@@ -9,15 +9,15 @@ from contextlib import contextmanager
 
 import click
 
-from controller.errors import Failure
-from controller.runtime.stop import Stop
-from controller.sdk import PeerUpdate, Registry, Service
 from peer_cache.addresses import join, loopback_twin
 from peer_cache.entries import Cache
 from peer_cache.links import Links
 from peer_cache.replica import Peer, Replica
 from peer_cache.rest import RestServer
 from peer_cache.service import serve
+from rpcregistry.errors import Failure
+from rpcregistry.runtime.stop import Stop
+from rpcregistry.sdk import PeerUpdate, Registry, Service
 
 SERVICE = "peer-cache"
 CALLS_END_WITHIN = 3.0  # seconds

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class Peer(Protocol):
-    """What this needs to know of a peer; ``controller.sdk.Peer`` is one."""
+    """What this needs to know of a peer; ``rpcregistry.sdk.Peer`` is one."""
 
     @property
     def ip(self) -> str: ...

@@ -1,0 +1,1 @@
+"""One subcommand a file: what is done once, and said on the terminal."""

@@ -1,0 +1,183 @@
+"""``rpcregistry purge``: on uninstall, withdraw all that the ledger names.
+
+What the ledger does not name stays, and so do directories and the fence: clients watch the one, and the
+other keeps a controller that was only paused from writing it all again.
+"""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+import msgspec
+
+from rpcregistry.audit import audit
+from rpcregistry.commands.signs import Leases, SignsOfLife, find_leases, require_nobody, to_standard_error
+from rpcregistry.commands.whereabouts import Whereabouts
+from rpcregistry.errors import Failure, Rejected
+from rpcregistry.kube.client import Kube
+from rpcregistry.layouts import LAYOUTS
+from rpcregistry.layouts.forms import PerEndpoint
+from rpcregistry.leases import KubeLease, heard_namespace, own_namespace
+from rpcregistry.plan import heartbeat
+from rpcregistry.plan.heartbeat import Look
+from rpcregistry.plan.ledger import Layout
+from rpcregistry.plan.ops import Delete, Op, batches
+from rpcregistry.plan.outcome import Outcome
+from rpcregistry.plan.publication import Publication, Settings
+from rpcregistry.plan.znodes import plan
+from rpcregistry.reconcile.fence import Fence
+from rpcregistry.reconcile.lookout import Lookout
+from rpcregistry.reconcile.memory import Memory, uncovered
+from rpcregistry.reconcile.ports import Registry
+from rpcregistry.runtime.clock import SystemClock
+from rpcregistry.zookeeper.access import Access
+from rpcregistry.zookeeper.client import ZooKeeper
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A service path that the ledger says is ours; *layout* is None where nobody knows it."""
+
+    name: str
+    path: str
+    layout: Layout | None
+
+
+def purge_registry(
+    *,
+    kubeconfig: str | None,
+    context: str | None,
+    timeout: float,
+    zk_servers: str,
+    zk_access: Access,
+    cluster_id: str,
+    lease_namespace: str,
+    templates: Mapping[str, PerEndpoint],
+    wait: float,
+    yes: bool,
+) -> int:
+    """Show what would go, and withdraw it where *yes*; return the exit code: 1 where something is left.
+
+    *timeout*: how many seconds ZooKeeper may take to answer first; *wait*: for how many controllers may
+    take to stop.
+    """
+    kube = Kube.from_config(kubeconfig, context)
+    settings = Settings(cluster_id or kube.cluster_id())
+    where = Whereabouts.of(kube, settings.cluster_id, zk_servers).describe()
+    with ZooKeeper.connected_to(zk_servers, timeout, zk_access) as zookeeper:
+        claims = sorted(
+            claimed(zookeeper, settings.clusters, templates), key=lambda claim: (claim.name, claim.path)
+        )
+        _show(where, claims)
+        lookout = Lookout(zookeeper, settings.cluster_id, time.monotonic)
+        lease = KubeLease(kube, lease_namespace or own_namespace() or heard_namespace(lookout))
+        leases = _leases(kube, zk_servers, settings.cluster_id, lease)
+
+        def signs() -> SignsOfLife:
+            return SignsOfLife(lookout, leases, time.monotonic)
+
+        watched = require_nobody(signs, wait, time.monotonic, time.sleep, to_standard_error)
+        if yes:
+            fence = Fence(zookeeper, settings.cluster_id, lambda: _require_still(watched))
+            withdraw(zookeeper, fence, claims, settings)
+            _tell(kube, lease, f"withdrew {_count(claims)}: {where}")
+    going = sum(claim.layout is not None for claim in claims)
+    sys.stdout.write(f"{going} services {'withdrawn' if yes else 'would be withdrawn: confirm with --yes'}\n")
+    return 1 if yes and any(claim.layout is None for claim in claims) else 0
+
+
+def _show(where: str, claims: Sequence[Claim]) -> None:
+    sys.stdout.write(f"{where}: {_count(claims)}\n")
+    for claim in claims:
+        known = "" if claim.layout else f"  (left: no layout {claim.name!r} is known; give its --template)"
+        sys.stdout.write(f"{claim.name}  {claim.path}{known}\n")
+    sys.stdout.flush()  # what follows may take a while
+
+
+def _count(claims: Collection[Claim]) -> str:
+    """How many services there are, by layout.
+
+    >>> _count([Claim("dubbo", "/d/a", None), Claim("dubbo", "/d/b", None)])
+    '2 services (dubbo 2)'
+    """
+    layouts = Counter(claim.name for claim in claims)
+    each = ", ".join(f"{name} {number}" for name, number in sorted(layouts.items()))
+    return f"{len(claims)} services{f' ({each})' if each else ''}"
+
+
+def _leases(kube: Kube, zk_servers: str, cluster_id: str, own: KubeLease) -> Callable[[str], Leases]:
+    """What looks for the Leases of this registry; what it leaves out, it says once."""
+    said: set[str] = set()
+
+    def say(line: str) -> None:
+        if line and line not in said:
+            to_standard_error(line)
+        said.add(line)
+
+    def look(named: str) -> Leases:
+        """*named*: the Lease in the heartbeat is this registry's, however its holder spells ZooKeeper."""
+        leases = find_leases(kube, [own.full_name.partition("/")[0]])
+        say(leases.unseen)
+        ours = []
+        for found in leases.found:
+            if found.name == named or found.is_of(cluster_id, zk_servers):
+                ours.append(found)
+            elif found.lease.holder and found.cluster_id == cluster_id:
+                other = f"it names ZooKeeper {found.zookeeper}"
+                say(f"the Lease {found.name} is taken for another registry's: {other}")
+        return msgspec.structs.replace(leases, found=tuple(ours))
+
+    return look
+
+
+def _require_still(signs: SignsOfLife) -> None:
+    look, who = signs.look()
+    if look is not Look.CLEAR:
+        raise Rejected(f"{who}: a controller was started meanwhile: stop it first")
+
+
+def _tell(kube: Kube, lease: KubeLease, note: str) -> None:
+    """Leave an Event on the Lease, where there is one, and say the same."""
+    try:
+        lease.get()
+    except Failure as failure:
+        to_standard_error(f"no Event is left on the Lease {lease.full_name}: {failure}")
+    sys.stdout.write(f"{audit(kube, lease.regarding, 'Purged', note)}\n")
+
+
+def claimed(
+    registry: Registry, clusters: Collection[str], templates: Mapping[str, PerEndpoint]
+) -> Iterator[Claim]:
+    """What the ledger says is ours, of whatever layout and base path."""
+    for name, path in uncovered(registry, (), clusters):
+        layout = Layout(name, path.rpartition("/")[0], templates.get(name))
+        yield Claim(name, path, layout if name in {*LAYOUTS, *templates} else None)
+
+
+def withdraw(registry: Registry, fence: Fence, claims: Collection[Claim], settings: Settings) -> None:
+    """Remove the znodes of *claims*, their entries in the ledger, and our heartbeat."""
+    now = SystemClock().stamp()
+    for claim in claims:
+        if claim.layout is None:
+            continue
+        for grace_over in (False, True):  # what was withdrawn is remembered, and then forgotten
+            outcome = _plan(registry, claim.layout, claim.path.rpartition("/")[2], settings, now, grace_over)
+            for batch in batches(("", step) for step in outcome.steps):
+                _commit(registry, fence, [op for _, step in batch for op in step])
+    path = heartbeat.path(settings.cluster_id)
+    found = registry.read([path])[path]
+    if found:
+        _commit(registry, fence, [Delete(path, found.version)])
+
+
+def _plan(
+    registry: Registry, layout: Layout, service_name: str, settings: Settings, now: str, grace_over: bool
+) -> Outcome:
+    memory = Memory(registry, [layout], settings.clusters)
+    memory.read([service_name])
+    view = memory.view(layout, service_name)
+    return plan(layout, service_name, Publication(), view, settings, now, grace_over)
+
+
+def _commit(registry: Registry, fence: Fence, ops: list[Op]) -> None:
+    registry.commit([fence.check(), *ops])

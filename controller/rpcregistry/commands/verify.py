@@ -1,0 +1,266 @@
+"""``rpcregistry verify``: whether RpcServices list what the pods say, and ZooKeeper what RpcServices list."""
+
+import sys
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from rpcregistry.commands.report import REPORTS, Inspection
+from rpcregistry.commands.whereabouts import Whereabouts
+from rpcregistry.errors import Failure, Misconfigured, Rejected, Unknown
+from rpcregistry.kube.client import Absent, Kube
+from rpcregistry.manifests import PODS, RPCSERVICES, Named, Resource
+from rpcregistry.model import HELD, Pod, Problem, Regarding, ServiceKey
+from rpcregistry.names import is_service_name
+from rpcregistry.plan import heartbeat
+from rpcregistry.plan.findings import Counts, Finding, confirmed, exit_code
+from rpcregistry.plan.held import named
+from rpcregistry.plan.ledger import Layout
+from rpcregistry.plan.listing import owners
+from rpcregistry.plan.publication import Settings
+from rpcregistry.plan.rpcservices import silent_on
+from rpcregistry.plan.scope import Scope
+from rpcregistry.plan.verify import Cluster, Views, findings_of, ours
+from rpcregistry.reconcile.memory import Memory, uncovered_entries
+from rpcregistry.reconcile.ports import Registry
+from rpcregistry.reconcile.registration import Registration
+from rpcregistry.watch import Listing
+from rpcregistry.zookeeper.access import Access
+from rpcregistry.zookeeper.client import ZooKeeper
+
+T = TypeVar("T", bound=Named)
+
+SECOND_LOOK = 5.0  # seconds after the first: longer than a change takes on its way
+
+
+def verify_registry(
+    *,
+    output: str,
+    exit_on: Collection[str],
+    kubeconfig: str | None,
+    context: str | None,
+    zk_servers: str,
+    zk_access: Access,
+    timeout: float,
+    layouts: Sequence[Layout],
+    namespaces: tuple[str, ...],
+    pod_label_selector: str,
+    require_register_permission: bool,
+    cluster_id: str,
+    **options: Any,
+) -> int:
+    """Print what differs; return 2 where we could not look, 1 where a state is one of *exit_on*, else 0."""
+    scope = Scope(
+        layouts=tuple(f"{layout.name}={layout.base}" for layout in layouts),
+        namespaces=tuple(dict.fromkeys(namespaces)),
+        pod_label_selector=pod_label_selector,
+        require_register_permission=require_register_permission,
+    )
+    try:
+        kube = Kube.from_config(kubeconfig, context)
+        where = Whereabouts.of(kube, cluster_id, zk_servers, layouts)
+        report = REPORTS[output](where, scope)
+        require_namespaces(kube, namespaces)
+        settings = Settings(cluster_id=where.cluster_id, **options)
+        with ExitStack() as stack:
+            connection = ZooKeeper.connected_to(zk_servers, timeout, zk_access)
+            inspector = Inspector(
+                kube=kube,
+                connect=lambda: stack.enter_context(connection),
+                layouts=layouts,
+                scope=scope,
+                settings=settings,
+            )
+            inspection = inspect_twice(inspector.inspect, lambda: time.sleep(SECOND_LOOK))
+    except Failure as failure:
+        sys.stderr.write(f"rpcregistry: cannot look: {' '.join(str(failure).split())}\n")
+        return 2
+    report.show(inspection)
+    return exit_code(inspection.findings, exit_on)
+
+
+def inspect_twice(inspect: Callable[[], Inspection], wait: Callable[[], None]) -> Inspection:
+    """Inspect; where something was found, wait and inspect again: only what was found twice counts."""
+    first = inspect()
+    if not first.findings:
+        return first
+    wait()
+    second = inspect()
+    return msgspec.structs.replace(second, findings=confirmed(first.findings, second.findings))
+
+
+class Reads(Protocol):
+    """What of the API server is needed: see ``Kube``."""
+
+    def list(self, resource: Resource[T], namespace: str = "", label_selector: str = "") -> Listing[T]: ...
+    def raw(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any: ...
+
+
+def require_namespaces(kube: Reads, namespaces: Iterable[str]) -> None:
+    """Fail where one of *namespaces* does not exist, as far as they may be read: of it nothing is listed."""
+    for namespace in namespaces:
+        with suppress(Unknown):
+            try:
+                kube.raw("GET", f"/api/v1/namespaces/{namespace}")
+            except Absent as absent:
+                raise Misconfigured(f"--namespace: there is no namespace {namespace!r}") from absent
+
+
+class Inspector:
+    """Reads pods, RpcServices and znodes, anew for each inspection: one LIST a kind and namespace."""
+
+    def __init__(
+        self,
+        *,
+        kube: Reads,
+        connect: Callable[[], Registry],
+        layouts: Sequence[Layout],
+        scope: Scope,
+        settings: Settings,
+    ) -> None:
+        self._kube = kube
+        self._connect = connect
+        self._layouts = layouts
+        self._scope = scope
+        self._settings = settings
+        self._permissions = _Permissions(kube) if scope.require_register_permission else None
+
+    @cached_property
+    def _registry(self) -> Registry:
+        """Asked for once the cluster was read: what is wrong there need not wait for ZooKeeper."""
+        return self._connect()
+
+    def inspect(self) -> Inspection:
+        """What is not as it should be; some of it may be a change on its way."""
+        cluster, notes = self._cluster()
+        beat = self._beat()
+        if beat and beat.lease:
+            cluster = msgspec.structs.replace(cluster, held=self._held(beat.lease))
+        views, strange = self._views(cluster)
+        names = {service.service_name for service in cluster.services} | cluster.named
+        return Inspection(
+            findings=(
+                *findings_of(cluster, views, self._settings, kept_up=beat is not None),
+                *strange,
+                *self._left(),
+            ),
+            counts=Counts(
+                services=len(names),
+                znodes=sum(
+                    ours(layout, view, self._settings)
+                    for layout, seen in views
+                    for name, view in seen.items()
+                    if name in names or not self._scope.namespaces
+                ),
+                pods=len(cluster.pods),
+            ),
+            beat=beat,
+            notes=notes,
+        )
+
+    # the cluster
+
+    def _cluster(self) -> tuple[Cluster, tuple[str, ...]]:
+        pods = self._list(PODS, self._scope.pod_label_selector)
+        services = self._list(RPCSERVICES)
+        cluster = Cluster(
+            pods=[pod for listing in pods for pod in listing.items],
+            services=[service for listing in services for service in listing.items],
+            namespaces=self._scope.namespaces,
+            unreadable=[
+                *(item for listing in pods for item in listing.unreadable),
+                *(item for listing in services for item in listing.unreadable),
+            ],
+        )
+        return self._permissions.apply(cluster) if self._permissions else (cluster, ())
+
+    def _list(self, resource: Resource[T], label_selector: str = "") -> list[Listing[T]]:
+        namespaces = self._scope.namespaces or ("",)
+        return [self._kube.list(resource, namespace, label_selector) for namespace in namespaces]
+
+    def _held(self, lease: str) -> frozenset[str]:
+        """The names of services that the Lease calls held; none where it may not be read."""
+        namespace, _, name = lease.partition("/")
+        try:
+            manifest = self._kube.raw(
+                "GET", f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}"
+            )
+        except (Absent, Rejected):
+            return frozenset()
+        names, _ = named((manifest["metadata"].get("annotations") or {}).get(HELD, ""))
+        return names
+
+    # the registry
+
+    def _beat(self) -> heartbeat.Heartbeat | None:
+        path = heartbeat.path(self._settings.cluster_id)
+        znode = self._registry.read([path])[path]
+        return heartbeat.decode(znode.data) if znode else None
+
+    def _views(self, cluster: Cluster) -> tuple[Views, list[Finding]]:
+        """What is there of every service in every layout, and what cannot be a service's."""
+        clusters = self._settings.clusters
+        listed = {service.service_name for service in cluster.services}
+        names: list[tuple[Layout, set[str]]] = []
+        strange: list[Finding] = []
+        for layout in self._layouts:
+            present = set(self._registry.children(layout.base))
+            ledgered = {
+                layout.service_name(entry, clusters) for entry in self._registry.children(layout.ledger_root)
+            }
+            services = set(filter(is_service_name, present))
+            names.append((layout, listed | services | set(filter(None, ledgered))))
+            strange += [
+                Finding(layout.name, layout.path(name), "foreign", "nothing of ours")
+                for name in present - services
+            ]
+        memory = Memory(self._registry, self._layouts, clusters)
+        memory.read({name for _, services in names for name in services})
+        views = [(layout, {name: memory.view(layout, name) for name in found}) for layout, found in names]
+        return views, strange
+
+    def _left(self) -> Iterator[Finding]:
+        """What the ledger names that no layout of ours covers, and that is still there."""
+        entries = uncovered_entries(self._registry, self._layouts, self._settings.clusters)
+        standing = [(name, path) for (name, path), entry in entries.items() if not entry.withdrawn_at]
+        znodes = self._registry.read({path for _, path in standing})
+        for name, path in standing:
+            if znodes[path]:
+                missing = f"--layout {name}={path.rpartition('/')[0]}"
+                yield Finding(name, path, "left", f"the ledger names it, and there is no {missing}")
+
+
+class _Permissions:
+    """Who may register which service: ``--require-register-permission``, as the controllers see to it."""
+
+    def __init__(self, kube: Reads) -> None:
+        self._registration = Registration(kube.raw, _NoEvents(), time.monotonic)
+
+    def apply(self, cluster: Cluster) -> tuple[Cluster, tuple[str, ...]]:
+        """The cluster without what pods may not register; and what to say where we may not ask."""
+        names = owners(cluster.pods, cluster.services)
+        try:
+            pods = [self._permitted(pod, names) for pod in cluster.pods]
+        except Rejected as rejected:
+            unsure = "cannot ask which pods may register: those that may not are found as not listed"
+            return cluster, (f"{unsure}: {rejected}",)
+        return msgspec.structs.replace(cluster, pods=pods), ()
+
+    def _permitted(self, pod: Pod, names: Mapping[ServiceKey, str]) -> Pod:
+        for name in {declaration.service_name for declaration in pod.declarations}:
+            if not self._registration.may_register(pod, names[ServiceKey(pod.namespace, name)]):
+                pod = silent_on(pod, name)
+        return pod
+
+
+class _NoEvents:
+    """Tells the pods nothing: their controllers do."""
+
+    def record(
+        self, regarding: Regarding, problem: Problem, action: str, *, warning: bool, salt: str = ""
+    ) -> None:
+        """Tell nobody."""

@@ -1,0 +1,222 @@
+"""How the API server is reached, and by whose leave.
+
+A kubeconfig can say a lot (plugins, several files, proxies), and is the official client's to read.  A pod
+needs a host, a token and a certificate only: those are read here, since to import that client costs 20 MB,
+in every RPC process.
+"""
+
+import os
+import re
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import urllib3
+
+from rpcregistry.errors import Misconfigured
+from rpcregistry.logs import Log
+
+log = Log(__name__)
+
+IN_CLUSTER = "in-cluster"  # instead of a context's name
+USUAL_FILE = "~/.kube/config"
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_PLAIN = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
+TOKEN_PERIOD = 60.0  # seconds; a kubelet replaces the token long before it expires
+
+# A peer that vanished without a word is noticed by the kernel.  A server that hangs is not, its kernel
+# goes on answering: that is what the read timeouts are for.
+_SOCKET_OPTIONS = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
+]
+
+
+class Access(NamedTuple):
+    """*pool* connects to *host*, a URL without a path.
+
+    *authorization* returns the header's value, ``""`` for none, to one thread at a time; it raises
+    ``OSError`` where it cannot be had now.  *context* is the kubeconfig's, or ``IN_CLUSTER``.
+    """
+
+    host: str
+    pool: urllib3.PoolManager
+    authorization: Callable[[], str]
+    context: str
+
+
+def access(kubeconfig: str | None, context: str | None, service_account: Path, connections: int) -> Access:
+    """What *context* of the file *kubeconfig* says, with at most *connections* kept open.
+
+    Without a file: what ``$KUBECONFIG`` names, else the pod's service account, else ``~/.kube/config``; a
+    *context* is never the service account.  Without a context: the file's current one.  Raises
+    ``Misconfigured``.
+    """
+    file = kubeconfig or os.environ.get("KUBECONFIG")
+    in_cluster = not file and not context and _in_cluster(service_account)
+    try:
+        if in_cluster:
+            return _of_service_account(service_account, connections)
+        return _of_kubeconfig(file or USUAL_FILE, context, connections)
+    except Exception as error:
+        source = service_account if in_cluster else file or USUAL_FILE
+        raise Misconfigured(f"cannot connect to a cluster with {source}: {error}") from error
+
+
+def _in_cluster(service_account: Path) -> bool:
+    return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and (service_account / "token").is_file()
+
+
+def _of_service_account(folder: Path, connections: int) -> Access:
+    """What a kubelet tells every container; no proxy leads there.
+
+    Source: kubernetes.io, Accessing the Kubernetes API from a Pod.
+    """
+    host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
+    certificate, token = folder / "ca.crt", _TokenFile(folder / "token")
+    if not certificate.read_bytes():
+        raise ValueError("ca.crt is empty")
+    token()
+    pool = urllib3.PoolManager(
+        maxsize=connections,
+        retries=False,
+        socket_options=_SOCKET_OPTIONS,
+        cert_reqs="CERT_REQUIRED",
+        ca_certs=str(certificate),
+    )
+    url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    return Access(url, pool, token, IN_CLUSTER)
+
+
+class _TokenFile:
+    """The token, as it is in the file by now; for one thread at a time: ``Access.authorization``."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._read_at = float("-inf")
+        self._token = ""
+
+    def __call__(self) -> str:
+        if time.monotonic() - self._read_at >= TOKEN_PERIOD:
+            self._token = self._file.read_text().strip()
+            if not self._token:
+                raise OSError(f"{self._file} is empty")
+            self._read_at = time.monotonic()
+        return f"Bearer {self._token}"
+
+
+def _of_kubeconfig(file: str, context: str | None, connections: int) -> Access:
+    from kubernetes.client.configuration import Configuration
+    from kubernetes.client.rest import RESTClientObject
+    from kubernetes.config.config_exception import ConfigException
+    from kubernetes.config.kube_config import KubeConfigLoader
+
+    config = _merged(file)
+    chosen = _chosen(context, config.value)
+    configuration = Configuration()
+    KubeConfigLoader(config, chosen, config_base_path=None).load_and_set(configuration)
+    configuration.retries = False
+    configuration.connection_pool_maxsize = connections
+    configuration.socket_options = _SOCKET_OPTIONS
+    if _is_loopback(configuration.host):
+        configuration.proxy = None
+    if not configuration.verify_ssl:
+        log.warning("the API server's certificate is not verified")
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # one at every request
+
+    def authorization() -> str:
+        try:
+            value = configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        except ConfigException as error:
+            raise OSError(str(error)) from error
+        return (value or "").strip()
+
+    pool = RESTClientObject(configuration).pool_manager
+    return Access(configuration.host.rstrip("/"), pool, authorization, chosen)
+
+
+def _merged(file: str) -> Any:
+    """What kubeconfigs say together: *file* may be several."""
+    import yaml
+    from kubernetes.config.config_exception import ConfigException
+    from kubernetes.config.kube_config import KubeConfigMerger
+
+    try:
+        config = KubeConfigMerger(file).config
+    except ConfigException as error:
+        raise ValueError("it is empty") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"it is no YAML: {error}") from error
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError("it is no kubeconfig") from error
+    if config is None:
+        raise ValueError("no such file")
+    return config
+
+
+def _chosen(context: str | None, config: Mapping[str, Any]) -> str:
+    """The context in force: *context*, else the current one of a kubeconfig."""
+    names = [entry["name"] for entry in config["contexts"]]
+    there_are = f"its contexts are {', '.join(names)}" if names else "it has no contexts"
+    chosen = context or config.get("current-context")
+    if not chosen:
+        raise ValueError(f"no current-context is set: name one by --context; {there_are}")
+    if chosen not in names:
+        raise ValueError(f"there is no context {chosen!r}: {there_are}")
+    return str(chosen)
+
+
+def reason(error: Exception) -> str:
+    """What became of a connection, for people, and the same words each time."""
+    match error:
+        case urllib3.exceptions.NameResolutionError():
+            return "its name does not resolve: mend the address, or DNS"
+        case urllib3.exceptions.ConnectTimeoutError() | urllib3.exceptions.NewConnectionError():
+            return _unconnected(error)
+        case urllib3.exceptions.ReadTimeoutError():
+            return "no answer in time"
+        case urllib3.exceptions.SSLError():
+            return _no_tls(error)
+        case urllib3.exceptions.ProxyError():
+            return f"the proxy does not lead there: {reason(error.original_error)}"
+        case urllib3.exceptions.ProtocolError(args=(_, Exception() as cause)):
+            return f"the connection broke: {cause}"
+        case OSError():  # of ours, or of a file
+            return str(error)
+    return re.sub(r"<[^<>]* object at 0x[0-9a-f]+>:? ?", "", f"{type(error).__name__}: {error}")
+
+
+def _unconnected(error: Exception) -> str:
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, TimeoutError):
+        return "no connection in time: is there a route to it, or a firewall?"
+    said = isinstance(cause, OSError) and cause.strerror
+    return f"{said or 'no connection'}: is the API server up, and is that its address?"
+
+
+def _no_tls(error: Exception) -> str:
+    cause = error.args[0] if error.args else error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {cause.verify_message}: mend the certificate authority"
+    if isinstance(cause, ssl.SSLError) and cause.reason in _PLAIN:
+        return "it does not speak TLS: write http:// for https://"
+    said = getattr(cause, "reason", None) or str(cause)
+    return f"no TLS: {said.replace('_', ' ').lower()}"
+
+
+def _is_loopback(url: str) -> bool:
+    """Whether *url* is on this machine: as in Go, and so in kubectl, no proxy of the environment is asked."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,114 @@
+"""The two forms that a layout can have: one znode a service, or one znode an endpoint.
+
+A layout says what belongs where, from values alone; when it is written is decided in ``plan``.
+"""
+
+from calendar import timegm
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from ipaddress import ip_address
+
+import msgspec
+
+from rpcregistry.layouts import marks
+from rpcregistry.model import Endpoint, Problem
+
+Config = tuple[str, ...] | None
+
+
+class Rendered(msgspec.Struct, frozen=True):
+    """What a znode should hold; *config*: what the ledger keeps of it; *notes*: what to tell."""
+
+    data: bytes
+    config: Config = None
+    notes: tuple[Problem, ...] = ()
+
+
+class PerService(msgspec.Struct, frozen=True):
+    """One znode a service, ``BASE/<service>``; what it holds depends on what it held.
+
+    *render(endpoints, config, observed, kept, keep)*: its content.  *config* is what an RpcService asks for,
+    *observed* the bytes that are there, *kept* what the ledger kept; an address for which *keep* is true is
+    not removed.
+    *withdrawn(observed, kept)*: its content where it cannot be deleted.
+    *count(data)*: how many addresses it holds.
+    """
+
+    render: Callable[[Iterable[Endpoint], Config, bytes | None, Config, Callable[[str], bool]], Rendered]
+    withdrawn: Callable[[bytes | None, Config], Rendered]
+    count: Callable[[bytes], int]
+
+
+class Child(msgspec.Struct, frozen=True):
+    """The znode of one endpoint: its name in the service's directory, and its bytes."""
+
+    name: str
+    data: bytes = b""
+
+
+class PerEndpoint(msgspec.Struct, frozen=True):
+    """One znode an endpoint, in the directory ``BASE/<service>[/<below>]``.
+
+    *child(service name, endpoint, cluster id)*: its znode, or what is missing for one.  The name carries
+    a mark (``marks``), which *slot(name, cluster id)* reads back; where clients do not see that data
+    changes, the name changes with the data.  *protocol*: that of endpoints which declare none.
+    *overlap*: clients are told of each name by itself, of those that go first; so a new name is there before
+    the old one goes.
+    """
+
+    child: Callable[[str, Endpoint, str], Child | Problem]
+    slot: Callable[[str, str], str | None] = marks.slot
+    below: str = ""
+    protocol: str = ""
+    overlap: bool = False
+
+    def place(self, service_name: str, endpoint: Endpoint, cluster_id: str) -> Child | Problem:
+        """The znode of a published endpoint, or why there is none."""
+        if numeric(endpoint.ip) is None:
+            return Problem("InvalidName", f"{endpoint.pod_name} has no usable address")
+        protocol = endpoint.protocol or self.protocol
+        return self.child(service_name, msgspec.structs.replace(endpoint, protocol=protocol), cluster_id)
+
+
+def missing_port(endpoint: Endpoint) -> Problem:
+    """What to say of an endpoint without a port, in a layout that needs one."""
+    return Problem("MissingPort", f"{endpoint.pod_name} declares no port, and this layout needs one")
+
+
+@lru_cache(maxsize=32768)  # a change of one endpoint has all of its service written anew
+def numeric(text: str) -> tuple[int, int] | None:
+    """An IP address as its version and number; None where *text* is none."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return address.version, int(address)
+
+
+def host(endpoint: Endpoint) -> str:
+    """The address as it stands in a URL: IPv6 in brackets (RFC 3986)."""
+    return f"[{endpoint.ip}]" if ":" in endpoint.ip else endpoint.ip
+
+
+def started(endpoint: Endpoint) -> int:
+    """When its containers started, in milliseconds since 1970; 0 where that is not known.
+
+    Never the time of writing: the bytes of an endpoint change only with the endpoint.
+
+    >>> at = "2026-11-21T02:02:02Z"
+    >>> started(Endpoint(pod_name="", pod_uid="", ip="", ips=(), ready=True, started_at=at))
+    1795226522000
+    """
+    digits = "".join(c if c.isdigit() else " " for c in endpoint.started_at[:19]).split()
+    return timegm(tuple(map(int, digits))) * 1000 if len(digits) == 6 else 0
+
+
+def described(endpoint: Endpoint) -> dict[str, str]:
+    """What it declares besides its address, as strings: for formats with room for any; metadata first."""
+    declared = {
+        "group": endpoint.group,
+        "protocol": endpoint.protocol,
+        "version": endpoint.version,
+        "weight": "" if endpoint.weight is None else str(endpoint.weight),
+    }
+    return dict(sorted({**{k: v for k, v in declared.items() if v}, **endpoint.metadata}.items()))

@@ -1,0 +1,367 @@
+"""Kubernetes JSON to nouns and back: only the fields we use are decoded.
+
+A *resource* says where a kind is served and how one object of it is read.  An object that cannot be
+read raises ``msgspec.MsgspecError`` (or ``ValueError``), and costs that object only.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import ip_address
+from sys import intern
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from rpcregistry import dialects
+from rpcregistry.model import (
+    MANAGED_BY,
+    NODE_NAME,
+    PART_OF,
+    RELEASE,
+    SERVICE_NAME,
+    LocalService,
+    LocalServiceSpec,
+    LocalServiceStatus,
+    Node,
+    ObjectKey,
+    Owner,
+    Pod,
+    Regarding,
+    RpcService,
+    RpcServiceSpec,
+    RpcServiceStatus,
+    Service,
+)
+
+GROUP = "rpcregistry.dev"
+API_VERSION = "v1alpha1"
+FIELD_MANAGER = "rpcregistry"
+
+
+class Named(Protocol):
+    """Any object: which one it is, and which incarnation."""
+
+    @property
+    def key(self) -> ObjectKey: ...
+    @property
+    def uid(self) -> str: ...
+
+
+T = TypeVar("T", bound=Named)
+
+
+@dataclass(frozen=True)
+class Resource(Generic[T]):
+    """Where a kind is served (*group* is ``""`` for the core API), and how an object of it is decoded."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    decode: Callable[[bytes | msgspec.Raw], T]
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+
+class _FieldsEntry(msgspec.Struct, rename="camel"):
+    manager: str = ""
+    fields_v1: dict[str, msgspec.Raw] | None = msgspec.field(name="fieldsV1", default=None)
+
+
+def regarding(resource: Resource[T], named: T) -> Regarding:
+    """The object as an Event names it."""
+    key = named.key
+    return Regarding(resource.api_version, resource.kind, key.namespace, key.name, named.uid)
+
+
+class _Owner(msgspec.Struct):
+    uid: str
+    controller: bool = False
+
+
+class _Meta(msgspec.Struct, rename="camel"):
+    name: str
+    uid: str = ""
+    namespace: str = ""
+    resource_version: str = ""
+    generation: int = 1
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    managed_fields: list[_FieldsEntry] | None = None
+    owner_references: list[_Owner] | None = None
+
+
+class _PodMeta(msgspec.Struct, rename="camel"):
+    name: str
+    uid: str = ""
+    namespace: str = ""
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+
+
+class _ConditionEntry(msgspec.Struct, rename="camel"):
+    type: str
+    status: str
+    reason: str | None = None
+
+
+class _Running(msgspec.Struct, rename="camel"):
+    started_at: str | None = None
+
+
+class _ContainerState(msgspec.Struct):
+    running: _Running | None = None
+
+
+class _ContainerStatus(msgspec.Struct):
+    state: _ContainerState | None = None
+
+
+class _PodIP(msgspec.Struct):
+    ip: str = ""
+
+
+class _PodStatus(msgspec.Struct, rename="camel"):
+    phase: str = ""
+    pod_ip: str = msgspec.field(name="podIP", default="")
+    pod_ips: list[_PodIP] | None = msgspec.field(name="podIPs", default=None)
+    host_ip: str = msgspec.field(name="hostIP", default="")
+    conditions: list[_ConditionEntry] | None = None
+    container_statuses: list[_ContainerStatus] | None = None
+
+
+class _PodSpec(msgspec.Struct, rename="camel"):
+    node_name: str = ""
+    service_account_name: str = ""
+
+
+class _Pod(msgspec.Struct):
+    metadata: _PodMeta
+    spec: _PodSpec | None = None
+    status: _PodStatus | None = None
+
+
+class _NodeStatus(msgspec.Struct):
+    conditions: list[_ConditionEntry] | None = None
+
+
+class _Node(msgspec.Struct):
+    metadata: _Meta
+    status: _NodeStatus | None = None
+
+
+class _RpcService(msgspec.Struct):
+    metadata: _Meta
+    spec: RpcServiceSpec | None = None
+    status: RpcServiceStatus | None = None
+
+
+class _LocalService(msgspec.Struct):
+    metadata: _Meta
+    spec: LocalServiceSpec | None = None
+    status: LocalServiceStatus | None = None
+
+
+class _ServiceMeta(msgspec.Struct, rename="camel"):
+    name: str
+    uid: str = ""
+    namespace: str = ""
+    resource_version: str = ""
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    owner_references: tuple[Owner, ...] | None = None
+
+
+class _Service(msgspec.Struct):
+    metadata: _ServiceMeta
+    spec: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+_pods = msgspec.json.Decoder(_Pod)
+_nodes = msgspec.json.Decoder(_Node)
+_rpcservices = msgspec.json.Decoder(_RpcService)
+_localservices = msgspec.json.Decoder(_LocalService)
+_services = msgspec.json.Decoder(_Service)
+
+
+def decode_pod(data: bytes | msgspec.Raw) -> Pod:
+    """A pod from its JSON, with what its annotations declare."""
+    pod = _pods.decode(data)
+    meta, spec, status = pod.metadata, pod.spec or _PodSpec(), pod.status or _PodStatus()
+    labels = _shared_labels(tuple((meta.labels or {}).items()))
+    declarations, problems = dialects.read(labels, meta.annotations or {})
+    reported = [status.pod_ip, *(entry.ip for entry in status.pod_ips or ())]
+    return Pod(
+        namespace=intern(meta.namespace),
+        name=meta.name,
+        uid=meta.uid,
+        labels=labels,
+        node_name=intern(spec.node_name),
+        host_ip=intern(status.host_ip),
+        ips=tuple(filter(publishable, dict.fromkeys(reported))),
+        phase=intern(status.phase),
+        ready=_is_true(status.conditions, "Ready"),
+        silenced=_is_silenced(status.conditions),
+        terminating=meta.deletion_timestamp is not None,
+        started_at=max(_started(status.container_statuses or ()), default=""),
+        service_account=intern(spec.service_account_name),
+        declarations=declarations,
+        problems=problems,
+    )
+
+
+@lru_cache(maxsize=1024)  # the pods of a Deployment share their labels
+def _shared_labels(items: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    return dict(items)
+
+
+def decode_node(data: bytes | msgspec.Raw) -> Node:
+    """A cluster node from its JSON."""
+    node = _nodes.decode(data)
+    conditions = node.status.conditions if node.status else None
+    return Node(
+        name=node.metadata.name,
+        uid=node.metadata.uid,
+        ready=_is_true(conditions, "Ready"),
+        labels=node.metadata.labels or {},
+    )
+
+
+def decode_rpcservice(data: bytes | msgspec.Raw) -> RpcService:
+    """An RpcService from its JSON."""
+    service = _rpcservices.decode(data)
+    meta = service.metadata
+    labels, annotations = meta.labels or {}, meta.annotations or {}
+    return RpcService(
+        namespace=meta.namespace,
+        name=meta.name,
+        uid=meta.uid,
+        resource_version=meta.resource_version,
+        generation=meta.generation,
+        created=meta.creation_timestamp or "",
+        deleting=meta.deletion_timestamp is not None,
+        generated=_is_generated(labels, meta.managed_fields or ()),
+        part_of=labels.get(PART_OF, ""),
+        owner_uid=next((owner.uid for owner in meta.owner_references or () if owner.controller), ""),
+        released=annotations.get(RELEASE, ""),
+        spec=service.spec or RpcServiceSpec(),
+        status=service.status or RpcServiceStatus(),
+    )
+
+
+def decode_localservice(data: bytes | msgspec.Raw) -> LocalService:
+    """A LocalService from its JSON."""
+    local = _localservices.decode(data)
+    meta, annotations = local.metadata, local.metadata.annotations or {}
+    return LocalService(
+        namespace=meta.namespace,
+        name=meta.name,
+        uid=meta.uid,
+        resource_version=meta.resource_version,
+        generation=meta.generation,
+        deleting=meta.deletion_timestamp is not None,
+        generated=_is_generated(meta.labels or {}, meta.managed_fields or ()),
+        service_name=annotations.get(SERVICE_NAME, ""),
+        released=annotations.get(RELEASE, ""),
+        spec=local.spec or LocalServiceSpec(),
+        status=local.status or LocalServiceStatus(),
+    )
+
+
+def decode_service(data: bytes | msgspec.Raw) -> Service:
+    """A Service from its JSON; what others made is not looked into."""
+    found = _services.decode(data)
+    meta = found.metadata
+    service = Service(
+        namespace=meta.namespace,
+        name=meta.name,
+        uid=meta.uid,
+        resource_version=meta.resource_version,
+        deleting=meta.deletion_timestamp is not None,
+    )
+    labels, owners = meta.labels or {}, meta.owner_references or ()
+    key, value = MANAGED_BY
+    if labels.get(key) != value and not any(owner.kind == LOCALSERVICES.kind for owner in owners):
+        return service
+    return msgspec.structs.replace(
+        service,
+        labels=labels,
+        node_name=(meta.annotations or {}).get(NODE_NAME, ""),
+        owners=owners,
+        spec=bytes(found.spec),
+    )
+
+
+def publishable(ip: str) -> bool:
+    """Whether clients can be sent to an address that a pod's status gives.
+
+    The kubelet never reports loopback, link-local, multicast or the unspecified address for a pod;
+    whoever may write ``pods/status`` could.
+
+    >>> publishable("10.0.0.1"), publishable("169.254.169.254"), publishable("::ffff:127.0.0.1")
+    (True, False, False)
+    """
+    try:
+        address = ip_address(ip)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped is None and not (
+        address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
+    )
+
+
+def _is_true(conditions: Iterable[_ConditionEntry] | None, type_: str) -> bool:
+    return any(entry.type == type_ and entry.status == "True" for entry in conditions or ())
+
+
+def _is_silenced(conditions: Iterable[_ConditionEntry] | None) -> bool:
+    """Whether the pod is not Ready and no reason is given: a kubelet always gives one.
+
+    Source: kubernetes, pkg/controller/util/node, ``MarkPodsNotReady``, which changes the status only.
+    """
+    return any(
+        entry.type == "Ready" and entry.status != "True" and not entry.reason for entry in conditions or ()
+    )
+
+
+def _started(containers: Iterable[_ContainerStatus]) -> Iterable[str]:
+    for container in containers:
+        if container.state and container.state.running and container.state.running.started_at:
+            yield container.state.running.started_at
+
+
+def _is_generated(labels: Mapping[str, str], managers: Iterable[_FieldsEntry]) -> bool:
+    """Whether we made the object and nobody else owns a field of its spec.
+
+    A person who applies over a generated object becomes a manager of ``spec``; generation and
+    labels do not tell.
+    """
+    key, value = MANAGED_BY
+    return labels.get(key) == value and not any(
+        entry.manager != FIELD_MANAGER and "f:spec" in (entry.fields_v1 or {}) for entry in managers
+    )
+
+
+PODS: Resource[Pod] = Resource("", "v1", "pods", "Pod", decode_pod)
+NODES: Resource[Node] = Resource("", "v1", "nodes", "Node", decode_node)
+RPCSERVICES: Resource[RpcService] = Resource(
+    GROUP, API_VERSION, "rpcservices", "RpcService", decode_rpcservice
+)
+
+LOCALSERVICES: Resource[LocalService] = Resource(
+    GROUP, API_VERSION, "localservices", "LocalService", decode_localservice
+)
+SERVICES: Resource[Service] = Resource("", "v1", "services", "Service", decode_service)
+
+
+def builtins(value: Any) -> Any:
+    """A struct as the plain dicts and lists that go into a request's body."""
+    return msgspec.to_builtins(value)

@@ -1,0 +1,48 @@
+"""Conditions as the Kubernetes API conventions have them."""
+
+from typing import Protocol
+
+import msgspec
+
+from rpcregistry.model import Condition
+from rpcregistry.plan.held import count_in, is_news
+
+
+class Status(Protocol):
+    """The status of any kind."""
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]: ...
+    def condition(self, type_: str) -> Condition | None: ...
+
+
+class Conditioned(Protocol):
+    """An object with conditions in its status."""
+
+    @property
+    def generation(self) -> int: ...
+    @property
+    def status(self) -> Status: ...
+
+
+def with_condition(service: Conditioned, condition: Condition, now: str) -> tuple[Condition, ...]:
+    """The object's conditions with *condition* in them; its time moves only when its status does."""
+    observed = service.status.condition(condition.type)
+    moved = observed is None or observed.status != condition.status
+    stamped = msgspec.structs.replace(
+        condition,
+        last_transition_time=now if moved or observed is None else observed.last_transition_time,
+        observed_generation=service.generation,
+    )
+    others = [entry for entry in service.status.conditions if entry.type != condition.type]
+    return tuple(sorted([*others, stamped], key=lambda entry: entry.type))
+
+
+def says_the_same(observed: Condition, wanted: Condition) -> bool:
+    """Whether *wanted* need not be told to people who were told *observed*.
+
+    The count of what is held may move all the time; it is told again when it has grown tenfold.
+    """
+    same = (observed.status, observed.reason) == (wanted.status, wanted.reason)
+    grown = wanted.reason == "Held" and is_news(count_in(observed.message), count_in(wanted.message))
+    return same and not grown

@@ -1,0 +1,112 @@
+"""The *ledger*: our own record in ZooKeeper of the service paths we wrote, outside of those paths.
+
+A znode that it does not name is not ours to withdraw.  One entry a service path, written in the same
+transaction as the path's first znode and removed with its last, so a crash leaves none behind.
+
+An entry's name is the service's path, quoted.  In a layout with one znode a service, that is one entry for
+all clusters: to create it is to claim the path.  In a layout with one znode an endpoint, clusters
+publish side by side: the name ends with ``@`` and the cluster id.
+"""
+
+from collections.abc import Collection
+from functools import lru_cache
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from rpcregistry.layouts import LAYOUTS
+from rpcregistry.layouts.forms import PerEndpoint, PerService
+
+OWNED = "/rpcregistry/owned"
+FENCES = "/rpcregistry/fence"
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """A layout in use: its name and the path under which it writes; *template*: one that is not built in."""
+
+    name: str
+    base: str
+    template: PerEndpoint | None = None
+
+    @property
+    def form(self) -> PerService | PerEndpoint:
+        """How it writes."""
+        return self.template or LAYOUTS[self.name]
+
+    def path(self, service_name: str) -> str:
+        """The service's path."""
+        return f"{self.base.rstrip('/')}/{service_name}"
+
+    def parents(self, service_name: str) -> tuple[str, ...]:
+        """The directories of the service, the topmost first: the last one holds its endpoints."""
+        match self.form:
+            case PerEndpoint(below=below):
+                path = self.path(service_name)
+                return (path, f"{path}/{below}") if below else (path,)
+            case PerService():
+                return ()
+
+    def directory(self, service_name: str) -> str:
+        """Where clients look: the service's znode, or the directory of its endpoints."""
+        return (self.path(service_name), *self.parents(service_name))[-1]
+
+    @property
+    def ledger_root(self) -> str:
+        """Where the layout's ledger entries lie."""
+        return f"{OWNED}/{self.name}"
+
+    def ledger_path(self, service_name: str, cluster_id: str) -> str:
+        """Where the ledger's entry of a service lies."""
+        entry = f"{self.ledger_root}/{_quoted(self.path(service_name))}"
+        return entry if isinstance(self.form, PerService) else f"{entry}@{cluster_id}"
+
+    def service_name(self, entry: str, clusters: Collection[str]) -> str | None:
+        """Whose entry a child of ``ledger_root`` is; None for another base path's, or other clusters'.
+
+        >>> Layout("kube2zk", "/rpc_v2").service_name("%2Frpc_v2%2Fecho", ["c1"])
+        'echo'
+        """
+        path, cluster = entry_parts(entry)
+        base, _, name = path.rpartition("/")
+        foreign = isinstance(self.form, PerEndpoint) and cluster not in clusters
+        return None if foreign or base != self.base.rstrip("/") else name
+
+
+@lru_cache(maxsize=32768)  # asked for several times in every plan
+def _quoted(path: str) -> str:
+    return quote(path, safe="")
+
+
+def entry_parts(entry: str) -> tuple[str, str]:
+    """The service's path and the cluster id (or ``""``) in the name of a ledger entry.
+
+    >>> entry_parts("%2Fdubbo%2Fa.B@c1")
+    ('/dubbo/a.B', 'c1')
+    """
+    path, _, cluster = entry.partition("@")
+    return unquote(path), cluster
+
+
+class Ledger(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A ledger entry.
+
+    *cluster*: whose path it is; *namespaces*: whose RpcServices list endpoints there; *config*: the
+    kube2zk layout's lines, kept while the path is withdrawn; *withdrawn_at*: since when, RFC 3339.
+    """
+
+    cluster: str
+    namespaces: tuple[str, ...] = ()
+    config: tuple[str, ...] | None = None
+    withdrawn_at: str = ""
+
+    def encode(self) -> bytes:
+        """The entry's bytes: compact JSON."""
+        return msgspec.json.encode(self)
+
+
+def decode_ledger(data: bytes) -> Ledger:
+    """A ledger entry from its bytes; what cannot be read belongs to nobody we know, so not to us."""
+    try:
+        return msgspec.json.decode(data, type=Ledger)
+    except msgspec.MsgspecError:
+        return Ledger(cluster="(an unreadable ledger entry)")

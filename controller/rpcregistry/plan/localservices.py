@@ -1,0 +1,196 @@
+"""Which LocalServices the pods ask for, and what the status of one says.
+
+A pod that declares a service with ``"local": true`` asks for node-local routing to it: a *generated*
+LocalService, whose selector is a label that the controller puts on those pods.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+
+import msgspec
+
+from rpcregistry.model import (
+    LOCAL_LABELS,
+    Condition,
+    LocalService,
+    LocalServiceSpec,
+    LocalServiceStatus,
+    Node,
+    NodeServiceRow,
+    Pod,
+    Problem,
+    Service,
+    ServicePort,
+)
+from rpcregistry.names import label_value, local_service_name, node_service_name
+from rpcregistry.plan.conditions import with_condition
+from rpcregistry.plan.nodeservices import owns
+from rpcregistry.plan.rpcservices import FINISHED, is_listed
+
+MOST_ROWS = 500
+MOST_ADDRESSES = 20
+MOST_EXAMPLES = 3
+
+
+class Create(msgspec.Struct, frozen=True):
+    """Create a generated LocalService."""
+
+    namespace: str
+    name: str
+    spec: LocalServiceSpec
+
+
+class SetSpec(msgspec.Struct, frozen=True):
+    """Replace the ports of a generated LocalService."""
+
+    local: LocalService
+    spec: LocalServiceSpec
+
+
+class Delete(msgspec.Struct, frozen=True):
+    """Delete a generated LocalService."""
+
+    local: LocalService
+
+
+Op = Create | SetSpec | Delete
+
+
+def local_label(name: str) -> str:
+    """The name of the label that a generated LocalService selects.
+
+    >>> local_label("echo")
+    'local-service.rpcregistry.dev/echo'
+    """
+    return LOCAL_LABELS + label_value(name)
+
+
+def asks_locality(pod: Pod, service_name: str) -> bool:
+    """Whether the pod asks for node-local routing to the service, and may still come to serve it."""
+    return pod.phase not in FINISHED and any(
+        declared.local and declared.service_name == service_name for declared in pod.declarations
+    )
+
+
+def project(
+    namespace: str,
+    service_name: str,
+    rpc_service: str,
+    pods: Iterable[Pod],
+    observed: LocalService | None,
+    may_remove: bool,
+) -> Op | None:
+    """What to do about the LocalService of an RpcService, given the *pods* that declare the service.
+
+    One that a person declared is never touched.  *may_remove*: whether none of those that asked for it
+    is merely absent.
+    """
+    if observed and (not observed.generated or observed.deleting):
+        return None
+    ports = sorted(
+        {
+            declared.port
+            for pod in pods
+            if asks_locality(pod, service_name)
+            for declared in pod.declarations
+            if declared.local and declared.service_name == service_name and declared.port
+        }
+    )
+    if not ports:
+        return Delete(observed) if observed and may_remove else None
+    name = local_service_name(rpc_service)
+    spec = LocalServiceSpec(selector={local_label(name): "true"}, ports=_ports(ports))
+    if observed is None:
+        return Create(namespace, name, spec)
+    if not may_remove:
+        kept = {port.port for port in observed.spec.ports}
+        spec = msgspec.structs.replace(spec, ports=_ports(sorted({*ports, *kept})))
+    return SetSpec(observed, spec) if not _same(observed.spec, spec) else None
+
+
+def _ports(numbers: Collection[int]) -> tuple[ServicePort, ...]:
+    """A name each, where there are several: a Service needs them then."""
+    several = len(numbers) > 1
+    return tuple(
+        ServicePort(port=number, name=f"port-{number}" if several else "", target_port=number)
+        for number in numbers
+    )
+
+
+def _same(observed: LocalServiceSpec, wanted: LocalServiceSpec) -> bool:
+    return (observed.selector, observed.ports) == (wanted.selector, wanted.ports)
+
+
+def status(
+    local: LocalService,
+    nodes: Iterable[Node],
+    services: Mapping[str, Service],
+    pods: Iterable[Pod],
+    node_label: str,
+    problems: Mapping[str, Problem],
+    held: Collection[str],
+    now: str,
+) -> LocalServiceStatus:
+    """The status of a LocalService.
+
+    *nodes*: all of the cluster; *services*: those of the LocalService's namespace that it owns, by name;
+    *pods*: those that it selects; *problems*: what went wrong, by node; *held*: nodes that are absent,
+    and keep their Service until that is confirmed.
+    """
+    matching = sorted(node.name for node in nodes if local.matches(node))
+    ready: dict[str, list[str]] = {}
+    for pod in pods:
+        # As kube-proxy sees it: without its label the node Service does not lead there yet.
+        labelled = pod.labels.get(node_label) == label_value(pod.node_name)
+        if pod.ready and pod.node_name and labelled and is_listed(pod):
+            ready.setdefault(pod.node_name, []).append(pod.ips[0])
+    rows, ready_nodes, cut = [], 0, False
+    for node in matching:
+        service = services.get(node_service_name(local.name, node))
+        if service is None or service.node_name != node or not owns(local, service):
+            continue
+        addresses = sorted(set(ready.get(node, ())))
+        ready_nodes += bool(addresses)
+        cut = cut or len(addresses) > MOST_ADDRESSES
+        rows.append(
+            NodeServiceRow(
+                node=node,
+                service=service.name,
+                cluster_ip=msgspec.json.decode(service.spec, type=_ClusterIP).cluster_ip,
+                endpoints=tuple(addresses[:MOST_ADDRESSES]),
+            )
+        )
+    missing = {node: problem for node, problem in problems.items() if node in set(matching)}
+    condition = _synced(len(matching), missing, held)
+    return LocalServiceStatus(
+        observed_generation=local.generation,
+        nodes=len(matching),
+        ready_nodes=ready_nodes,
+        services=tuple(rows[:MOST_ROWS]),
+        truncated=cut or len(rows) > MOST_ROWS,
+        conditions=with_condition(local, condition, now),
+    )
+
+
+class _ClusterIP(msgspec.Struct):
+    cluster_ip: str = msgspec.field(name="clusterIP", default="")
+
+
+def _synced(nodes: int, problems: Mapping[str, Problem], held: Collection[str]) -> Condition:
+    if problems:
+        reasons = sorted({problem.reason for problem in problems.values()})
+        examples = sorted(problem.message for problem in problems.values())
+        more = f" (and {len(examples) - MOST_EXAMPLES} more)" if len(examples) > MOST_EXAMPLES else ""
+        message = (
+            f"{len(problems)} of {nodes} nodes lack their Service, or have an outdated one: "
+            f"{'; '.join(text[:250] for text in examples[:MOST_EXAMPLES])}{more}"
+        )
+        return Condition(type="Synced", status="False", reason=reasons[0], message=message)
+    if held:
+        message = (
+            f"{len(held)} nodes are absent and keep their Services until that is confirmed; "
+            "`rpcregistry release` removes them now"
+        )
+        return Condition(type="Synced", status="False", reason="Held", message=message)
+    return Condition(
+        type="Synced", status="True", reason="Synced", message="each node that matches has its Service"
+    )

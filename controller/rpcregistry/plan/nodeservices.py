@@ -1,0 +1,253 @@
+"""Which Service there should be for one LocalService on one cluster node.
+
+A Service is ours where the LocalService controls it.  What we set is compared field by field with what
+the server has: what it filled in by itself is no difference.  Any other Service of the name is left as
+it is, and said to be in the way.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from rpcregistry.model import (
+    LOCAL_SERVICE,
+    MANAGED_BY,
+    NODE,
+    NODE_NAME,
+    LocalService,
+    LocalServiceSpec,
+    Node,
+    Owner,
+    Problem,
+    Service,
+)
+from rpcregistry.names import label_value, node_service_name
+
+KIND = "LocalService"
+
+
+class Create(msgspec.Struct, frozen=True):
+    """Create a Service."""
+
+    manifest: Mapping[str, Any]
+
+
+class Patch(msgspec.Struct, frozen=True):
+    """Merge *patch* into a Service."""
+
+    service: Service
+    patch: Mapping[str, Any]
+
+
+class Replace(msgspec.Struct, frozen=True):
+    """Delete a Service and create it anew: what differs cannot be changed."""
+
+    service: Service
+    manifest: Mapping[str, Any]
+
+
+class Delete(msgspec.Struct, frozen=True):
+    """Delete a Service."""
+
+    service: Service
+
+
+Op = Create | Patch | Replace | Delete
+
+
+class Observed(msgspec.Struct, frozen=True):
+    """What was read: the cluster node, the Service that has the name, and those of ours for that node.
+
+    *gone*: where the node is not there, whether that is confirmed.
+    """
+
+    node: Node | None
+    named: Service | None
+    ours: Collection[Service]
+    gone: bool = False
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What to write, additions first, and what is in the way."""
+
+    ops: tuple[Op, ...] = ()
+    problem: Problem | None = None
+
+
+def plan(local: LocalService, node_name: str, observed: Observed, node_label: str) -> Outcome:
+    """The writes that make the LocalService's Service for one node right.
+
+    A node that is not Ready keeps its Service; one that merely is not there does until that is
+    confirmed.
+    """
+    if observed.node is None and not observed.gone:
+        return Outcome()
+    name, ops, problem = "", list[Op](), None
+    if local.matches(observed.node):
+        name = node_service_name(local.name, node_name)
+        if made := _made_otherwise(local, node_name, observed.named):
+            problem = Problem(
+                "NameTaken", f"Service {name} for node {node_name} was made {made}, and is left alone"
+            )
+        else:
+            ops += _write(desired(local, node_name, node_label), observed.named)
+    ops += [Delete(service) for service in observed.ours if service.name != name and not service.deleting]
+    return Outcome(tuple(ops), problem)
+
+
+def _made_otherwise(local: LocalService, node_name: str, named: Service | None) -> str | None:
+    """By or for whom the Service of a node's name was made, where it is not for that node to have."""
+    if named is None:
+        return None
+    if not owns(local, named):
+        return "by somebody else"
+    # A node can be called what another one's name was shortened to: whoever came first keeps the Service.
+    other = named.node_name
+    is_others = other != node_name and node_service_name(local.name, other) == named.name
+    return f"for node {other}" if is_others else None
+
+
+def owns(local: LocalService, service: Service) -> bool:
+    """Whether *service* is a node Service of *local*.
+
+    One that we labelled and nobody controls was orphaned by a person, and one whose LocalService of
+    that name is gone is about to be: both are taken over, so that clients see no gap.
+    """
+    controller = service.controller
+    if controller and controller.uid == local.uid:
+        return True
+    key, value = MANAGED_BY
+    labelled = service.labels.get(key) == value and service.labels.get(LOCAL_SERVICE) == local.name
+    return labelled and (controller is None or (controller.kind, controller.name) == (KIND, local.name))
+
+
+def desired(local: LocalService, node_name: str, node_label: str) -> dict[str, Any]:
+    """The manifest of the Service for a node; None stands for a field that must not be set."""
+    key, value = MANAGED_BY
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": node_service_name(local.name, node_name),
+            "namespace": local.namespace,
+            "labels": {
+                key: value,
+                "owner": local.name,
+                LOCAL_SERVICE: local.name,
+                NODE: label_value(node_name),
+            },
+            "annotations": {NODE_NAME: node_name},
+            "ownerReferences": [msgspec.to_builtins(_owner(local))],
+        },
+        "spec": _spec(local.spec, node_label, node_name),
+    }
+
+
+def _owner(local: LocalService) -> Owner:
+    return Owner(
+        api_version="rpcregistry.dev/v1alpha1",
+        kind=KIND,
+        name=local.name,
+        uid=local.uid,
+        controller=True,
+        block_owner_deletion=False,
+    )
+
+
+def _spec(spec: LocalServiceSpec, node_label: str, node_name: str) -> dict[str, Any]:
+    """All fields that a LocalService can have: one that is taken out of it goes back to its default."""
+    sticky = spec.session_affinity == "ClientIP"
+    config = spec.session_affinity_config and spec.session_affinity_config.client_ip
+    fields: dict[str, Any] = {
+        "type": spec.type,
+        "selector": {**spec.selector, node_label: label_value(node_name)},
+        "ports": [
+            {
+                "port": port.port,
+                "protocol": port.protocol,
+                "targetPort": port.target_port or port.port,
+                **({"name": port.name} if port.name else {}),
+            }
+            for port in spec.ports
+        ],
+        "sessionAffinity": spec.session_affinity,
+        "sessionAffinityConfig": (
+            {"clientIP": {"timeoutSeconds": (config and config.timeout_seconds) or 10800}} if sticky else None
+        ),
+        "publishNotReadyAddresses": spec.publish_not_ready_addresses,
+        "internalTrafficPolicy": spec.internal_traffic_policy or "Cluster",
+        "externalTrafficPolicy": (
+            (spec.external_traffic_policy or "Cluster") if spec.type == "NodePort" else None
+        ),
+    }
+    if spec.cluster_ip:
+        fields["clusterIP"] = spec.cluster_ip
+    if spec.ip_families:
+        fields["ipFamilies"] = list(spec.ip_families)
+    if spec.ip_family_policy:
+        fields["ipFamilyPolicy"] = spec.ip_family_policy
+    return fields
+
+
+def _write(manifest: dict[str, Any], observed: Service | None) -> Iterator[Op]:
+    if observed is None:
+        yield Create(_without_unset(manifest))
+    elif not observed.deleting:  # the deletion's event brings it back here
+        spec = msgspec.json.decode(observed.spec)
+        if _is_fixed(spec, manifest["spec"]):
+            yield Replace(observed, _without_unset(manifest))
+        elif patch := _patch(manifest, observed, spec):
+            yield Patch(observed, patch)
+
+
+def _without_unset(manifest: dict[str, Any]) -> dict[str, Any]:
+    spec = {key: value for key, value in manifest["spec"].items() if value is not None}
+    return {**manifest, "spec": spec}
+
+
+def _is_fixed(observed: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether the server refuses the change: of being headless, and of the primary IP family."""
+    families = observed.get("ipFamilies") or wanted.get("ipFamilies") or [None]
+    headless = observed.get("clusterIP") == "None"
+    return headless != (wanted.get("clusterIP") == "None") or (
+        wanted.get("ipFamilies", families)[0] != families[0]
+    )
+
+
+def _patch(manifest: dict[str, Any], observed: Service, spec: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A merge patch of what differs, for *observed* as it was read; None where nothing does."""
+    wanted, metadata = manifest["spec"], {}
+    changes = {key: value for key, value in wanted.items() if not _covers(value, spec.get(key))}
+    before = spec.get("selector") or {}
+    if before != wanted["selector"]:
+        changes["selector"] = {**dict.fromkeys(before), **wanted["selector"]}
+    if not _covers(manifest["metadata"]["labels"], observed.labels):
+        metadata["labels"] = manifest["metadata"]["labels"]
+    if observed.node_name != manifest["metadata"]["annotations"][NODE_NAME]:
+        metadata["annotations"] = manifest["metadata"]["annotations"]
+    if manifest["metadata"]["ownerReferences"][0]["uid"] not in {owner.uid for owner in observed.owners}:
+        others = [msgspec.to_builtins(owner) for owner in observed.owners if not owner.controller]
+        metadata["ownerReferences"] = [*manifest["metadata"]["ownerReferences"], *others]
+    if not changes and not metadata:
+        return None
+    at = {"uid": observed.uid, "resourceVersion": observed.resource_version}
+    return {"metadata": {**metadata, **at}, **({"spec": changes} if changes else {})}
+
+
+def _covers(wanted: Any, observed: Any) -> bool:
+    """Whether *observed* is what was *wanted*, whatever else the server filled in.
+
+    >>> _covers([{"port": 80}], [{"port": 80, "nodePort": 30080}]), _covers(None, None), _covers(False, None)
+    (True, True, True)
+    >>> _covers([{"port": 80}], [{"port": 80}, {"port": 81}]), _covers(None, "Local")
+    (False, False)
+    """
+    match wanted, observed:
+        case _, None:
+            return not wanted
+        case dict(), dict():
+            return all(_covers(value, observed.get(key)) for key, value in wanted.items())
+        case list(), list():
+            return len(wanted) == len(observed) and all(map(_covers, wanted, observed))
+    return bool(wanted == observed)

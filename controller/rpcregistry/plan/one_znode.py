@@ -1,0 +1,97 @@
+"""Layouts with one znode a service: it and its ledger entry change in one step."""
+
+import msgspec
+
+from rpcregistry.layouts.forms import Config, PerService, Rendered
+from rpcregistry.model import Problem
+from rpcregistry.plan.ledger import Ledger, decode_ledger
+from rpcregistry.plan.ops import Delete, Op, Set, Znode, write
+from rpcregistry.plan.outcome import Observed, Outcome
+from rpcregistry.plan.publication import Publication, Settings
+
+
+class OneZnode(msgspec.Struct, frozen=True):
+    """The service at *path*, which the ledger records at *entry*."""
+
+    form: PerService
+    path: str
+    entry: str
+    wanted: Publication
+    observed: Observed
+    settings: Settings
+
+    @property
+    def ledger(self) -> Ledger | None:
+        return decode_ledger(self.observed.ledger.data) if self.observed.ledger else None
+
+    def plan(self, now: str, grace_over: bool) -> Outcome:
+        ledger = self.ledger
+        refusal = self.refusal(grace_over)
+        if refusal:
+            return Outcome(refusal=refusal if self.wanted.endpoints else None)
+        if self.wanted.endpoints:
+            return self.publish(grace_over)
+        if ledger is None or self.wanted.frozen or self.settings.policy == "upsert-only":
+            return Outcome()
+        if ledger.cluster != self.settings.cluster_id and self.wanted.services:
+            return Outcome()  # what a previous cluster left stays until there is something in its place
+        if ledger.withdrawn_at:
+            return Outcome(((Delete(self.entry, _version(self.observed.ledger)),),) if grace_over else ())
+        if self.form.count(self.render(ledger.config).data):
+            return self.publish(grace_over)  # what is unlisted
+        return self.withdraw(ledger, now)
+
+    def refusal(self, grace_over: bool) -> Problem | None:
+        """Why the path is somebody else's."""
+        ledger, znode = self.ledger, self.observed.znode
+        over = grace_over and ledger is not None and ledger.withdrawn_at
+        if ledger and ledger.cluster not in self.settings.clusters and not over:
+            return Problem("OwnedElsewhere", f"the ledger says the path belongs to cluster {ledger.cluster}")
+        if znode and znode.ephemeral:
+            return Problem("OwnedElsewhere", "an RPC server registered itself there with an ephemeral znode")
+        if znode and ledger is None and self.settings.adopt == "never":
+            return Problem("OwnedElsewhere", "the znode was there before (--adopt=never)")
+        return None
+
+    def publish(self, grace_over: bool) -> Outcome:
+        wanted, ledger, znode = self.wanted, self.ledger, self.observed.znode
+        remembered = None if ledger is None or (grace_over and ledger.withdrawn_at) else ledger.config
+        rendered = self.render(remembered)
+        limit = self.settings.max_znode_bytes
+        if len(rendered.data) > limit:
+            size = f"{len(rendered.data)} bytes, more than --max-znode-bytes={limit}"
+            message = f"{self.path} would take {size}; its last content stays"
+            return Outcome(refusal=Problem("TooLarge", message))
+        kept = ledger.namespaces if (wanted.frozen or wanted.unlisted) and ledger else ()
+        names = tuple(sorted({*wanted.namespaces, *kept}))
+        entry = Ledger(self.settings.cluster_id, names, rendered.config).encode()
+        step = (*write(self.entry, entry, self.observed.ledger), *write(self.path, rendered.data, znode))
+        return Outcome((step,) if step else (), notes=rendered.notes)
+
+    def render(self, remembered: Config) -> Rendered:
+        """What the znode should hold."""
+        wanted, znode = self.wanted, self.observed.znode
+        unlisted = {endpoint.ip for endpoint in wanted.unlisted}
+        return self.form.render(
+            wanted.endpoints,
+            wanted.config,
+            znode.data if znode else None,
+            remembered,
+            lambda address: wanted.frozen or address in unlisted,
+        )
+
+    def withdraw(self, ledger: Ledger, now: str) -> Outcome:
+        """Remove the znode, or empty it where others have put children under it."""
+        znode = self.observed.znode
+        rest = self.form.withdrawn(znode.data if znode else None, ledger.config)
+        entry = Ledger(ledger.cluster, config=rest.config, withdrawn_at=now).encode()
+        step: list[Op] = [Set(self.entry, entry, _version(self.observed.ledger))]
+        if znode and znode.children:
+            step += write(self.path, rest.data, znode)
+        elif znode:
+            step.append(Delete(self.path, znode.version))
+        return Outcome((tuple(step),))
+
+
+def _version(znode: Znode | None) -> int:
+    return znode.version if znode else 0

@@ -1,0 +1,582 @@
+"""Which RpcServices there should be for one service name in one namespace, and what they list.
+
+Annotated pods are listed by the *owner* of the name: the oldest declared RpcService, else a
+generated one.  A declared RpcService with a selector also lists the pods it selects.  An owner with
+more endpoints than fit into one object carries on in *parts*.
+
+What is listed already is withdrawn only by what is *shown*: the pod itself, in a state that is not
+published.  A listed pod that is merely absent stays until its absence is confirmed (``plan.guard``).
+"""
+
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, count, groupby
+
+import msgspec
+
+from rpcregistry.model import Condition, Declaration, Endpoint, Pod, RpcService, RpcServiceStatus, ServiceKey
+from rpcregistry.names import object_name, part_name
+from rpcregistry.plan.conditions import with_condition
+from rpcregistry.plan.ledger import Layout
+
+FINISHED = ("Succeeded", "Failed")
+ROWS_BYTES = 1024 * 1024  # of one object, as JSON; etcd takes 1.5 MiB, metadata and conditions included
+
+
+class Create(msgspec.Struct, frozen=True):
+    """Create a generated RpcService (a part of *head*, where that is given) and write its status.
+
+    *partial*: there are more endpoints than it has room for, and it has to be there before they have parts.
+    """
+
+    namespace: str
+    name: str
+    service_name: str
+    status: RpcServiceStatus
+    head: RpcService | None = None
+    partial: bool = False
+
+
+class SetStatus(msgspec.Struct, frozen=True):
+    """Replace the status of an RpcService."""
+
+    service: RpcService
+    status: RpcServiceStatus
+
+
+class Delete(msgspec.Struct, frozen=True):
+    """Delete a generated RpcService, whose status is empty by then."""
+
+    service: RpcService
+
+
+Op = Create | SetStatus | Delete
+
+
+# A row's pod and port: what it is, wherever it is listed and whatever it says.
+Place = tuple[str, int | None]
+
+
+class Observed(msgspec.Struct, frozen=True):
+    """What was read for one key.
+
+    *services*: the RpcServices of the name.  *pods*, by name: those that declare the service, are
+    selected by one of *services*, or are named by a status.  *taken*: names of the namespace's
+    RpcServices.  *bad_nodes*: the nodes of *pods* that exist and are not Ready.
+    """
+
+    services: Collection[RpcService]
+    pods: Mapping[str, Pod]
+    taken: Container[str] = ()
+    bad_nodes: Container[str] = ()
+
+
+class Absences(msgspec.Struct, frozen=True):
+    """What is known of listed pods that are absent, by uid.
+
+    *confirmed* are gone for sure; *held* wait for a confirmation; *unknown*: the pods cannot be
+    read, so nothing is known of any.
+    """
+
+    confirmed: Container[str] = ()
+    held: Container[str] = ()
+    unknown: bool = False
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """*endpoints_per_object*: the most rows in one RpcService; *layouts*: how services are written."""
+
+    endpoints_per_object: int = 100
+    layouts: tuple[Layout, ...] = ()
+
+    def registry_paths(self, service_name: str) -> str:
+        """Where clients look for the service in ZooKeeper, comma-separated."""
+        return ",".join(layout.directory(service_name) for layout in self.layouts)
+
+
+def names_service(pod: Pod, service_name: str) -> bool:
+    """Whether the pod says that it serves *service_name*, and may still come to do so.
+
+    Pods without an address and terminating ones count: a rolling update must not delete the
+    RpcService between two pods.
+    """
+    return pod.phase not in FINISHED and any(d.service_name == service_name for d in pod.declarations)
+
+
+def newest_of(service_name: str, pods: Iterable[Pod], besides: Container[str]) -> list[Pod]:
+    """The pods that name the service, and those with the uids *besides*, the newest first."""
+    named = [pod for pod in pods if names_service(pod, service_name) or pod.uid in besides]
+    # Those that have not started yet are the newest.
+    return sorted(named, key=lambda pod: (not pod.started_at, pod.started_at, pod.name), reverse=True)
+
+
+def is_listed(pod: Pod) -> bool:
+    """Whether the pod is an endpoint at all, Ready or not.
+
+    A terminating pod is withdrawn at once: it still answers, but it is about to stop.  A finished
+    one (an evicted pod is Failed) may keep its address in the API long after it was given away.
+    """
+    return bool(pod.ips) and not pod.terminating and pod.phase not in FINISHED
+
+
+def owner_name(key: ServiceKey, services: Collection[RpcService], taken: Container[str]) -> str:
+    """The name of the RpcService that annotated pods are listed by, or will be once it is there."""
+    owner = _owner(sorted(services, key=lambda service: service.age))
+    return owner.name if owner else object_name(key.service_name, taken)
+
+
+def silent_on(pod: Pod, service_name: str) -> Pod:
+    """The pod without what it declares of one service."""
+    others = tuple(d for d in pod.declarations if d.service_name != service_name)
+    return msgspec.structs.replace(pod, declarations=others)
+
+
+def _owner(by_age: Sequence[RpcService]) -> RpcService | None:
+    declared = (service for service in by_age if not service.generated)
+    generated = (service for service in by_age if service.generated and not service.is_part)
+    return next(chain(declared, generated), None)
+
+
+def addressed(pod: Pod | None) -> tuple[str, frozenset[str]] | None:
+    """The pod's address and the services that it names, while clients are sent there; else None.
+
+    What does not change this need not change a znode.
+    """
+    if pod is None or not is_listed(pod) or not pod.ready:
+        return None
+    return pod.ips[0], frozenset(declaration.service_name for declaration in pod.declarations)
+
+
+def plan(key: ServiceKey, observed: Observed, absences: Absences, settings: Settings, now: str) -> list[Op]:
+    """The operations that make the RpcServices of *key* right, in the order to apply them.
+
+    Whatever adds endpoints comes before whatever removes them, so that a pod that moves from one
+    object to another is listed all the time, wherever the list of operations is cut off.  Where objects
+    exchange pods no order does that alone: ``Writes`` then has a row stay until it is listed elsewhere.
+    """
+    # 1. Who lists the pods: the oldest declared RpcService, else the oldest generated one.
+    services = sorted(observed.services, key=lambda service: service.age)
+    declared = [service for service in services if not service.generated]
+    owner = _owner(services)
+    # 2. What is to be listed, by the head that it belongs to; with it what is absent and not confirmed.
+    rows = desired_rows(key, services, owner, observed, absences)
+    named = any(names_service(pod, key.service_name) for pod in observed.pods.values())
+    # 3. Nobody is there to list it: make the head.  Its parts need its uid, so they follow in the next plan.
+    #    Where nothing is to be listed, parts go that a head left behind: their emptying was refused.
+    if owner is None:
+        if named or rows:
+            return [_create(key, rows.get("", []), observed, settings, now)]
+        left = [service for service in services if service.generated and not absences.unknown]
+        return sorted(
+            chain.from_iterable(_remove(part, settings, now) for part in left), key=_additions_first
+        )
+    # 4. Which heads stay.  A generated one goes with the last pod that names the service, and not while
+    #    nobody can know whether there is one.
+    heads = declared or [owner]
+    if owner.generated and not named and not rows and not absences.unknown:
+        heads = []
+    # 5. Lay the rows out over each head and its parts.
+    ops: list[Op] = []
+    for head in heads:
+        parts = [service for service in services if service.is_part and service.owner_uid == head.uid]
+        ops += _spread(head, parts, rows.get(head.name, []), observed.taken, settings, now)
+    # 6. Empty and delete all other generated ones: those that a declared one took over from, those whose
+    #    last pod went, and parts whose head is gone, which are laid out anew.
+    kept = {head.uid for head in heads}
+    for service in services:
+        if (
+            service.generated
+            and service.uid not in kept
+            and not (service.is_part and service.owner_uid in kept)
+        ):
+            ops += _remove(service, settings, now)
+    # 7. The order is decided over all objects: a row may move from any one of them to any other.
+    return sorted(ops, key=_additions_first)
+
+
+def desired_rows(
+    key: ServiceKey,
+    services: Sequence[RpcService],
+    owner: RpcService | None,
+    observed: Observed,
+    absences: Absences,
+) -> dict[str, list[Endpoint]]:
+    """The endpoints that belong to each head, by its name (``""``: to one that has to be created)."""
+    home = owner.name if owner else ""
+    rows = _shown(key, services, home, observed.pods.values())
+    heads = {service.name for service in services if not service.generated} | {home}
+    for service in services:
+        for row in service.status.endpoints:
+            head, shown = rows.get((row.pod_uid, row.port), (None, None))
+            absent = is_absent(row, observed.pods.get(row.pod_name), shown, observed.bad_nodes)
+            if (absent and row.pod_uid not in absences.confirmed) or (
+                absences.unknown and not _covers(shown, row)
+            ):
+                head = head or (service.name if service.name in heads else home)
+                held = row.pod_uid in absences.held
+                rows[row.pod_uid, row.port] = head, _with_held(row, held)
+    by_head: dict[str, list[Endpoint]] = {}
+    for head, row in rows.values():
+        by_head.setdefault(head, []).append(row)
+    return by_head
+
+
+def wanted_rows(key: ServiceKey, observed: Observed, absences: Absences) -> list[Endpoint]:
+    """All rows that the RpcServices of *key* should list, in whichever of them."""
+    services = sorted(observed.services, key=lambda service: service.age)
+    by_head = desired_rows(key, services, _owner(services), observed, absences)
+    return [row for rows in by_head.values() for row in rows]
+
+
+def suspects(key: ServiceKey, observed: Observed) -> dict[str, int]:
+    """The listed pods that are absent, confirmed or not: uid to how many rows."""
+    rows = _shown(key, sorted(observed.services, key=lambda service: service.age), "", observed.pods.values())
+    weights: dict[str, int] = {}
+    for service in observed.services:
+        for row in service.status.endpoints:
+            _, shown = rows.get((row.pod_uid, row.port), ("", None))
+            if is_absent(row, observed.pods.get(row.pod_name), shown, observed.bad_nodes):
+                weights[row.pod_uid] = weights.get(row.pod_uid, 0) + 1
+    return weights
+
+
+def is_absent(row: Endpoint, pod: Pod | None, shown: Endpoint | None, bad_nodes: Container[str]) -> bool:
+    """Whether a listed *row* is missing, rather than shown to have changed.
+
+    *pod* has the row's pod name; *shown* is what the pods say of the row now.  A pod that turns
+    not-Ready because its Node is not Ready counts as absent: the Node's silence says nothing about
+    the pod.  One that is held for that stays absent until its kubelet says something about it, which
+    is some seconds after the Node is Ready again.  Another pod of the same name shows that the listed one
+    is gone.
+    """
+    if pod is None:
+        return True
+    unheard = pod.node_name in bad_nodes or (pod.silenced and row.held)
+    return shown is not None and row.ready and not shown.ready and unheard
+
+
+def _covers(shown: Endpoint | None, row: Endpoint) -> bool:
+    return shown is not None and shown.ready >= row.ready
+
+
+def _with_held(row: Endpoint, held: bool) -> Endpoint:
+    return row if row.held == held else msgspec.structs.replace(row, held=held)
+
+
+def _shown(
+    key: ServiceKey, services: Sequence[RpcService], home: str, pods: Iterable[Pod]
+) -> dict[tuple[str, int | None], tuple[str, Endpoint]]:
+    """What the pods show: (uid, port) to the head it belongs to and the row."""
+    rows: dict[tuple[str, int | None], tuple[str, Endpoint]] = {}
+    for pod in pods:
+        if is_listed(pod):
+            head, declarations = _membership(pod, key, services, home)
+            for declaration in declarations:
+                rows.setdefault((pod.uid, declaration.port), (head, _endpoint(pod, declaration)))
+    return rows
+
+
+def _membership(
+    pod: Pod, key: ServiceKey, services: Iterable[RpcService], home: str
+) -> tuple[str, Sequence[Declaration]]:
+    declarations = [d for d in pod.declarations if d.service_name == key.service_name]
+    if declarations:
+        return home, declarations
+    for service in services:
+        spec = service.spec
+        if spec.selector and not service.is_part and spec.selector.matches(pod.labels):
+            return service.name, [
+                Declaration(
+                    service_name=key.service_name,
+                    version=spec.version,
+                    port=spec.port,
+                    group=spec.group,
+                    protocol=spec.protocol,
+                    weight=spec.weight,
+                    metadata=spec.metadata,
+                )
+            ]
+    return home, []
+
+
+def _endpoint(pod: Pod, declaration: Declaration) -> Endpoint:
+    return Endpoint(
+        pod_name=pod.name,
+        pod_uid=pod.uid,
+        ip=pod.ips[0],
+        ips=pod.ips,
+        port=declaration.port,
+        node_name=pod.node_name,
+        host_ip=pod.host_ip,
+        version=declaration.version,
+        group=declaration.group,
+        protocol=declaration.protocol,
+        weight=declaration.weight,
+        ready=pod.ready,
+        phase=pod.phase,
+        started_at=pod.started_at,
+        metadata=declaration.metadata,
+    )
+
+
+def _create(
+    key: ServiceKey, rows: list[Endpoint], observed: Observed, settings: Settings, now: str
+) -> Create:
+    """A new head.  What does not fit follows once it exists: parts need its uid."""
+    name = object_name(key.service_name, observed.taken)
+    blank = RpcService(namespace=key.namespace, name=name, uid="", resource_version="")
+    first = _Page(settings)
+    partial = not all(map(first.take, _by_pod(rows)))
+    status = _status(blank, key.service_name, first.rows, settings, now)
+    return Create(key.namespace, name, key.service_name, status, partial=partial)
+
+
+def _spread(
+    head: RpcService,
+    parts: Sequence[RpcService],
+    rows: Iterable[Endpoint],
+    taken: Container[str],
+    settings: Settings,
+    now: str,
+) -> Iterable[Op]:
+    """Lay *rows* out over *head* and its *parts*: a pod stays in its object, a new one goes where room is."""
+    where = {row.pod_uid: service.name for service in (head, *parts) for row in service.status.endpoints}
+    pages = {service.name: _Page(settings) for service in (head, *parts)}
+    numbers = (n for n in count(1) if part_name(head.name, head.uid, n) not in taken)
+    homeless = []
+    for pod_rows in _by_pod(rows):
+        page = pages.get(where.get(pod_rows[0].pod_uid, ""))
+        if page is None or not page.take(pod_rows, stays=True):
+            homeless.append(pod_rows)
+    for pod_rows in homeless:
+        if not any(page.take(pod_rows) for page in pages.values()):
+            page = pages[part_name(head.name, head.uid, next(numbers))] = _Page(settings)
+            page.take(pod_rows)
+    existing = {service.name: service for service in (head, *parts)}
+    for name, page in pages.items():
+        service = existing.get(name)
+        if service is None:
+            blank = RpcService(namespace=head.namespace, name=name, uid="", resource_version="")
+            status = _status(blank, head.service_name, page.rows, settings, now)
+            yield Create(head.namespace, name, head.service_name, status, head)
+        elif not page.rows and service is not head:
+            yield from _remove(service, settings, now)
+        else:
+            yield from _set_status(service, page.rows, settings, now)
+
+
+class _Page:
+    """The rows that one object is to have, within what it has room for; any single pod fits."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._limit = settings.endpoints_per_object
+        self._bytes = 0
+        self.rows: list[Endpoint] = []
+
+    def take(self, rows: Sequence[Endpoint], *, stays: bool = False) -> bool:
+        """Add a pod's rows where there is room; for one that *stays*, their number does not matter."""
+        size = sum(map(_size, rows))
+        crowded = not stays and len(self.rows) + len(rows) > self._limit
+        if self.rows and (crowded or self._bytes + size > ROWS_BYTES):
+            return False
+        self.rows += rows
+        self._bytes += size
+        return True
+
+
+def _size(row: Endpoint) -> int:
+    """The bytes of a row as the API server stores it: Go's JSON escapes what is special in HTML."""
+    text = msgspec.json.encode(row)
+    return len(text) + 5 * sum(map(text.count, (b"<", b">", b"&")))
+
+
+def _by_pod(rows: Iterable[Endpoint]) -> Iterable[list[Endpoint]]:
+    ordered = sorted(rows, key=lambda row: (row.pod_name, row.pod_uid, *_row_order(row)))
+    return [list(pod_rows) for _, pod_rows in groupby(ordered, key=lambda row: row.pod_uid)]
+
+
+def _remove(service: RpcService, settings: Settings, now: str) -> Iterable[Op]:
+    """Empty the status first: an RpcService that goes with endpoints in it withdraws nothing."""
+    if service.status.endpoints:
+        yield from _set_status(service, [], settings, now)
+    if not service.deleting:
+        yield Delete(service)
+
+
+def _set_status(
+    service: RpcService, rows: Iterable[Endpoint], settings: Settings, now: str
+) -> Iterable[SetStatus]:
+    status = _status(service, service.service_name, rows, settings, now)
+    if status != service.status:
+        yield SetStatus(service, status)
+
+
+def _status(
+    service: RpcService, service_name: str, rows: Iterable[Endpoint], settings: Settings, now: str
+) -> RpcServiceStatus:
+    endpoints = tuple(sorted(rows, key=_row_order))
+    ready = sum(endpoint.ready for endpoint in endpoints)
+    return RpcServiceStatus(
+        observed_generation=service.generation,
+        service_name=service_name,
+        ready=f"{ready}/{len(endpoints)}",
+        ready_endpoints=ready,
+        total_endpoints=len(endpoints),
+        registry_paths=settings.registry_paths(service_name),
+        endpoints=endpoints,
+        conditions=with_condition(service, _availability(ready, len(endpoints)), now),
+    )
+
+
+def _availability(ready: int, total: int) -> Condition:
+    if ready:
+        return Condition(type="EndpointsAvailable", status="True", reason="EndpointsReady")
+    if total:
+        return Condition(
+            type="EndpointsAvailable",
+            status="False",
+            reason="NoReadyEndpoints",
+            message="none of the pods that serve this is Ready",
+        )
+    return Condition(
+        type="EndpointsAvailable", status="False", reason="NoEndpoints", message="no pod serves this"
+    )
+
+
+def _row_order(row: Endpoint) -> tuple[str, int]:
+    return (row.pod_name, -1 if row.port is None else row.port)
+
+
+def _additions_first(op: Op) -> int:
+    match op:
+        case Create():
+            return 0
+        case SetStatus():
+            return 1 if _added(op) else 2
+        case Delete():
+            return 3
+
+
+MOST_REFUSED_CREATES = 10  # of one plan: a quota refuses all the others as well
+
+
+class Writes:
+    """The operations of a plan in the order to make them, where some may be refused.
+
+    Iterate, and call ``refused`` where the operation in hand was.  That costs only what the operation would
+    add: wherever the iteration ends,
+
+    * no row has left an object before the object that is to list it was written;
+    * nothing was deleted with rows in it;
+
+    and at its end every row that nobody is to list has left every object that can be written.  *wary*: a
+    write of this service was refused before, perhaps after a long wait, so what removes comes first.
+
+    *unlisted*: the rows that are to be listed, by an operation that was not made (yet).
+    """
+
+    def __init__(self, ops: Sequence[Op], settings: Settings, now: str, *, wary: bool = False) -> None:
+        self._ops = ops
+        self._settings = settings
+        self._now = now
+        self._wary = wary
+        self._in_hand_refused = self._any_refused = self._any_stayed = self._slow = False
+        self._refused_creates = 0
+        # As the objects are now, and the rows that they refused last; both by uid.
+        self._services = {op.service.uid: op.service for op in ops if not isinstance(op, Create)}
+        self._refused_rows: dict[str, tuple[Endpoint, ...]] = {}
+        self.unlisted = {_place(row): row for op in ops for row in _added(op)}
+
+    def refused(self, *, slow: bool = False) -> None:
+        """Say that the operation in hand was refused; *slow*: after a wait, which others would take as well.
+
+        Then nothing more is added this time: meanwhile somebody may have died.
+        """
+        self._in_hand_refused = self._any_refused = True
+        self._slow = self._slow or slow
+
+    def __iter__(self) -> Iterator[Op]:
+        """Yield the operations; ask for the next one only when what became of the last is known."""
+        if self._wary:
+            yield from self._removals()
+        removed = self._wary
+        for op in self._ops:
+            if not (self._slow and _added(op)):
+                yield from self._attempt(op)
+            if self._any_refused and not removed:
+                removed = True
+                yield from self._removals()
+        if self._any_stayed:
+            yield from self._removals()
+
+    def _attempt(self, op: Op) -> Iterator[Op]:
+        match op:
+            case Create():
+                if self._refused_creates < MOST_REFUSED_CREATES:
+                    yield op
+                    if self._was_refused():
+                        self._refused_creates += 1
+                    else:
+                        self._list(op.status.endpoints)
+            case SetStatus():
+                yield from self._set(op, op.status.endpoints)
+            case Delete(service):
+                if not self._services[service.uid].status.endpoints:
+                    yield op
+                    self._was_refused()
+
+    def _removals(self) -> Iterator[Op]:
+        """What the operations take away, without what they add."""
+        for op in self._ops:
+            if isinstance(op, SetStatus):
+                listed = {_place(row) for row in self._services[op.service.uid].status.endpoints}
+                yield from self._set(op, [row for row in op.status.endpoints if _place(row) in listed])
+
+    def _set(self, op: SetStatus, rows: Collection[Endpoint]) -> Iterator[SetStatus]:
+        """Have the object list *rows* of those of *op*, and what stays."""
+        service = self._services[op.service.uid]
+        rows = [*rows, *self._staying(service, {_place(row) for row in rows})]
+        status = _status(service, service.service_name, rows, self._settings, self._now)
+        if status == service.status or status.endpoints == self._refused_rows.get(service.uid):
+            return
+        yield SetStatus(service, status)
+        if self._was_refused():
+            self._refused_rows[service.uid] = status.endpoints
+        else:
+            self._services[service.uid] = msgspec.structs.replace(service, status=status)
+            written = {_place(row) for row in status.endpoints}
+            self._list(row for row in op.status.endpoints if _place(row) in written)
+
+    def _staying(self, service: RpcService, besides: Container[Place]) -> Iterable[Endpoint]:
+        """The rows that stay until another object lists them, with what their pods say now.
+
+        But for their metadata: there may be no room for more.
+        """
+        for row in service.status.endpoints:
+            place = _place(row)
+            if place not in besides and place in self.unlisted:
+                self._any_stayed = True
+                yield msgspec.structs.replace(self.unlisted[place], metadata=row.metadata)
+
+    def _was_refused(self) -> bool:
+        refused, self._in_hand_refused = self._in_hand_refused, False
+        return refused
+
+    def _list(self, rows: Iterable[Endpoint]) -> None:
+        for row in rows:
+            self.unlisted.pop(_place(row), None)
+
+
+def _place(row: Endpoint) -> Place:
+    return row.pod_uid, row.port
+
+
+def _added(op: Op) -> list[Endpoint]:
+    """The rows that *op* adds to an object."""
+    match op:
+        case Create(status=status):
+            return list(status.endpoints)
+        case SetStatus(service, status):
+            listed = {_place(row) for row in service.status.endpoints}
+            return [row for row in status.endpoints if _place(row) not in listed]
+        case Delete():
+            return []

@@ -1,0 +1,65 @@
+"""By which flags a process reads and writes, and how those of the controllers differ."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from rpcregistry.plan.heartbeat import Heartbeat
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True):
+    """The flags that decide what is read, and where it is written, as the heartbeat has them."""
+
+    layouts: tuple[str, ...]
+    namespaces: tuple[str, ...]
+    pod_label_selector: str
+    require_register_permission: bool
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A flag that the *controllers* have otherwise than we have it *here*."""
+
+    flag: str
+    here: str
+    controllers: str
+
+    def __str__(self) -> str:
+        return f"{self.flag} is {self.here} here, and {self.controllers} in the controllers"
+
+
+def differences(here: Scope, beat: Heartbeat) -> tuple[Difference, ...]:
+    """The flags that differ; of what an older version's heartbeat does not tell, none."""
+    return tuple(_differences(here, beat)) if beat.layouts else ()
+
+
+def _differences(here: Scope, beat: Heartbeat) -> Iterator[Difference]:
+    if set(beat.layouts) != set(here.layouts):
+        yield Difference("--layout", _words(here.layouts), _words(beat.layouts))
+    if set(beat.namespaces) != set(here.namespaces):
+        yield Difference("--namespace", _words(here.namespaces), _words(beat.namespaces))
+    if beat.pod_label_selector != here.pod_label_selector:
+        ours, theirs = here.pod_label_selector, beat.pod_label_selector
+        yield Difference("--pod-label-selector", ours or "not set", theirs or "not set")
+    if beat.require_register_permission != here.require_register_permission:
+        ours, theirs = ("on", "off") if here.require_register_permission else ("off", "on")
+        yield Difference("--require-register-permission", ours, theirs)
+
+
+def _words(values: tuple[str, ...]) -> str:
+    return " ".join(sorted(values)) or "not set"
+
+
+def keeper(beat: Heartbeat | None, cluster_id: str) -> str:
+    """Who keeps the registry up, as far as the heartbeat tells: a line.
+
+    Whether one that is there is old, only watching tells; no two machines' clocks are compared.
+    """
+    nobody = "no controller keeps this registry up"
+    if beat is None:
+        return f"{nobody}: ZooKeeper has no heartbeat of cluster {cluster_id}"
+    if beat.stopped:
+        return f"{nobody}: the last one stopped at {beat.at}"
+    by = f" of {beat.holder}" if beat.holder else ""
+    lease = f" (Lease {beat.lease})" if beat.lease else ""
+    changes = f"{beat.waiting:,} change{'' if beat.waiting == 1 else 's'} waiting"
+    return f"the last heartbeat{by}{lease} is of {beat.at}, with {changes}"

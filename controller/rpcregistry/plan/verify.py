@@ -1,0 +1,192 @@
+"""Where pods, RpcServices and znodes do not agree.
+
+Each is compared with what the controllers' plans make of the one before it: RpcServices with the rows that
+``plan.rpcservices`` wants (``plan.listing``), znodes with the writes that ``plan.znodes`` wants.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from rpcregistry.layouts.forms import PerEndpoint, PerService
+from rpcregistry.model import Condition, Pod, RpcService
+from rpcregistry.plan import rpcservices, znodes
+from rpcregistry.plan.findings import Finding
+from rpcregistry.plan.ledger import Layout, decode_ledger
+from rpcregistry.plan.listing import Statuses
+from rpcregistry.plan.ops import Create, Delete, Op, Set
+from rpcregistry.plan.outcome import Observed, Outcome
+from rpcregistry.plan.publication import ALL_LISTED, Publication, Settings, Unlisted, publication
+from rpcregistry.watch import Unreadable
+
+Views = Sequence[tuple[Layout, Mapping[str, Observed]]]  # by layout, and by service name
+
+
+class Cluster(msgspec.Struct, frozen=True):
+    """What was read of *namespaces* (all, where none is given).
+
+    *unreadable*: RpcServices and pods that could not be decoded; *held*: the names of services whose
+    removal a guard holds, though no RpcService says so.
+    """
+
+    pods: Sequence[Pod]
+    services: Sequence[RpcService]
+    namespaces: Collection[str] = ()
+    unreadable: Sequence[Unreadable] = ()
+    held: Collection[str] = ()
+
+    @property
+    def named(self) -> set[str]:
+        """The services that pods name, whether or not a controller has seen them yet."""
+        return {
+            declaration.service_name
+            for pod in self.pods
+            if pod.phase not in rpcservices.FINISHED
+            for declaration in pod.declarations
+        }
+
+    @property
+    def waiting(self) -> set[str]:
+        """The names of services of which a guard holds something."""
+        return {service.service_name for service in self.services if _held_by(service)} | set(self.held)
+
+
+def _held_by(service: RpcService) -> Condition | None:
+    """The condition that says that something of it is held."""
+    condition = service.status.condition("Synced")
+    return condition if condition and condition.reason == "Held" else None
+
+
+def findings_of(cluster: Cluster, views: Views, settings: Settings, kept_up: bool) -> list[Finding]:
+    """All that is not as it should be; *kept_up*: controllers have run for this cluster.
+
+    Before they do, a service that is to be adopted is one finding, and its pods are none.
+    """
+    statuses = Statuses(cluster.pods, cluster.services)
+    unlisted = statuses.unlisted()
+    found = [
+        finding
+        for layout, names in views
+        for finding in findings_of_znodes(layout, cluster, names, settings, unlisted)
+    ]
+    adopted = {finding.path.rpartition("/")[2] for finding in found if finding.state == "would be adopted"}
+    return [*_of_objects(cluster), *statuses.findings(() if kept_up else adopted), *found]
+
+
+def _of_objects(cluster: Cluster) -> Iterator[Finding]:
+    """What RpcServices say of themselves, and those that say nothing."""
+    for unreadable in cluster.unreadable:
+        yield Finding("", str(unreadable.key), "unreadable", unreadable.message)
+    for service in cluster.services:
+        condition = _held_by(service)
+        if condition and not any(row.held for row in service.status.endpoints):
+            yield Finding("", str(service.key), "held", condition.message)
+
+
+def findings_of_znodes(
+    layout: Layout,
+    cluster: Cluster,
+    views: Mapping[str, Observed],
+    settings: Settings,
+    unlisted: Mapping[str, Unlisted] = {},
+) -> Iterator[Finding]:
+    """What is not as it should be among the services of *views* (by name), as they were observed.
+
+    What the ledger says of namespaces that were not looked at, or not in full, stays; so does what is
+    published of what is *unlisted*, by name.
+    """
+    by_name: dict[str, list[RpcService]] = defaultdict(list)
+    for service in cluster.services:
+        by_name[service.service_name].append(service)
+    named, waiting = cluster.named, cluster.waiting
+    blurred = {unreadable.key.namespace for unreadable in cluster.unreadable}
+    for name, view in sorted(views.items()):
+        claims = [decode_ledger(entry.data) for entry in (view.ledger, view.previous) if entry]
+        published = {namespace for claim in claims for namespace in claim.namespaces}
+        unseen = bool(cluster.namespaces) and not published <= set(cluster.namespaces)
+        frozen = unseen or bool(published & blurred)
+        wanted = publication(by_name.get(name, []), frozen, settings, unlisted=unlisted.get(name, ALL_LISTED))
+        awaited = name in named and settings.adopt != "never"
+        found = _of_view(layout, name, wanted, view, settings, awaited)
+        if name in waiting and not wanted.frozen:
+            kept = _of_view(
+                layout, name, msgspec.structs.replace(wanted, frozen=True), view, settings, awaited
+            )
+            found = [*kept, *_held(found, kept)]
+        yield from found
+
+
+def _held(found: Iterable[Finding], kept: Iterable[Finding]) -> Iterator[Finding]:
+    """What is only *found* where nothing is held: the removals that a guard holds."""
+    others = {finding.path for finding in kept}
+    for finding in found:
+        if finding.path not in others:
+            detail = "its removal waits until what is absent is confirmed"
+            yield Finding(finding.layout, finding.path, "held", detail)
+
+
+def _of_view(
+    layout: Layout, name: str, wanted: Publication, view: Observed, settings: Settings, awaited: bool
+) -> list[Finding]:
+    path = layout.directory(name)
+    outcome = znodes.plan(layout, name, wanted, view, settings, "", due=view.children)
+    found: list[Finding] = []
+    if outcome.refusal and (wanted.endpoints or wanted.services or wanted.refused):
+        reason = f"{outcome.refusal.reason}: {outcome.refusal.message}"
+        found.append(Finding(layout.name, path, "refused", reason))
+    if isinstance(layout.form, PerService):
+        found += _of_znode(layout, path, outcome, view, wanted, awaited)
+    else:
+        found += _of_children(layout, path, outcome, view)
+    return found
+
+
+def _of_znode(
+    layout: Layout, path: str, outcome: Outcome, view: Observed, wanted: Publication, awaited: bool
+) -> Iterator[Finding]:
+    """What is wrong with the one znode of a service; *awaited*: one that pods will have published."""
+    writes = [op for op in outcome.ops if op.path == path]
+    if outcome.refusal and wanted.endpoints:
+        return
+    if view.ledger is None and view.znode and awaited and not wanted.services and not view.znode.ephemeral:
+        detail = "it was there before, and pods name it, though no RpcService does yet"
+        yield Finding(layout.name, path, "would be adopted", detail)
+    elif view.ledger is None and view.znode and not wanted.endpoints:
+        yield Finding(layout.name, path, "foreign", "nothing of ours")
+    elif wanted.frozen and not writes:
+        return
+    elif view.ledger is None and view.znode:
+        detail = "it was there before, and an RpcService publishes it now"
+        yield Finding(layout.name, path, "would be adopted", detail)
+    elif not (wanted.endpoints or wanted.unlisted) and outcome.ops:
+        yield Finding(layout.name, path, "orphaned", "the ledger names it, and no RpcService publishes it")
+    else:
+        yield from _of_writes(layout, writes)
+
+
+def _of_children(layout: Layout, path: str, outcome: Outcome, view: Observed) -> Iterator[Finding]:
+    """What is wrong in the directory of a service's endpoints."""
+    within = f"{path}/"
+    yield from _of_writes(layout, [op for op in outcome.ops if op.path.startswith(within)])
+    for name in sorted(view.foreign):
+        yield Finding(layout.name, within + name, "foreign", "nothing of ours")
+
+
+def _of_writes(layout: Layout, writes: Iterable[Op]) -> Iterator[Finding]:
+    for op in writes:
+        match op:
+            case Create(path, _):
+                yield Finding(layout.name, path, "missing", "an RpcService publishes it")
+            case Set(path, data, _):
+                yield Finding(layout.name, path, "different", f"should be {data.decode()}")
+            case Delete(path, _):
+                yield Finding(layout.name, path, "orphaned", "no RpcService publishes it any more")
+
+
+def ours(layout: Layout, view: Observed, settings: Settings) -> int:
+    """How many znodes of a service are ours."""
+    if isinstance(layout.form, PerEndpoint):
+        return len(view.children)
+    owner = decode_ledger(view.ledger.data).cluster if view.ledger else ""
+    return int(view.znode is not None and owner in settings.clusters)

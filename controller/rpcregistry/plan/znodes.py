@@ -1,0 +1,72 @@
+"""Which writes make ZooKeeper equal to what the RpcServices list.
+
+Planned per service name and layout.  The operations of one *step* are done together or not at all, and
+wherever the steps are cut off, the next plan goes on from there.
+"""
+
+from collections.abc import Collection, Iterable
+
+from rpcregistry.layouts.forms import PerEndpoint, PerService
+from rpcregistry.model import Condition, Problem, RpcService
+from rpcregistry.names import is_service_name
+from rpcregistry.plan.invariants import check
+from rpcregistry.plan.ledger import Layout
+from rpcregistry.plan.one_each import OneEach
+from rpcregistry.plan.one_znode import OneZnode
+from rpcregistry.plan.outcome import Observed, Outcome
+from rpcregistry.plan.publication import Publication, Settings
+
+
+def plan(
+    layout: Layout,
+    service_name: str,
+    wanted: Publication,
+    observed: Observed,
+    settings: Settings,
+    now: str,
+    grace_over: bool = False,
+    due: Collection[str] = (),
+) -> Outcome:
+    """The writes that make one service path equal to *wanted*.
+
+    *grace_over*: the ledger's entry was withdrawn longer ago than the ownership grace; *due*: the names that
+    an earlier plan has ``put_off``.  Fails with ``Broken`` rather than break an invariant.
+    """
+    if not is_service_name(service_name):
+        return Outcome(refusal=Problem("InvalidName", "the service name cannot be a znode's name"))
+    match layout.form:
+        case PerService() as form:
+            path, entry = layout.path(service_name), layout.ledger_path(service_name, settings.cluster_id)
+            outcome = OneZnode(form, path, entry, wanted, observed, settings).plan(now, grace_over)
+        case PerEndpoint() as form:
+            outcome = OneEach(form, layout, service_name, wanted, observed, settings, due).plan()
+    check(layout, service_name, settings, observed, outcome.steps)
+    return outcome
+
+
+def synced(service: RpcService, wanted: Publication, outcomes: Iterable[Outcome]) -> Condition:
+    """The Synced condition of an RpcService once *outcomes*, one a layout, were written."""
+    refusals = [wanted.refused.get(service.uid), *(outcome.refusal for outcome in outcomes)]
+    refusal = next(filter(None, refusals), None)
+    held = sum(row.held for row in service.status.endpoints)
+    if refusal:
+        return Condition(type="Synced", status="False", reason=refusal.reason, message=refusal.message)
+    if held:
+        message = (
+            f"{held} listed pods are absent and stay published until that is confirmed; "
+            "`rpcregistry release` withdraws them now"
+        )
+        return Condition(type="Synced", status="False", reason="Held", message=message)
+    return Condition(
+        type="Synced", status="True", reason="Synced", message="the registry holds what the status lists"
+    )
+
+
+def unavailable(seconds: float, reason: str = "") -> Condition:
+    """The Synced condition of an RpcService whose own change could not be written for so many *seconds*."""
+    message = (
+        f"a change has waited for ZooKeeper for more than {seconds:.0f} s; it holds what was written before"
+    )
+    if reason:
+        message += f": {reason}"
+    return Condition(type="Synced", status="False", reason="RegistryUnavailable", message=message)

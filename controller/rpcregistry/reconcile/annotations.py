@@ -1,0 +1,27 @@
+"""Tells people what is wrong in their pods' annotations."""
+
+from rpcregistry.manifests import PODS, regarding
+from rpcregistry.model import ObjectKey, Pod
+from rpcregistry.reconcile.ports import Change, Events, Source
+
+
+class AnnotationReconciler:
+    """Records an Event for each problem of a pod; the recorder sees to it that each is told once."""
+
+    def __init__(self, pods: Source[Pod], events: Events) -> None:
+        self._pods = pods
+        self._events = events
+
+    def pod_keys(self, change: Change[Pod]) -> set[ObjectKey]:
+        """The pod, where what is wrong with it is new."""
+        before = change.old.problems if change.old and change.new and change.old.uid == change.new.uid else ()
+        return {change.new.key} if change.new and set(change.new.problems) - set(before) else set()
+
+    def reconcile(self, key: ObjectKey) -> bool:
+        """Record what is wrong with the pod; nothing of the cluster's is written."""
+        pod = self._pods.store.get(key)
+        if pod is None:
+            return False
+        for problem in pod.problems:
+            self._events.record(regarding(PODS, pod), problem, "Declare", warning=True)
+        return False

@@ -1,0 +1,231 @@
+"""The LocalServices themselves: those that pods ask for, and what the status of each says."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from rpcregistry.manifests import API_VERSION, GROUP, LOCALSERVICES, builtins, regarding
+from rpcregistry.model import (
+    MANAGED_BY,
+    SERVICE_NAME,
+    LocalService,
+    LocalServiceSpec,
+    Node,
+    ObjectKey,
+    Pod,
+    Problem,
+    RpcService,
+    Service,
+    ServiceKey,
+)
+from rpcregistry.names import local_service_name
+from rpcregistry.plan import localservices as planning
+from rpcregistry.plan.conditions import says_the_same
+from rpcregistry.plan.rpcservices import owner_name, silent_on
+from rpcregistry.reconcile.nodeservices import OF_LOCAL, NodeServiceReconciler
+from rpcregistry.reconcile.ports import Change, Clock, Events, Kube, Source
+from rpcregistry.reconcile.refusals import Refusals
+from rpcregistry.reconcile.rpcservices import DECLARED, NAMED, Taken
+from rpcregistry.reconcile.selections import Selections
+
+PROJECTED = "service name"  # index of generated LocalServices: ServiceKey
+ASKED = "asked for"  # index of pods: (namespace, service name)
+
+
+def pod_indexes() -> Mapping[str, Callable[[Pod], Iterable[ServiceKey]]]:
+    """The index that the pod store needs."""
+    return {ASKED: local_keys}
+
+
+def local_indexes() -> Mapping[str, Callable[[LocalService], Iterable[ServiceKey]]]:
+    """The indexes that the LocalService store needs."""
+    return {PROJECTED: projected}
+
+
+def projected(local: LocalService) -> list[ServiceKey]:
+    """Which service's a generated LocalService is."""
+    asked = local.generated and local.service_name
+    return [ServiceKey(local.namespace, local.service_name)] if asked else []
+
+
+def local_keys(pod: Pod) -> set[ServiceKey]:
+    """The services that the pod asks to have routed on its node."""
+    return {ServiceKey(pod.namespace, found.service_name) for found in pod.declarations if found.local}
+
+
+class LocalServiceReconciler:
+    """Writes the status of a LocalService; ``Selections.touched_by`` tells whose."""
+
+    def __init__(
+        self,
+        *,
+        kube: Kube,
+        locals_: Source[LocalService],
+        nodes: Source[Node],
+        services: Source[Service],
+        pods: Source[Pod],
+        selections: Selections[LocalService],
+        node_services: NodeServiceReconciler,
+        node_label: str,
+        events: Events,
+        clock: Clock,
+    ) -> None:
+        self._kube = kube
+        self._locals = locals_
+        self._nodes = nodes
+        self._services = services
+        self._pods = pods
+        self._selections = selections
+        self._node_services = node_services
+        self._node_label = node_label
+        self._events = events
+        self._clock = clock
+
+    def reconcile(self, key: ObjectKey) -> bool:
+        """Write the status where it is not what was found; return whether it was written."""
+        local = self._locals.store.get(key)
+        if local is None or local.deleting:
+            return False
+        names = (ObjectKey(key.namespace, name) for name in self._selections.pods_of(key))
+        status = planning.status(
+            local,
+            self._nodes.store.values(),
+            {service.name: service for service in self._services.store.indexed(OF_LOCAL, key)},
+            [pod for pod in map(self._pods.store.get, names) if pod],
+            self._node_label,
+            self._node_services.problems(key),
+            self._node_services.held(key),
+            self._clock.stamp(),
+        )
+        if status == local.status:
+            return False
+        at = {"uid": local.uid, "resourceVersion": local.resource_version}
+        patch = {"metadata": at, "status": builtins(status)}
+        written = self._kube.patch(LOCALSERVICES, key, patch, "status")
+        self._locals.observe(written)
+        self._tell(local, written)
+        return True
+
+    def _tell(self, before: LocalService, after: LocalService) -> None:
+        old, new = before.status.condition("Synced"), after.status.condition("Synced")
+        if new and (old is None or not says_the_same(old, new)):
+            self._events.record(
+                regarding(LOCALSERVICES, after),
+                Problem(new.reason, new.message),
+                "Route",
+                warning=new.status != "True",
+                salt=new.last_transition_time,
+            )
+
+
+class LocalServiceProjector:
+    """Makes the LocalService that the pods of one key ask for."""
+
+    def __init__(
+        self,
+        *,
+        kube: Kube,
+        pods: Source[Pod],
+        rpc_services: Source[RpcService],
+        locals_: Source[LocalService],
+        list_pods: Callable[[str], Iterable[Pod]],
+        may_register: Callable[[Pod, str], bool],
+    ) -> None:
+        self._kube = kube
+        self._pods = pods
+        self._rpc_services = rpc_services
+        self._locals = locals_
+        self._list_pods = list_pods
+        self._may_register = may_register
+
+    def pod_keys(self, change: Change[Pod]) -> set[ServiceKey]:
+        """The keys that a pod asks for, or asked for before."""
+        return {key for pod in (change.old, change.new) if pod for key in local_keys(pod)}
+
+    def rpc_service_keys(self, change: Change[RpcService]) -> set[ServiceKey]:
+        """The key of an RpcService, where the projection may hang on it."""
+        services = [service for service in (change.old, change.new) if service]
+        return {found.service_key for found in services if self._concerns(found.service_key)}
+
+    def local_keys(self, change: Change[LocalService]) -> set[ServiceKey]:
+        """The key of a generated LocalService."""
+        return {key for local in (change.old, change.new) if local for key in projected(local)}
+
+    def every_key(self) -> set[ServiceKey]:
+        """All keys: of every pod that asks, and of every generated LocalService."""
+        keys = {key for pod in self._pods.store.values() for key in local_keys(pod)}
+        return keys | {key for local in self._locals.store.values() for key in projected(local)}
+
+    def _concerns(self, key: ServiceKey) -> bool:
+        return bool(self._locals.store.indexed(PROJECTED, key) or self._pods.store.indexed(ASKED, key))
+
+    def name(self, key: ServiceKey) -> tuple[str, str]:
+        """The names of the RpcService of a key, and of the LocalService that goes with it."""
+        services = self._rpc_services.store.indexed(NAMED, key)
+        rpc_service = owner_name(key, services, Taken(self._rpc_services.store, key.namespace))
+        return rpc_service, local_service_name(rpc_service)
+
+    def reconcile(self, key: ServiceKey) -> bool:
+        """Make observed equal desired for *key*; return whether anything was written."""
+        rpc_service, name = self.name(key)
+        declaring = self._pods.store.indexed(DECLARED, key)
+        pods = [
+            pod if self._may_register(pod, rpc_service) else silent_on(pod, key.service_name)
+            for pod in declaring
+        ]
+        observed = self._locals.store.get(ObjectKey(key.namespace, name))
+        may_remove = not self._is_anybody_absent(key)
+        op = planning.project(key.namespace, key.service_name, rpc_service, pods, observed, may_remove)
+        others = [
+            local
+            for local in self._locals.store.indexed(PROJECTED, key)
+            if local.name != name and not local.deleting and may_remove
+        ]
+        ops = [*([op] if op else []), *(planning.Delete(local) for local in others if observed or not op)]
+        refusals: Refusals[planning.Op] = Refusals()
+        for op in ops:
+            # Without the LocalService that is to come, the others stay.
+            if refusals.of(op, lambda op: self._apply(op, key)) and not isinstance(op, planning.Delete):
+                break
+        if refusals.first:
+            raise refusals.first[1]
+        return bool(ops)
+
+    def _is_anybody_absent(self, key: ServiceKey) -> bool:
+        """Whether pods that may have asked are merely absent: nobody knows what they would say."""
+        if self._pods.unknown_in(key.namespace) is not None:
+            return True
+        rows = (row for rpc in self._rpc_services.store.indexed(NAMED, key) for row in rpc.status.endpoints)
+        return any(self._pods.store.get(ObjectKey(key.namespace, row.pod_name)) is None for row in rows)
+
+    def _apply(self, op: planning.Op, key: ServiceKey) -> None:
+        match op:
+            case planning.Create(namespace, name, spec):
+                manifest = generated_manifest(namespace, name, key.service_name, spec)
+                self._locals.observe(self._kube.create(LOCALSERVICES, namespace, manifest))
+            case planning.SetSpec(local, spec):
+                at = {"uid": local.uid, "resourceVersion": local.resource_version}
+                selector = {**dict.fromkeys(local.spec.selector), **spec.selector}
+                patch = {"metadata": at, "spec": {**builtins(spec), "selector": selector}}
+                self._locals.observe(self._kube.patch(LOCALSERVICES, local.key, patch))
+            case planning.Delete(local):
+                pods = [] if local.name != self.name(key)[1] else self._list_pods(key.namespace)
+                if not any(planning.asks_locality(pod, key.service_name) for pod in pods):
+                    self._kube.delete(LOCALSERVICES, local.key, local.uid, local.resource_version)
+
+
+def generated_manifest(
+    namespace: str, name: str, service_name: str, spec: LocalServiceSpec
+) -> dict[str, Any]:
+    """The manifest of a LocalService that pods ask for."""
+    key, value = MANAGED_BY
+    return {
+        "apiVersion": f"{GROUP}/{API_VERSION}",
+        "kind": LOCALSERVICES.kind,
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {key: value},
+            "annotations": {SERVICE_NAME: service_name},
+        },
+        "spec": builtins(spec),
+    }

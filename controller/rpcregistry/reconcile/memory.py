@@ -1,0 +1,292 @@
+"""What ZooKeeper holds of our services, as far as it was read, or written by us."""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+
+from rpcregistry.errors import Rejected
+from rpcregistry.layouts.forms import PerEndpoint, PerService
+from rpcregistry.names import is_service_name
+from rpcregistry.plan.ledger import OWNED, Layout, Ledger, decode_ledger, entry_parts
+from rpcregistry.plan.ops import Create, Delete, Op, Set, Znode
+from rpcregistry.plan.outcome import Observed
+from rpcregistry.reconcile.doubts import Doubts
+from rpcregistry.reconcile.ports import Registry
+
+EDITED, DELETED = "edited", "deleted"
+REARM = 0.3  # seconds after which a znode that we wrote is read, to be told of changes again
+
+
+class Memory:
+    """Read once, then kept up by what is told and written.
+
+    Belongs to the registry's thread.  But any thread may call ``changed`` and ``unwatched``, and the guard's
+    calls ``claimed``, ``claims`` and ``size``.  *clusters*: the ids of those whose paths are ours, our own
+    first.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        layouts: Sequence[Layout],
+        clusters: Sequence[str],
+        clock: Callable[[], float] = time.monotonic,
+        doubts: Doubts | None = None,
+    ) -> None:
+        self._registry = registry
+        self._layouts = layouts
+        self._clusters = clusters
+        # The guard's thread reads this and _listed, by one ``get`` or ``copy`` each: CPython does that in one
+        # step, and no value is ever changed.  A lock would be taken for each znode in each plan.
+        self._znodes: dict[str, Znode | None] = {}
+        self._listed: dict[str, frozenset[str]] = {}  # by directory: the names of all its children
+        self._began_with: dict[str, frozenset[str]] = {}  # those that a layout's directories had once
+        self._clock = clock
+        self._doubts = doubts or Doubts(clock)
+        # Found otherwise than it was known: by path, what others did to it.
+        self.disturbed: dict[str, str] = {}
+
+    def anew(self) -> "Memory":
+        """An empty one, which is told of changes together with this one."""
+        return Memory(self._registry, self._layouts, self._clusters, self._clock, self._doubts)
+
+    def changed(self, path: str) -> set[str]:
+        """Note that a znode changed, or its children; return the names that are to be looked at."""
+        return self._names_of(path) if self._doubts.told(path) else set()
+
+    def unwatched(self, seconds: float = REARM) -> set[str]:
+        """The names to look at: nobody tells of changes to what was written of them so many *seconds* ago."""
+        return {name for path in self._doubts.unwatched(seconds) for name in self._names_of(path)}
+
+    def _names_of(self, path: str) -> set[str]:
+        found: set[str | None] = set()
+        for layout in self._layouts:
+            root, _, child = path.rpartition("/")
+            base = layout.base.rstrip("/") + "/"
+            if root == layout.ledger_root:
+                found.add(layout.service_name(child, self._clusters))
+            elif path.startswith(base):
+                found.add(path[len(base) :].partition("/")[0])
+        return {name for name in found if name}
+
+    # reading
+
+    def ledgered(self) -> set[str]:
+        """Read which names the ledger has; and what there is at all, so that what is not need not be read.
+
+        Whoever creates what came to be since finds out.
+        """
+        for layout in self._layouts:
+            base = layout.path("").rstrip("/")
+            with suppress(Rejected):  # to write there, nobody needs to list it
+                self._began_with[base] = frozenset(self._registry.children(base or "/"))
+            self._began_with[layout.ledger_root] = frozenset(self._registry.children(layout.ledger_root))
+        return {
+            name
+            for layout in self._layouts
+            for entry in self._began_with[layout.ledger_root]
+            if (name := layout.service_name(entry, self._clusters))
+        }
+
+    def _never_was(self, path: str) -> bool:
+        while path:
+            path, _, name = path.rpartition("/")
+            # What was listed since knows better: the directory may have come to be.
+            names = self._listed.get(path, self._began_with.get(path))
+            if names is not None:
+                return name not in names
+        return False
+
+    def read(self, names: Collection[str]) -> None:
+        """Read what is not known of *names*, or changed."""
+        directories = self._directories(names)
+        relist = [path for path in directories if path in self._doubts or path not in self._listed]
+        self._take(self._paths(names))
+        unlisted = [path for path in relist if self._znodes.get(path)]
+        found = self._registry.listed(unlisted) if unlisted else {}
+        for path in relist:
+            listed = frozenset(found.get(path) or ())
+            for name in self._listed.get(path, frozenset()) - listed:
+                self._znodes.pop(f"{path}/{name}", None)
+                self.disturbed[f"{path}/{name}"] = DELETED
+            self._listed[path] = listed
+        self._take(
+            [f"{path}/{name}" for path, form in directories.items() for name in self._ours(path, form)]
+        )
+
+    def _take(self, paths: Iterable[str]) -> None:
+        unread = [path for path in paths if path not in self._znodes or path in self._doubts]
+        found: dict[str, Znode | None] = {
+            path: None for path in unread if path not in self._doubts and self._never_was(path)
+        }
+        unread = [path for path in unread if path not in found]
+        self._doubts.dispel(unread)
+        if unread:
+            found |= self._registry.read(unread)
+        for path, znode in found.items():
+            self._note(path, self._znodes.get(path), znode)
+        self._znodes.update(found)
+
+    def _note(self, path: str, known: Znode | None, found: Znode | None) -> None:
+        if known and (found is None or found.data != known.data):
+            self.disturbed[path] = EDITED if found else DELETED
+
+    def note_since(self, earlier: "Memory") -> None:
+        """Note what differs from what was known *earlier*, of all that was read since."""
+        for path, known in earlier._znodes.items():
+            if path in self._znodes or path.rpartition("/")[0] in self._listed:
+                self._note(path, known, self._znodes.get(path))
+
+    def settle(self, names: Iterable[str]) -> None:
+        """Forget what others did to *names*: what of it was ours is put back."""
+        settled = set(names)
+        for path in [path for path in self.disturbed if self._names_of(path) & settled]:
+            del self.disturbed[path]
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Have everything of *names* read anew."""
+        names = list(names)
+        for path in self._directories(names):
+            for name in self._listed.pop(path, ()):
+                self._znodes.pop(f"{path}/{name}", None)
+        for path in self._paths(names):
+            self._znodes.pop(path, None)
+            self._doubts.add(path)
+
+    def doubt(self, names: Collection[str]) -> None:
+        """Have everything of *names* read anew, and known as it is until then."""
+        directories = self._directories(names)
+        self._doubts.add(*self._paths(names))
+        self._doubts.add(
+            *(f"{path}/{name}" for path, form in directories.items() for name in self._ours(path, form))
+        )
+
+    def expect_nothing(self) -> None:
+        """Forget what was written: not all of it was watched, and it would add up."""
+        self._doubts.expect_nothing()
+
+    def expect(self, ops: Iterable[Op]) -> None:
+        """Note what is about to be written: to be told of that is no news."""
+        self._doubts.expect(path for op in ops for path in (op.path, op.path.rpartition("/")[0]))
+
+    def remember(self, op: Op, version: int | None) -> None:
+        """Note what was written, and which *version* it left behind."""
+        directory, _, name = op.path.rpartition("/")
+        listed = self._listed.get(directory)
+        match op:
+            case Create(path, data) if listed is not None:
+                self._listed[directory] = listed | {name}
+                self._znodes[path] = Znode(data, 0)
+                self._doubts.add(path)  # nobody tells of changes to what was never read
+            case Create(path, data) | Set(path, data, _) if version is not None:
+                if isinstance(op, Create):
+                    self._doubts.unwatch(path)  # as above, but there is nobody to tell of this change
+                before = self._znodes.get(path)
+                self._znodes[path] = Znode(data, version, before.children if before else 0)
+            case Delete(path, _) if listed is not None:
+                self._znodes.pop(path, None)
+                self._listed[directory] = listed - {name}
+            case Delete(path, _):
+                self._znodes[path] = None
+            case _:
+                self._znodes.pop(op.path, None)
+
+    def _paths(self, names: Iterable[str]) -> list[str]:
+        """The paths to know of *names*, besides those of endpoints."""
+        return [
+            path
+            for name in names
+            if is_service_name(name)
+            for layout in self._layouts
+            for path in (layout.path(name), *layout.parents(name)[1:], *self._entries(layout, name))
+        ]
+
+    def _entries(self, layout: Layout, name: str) -> list[str]:
+        return list(dict.fromkeys(layout.ledger_path(name, cluster) for cluster in self._clusters))
+
+    def _directories(self, names: Iterable[str]) -> dict[str, PerEndpoint]:
+        return {
+            layout.directory(name): form
+            for name in names
+            if is_service_name(name)
+            for layout in self._layouts
+            if isinstance(form := layout.form, PerEndpoint)
+        }
+
+    def _ours(self, directory: str, form: PerEndpoint) -> list[str]:
+        listed = self._listed.get(directory, ())
+        return [name for name in listed if any(form.slot(name, cluster) for cluster in self._clusters)]
+
+    # looking
+
+    def view(self, layout: Layout, name: str) -> Observed:
+        """What is known of a service in a layout."""
+        entry, *previous = (self._znodes.get(path) for path in self._entries(layout, name))
+        match layout.form:
+            case PerService():
+                return Observed(self._znodes.get(layout.path(name)), entry)
+            case PerEndpoint() as form:
+                directory = layout.directory(name)
+                children = {
+                    child: znode
+                    for child in self._ours(directory, form)
+                    if (znode := self._znodes.get(f"{directory}/{child}"))
+                }
+                return Observed(
+                    self._znodes.get(directory),
+                    entry,
+                    missing=tuple(path for path in layout.parents(name) if not self._znodes.get(path)),
+                    children=children,
+                    foreign=self._listed.get(directory, frozenset()) - children.keys(),
+                    previous=next(iter(previous), None),
+                )
+
+    def claims(self, layout: Layout, name: str) -> list[Ledger]:
+        """The ledger's entries of a service in a layout."""
+        found = (self._znodes.get(path) for path in self._entries(layout, name))
+        return [decode_ledger(entry.data) for entry in found if entry]
+
+    def claimed(self) -> set[str]:
+        """The names in the ledger."""
+        known = self._znodes.copy().items()
+        return {
+            name
+            for layout in self._layouts
+            for path, znode in known
+            if znode and path.startswith(layout.ledger_root + "/")
+            if (name := layout.service_name(path.rpartition("/")[2], self._clusters))
+        }
+
+    def size(self, name: str) -> int:
+        """How many endpoints of a name are published: as many as in the layout that has most."""
+        return max((self._count(layout, name) for layout in self._layouts), default=0)
+
+    def _count(self, layout: Layout, name: str) -> int:
+        match layout.form:
+            case PerService(count=count):
+                znode = self._znodes.get(layout.path(name))
+                return count(znode.data) if znode else 0
+            case PerEndpoint() as form:
+                return len(self._ours(layout.directory(name), form))
+
+
+def uncovered(
+    registry: Registry, layouts: Sequence[Layout], clusters: Collection[str]
+) -> set[tuple[str, str]]:
+    """What the ledger says belongs to *clusters* and none of *layouts* writes: layouts' names and paths."""
+    return set(uncovered_entries(registry, layouts, clusters))
+
+
+def uncovered_entries(
+    registry: Registry, layouts: Sequence[Layout], clusters: Collection[str]
+) -> dict[tuple[str, str], Ledger]:
+    """The ledger's entries of what is ``uncovered``."""
+    covered = {(layout.name, layout.base.rstrip("/")) for layout in layouts}
+    found = {
+        f"{OWNED}/{name}/{entry}": (name, path)
+        for name in registry.children(OWNED)
+        for entry in registry.children(f"{OWNED}/{name}")
+        if (path := entry_parts(entry)[0]) and (name, path.rpartition("/")[0]) not in covered
+    }
+    entries = {path: decode_ledger(znode.data) for path, znode in registry.read(found).items() if znode}
+    return {found[path]: entry for path, entry in entries.items() if entry.cluster in clusters}

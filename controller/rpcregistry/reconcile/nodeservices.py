@@ -1,0 +1,343 @@
+"""The LocalService controller's Services: one for each LocalService on each node that matches."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+import structlog
+
+from rpcregistry.errors import Conflict, Rejected
+from rpcregistry.manifests import NODES, SERVICES
+from rpcregistry.model import LocalService, Node, NodeServiceKey, ObjectKey, Problem, Service
+from rpcregistry.names import digest, node_service_name
+from rpcregistry.plan import nodeservices as planning
+from rpcregistry.reconcile.guard import Decision, Guard, Sight, log_released
+from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
+from rpcregistry.reconcile.ports import Change, Clock, Kube, Source
+from rpcregistry.reconcile.problems import Problems, Waiting
+from rpcregistry.reconcile.refusals import Refusals
+
+log = structlog.get_logger(__name__)
+
+OF_LOCAL = "local service"  # index of Services: the ObjectKey of the LocalService that controls them
+FOR_NODE = "node"  # index of Services: NodeServiceKey
+
+
+# What is not there any more: ("Node", its name) or ("LocalService", its uid).
+Missing = tuple[str, str]
+
+
+def service_indexes() -> Mapping[str, Callable[[Service], Iterable[ObjectKey | NodeServiceKey]]]:
+    """The indexes that the Service store needs."""
+    return {
+        OF_LOCAL: lambda service: [key.owner for key in controlled(service)],
+        FOR_NODE: controlled,
+    }
+
+
+def controlled(service: Service) -> list[NodeServiceKey]:
+    """Which LocalService's and node's Service it is, if it is one."""
+    controller = service.controller
+    if controller is None or controller.kind != planning.KIND:
+        return []
+    return [NodeServiceKey(service.namespace, controller.name, service.node_name)]
+
+
+class NodeServiceReconciler:
+    """Makes the Service of one LocalService on one node what it should be.
+
+    Any thread calls ``note_…`` with a change, and asks ``…_keys`` what to reconcile; a key is reconciled by
+    one thread at a time.  *report* is told the LocalServices whose problems changed.
+    """
+
+    def __init__(
+        self,
+        *,
+        kube: Kube,
+        read: Callable[[ObjectKey], Service | None],
+        locals_: Source[LocalService],
+        nodes: Source[Node],
+        services: Source[Service],
+        node_label: str,
+        clock: Clock,
+        confirm: float,
+        enqueue: Callable[[Iterable[NodeServiceKey]], None],
+        report: Callable[[ObjectKey], None],
+        lease: HeldOnLease,
+    ) -> None:
+        self._kube = kube
+        self._read = read
+        self._locals = locals_
+        self._nodes = nodes
+        self._services = services
+        self._node_label = node_label
+        self._enqueue = enqueue
+        self._report = report
+        self._problems = Problems()
+        self._waiting = Waiting()  # for a Service of others to go
+        self._lease = lease
+        self.guard: Guard[Missing] = Guard(
+            look=self._look, decided=self._decided, confirm=confirm, clock=clock.monotonic
+        )
+
+    # what changes mean
+
+    def note_local(self, change: Change[LocalService]) -> None:
+        """Take in that a LocalService is gone for sure, or a word that lets go."""
+        old, new = change.old, change.new
+        if old and new and new.released != old.released:
+            self.guard.poke()
+        if old and (new.uid != old.uid if new else not change.listed):
+            self.guard.gone((planning.KIND, old.uid))
+
+    def local_keys(self, change: Change[LocalService]) -> set[NodeServiceKey]:
+        """The keys that a LocalService's change touches; what its status says touches none."""
+        old, new = change.old, change.new
+        if old and new and (old.uid, old.spec, old.deleting) == (new.uid, new.spec, new.deleting):
+            return set()
+        return {key for local in (old, new) if local for key in self._keys_of(local)}
+
+    def note_node(self, change: Change[Node]) -> None:
+        """Take in that a Node is there, or gone for sure."""
+        if change.new:
+            self.guard.back((NODES.kind, change.new.name))
+        elif change.old and not change.listed:
+            self.guard.gone((NODES.kind, change.old.name))
+
+    def node_keys(self, change: Change[Node]) -> set[NodeServiceKey]:
+        """The keys that a Node's change touches: those for which it matched before or does now."""
+        node = change.new or change.old
+        if node is None or (change.old and change.new and change.old.labels == change.new.labels):
+            return set()
+        return {
+            NodeServiceKey(local.namespace, local.name, node.name)
+            for local in self._locals.store.values()
+            if local.matches(change.old) or local.matches(change.new)
+        }
+
+    def service_keys(self, change: Change[Service]) -> set[NodeServiceKey]:
+        """The keys that a Service's change touches: one of ours, or one that was in the way."""
+        keys = {key for service in (change.old, change.new) if service for key in controlled(service)}
+        service = change.new or change.old
+        return keys | self._waiting.on(service.key) if service else keys
+
+    def every_key(self) -> set[NodeServiceKey]:
+        """All keys: each LocalService on each node that matches, and of every Service."""
+        keys = {key for local in self._locals.store.values() for key in self._keys_of(local)}
+        return keys | self._controlled()
+
+    def _controlled(self) -> set[NodeServiceKey]:
+        return {key for service in self._services.store.values() for key in controlled(service)}
+
+    def _keys_of(self, local: LocalService) -> set[NodeServiceKey]:
+        keys = {
+            NodeServiceKey(local.namespace, local.name, node.name)
+            for node in self._nodes.store.values()
+            if local.matches(node)
+        }
+        for service in self._services.store.indexed(OF_LOCAL, local.key):
+            keys.update(controlled(service))
+        return keys
+
+    def problems(self, local: ObjectKey) -> Mapping[str, Problem]:
+        """What is wrong with a LocalService's Services, by node."""
+        return self._problems.of(local)
+
+    def held(self, local: ObjectKey) -> set[str]:
+        """The nodes that are absent, and keep the LocalService's Service until that is confirmed."""
+        services = self._services.store.indexed(OF_LOCAL, local)
+        held = self.guard.held
+        return {service.node_name for service in services if (NODES.kind, service.node_name) in held}
+
+    def forget_withdrawn(self) -> None:
+        """Forget what is gone and has no Service any more."""
+        self.guard.keep({of for service in self._services.store.values() for of in _depends_on(service)})
+
+    # reconciling
+
+    def reconcile(self, key: NodeServiceKey) -> bool:
+        """Make observed equal desired for *key*; return whether anything was written."""
+        local = self._locals.store.get(key.owner)
+        outcome = planning.Outcome()
+        name = ObjectKey(key.namespace, node_service_name(key.local_service, key.node))
+        if local and not local.deleting:
+            outcome = planning.plan(local, key.node, self._observe(key, local, name), self._node_label)
+            if outcome.problem:
+                self._waiting.begin(name, key)
+                # What is in the way may have gone a moment before this key began to wait for that.
+                outcome = planning.plan(local, key.node, self._observe(key, local, name), self._node_label)
+        if not outcome.problem:
+            self._waiting.end(name, key)
+        orphans = self._orphans(key, outcome.ops, local)
+        refusals: Refusals[planning.Op] = Refusals()
+        for op in outcome.ops:
+            # Additions stand first: what is there stays until there is something in its place.
+            if refusals.of(op, self._apply) and not isinstance(op, planning.Delete):
+                break
+        for orphan in orphans:
+            refusals.of(orphan, self._apply)
+        if refusals.first:
+            _, failure = refusals.first
+            if isinstance(failure, Rejected):
+                self._note(key, outcome.problem or Problem(_reason(failure), str(failure)))
+            raise failure
+        self._note(key, outcome.problem)
+        return bool(outcome.ops or orphans)
+
+    def _observe(self, key: NodeServiceKey, local: LocalService, name: ObjectKey) -> planning.Observed:
+        ours = [
+            service
+            for service in self._services.store.indexed(FOR_NODE, key)
+            if service.controller and service.controller.uid == local.uid
+        ]
+        return planning.Observed(
+            node=self._nodes.store.get(ObjectKey("", key.node)),
+            named=self._services.store.get(name),
+            ours=ours,
+            gone=not ours or self._is_gone((NODES.kind, key.node)),
+        )
+
+    def _orphans(
+        self, key: NodeServiceKey, ops: Collection[planning.Op], local: LocalService | None
+    ) -> list[planning.Delete]:
+        """The Services whose LocalService is gone.
+
+        The garbage collector deletes them, too, but learns of a new kind half a minute late.
+        """
+        taken_over = {op.service.uid for op in ops if not isinstance(op, planning.Create)}
+        return [
+            planning.Delete(service)
+            for service in self._services.store.indexed(FOR_NODE, key)
+            if service.controller
+            and (local is None or service.controller.uid != local.uid)
+            and service.uid not in taken_over
+            and not service.deleting
+            and self._is_gone((planning.KIND, service.controller.uid))
+        ]
+
+    def _is_gone(self, subject: Missing) -> bool:
+        """Whether it is known to be gone; where it only is absent, have that confirmed."""
+        if subject in self.guard.confirmed:
+            return True
+        if subject not in self.guard.held and not self._is_there(subject):
+            self.guard.poke()
+        return False
+
+    def _is_there(self, subject: Missing) -> bool:
+        match subject:
+            case (NODES.kind, name):
+                return self._nodes.store.get(ObjectKey("", name)) is not None
+            case (_, uid):
+                return any(local.uid == uid for local in self._locals.store.values())
+
+    def _note(self, key: NodeServiceKey, problem: Problem | None) -> None:
+        if self._problems.set(key, problem) if problem else self._problems.clear(key):
+            self._report(key.owner)
+
+    def _apply(self, op: planning.Op) -> None:
+        match op:
+            case planning.Create(manifest):
+                self._create(manifest)
+            case planning.Patch(service, patch):
+                log.info(
+                    "patch", service=str(service.key), fields=sorted(patch.get("spec", patch["metadata"]))
+                )
+                self._services.observe(self._kube.patch(SERVICES, service.key, patch))
+            case planning.Replace(service, manifest):
+                log.info("replace", service=str(service.key))
+                # What the server would refuse must not cost the Service that is there.
+                self._kube.create(SERVICES, service.namespace, _renamed(manifest), trial=True)
+                self._kube.delete(SERVICES, service.key, service.uid, service.resource_version)
+                self._create(manifest)
+            case planning.Delete(service):
+                log.info("delete", service=str(service.key))
+                self._kube.delete(SERVICES, service.key, service.uid, service.resource_version)
+
+    def _create(self, manifest: Mapping[str, Any]) -> None:
+        key = ObjectKey(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+        log.info("create", service=str(key))
+        try:
+            self._services.observe(self._kube.create(SERVICES, key.namespace, manifest))
+        except Conflict:
+            # The watch is behind: somebody's Service, or ours, whose answer was lost.
+            found = self._read(key)
+            if found:
+                self._services.observe(found)
+            if found and self._services.store.get(key) is None:
+                # Older than what the watch brings: a LIST lacked it, and no event will make up for that.
+                self._services.second_look()
+            raise
+
+    # absences
+
+    def _look(self, confirmed: Collection[Missing]) -> Sight[Missing] | None:
+        weights: dict[Missing, int] = {}
+        owners: dict[Missing, set[ObjectKey]] = {}
+        there = {(planning.KIND, local.uid) for local in self._locals.store.values()}
+        known = there | {(NODES.kind, node.name) for node in self._nodes.store.values()}
+        total = 0
+        for service in self._services.store.values():
+            for subject in _depends_on(service):
+                total += subject[0] == planning.KIND
+                if subject not in known and subject not in confirmed:
+                    weights[subject] = weights.get(subject, 0) + 1
+                    owners.setdefault(subject, set()).add(controlled(service)[0].owner)
+        if not weights:
+            return None
+        present = {(planning.KIND, local.uid) for local in self._locals.second_look()}
+        present |= {(NODES.kind, node.name) for node in self._nodes.second_look()}
+        absent = {subject: weight for subject, weight in weights.items() if subject not in present}
+        return Sight(absent, total, words={subject: self._words(owners[subject]) for subject in absent})
+
+    def _words(self, owners: Collection[ObjectKey]) -> dict[str, str]:
+        """The release annotations of LocalServices, and what the Lease says of them."""
+        found = [local for local in map(self._locals.store.get, owners) if local]
+        names = {key.name for key in owners} | {local.service_name for local in found}
+        return {**self._lease.words(names), **{local.uid: local.released for local in found}}
+
+    def _decided(self, decision: Decision[Missing]) -> None:
+        self._show_held()
+        if not decision.changed:
+            return
+        touched: set[NodeServiceKey] = set()
+        released: set[NodeServiceKey] = set()
+        for service in self._services.store.values():
+            subjects = set(_depends_on(service))
+            if not subjects.isdisjoint(decision.changed):
+                touched.update(controlled(service))
+            if not subjects.isdisjoint(decision.released):
+                released.update(controlled(service))
+        if released:
+            log_released((str(key.owner) for key in released), len(released))
+        for key in touched:
+            self._report(key.owner)
+        self._enqueue(touched)
+
+    def _show_held(self) -> None:
+        """Have the Lease name the LocalServices that are missing, and whose Services are held for that."""
+        held = self.guard.held
+        missing: dict[str, WithoutObject] = {}
+        if any(kind == planning.KIND for kind, _ in held):
+            for service in self._services.store.values():
+                for subject, key in zip(_depends_on(service)[:1], controlled(service), strict=False):
+                    if subject in held:
+                        count = missing[key.local_service].count if key.local_service in missing else 0
+                        missing[key.local_service] = WithoutObject(count + 1, held[subject].until)
+        self._lease.show(planning.KIND, missing)
+
+
+def _depends_on(service: Service) -> list[Missing]:
+    """What a node Service is there for."""
+    if not service.controller or not controlled(service):
+        return []
+    return [(planning.KIND, service.controller.uid), (NODES.kind, service.node_name)]
+
+
+def _reason(failure: Rejected) -> str:
+    return "QuotaExceeded" if "exceeded quota" in str(failure) else "Refused"
+
+
+def _renamed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest under a name that is free, to try it."""
+    metadata = manifest["metadata"]
+    name = f"{metadata['name'][:54].rstrip('-')}-{digest(metadata['name'])}"
+    return {**manifest, "metadata": {**metadata, "name": name}}

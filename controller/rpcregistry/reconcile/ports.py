@@ -1,0 +1,100 @@
+"""What reconcilers need of the world: small enough that a test's world in memory is a small class."""
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+from rpcregistry.manifests import Named, Resource
+from rpcregistry.model import ObjectKey, Problem, Regarding
+from rpcregistry.plan.ops import Op, Znode
+from rpcregistry.runtime.informer import Change
+
+__all__ = ["Change", "Clock", "Kube", "Source", "Store"]
+
+T = TypeVar("T", bound=Named)
+T_co = TypeVar("T_co", bound=Named, covariant=True)
+
+
+class Clock(Protocol):
+    """*monotonic*, in seconds: for how long something lasts.  *now*: for what people read.
+
+    *stamp*: the same, so many seconds *later*, in RFC 3339 as conditions have it.
+    """
+
+    def monotonic(self) -> float: ...
+    def now(self) -> datetime: ...
+    def stamp(self, later: float = 0.0) -> str: ...
+
+
+class Kube(Protocol):
+    """Writes to the API server.  Each fails with an ``errors.Failure``; a *trial* keeps nothing."""
+
+    def create(
+        self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any], trial: bool = False
+    ) -> T: ...
+    def replace(
+        self, resource: Resource[T], key: ObjectKey, manifest: Mapping[str, Any], subresource: str = ""
+    ) -> T: ...
+    def patch(
+        self, resource: Resource[T], key: ObjectKey, patch: Mapping[str, Any], subresource: str = ""
+    ) -> T: ...
+    def delete(self, resource: Resource[T], key: ObjectKey, uid: str, resource_version: str) -> None: ...
+
+
+class Store(Protocol[T_co]):
+    """What an informer holds."""
+
+    def get(self, key: ObjectKey) -> T_co | None: ...
+    def values(self) -> Sequence[T_co]: ...
+    def indexed(self, index: str, value: Hashable) -> Sequence[T_co]: ...
+
+
+class Source(Protocol[T]):
+    """An informer, as reconcilers see it.
+
+    *unknown*: why the source cannot be read, in full or in part, or None; ``unknown_in``: in a namespace.
+    ``second_look`` is a quorum LIST of its own, and fails where the source is unknown.  ``observe`` takes
+    what our own write returned.
+    """
+
+    @property
+    def store(self) -> Store[T]: ...
+    @property
+    def unknown(self) -> str | None: ...
+    def unknown_in(self, namespace: str) -> str | None: ...
+    def second_look(self) -> Iterable[T]: ...
+    def observe(self, written: T) -> None: ...
+
+
+class Registry(Protocol):
+    """ZooKeeper.  Each call fails with an ``errors.Failure``; ``commit`` is one transaction."""
+
+    @property
+    def connected(self) -> bool: ...
+    @property
+    def generation(self) -> int: ...
+    def read(self, paths: Iterable[str]) -> dict[str, Znode | None]: ...
+    def children(self, path: str) -> list[str]: ...
+    def listed(self, paths: Iterable[str]) -> dict[str, list[str] | None]: ...
+    def commit(self, ops: Sequence[Op]) -> list[int | None]: ...
+    def make_parents(self, path: str) -> None: ...
+
+
+class LeaseNotes(Protocol):
+    """The annotations of our Lease, where people release what has no object, and see what is held.
+
+    *annotations*: as last seen, None before they were; ``annotate`` has one written (None: removed) within
+    a few seconds, where it is not so already, and never blocks.
+    """
+
+    @property
+    def annotations(self) -> Mapping[str, str] | None: ...
+    def annotate(self, name: str, value: str | None) -> None: ...
+
+
+class Events(Protocol):
+    """Where Events about objects go; never blocks."""
+
+    def record(
+        self, regarding: Regarding, problem: Problem, action: str, *, warning: bool, salt: str = ""
+    ) -> None: ...

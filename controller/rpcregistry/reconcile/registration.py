@@ -1,0 +1,100 @@
+"""Whether a pod may register under the name it declares: ``--require-register-permission``.
+
+Its ServiceAccount needs the verb ``register`` on the RpcService, which the API server's own
+authorizers decide: a Role with that verb, in the pod's namespace, is all it takes.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rpcregistry.manifests import GROUP, PODS, RPCSERVICES, regarding
+from rpcregistry.model import Pod, Problem
+from rpcregistry.reconcile.ports import Events
+
+REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+ALLOWED_FOR = 60.0  # seconds for which an answer is believed; whoever was denied is told to try again soon
+DENIED_FOR = 5.0
+
+
+Subject = tuple[str, str, str]  # namespace, ServiceAccount, RpcService
+
+
+class _Answers:
+    """Answers, each for as long as it counts; for any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # protects _answers
+        self._answers: OrderedDict[Subject, tuple[bool, float]] = OrderedDict()  # the oldest first
+
+    def get(self, subject: Subject, now: float) -> bool | None:
+        """The answer, where one counts."""
+        with self._lock:
+            allowed, until = self._answers.get(subject, (False, now))
+            return allowed if until > now else None
+
+    def note(self, subject: Subject, allowed: bool, now: float) -> None:
+        """Remember an answer, and forget those before it that do not count any more."""
+        with self._lock:
+            self._answers[subject] = allowed, now + (ALLOWED_FOR if allowed else DENIED_FOR)
+            self._answers.move_to_end(subject)
+            while next(iter(self._answers.values()))[1] <= now:
+                self._answers.popitem(last=False)
+
+
+class Registration:
+    """Asks the API server, and remembers the answers for a while; for any number of threads.
+
+    *post* makes a request (method, path, body) and returns the decoded answer, or raises a ``Failure``:
+    then nobody knows, and nothing is to change.
+    """
+
+    def __init__(
+        self, post: Callable[[str, str, Mapping[str, Any]], Any], events: Events, clock: Callable[[], float]
+    ) -> None:
+        self._post = post
+        self._events = events
+        self._clock = clock
+        self._answers = _Answers()
+
+    def may_register(self, pod: Pod, name: str) -> bool:
+        """Whether the pod's ServiceAccount may register the RpcService *name*; told to the pod where not."""
+        subject = (pod.namespace, pod.service_account or "default", name)
+        allowed = self._answers.get(subject, self._clock())
+        if allowed is None:
+            answer = self._post("POST", REVIEWS, review(*subject))
+            allowed = bool(answer["status"].get("allowed"))
+            self._answers.note(subject, allowed, self._clock())
+        if not allowed:
+            message = (
+                f"ServiceAccount {subject[1]} may not register RpcService {name}: "
+                f"it needs the verb register on {RPCSERVICES.plural}.{GROUP}"
+            )
+            self._events.record(
+                regarding(PODS, pod), Problem("RegisterDenied", message), "Declare", warning=True
+            )
+        return allowed
+
+
+def review(namespace: str, account: str, name: str) -> dict[str, Any]:
+    """The question, as a SubjectAccessReview (authorization.k8s.io/v1)."""
+    return {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": f"system:serviceaccount:{namespace}:{account}",
+            "groups": [
+                "system:serviceaccounts",
+                f"system:serviceaccounts:{namespace}",
+                "system:authenticated",
+            ],
+            "resourceAttributes": {
+                "namespace": namespace,
+                "verb": "register",
+                "group": GROUP,
+                "resource": RPCSERVICES.plural,
+                "name": name,
+            },
+        },
+    }

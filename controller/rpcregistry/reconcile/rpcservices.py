@@ -1,0 +1,442 @@
+"""The pod controller: projects pods into RpcServices."""
+
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+
+from rpcregistry.errors import Ending, Partial, Rejected, Retry
+from rpcregistry.manifests import API_VERSION, GROUP, PODS, RPCSERVICES, builtins, regarding
+from rpcregistry.model import (
+    MANAGED_BY,
+    PART_OF,
+    Endpoint,
+    Node,
+    ObjectKey,
+    Pod,
+    Problem,
+    RpcService,
+    RpcServiceStatus,
+    ServiceKey,
+)
+from rpcregistry.names import label_value
+from rpcregistry.plan import rpcservices as planning
+from rpcregistry.plan.invariants import check_objects
+from rpcregistry.plan.publication import Unlisted
+from rpcregistry.reconcile.guard import Decision, Guard, Sight, log_released
+from rpcregistry.reconcile.held import HeldOnLease
+from rpcregistry.reconcile.ports import Change, Clock, Events, Kube, Source
+from rpcregistry.reconcile.refusals import Refusals
+from rpcregistry.reconcile.selections import Selections
+from rpcregistry.reconcile.settling import Settling
+from rpcregistry.reconcile.since import Since
+from rpcregistry.reconcile.unreadable import UnknownWords
+
+log = structlog.get_logger(__name__)
+
+DECLARED = "declared"  # index of pods: (namespace, service name)
+NAMED = "named"  # index of RpcServices: ServiceKey
+TOLD_AFTER = 10.0  # seconds, for which what may pass by itself is told to nobody
+MOST_TOLD = 10  # pods
+SLOW = 1.0  # seconds for a write
+
+
+def pod_indexes() -> Mapping[str, Callable[[Pod], Iterable[ServiceKey]]]:
+    """The indexes that the pod store needs."""
+    return {DECLARED: declared_keys}
+
+
+def service_indexes() -> Mapping[str, Callable[[RpcService], Iterable[ServiceKey]]]:
+    """The indexes that the RpcService store needs."""
+    return {NAMED: lambda service: [service.service_key]}
+
+
+def declared_keys(pod: Pod) -> set[ServiceKey]:
+    """What the pod says it serves."""
+    return {ServiceKey(pod.namespace, declaration.service_name) for declaration in pod.declarations}
+
+
+class RpcServiceReconciler:
+    """Makes the RpcServices of one key equal to what the pods of its namespace say.
+
+    Any thread calls ``note_…`` with a change, then asks ``…_keys`` what to reconcile; a key is reconciled by
+    one thread at a time.
+    """
+
+    def __init__(
+        self,
+        *,
+        kube: Kube,
+        pods: Source[Pod],
+        nodes: Source[Node],
+        services: Source[RpcService],
+        read_node: Callable[[str], Node | None],
+        may_register: Callable[[Pod, str], bool],
+        settings: planning.Settings,
+        clock: Clock,
+        confirm: float,
+        enqueue: Callable[[Iterable[ServiceKey]], None],
+        settling: Settling,
+        lease: HeldOnLease,
+        events: Events,
+    ) -> None:
+        self._kube = kube
+        self._pods = pods
+        self._nodes = nodes
+        self._services = services
+        self._read_node = read_node
+        self._may_register = may_register
+        self._settings = settings
+        self._clock = clock
+        self._enqueue = enqueue
+        self._events = events
+        self._settling = settling
+        self._refused: Since[ServiceKey] = Since()
+        self._selected: Selections[RpcService] = Selections(
+            pods.store, lambda service: None if service.is_part else service.spec.selector
+        )
+        self._lease = lease
+        self._unknown_words = UnknownWords()
+        self.guard: Guard[str] = Guard(
+            look=self._look, decided=self._decided, confirm=confirm, clock=clock.monotonic
+        )
+
+    # what changes mean
+
+    def note_pod(self, change: Change[Pod]) -> None:
+        """Take in who is selected, and who is gone for sure."""
+        self._selected.note_pod(change)
+        if change.new:
+            self.guard.back(change.new.uid)
+        elif change.old and not change.listed:
+            self.guard.gone(change.old.uid)
+
+    def pod_keys(self, change: Change[Pod]) -> set[ServiceKey]:
+        """The keys that a pod's change touches: what it served before, and what it serves now."""
+        keys = {key for pod in (change.old, change.new) if pod for key in declared_keys(pod)}
+        selecting = map(self._services.store.get, self._selected.touched_by(change))
+        return keys | {service.service_key for service in selecting if service}
+
+    def note_service(self, change: Change[RpcService]) -> None:
+        """Take in whom it selects, and a word that lets go."""
+        self._selected.note(change)
+        old, new = change.old, change.new
+        if new and old and new.released != old.released:
+            self._note_unknown(old)
+            self.guard.poke()
+        elif new and not old and self.guard.held:
+            self.guard.poke()  # it may come to list what is held: its word is an old one
+
+    def service_keys(self, change: Change[RpcService]) -> set[ServiceKey]:
+        """The keys that an RpcService's change touches."""
+        if change.ours:
+            return set()  # as it was planned
+        return {service.service_key for service in (change.old, change.new) if service}
+
+    def note_node(self, change: Change[Node]) -> None:
+        """Have the guard look where a Node turned (not-)Ready, came or went."""
+        if _turned(change):
+            self.guard.poke()
+
+    def node_keys(self, change: Change[Node]) -> set[ServiceKey]:
+        """The keys with an endpoint on a Node that turned (not-)Ready or went away."""
+        node = change.old or change.new
+        if node is None or not _turned(change):
+            return set()
+        return {
+            service.service_key
+            for service in self._services.store.values()
+            if any(row.node_name == node.name for row in service.status.endpoints)
+        }
+
+    def every_key(self) -> set[ServiceKey]:
+        """All keys: of every RpcService and of every declaration."""
+        keys = {service.service_key for service in self._services.store.values()}
+        for pod in self._pods.store.values():
+            keys |= declared_keys(pod)
+        return keys
+
+    def begin(self) -> None:
+        """Rely on no status before its key was looked at."""
+        self._settling.begin(self.every_key())
+
+    def forget_withdrawn(self) -> None:
+        """Forget the pods that are gone and that no status lists any more."""
+        services = self._services.store.values()
+        self.guard.keep({row.pod_uid for service in services for row in service.status.endpoints})
+
+    # reconciling
+
+    def reconcile(self, key: ServiceKey) -> bool:
+        """Make observed equal desired for *key*; return whether anything was written.
+
+        A write that is refused costs what it would add, and is raised again once all else is written.
+        """
+        observed = self._observe(key)
+        silent = self._silent_nodes(observed)
+        if silent:
+            bad_nodes = self._bad_nodes(observed.pods.values()) | silent
+            observed = msgspec.structs.replace(observed, bad_nodes=bad_nodes)
+        absences = self._absences(key.namespace, observed.services)
+        seen = planning.suspects(key, observed)
+        if any(uid not in absences.confirmed and uid not in absences.held for uid in seen):
+            self.guard.poke()
+        ops = planning.plan(key, observed, absences, self._settings, self._clock.stamp())
+        check_objects(key, ops)
+        self._write(key, ops, observed.pods.values())
+        self._use_up(observed.services)
+        return bool(ops)
+
+    def _write(self, key: ServiceKey, ops: Sequence[planning.Op], pods: Iterable[Pod]) -> None:
+        writes = planning.Writes(ops, self._settings, self._clock.stamp(), wary=key in self._refused)
+        refusals: Refusals[planning.Op] = Refusals()
+        latest: dict[str, RpcService] = {}
+        for op in writes:
+            begun = self._clock.monotonic()
+            if refusals.of(op, lambda op: self._apply(op, latest)):
+                writes.refused(slow=self._clock.monotonic() - begun >= SLOW)
+        # What is published of these stays, so that the name need not be frozen for them: else a quota would
+        # keep the addresses of dead pods published after a restart.
+        services = tuple(op.service.uid for op in refusals.all if isinstance(op, planning.SetStatus))
+        self._settling.note_unlisted(key, Unlisted(tuple(writes.unlisted.values()), services))
+        partial = any(isinstance(op, planning.Create) and op.partial for op in ops)
+        if not partial:
+            self._settling.settle(key)  # with a refusal, too: all is listed that can be
+        if not refusals.first:
+            self._refused.end(key)
+            if partial:
+                self._enqueue([key])
+            return
+        op, failure = refusals.first
+        self._tell_refused(key, op, failure, pods)
+        if isinstance(failure, Retry) and all(isinstance(op, planning.Create) for op in refusals.all):
+            raise Partial(str(failure), failure.after) from failure
+        raise failure
+
+    def _tell_refused(
+        self, key: ServiceKey, op: planning.Op, failure: Rejected | Retry, pods: Iterable[Pod]
+    ) -> None:
+        """Tell the newest pods that the service's object cannot be written: it may not even be there."""
+        since = self._refused.begin(key, self._clock.monotonic())
+        lasts = self._clock.monotonic() - since >= TOLD_AFTER
+        if isinstance(failure, Ending) or (isinstance(failure, Retry) and not lasts):
+            return
+        listed = () if isinstance(op, planning.Delete) else op.status.endpoints
+        concerned = planning.newest_of(key.service_name, pods, {row.pod_uid for row in listed})
+        for pod in concerned[:MOST_TOLD]:
+            problem = Problem("RpcServiceRefused", str(failure))
+            self._events.record(regarding(PODS, pod), problem, "Publish", warning=True)
+
+    def _observe(self, key: ServiceKey) -> planning.Observed:
+        services = self._services.store.indexed(NAMED, key)
+        taken = Taken(self._services.store, key.namespace)
+        name = planning.owner_name(key, services, taken)
+        declaring = self._pods.store.indexed(DECLARED, key)
+        pods = {
+            pod.name: pod if self._may_register(pod, name) else planning.silent_on(pod, key.service_name)
+            for pod in declaring
+        }
+        names = {row.pod_name for service in services for row in service.status.endpoints}
+        for service in services:
+            names |= self._selected.pods_of(service.key)
+        for name in names - pods.keys():
+            pod = self._pods.store.get(ObjectKey(key.namespace, name))
+            if pod:
+                pods[name] = pod
+        return planning.Observed(
+            services=services,
+            pods=pods,
+            taken=taken,
+            bad_nodes=self._bad_nodes(pods.values()),
+        )
+
+    def _bad_nodes(self, pods: Iterable[Pod]) -> set[str]:
+        """The nodes of *pods* that exist and are not Ready."""
+        names = {pod.node_name for pod in pods if pod.node_name}
+        nodes = (self._nodes.store.get(ObjectKey("", name)) for name in names)
+        return {node.name for node in nodes if node and not node.ready}
+
+    def _silent_nodes(self, observed: planning.Observed) -> set[str]:
+        """The nodes that turned not-Ready, and whose watch event is behind that of their pods.
+
+        Two watches keep no order: read the Node of a pod that was silenced while its Node still
+        looks Ready, before the pod is taken for one that failed by itself.
+        """
+        listed = {
+            row.pod_uid for service in observed.services for row in service.status.endpoints if row.ready
+        }
+        names = {pod.node_name for pod in observed.pods.values() if pod.silenced and pod.uid in listed}
+        nodes = (self._read_node(name) for name in names if name and name not in observed.bad_nodes)
+        return {node.name for node in nodes if node and not node.ready}
+
+    def _absences(self, namespace: str, services: Collection[RpcService]) -> planning.Absences:
+        held = self.guard.held
+        confirmed = self.guard.confirmed.among(
+            row.pod_uid for service in services for row in service.status.endpoints
+        )
+        if self._pods.unknown_in(namespace) is None:
+            self._unknown_words.forget(namespace)
+            return planning.Absences(confirmed, held)
+        for service in services:
+            self._note_unknown(service)
+        released = self._unknown_words.are_released(namespace, services)
+        return planning.Absences(confirmed, held, unknown=not released)
+
+    def _note_unknown(self, service: RpcService) -> None:
+        """Remember the word of *service*, where its namespace cannot be read: a new one releases."""
+        if self._pods.unknown_in(service.namespace) is not None:
+            self._unknown_words.note(service)
+
+    def _use_up(self, services: Iterable[RpcService]) -> None:
+        """A word lets go, once, what the pods of an unreadable namespace showed when it was given."""
+        for service in services:
+            if self._unknown_words.use_up(service):
+                log.info("released", services=[str(service.service_key)], unknown=True)
+
+    def _apply(self, op: planning.Op, latest: dict[str, RpcService]) -> None:
+        match op:
+            case planning.Create(namespace, name, service_name, status, head):
+                manifest = generated_manifest(namespace, name, service_name, head)
+                created = self._kube.create(RPCSERVICES, namespace, manifest)
+                self._set_status(created, status)
+            case planning.SetStatus(service, status):
+                latest[service.uid] = self._set_status(latest.get(service.uid, service), status)
+            case planning.Delete(service):
+                service = latest.get(service.uid, service)
+                self._kube.delete(RPCSERVICES, service.key, service.uid, service.resource_version)
+
+    def _set_status(self, service: RpcService, status: RpcServiceStatus) -> RpcService:
+        status = msgspec.structs.replace(status, observed_generation=service.generation)
+        manifest = status_manifest(service, status)
+        written = self._kube.replace(RPCSERVICES, service.key, manifest, "status")
+        self._services.observe(written)
+        return written
+
+    # absences
+
+    def _look(self, confirmed: Collection[str]) -> Sight[str] | None:
+        suspects = self._suspects()
+        if not (suspects.keys() - confirmed):
+            return None
+        pods, nodes = self._pods.second_look(), self._nodes.second_look()
+        bad_nodes = {node.name for node in nodes if not node.ready}
+        unheard = {pod.uid for pod in pods if pod.node_name in bad_nodes and not pod.ready}
+        unheard |= {pod.uid for pod in pods if pod.silenced and pod.uid in self.guard.held}
+        present = {pod.uid for pod in pods} - unheard
+        absent = {
+            uid: weight for uid, weight in suspects.items() if uid not in present and uid not in confirmed
+        }
+        rows = [
+            (service, row) for service in self._services.store.values() for row in service.status.endpoints
+        ]
+        # One after the other, the pods of a Node that is not Ready are said not to be Ready.
+        expected = sum(row.node_name in bad_nodes and row.pod_uid not in suspects for _, row in rows)
+        return Sight(absent, len(rows), expected, self._words(rows, absent))
+
+    def _words(
+        self, rows: Iterable[tuple[RpcService, Endpoint]], absent: Container[str]
+    ) -> dict[str, dict[str, str]]:
+        """The release annotations that stand for each of *absent*: those of all RpcServices of its keys."""
+        keys: dict[str, set[ServiceKey]] = {}
+        for service, row in rows:
+            if row.pod_uid in absent:
+                keys.setdefault(row.pod_uid, set()).add(service.service_key)
+        of_key = {
+            key: {service.uid: service.released for service in self._services.store.indexed(NAMED, key)}
+            for key in set(chain.from_iterable(keys.values()))
+        }
+        return {
+            uid: {
+                **self._lease.words([key.service_name for key in listed]),
+                **{carrier: word for key in listed for carrier, word in of_key[key].items()},
+            }
+            for uid, listed in keys.items()
+        }
+
+    def _suspects(self) -> dict[str, int]:
+        weights: dict[str, int] = {}
+        for key in {service.service_key for service in self._services.store.values()}:
+            for uid, weight in planning.suspects(key, self._observe(key)).items():
+                weights[uid] = weights.get(uid, 0) + weight
+        return weights
+
+    def _decided(self, decision: Decision[str]) -> None:
+        if not decision.changed:
+            return
+        touched = {
+            service.service_key: {row.pod_uid for row in service.status.endpoints}
+            for service in self._services.store.values()
+            if any(row.pod_uid in decision.changed for row in service.status.endpoints)
+        }
+        if decision.released:
+            services = [key for key, uids in touched.items() if not uids.isdisjoint(decision.released)]
+            log_released(map(str, services), sum(decision.released.values()))
+        self._enqueue(touched)
+
+
+def _turned(change: Change[Node]) -> bool:
+    return not (change.old and change.new and change.old.ready == change.new.ready)
+
+
+def generated_manifest(
+    namespace: str, name: str, service_name: str, head: RpcService | None = None
+) -> dict[str, Any]:
+    """The manifest of a generated RpcService, or of a part of *head*."""
+    key, value = MANAGED_BY
+    metadata: dict[str, Any] = {"name": name, "namespace": namespace, "labels": {key: value}}
+    if head:
+        metadata["labels"][PART_OF] = label_value(head.name)
+        metadata["ownerReferences"] = [
+            {
+                "apiVersion": f"{GROUP}/{API_VERSION}",
+                "kind": RPCSERVICES.kind,
+                "name": head.name,
+                "uid": head.uid,
+                "controller": True,
+                "blockOwnerDeletion": False,
+            }
+        ]
+    return {
+        "apiVersion": f"{GROUP}/{API_VERSION}",
+        "kind": RPCSERVICES.kind,
+        "metadata": metadata,
+        "spec": {"serviceName": service_name},
+    }
+
+
+def status_manifest(service: RpcService, status: RpcServiceStatus) -> dict[str, Any]:
+    """What replaces the status of *service* as it was read, and nothing else of it; fails otherwise.
+
+    A merge patch would do, too: it costs the API server more, which then has to make out what it changes.
+    """
+    return {
+        "apiVersion": RPCSERVICES.api_version,
+        "kind": RPCSERVICES.kind,
+        "metadata": {
+            "namespace": service.namespace,
+            "name": service.name,
+            "uid": service.uid,
+            "resourceVersion": service.resource_version,
+        },
+        "status": builtins(status),
+    }
+
+
+class _Store(Protocol):
+    def get(self, key: ObjectKey) -> Any: ...
+
+
+class Taken:
+    """The names of a namespace's RpcServices: asked of the store, as many as are tried.
+
+    One that is taken meanwhile is found by the create, which then is overtaken.
+    """
+
+    def __init__(self, store: _Store, namespace: str) -> None:
+        self._store = store
+        self._namespace = namespace
+
+    def __contains__(self, name: object) -> bool:
+        return self._store.get(ObjectKey(self._namespace, str(name))) is not None

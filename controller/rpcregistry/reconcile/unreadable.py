@@ -1,0 +1,43 @@
+"""What people said while pods could not be read: eight workers, the guard and informers ask and note."""
+
+import threading
+from collections.abc import Iterable
+
+from rpcregistry.model import RpcService
+from rpcregistry.plan.guard import is_released
+
+
+class UnknownWords:
+    """The release annotations when a namespace became unreadable, by RpcService; for any thread.
+
+    Lost with the process, which withdraws nothing: the next one takes the words it finds for old ones.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # protects _words
+        self._words: dict[str, dict[str, str]] = {}  # by namespace, and uid
+
+    def note(self, service: RpcService) -> None:
+        """The pods of *service* cannot be read: its word is an old one from now on, unless it has one."""
+        with self._lock:
+            self._words.setdefault(service.namespace, {}).setdefault(service.uid, service.released)
+
+    def forget(self, namespace: str) -> None:
+        """Its pods can be read."""
+        with self._lock:
+            self._words.pop(namespace, None)
+
+    def are_released(self, namespace: str, services: Iterable[RpcService]) -> bool:
+        """Whether a new word of one of *services* lets go what their pods showed."""
+        words = {service.uid: service.released for service in services}
+        with self._lock:
+            return is_released(self._words.get(namespace, {}), words)
+
+    def use_up(self, service: RpcService) -> bool:
+        """Take a new word of *service* for an old one: it lets go once; return whether it was new."""
+        with self._lock:
+            words = self._words.get(service.namespace, {})
+            is_new = is_released(words, {service.uid: service.released})
+            if is_new:
+                words[service.uid] = service.released
+            return is_new

@@ -1,0 +1,161 @@
+"""``--dry-run``: reads as always, and logs each write instead of making it."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+
+from rpcregistry.errors import Conflict
+from rpcregistry.manifests import Named, Resource
+from rpcregistry.model import ObjectKey, Regarding
+from rpcregistry.plan.ops import Check, Create, Delete, Op, Set
+from rpcregistry.reconcile.ports import Registry, Source
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T", bound=Named)
+
+
+class DryRunKube:
+    """Writes nothing: what would have been patched comes back as it is, or as it would have been made.
+
+    *sources*: where it is found, by the plural of its resource.
+    """
+
+    def __init__(self, sources: Mapping[str, Source[Any]]) -> None:
+        self._sources = sources  # grows before anything starts
+        self._lock = threading.Lock()  # protects _made
+        self._made: dict[tuple[str, ObjectKey], Any] = {}
+
+    def create(
+        self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any], trial: bool = False
+    ) -> T:
+        """Log what would be created."""
+        log.info(
+            "dry run: create", kind=resource.kind, namespace=namespace, name=manifest["metadata"]["name"]
+        )
+        metadata = {**manifest["metadata"], "uid": "dry-run", "resourceVersion": "0"}
+        made = resource.decode(msgspec.json.encode({**manifest, "metadata": metadata}))
+        with self._lock:
+            self._made[resource.plural, made.key] = made
+        return made
+
+    def replace(
+        self, resource: Resource[T], key: ObjectKey, manifest: Mapping[str, Any], subresource: str = ""
+    ) -> T:
+        """Log what would be written."""
+        return self._log("replace", resource, key, manifest, subresource)
+
+    def patch(
+        self, resource: Resource[T], key: ObjectKey, patch: Mapping[str, Any], subresource: str = ""
+    ) -> T:
+        """Log what would be patched."""
+        return self._log("patch", resource, key, patch, subresource)
+
+    def _log(
+        self, verb: str, resource: Resource[T], key: ObjectKey, body: Mapping[str, Any], subresource: str
+    ) -> T:
+        log.info(
+            "dry run: write", verb=verb, kind=resource.kind, key=str(key), subresource=subresource, body=body
+        )
+        source = self._sources.get(resource.plural)
+        with self._lock:
+            made = self._made.get((resource.plural, key))
+        observed: T | None = (source and source.store.get(key)) or made
+        if observed is None:
+            raise Conflict(f"{resource.kind} {key} is not there any more")
+        return observed
+
+    def delete(self, resource: Resource[T], key: ObjectKey, uid: str, resource_version: str) -> None:
+        """Log what would be deleted."""
+        log.info("dry run: delete", kind=resource.kind, key=str(key))
+
+
+class DryRunRegistry:
+    """Reads ZooKeeper and writes nothing to it."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self.read = registry.read
+        self.children = registry.children
+        self.listed = registry.listed
+
+    @property
+    def connected(self) -> bool:
+        """As the registry's."""
+        return self._registry.connected
+
+    @property
+    def generation(self) -> int:
+        """As the registry's."""
+        return self._registry.generation
+
+    def commit(self, ops: Sequence[Op]) -> list[int | None]:
+        """Log what would be written; the versions are those that it would leave behind."""
+        for op in ops:
+            match op:
+                case Create(path, data) | Set(path, data, _):
+                    log.info("dry run: write", op=type(op).__name__, path=path, data=data.decode())
+                case Delete(path, _):
+                    log.info("dry run: delete", path=path)
+                case Check():
+                    pass
+        return [op.version if isinstance(op, Set) else None for op in ops]
+
+    def make_parents(self, path: str) -> None:
+        """Make none."""
+
+
+class NoPoster:
+    """Posts no Events: in a dry run."""
+
+    def raw(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
+        """Log what would be told."""
+        log.info("dry run: event", reason=body["reason"], note=body["note"], about=body["regarding"]["name"])
+
+
+class DryRunLease:
+    """No Lease: nothing is written on it, and nobody releases anything by it."""
+
+    full_name = ""
+    annotations: Mapping[str, str] | None = None
+    regarding: Regarding | None = None
+
+    def annotate(self, name: str, value: str | None) -> None:
+        """Write nothing."""
+
+    def on_annotations(self, told: Callable[[Mapping[str, str]], None]) -> None:
+        """There will be none."""
+
+
+class DryRunLeadership:
+    """Leads at once, takes no Lease and no fence, and looks for nobody: it disturbs nobody."""
+
+    leading = True
+    trouble = ""
+
+    def __init__(self) -> None:
+        self._begin: list[Callable[[], None]] = []  # grows before ``run``
+        self.lease = DryRunLease()
+        self.clear = threading.Event()
+        self.clear.set()
+
+    def subscribe(self, begin: Callable[[], None]) -> None:
+        """Call *begin* by ``run``."""
+        self._begin.append(begin)
+
+    def run(self) -> None:
+        """Begin."""
+        for begin in self._begin:
+            begin()
+
+    def require_clear(self) -> None:
+        """Nothing is written, whoever else does."""
+
+    def renew(self) -> None:
+        """There is nothing to renew."""
+
+    def release(self) -> None:
+        """There is nothing to release."""

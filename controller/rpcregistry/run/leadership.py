@@ -1,0 +1,221 @@
+"""Who may write: the Lease, and a look whether somebody else keeps the same registry up.
+
+A Lease keeps out those who look at the same Lease.  A controller that was started elsewhere (from a laptop,
+in another namespace, in a copy of the cluster) holds another one, and finds nothing in its way; the fence
+would keep apart the two, and cut off the one that is right.  So the heartbeat is read before the fence is
+taken.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+
+from rpcregistry.audit import audit
+from rpcregistry.errors import Failure, Fenced, Rejected, Retry
+from rpcregistry.kube.client import LEASE_TIMEOUTS, Kube
+from rpcregistry.leases import CLUSTER_ID, NAMESPACE, ZOOKEEPER, KubeLease, heard_namespace, own_namespace
+from rpcregistry.plan.heartbeat import SURE, Candidate, Heartbeat, Look, Sighting
+from rpcregistry.reconcile.lookout import Lookout
+from rpcregistry.runtime.crew import Crew
+from rpcregistry.runtime.election import Elector
+from rpcregistry.settings import Settings
+from rpcregistry.zookeeper.client import ZooKeeper
+
+log = structlog.get_logger(__name__)
+
+TICK = 0.2  # seconds between two looks while one watches
+WITHOUT_ZOOKEEPER = 5.0  # seconds, after which statuses are kept right though nobody can look
+NOBODY = Sighting(None, 0.0)
+
+
+def make_lease(settings: Settings, cluster_id: str, zookeeper: ZooKeeper | None) -> KubeLease:
+    """The Lease to hold, which says what its holder keeps up; *zookeeper* has been started."""
+    namespace = settings.lease_namespace or own_namespace() or _heard_namespace(cluster_id, zookeeper)
+    kube = Kube.from_config(settings.kubeconfig, settings.context, connections=2, timeouts=LEASE_TIMEOUTS)
+    lease = KubeLease(kube, namespace)
+    lease.annotate(CLUSTER_ID, cluster_id)
+    if zookeeper:
+        lease.annotate(ZOOKEEPER, settings.zk_servers)
+    return lease
+
+
+def _heard_namespace(cluster_id: str, zookeeper: ZooKeeper | None) -> str:
+    """From outside of a cluster: where the Lease lies that the heartbeat names."""
+    if zookeeper and zookeeper.wait(WITHOUT_ZOOKEEPER):
+        return heard_namespace(Lookout(zookeeper, cluster_id, time.monotonic))
+    return NAMESPACE  # who is heard of later is looked at all the same
+
+
+class Leadership:
+    """Decides when this process may write; its threads belong to *crew*, and end once *stopping* is set.
+
+    ``clear`` is set once nobody else keeps the registry up: nothing is written to ZooKeeper before.
+    *zookeeper* is None where this process writes nothing there.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        kube: Kube,
+        lease: KubeLease,
+        zookeeper: ZooKeeper | None,
+        cluster_id: str,
+        identity: str,
+        crew: Crew,
+        stopping: threading.Event,
+    ) -> None:
+        self._settings = settings
+        self._kube = kube
+        self.lease = lease
+        self._zookeeper = zookeeper
+        self._cluster_id = cluster_id
+        self._identity = identity
+        self._crew = crew
+        self._stopping = stopping
+        self._led = threading.Event()  # this process leads: no looking out any more
+        self._lookout = Lookout(zookeeper, cluster_id, time.monotonic) if zookeeper else None
+        self.clear = threading.Event()
+        self.trouble = ""  # why nobody can look; replaced by the thread that looks
+        self._begin: list[Callable[[], None]] = []  # grows before ``run``
+        self._elector = Elector(self.lease, identity, on_elected=self._elected, on_lost=self._lost_lease)
+
+    @property
+    def leading(self) -> bool:
+        """Whether nobody else can lead now."""
+        return not self._settings.leader_elect or self._elector.leading
+
+    def subscribe(self, begin: Callable[[], None]) -> None:
+        """Call *begin* once this process leads; before ``run``."""
+        self._begin.append(begin)
+
+    def run(self) -> None:
+        """Become the leader, and stay it as long as possible; *crew* ends where that is over."""
+        if not self._settings.leader_elect:
+            self._crew.start("lease", partial(self.lease.keep, self._stopping))
+            self._look()
+            return
+        if self._lookout:
+            self._crew.start("lookout", partial(self._lookout.run, self._led.is_set, self._stopping))
+        self._crew.start("lease-watch", self._elector.watch)
+        self._elector.run()
+
+    def require_clear(self) -> None:
+        """Fail while nobody can tell whether somebody else keeps the registry up."""
+        if not self.clear.is_set():
+            raise Rejected(self.trouble) if self.trouble else Retry("looking for other controllers")
+
+    def renew(self) -> None:
+        """Renew the Lease now; fails with an ``errors.Failure`` unless it is ours afterwards."""
+        if self._settings.leader_elect:
+            self._elector.renew()
+
+    def release(self) -> None:
+        """Give the Lease up, once nothing is written any more."""
+        self._elector.release()
+
+    # becoming the leader
+
+    def _elected(self) -> None:
+        self._crew.start("look", self._look)
+
+    def _lost_lease(self, reason: str) -> None:
+        """Another process may lead now: nothing more may be written."""
+        log.error("the Lease is lost", reason=reason)
+        self._end(reason)
+
+    def _look(self) -> None:
+        """Begin once nobody else keeps the registry up; end the process where somebody does.
+
+        While ZooKeeper is away nobody can look: statuses are kept right all the same, and the registry waits.
+        """
+        candidate = self._candidate()
+        patience = candidate.started + WITHOUT_ZOOKEEPER
+        begun = watching = False
+        while not self._stopping.is_set():
+            look, seen = self._judge(candidate)
+            if look is Look.ALIVE:
+                self._give_way_to(seen.found or Heartbeat())
+                return
+            if not begun and (look is Look.CLEAR or (look is None and time.monotonic() > patience)):
+                for begin in self._begin:
+                    begin()
+                begun = True
+            if look is Look.CLEAR:
+                self._led.set()
+                self.clear.set()
+                self._note_takeover(seen.found)
+                return
+            if look is Look.WATCH and not watching:
+                found = seen.found or Heartbeat()
+                log.info("watching the heartbeat", lease=found.lease, holder=found.holder, seconds=SURE)
+                watching = True
+            self._stopping.wait(TICK if look else TICK / 10)
+
+    def _candidate(self) -> Candidate:
+        return Candidate(
+            me=self._identity,
+            started=time.monotonic(),
+            lease=self.lease.full_name,
+            predecessor=self._elector.predecessor,
+            still_since=self._elector.still_since,
+        )
+
+    def _judge(self, candidate: Candidate) -> tuple[Look | None, Sighting]:
+        """What the heartbeat says; nothing while it cannot be read."""
+        if self._lookout is None:
+            return Look.CLEAR, NOBODY
+        try:
+            verdict = self._lookout.judge(candidate)
+        except Failure as failure:
+            # Being away is told elsewhere; a refusal nowhere else.
+            trouble = f"ZooKeeper refuses: {failure}" if isinstance(failure, Rejected) else ""
+            if trouble and trouble != self.trouble:
+                log.warning("nothing is written to ZooKeeper", reason=trouble)
+            self.trouble = trouble
+            return None, NOBODY
+        self.trouble = ""
+        return verdict
+
+    def _give_way_to(self, found: Heartbeat) -> None:
+        message = (
+            f"{self._identity} does not lead: {found.holder or 'another controller'} (Lease"
+            f" {found.lease or 'unknown'}) keeps up the registry of cluster {self._cluster_id} in ZooKeeper"
+            f" {self._settings.zk_servers}; stop that one, or give this one a --cluster-id of its own"
+        )
+        log.error("not leading", reason=audit(self._kube, self.lease.regarding, "NotLeading", message))
+        self._end(message)
+
+    def _end(self, reason: str) -> None:
+        self._crew.fail(Fenced(reason))
+
+    # what is told
+
+    def _note_takeover(self, found: Heartbeat | None) -> None:
+        if found and found.holder not in ("", self._identity) and not found.stopped:
+            self._crew.start("takeover", partial(self._tell_takeover, found))
+
+    def _tell_takeover(self, found: Heartbeat) -> None:
+        note = (
+            f"{self._identity} took over from {found.holder} (Lease {found.lease}), which did not stop in"
+            f" order: cluster {self._cluster_id}, ZooKeeper {self._settings.zk_servers}, {self._count()}"
+        )
+        log.warning("took over", reason=audit(self._kube, self.lease.regarding, "TookOver", note))
+
+    def _count(self) -> str:
+        """How many services the ledger names, of the layouts asked for."""
+        if self._zookeeper is None:
+            return "no services"
+        names = {self._cluster_id}
+        try:
+            entries = [
+                layout.service_name(entry, names)
+                for layout in self._settings.layouts
+                for entry in self._zookeeper.children(layout.ledger_root)
+            ]
+        except Failure:
+            return "an unknown number of services"
+        return f"{sum(entry is not None for entry in entries)} services"

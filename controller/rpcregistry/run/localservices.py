@@ -1,0 +1,185 @@
+"""The LocalService controller: node Services, the labels by which they find pods, and statuses."""
+
+from collections.abc import Iterable
+from functools import partial
+
+from rpcregistry.manifests import LOCALSERVICES, PODS, SERVICES
+from rpcregistry.model import LocalService, NodeServiceKey, ObjectKey, Pod, RpcService, Service, ServiceKey
+from rpcregistry.reconcile import localservices, nodeservices
+from rpcregistry.reconcile.localservices import LocalServiceProjector, LocalServiceReconciler
+from rpcregistry.reconcile.nodeservices import NodeServiceReconciler
+from rpcregistry.reconcile.podlabels import PodLabelReconciler
+from rpcregistry.reconcile.selections import Selections
+from rpcregistry.run.part import Part
+from rpcregistry.run.shared import Shared
+from rpcregistry.run.sources import Source
+from rpcregistry.runtime.controller import Controller
+from rpcregistry.runtime.informer import Change
+from rpcregistry.runtime.workqueue import Workqueue
+
+SERVICE_WRITERS = 8
+LABEL_WRITERS = 8
+STATUS_WINDOW = 1.0  # seconds between two writes of a status, at least
+STATUS_DELAY = 0.2  # seconds, so that the Services of a new LocalService are one status
+KIND = "localservice"
+
+
+def localservices_part(shared: Shared) -> Part:
+    """The part ``localservice``."""
+    namespaces = shared.settings.namespaces
+    locals_ = shared.source(LOCALSERVICES, namespaces, localservices.local_indexes())
+    found = shared.source(SERVICES, namespaces, nodeservices.service_indexes())
+    selections: Selections[LocalService] = Selections(shared.pods.store, lambda local: local.spec.pods)
+    # Who is selected is known before anybody asks.
+    locals_.subscribe(selections.note)
+    shared.pods.subscribe(selections.note_pod)
+    statuses: Workqueue[ObjectKey] = Workqueue(STATUS_WINDOW)
+    services = _node_services(shared, locals_, found, statuses)
+    serve = _serve(shared, locals_, found, *services)
+    projector = LocalServiceProjector(
+        kube=shared.writer,
+        pods=shared.pods,
+        rpc_services=shared.services,
+        locals_=locals_,
+        list_pods=partial(_list_pods, shared),
+        may_register=shared.may_register,
+    )
+    project = _project(shared, locals_, projector)
+    label = _label(shared, locals_, selections, projector)
+    report = _report(shared, locals_, found, selections, services[0], statuses)
+    return Part(
+        name=KIND,
+        sources=(shared.services, shared.pods, shared.nodes, locals_, found),
+        works=(project, serve, label, report),
+        counted=(project, serve, label, report),
+        guards=(services[0].guard,),
+        forget=services[0].forget_withdrawn,
+    )
+
+
+def _node_services(
+    shared: Shared, locals_: Source[LocalService], found: Source[Service], statuses: Workqueue[ObjectKey]
+) -> tuple[NodeServiceReconciler, Workqueue[NodeServiceKey]]:
+    queue: Workqueue[NodeServiceKey] = Workqueue(shared.settings.batch_window)
+    reconciler = NodeServiceReconciler(
+        kube=shared.writer,
+        read=partial(shared.kube.get, SERVICES),
+        locals_=locals_,
+        nodes=shared.nodes,
+        services=found,
+        node_label=shared.settings.node_label,
+        clock=shared.clock,
+        confirm=shared.settings.guard_confirm,
+        enqueue=queue.add_all,
+        report=lambda key: statuses.add_after(key, STATUS_DELAY),
+        lease=shared.on_lease,
+    )
+    locals_.subscribe(reconciler.note_local)
+    shared.nodes.subscribe(reconciler.note_node)
+    return reconciler, queue
+
+
+def _serve(
+    shared: Shared,
+    locals_: Source[LocalService],
+    found: Source[Service],
+    reconciler: NodeServiceReconciler,
+    queue: Workqueue[NodeServiceKey],
+) -> Controller[NodeServiceKey]:
+    """The Service of each LocalService on each node."""
+    serve = Controller(
+        "nodeservice",
+        queue,
+        reconciler.reconcile,
+        kind=KIND,
+        workers=SERVICE_WRITERS,
+        every_key=reconciler.every_key,
+    )
+    serve.watch(shared.nodes, reconciler.node_keys)
+    serve.watch(locals_, reconciler.local_keys)
+    serve.watch(found, reconciler.service_keys)
+    return serve
+
+
+def _project(
+    shared: Shared, locals_: Source[LocalService], projector: LocalServiceProjector
+) -> Controller[ServiceKey]:
+    """The LocalServices that pods ask for."""
+    queue: Workqueue[ServiceKey] = Workqueue(shared.settings.batch_window)
+    project = Controller(KIND, queue, projector.reconcile, every_key=projector.every_key)
+    project.watch(shared.pods, projector.pod_keys)
+    project.watch(shared.services, projector.rpc_service_keys)
+    project.watch(locals_, projector.local_keys)
+    return project
+
+
+def _label(
+    shared: Shared,
+    locals_: Source[LocalService],
+    selections: Selections[LocalService],
+    projector: LocalServiceProjector,
+) -> Controller[ObjectKey]:
+    """The labels by which node Services find their pods."""
+    queue: Workqueue[ObjectKey] = Workqueue(shared.settings.batch_window)
+    labeller = PodLabelReconciler(
+        kube=shared.writer,
+        pods=shared.pods,
+        selections=selections,
+        names=projector.name,
+        may_register=shared.may_register,
+        node_label=shared.settings.node_label,
+        events=shared.events,
+    )
+
+    def renamed(change: Change[RpcService]) -> set[ObjectKey]:
+        """A LocalService that pods ask for has the name of their RpcService."""
+        is_there_anew = change.old is None or change.new is None
+        return labeller.pods_of(projector.rpc_service_keys(change)) if is_there_anew else set()
+
+    label = Controller(
+        "podlabel", queue, labeller.reconcile, workers=LABEL_WRITERS, every_key=labeller.every_key
+    )
+    label.watch(shared.pods, labeller.pod_keys)
+    label.watch(shared.services, renamed)
+    label.watch(locals_, labeller.local_keys)
+    return label
+
+
+def _report(
+    shared: Shared,
+    locals_: Source[LocalService],
+    found: Source[Service],
+    selections: Selections[LocalService],
+    services: NodeServiceReconciler,
+    queue: Workqueue[ObjectKey],
+) -> Controller[ObjectKey]:
+    """The status of each LocalService."""
+    reconciler = LocalServiceReconciler(
+        kube=shared.writer,
+        locals_=locals_,
+        nodes=shared.nodes,
+        services=found,
+        pods=shared.pods,
+        selections=selections,
+        node_services=services,
+        node_label=shared.settings.node_label,
+        events=shared.events,
+        clock=shared.clock,
+    )
+    report = Controller(
+        "localservice-status",
+        queue,
+        reconciler.reconcile,
+        kind=KIND,
+        every_key=lambda: [local.key for local in locals_.store.values()],
+        delay=STATUS_DELAY,
+    )
+    report.watch(shared.pods, selections.touched_by)
+    report.watch(shared.nodes, lambda change: {key.owner for key in services.node_keys(change)})
+    report.watch(found, lambda change: {key.owner for key in services.service_keys(change)})
+    report.watch(locals_, lambda change: {change.new.key} if change.new else set())
+    return report
+
+
+def _list_pods(shared: Shared, namespace: str) -> Iterable[Pod]:
+    return shared.kube.list(PODS, namespace, shared.settings.pod_label_selector).items

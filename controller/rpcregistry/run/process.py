@@ -1,0 +1,264 @@
+"""Runs the parts as one process: the Lease, threads, start, stop, probes."""
+
+import gc
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import structlog
+from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, wait_random_exponential
+
+from rpcregistry.errors import Failure
+from rpcregistry.kube.client import Kube
+from rpcregistry.model import RELEASE
+from rpcregistry.reconcile.registration import ALLOWED_FOR
+from rpcregistry.run import PARTS
+from rpcregistry.run.dryrun import DryRunLeadership
+from rpcregistry.run.leadership import Leadership, make_lease
+from rpcregistry.run.part import Part
+from rpcregistry.run.shared import Relay, Shared
+from rpcregistry.runtime.crew import Crew
+from rpcregistry.runtime.stop import Stop
+from rpcregistry.settings import Settings
+from rpcregistry.telemetry import Health, Metrics, serve
+from rpcregistry.zookeeper.client import ZooKeeper
+
+log = structlog.get_logger(__name__)
+
+SWITCH = 0.001  # seconds that a thread with an answer in hand waits for one that computes
+TICK = 0.2  # seconds between two looks at what has no queue
+SHUTDOWN = 4.0  # seconds
+
+
+def run_controllers(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT; return the exit code."""
+    with Stop() as stop:
+        sys.setswitchinterval(SWITCH)
+        kube = Kube.from_config(settings.kubeconfig, settings.context)
+        metrics, probes = Metrics(), Probes()
+        serve(settings.bind_address, metrics, Health(probes.why_not_live, probes.why_not_ready))
+        cluster_id = settings.cluster_id or _patiently(kube.cluster_id, stop, probes)
+        if cluster_id is None:
+            return 0
+        process = make_process(settings, kube, cluster_id, metrics)
+        probes.follow(process)
+        return process.run(stop)
+
+
+class Probes:
+    """What the probes say: before there is a process, and then of it.  One thread serves them."""
+
+    def __init__(self) -> None:
+        # Each is replaced as a whole by the main thread.
+        self.waiting = "the cluster id is not read yet"
+        self._process: Process | None = None
+
+    def follow(self, process: "Process") -> None:
+        """From now on, say what *process* says."""
+        self._process = process
+
+    def why_not_live(self) -> str | None:
+        """Only what a restart would mend."""
+        return self._process.why_not_live() if self._process else None
+
+    def why_not_ready(self) -> str | None:
+        """What keeps the process from its work."""
+        return self._process.why_not_ready() if self._process else self.waiting
+
+
+def _patiently(read: Callable[[], str], stop: Stop, probes: Probes) -> str | None:
+    """What *read* returns, as soon as it does; None where the process is to end before."""
+
+    def tell(state: RetryCallState) -> None:
+        reason = str(state.outcome.exception() if state.outcome else "")
+        if reason != probes.waiting:
+            log.warning("not ready", reason=reason)
+        probes.waiting = reason
+
+    def sleep(seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not stop.requested:
+            time.sleep(min(TICK, seconds))
+
+    again = Retrying(
+        retry=retry_if_exception_type(Failure),
+        wait=wait_random_exponential(multiplier=0.5, max=5),
+        stop=lambda _: stop.requested,
+        before_sleep=tell,
+        sleep=sleep,
+    )
+    try:
+        return again(read)
+    except RetryError:
+        return None
+
+
+def make_process(settings: Settings, kube: Kube, cluster_id: str, metrics: Metrics) -> "Process":
+    """Make all that the process takes, in one pass: nothing is half made.
+
+    Nothing has started but the connection to ZooKeeper: the heartbeat there may tell where the Lease lies.
+    """
+    crew, stopping = Crew(), threading.Event()
+    identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+    connection: Relay[bool] = Relay()
+    changed: Relay[str] = Relay()
+    zookeeper = ZooKeeper(
+        settings.zk_servers, on_connection=connection, on_changed=changed, access=settings.zk_access
+    )
+    writes = "registry" in settings.controllers
+    connection.subscribe(metrics.connected)
+    if writes:
+        zookeeper.start()
+    leadership = (
+        DryRunLeadership()
+        if settings.dry_run
+        else Leadership(
+            settings=settings,
+            kube=kube,
+            lease=make_lease(settings, cluster_id, zookeeper if writes else None),
+            zookeeper=zookeeper if writes else None,
+            cluster_id=cluster_id,
+            identity=identity,
+            crew=crew,
+            stopping=stopping,
+        )
+    )
+    shared = Shared(
+        settings=settings,
+        kube=kube,
+        zookeeper=zookeeper,
+        connection=connection,
+        changed=changed,
+        cluster_id=cluster_id,
+        identity=identity,
+        leadership=leadership,
+        metrics=metrics,
+        stopping=stopping,
+    )
+    return Process(shared, crew, [make(shared) for name, make in PARTS.items() if shared.runs(name)])
+
+
+class Process:
+    """The parts of one process, and their threads.
+
+    Everything is read from the start, so that a new leader need not wait; nothing is written before
+    this process leads, and not before all that a part depends on was listed.
+    """
+
+    def __init__(self, shared: Shared, crew: Crew, parts: Sequence[Part]) -> None:
+        self._shared = shared
+        self._crew = crew
+        self._parts = parts
+        needed = {source.name: source for part in parts for source in part.sources}
+        self._sources = list(needed.values())
+        self._word: str | None = None  # on the Lease, once seen; of the thread that has the Lease in hand
+        for source in self._sources:
+            source.subscribe_listed(partial(self._listed, source.name))
+        shared.leadership.subscribe(self._begin)
+        shared.leadership.lease.on_annotations(self._annotated)
+        shared.metrics.measure(
+            {part.name: partial(getattr, part, "depth") for part in parts},
+            lambda: len({service.service_name for service in shared.services.store.values()}),
+            lambda: sum(len(service.status.endpoints) for service in shared.services.store.values()),
+            lambda: sum(part.held for part in parts),
+        )
+
+    def run(self, stop: Stop) -> int:
+        """Run until *stop* is requested, the Lease is lost or a thread fails; return the exit code."""
+        for source in self._sources:
+            source.start(self._crew)
+        self._crew.start("events", self._shared.events.run)
+        self._crew.start("lead", self._shared.leadership.run)
+        while not stop.requested and not self._crew.wait(TICK):
+            pass
+        self._shut_down()
+        return 1 if self._crew.failure else 0
+
+    def _begin(self) -> None:
+        """Lead: start the parts, each once all that it depends on was listed."""
+        shared = self._shared
+        log.info("leading", identity=shared.identity, cluster=shared.cluster_id)
+        shared.metrics.leading(True)
+        shared.propagation.begin()
+        shared.began.set()
+        for part in self._parts:
+            part.early(self._crew)
+        self._crew.start("start", self._start)
+        self._crew.start("resync", self._resync_periodically)
+
+    def _start(self) -> None:
+        frozen = False
+        for part in self._parts:
+            while not part.filled:
+                if self._shared.stopping.wait(TICK / 10):
+                    return
+            if not frozen:
+                # What was listed stays: collections, which stop all threads, need not visit it.
+                gc.collect()
+                gc.freeze()
+                frozen = True
+            part.start(self._crew, self._shared.metrics, self._shared.stopping)
+
+    def _listed(self, name: str) -> None:
+        """A LIST may show that something is missing, or that what was unknown is known again."""
+        for part in self._parts:
+            if any(source.name == name for source in part.sources):
+                self._resync(part)
+
+    def _annotated(self, annotations: Mapping[str, str]) -> None:
+        """Somebody may have given a word on the Lease: have all guards look."""
+        word = annotations.get(RELEASE, "")
+        if word != self._word:
+            self._word = word
+            for part in self._parts:
+                part.look()
+
+    def _resync_periodically(self) -> None:
+        settings = self._shared.settings
+        period = settings.resync_period or threading.TIMEOUT_MAX
+        if settings.require_register_permission:
+            period = min(period, ALLOWED_FOR)  # no watch tells that a permission was given or taken
+        while not self._shared.stopping.wait(period):
+            for part in self._parts:
+                self._resync(part)
+
+    def _resync(self, part: Part) -> None:
+        if self._shared.began.is_set() and part.filled:
+            part.resync()
+
+    def _shut_down(self) -> None:
+        """Finish the writes in hand and give the Lease back; nothing is withdrawn."""
+        deadline = time.monotonic() + SHUTDOWN
+        shared = self._shared
+        shared.stopping.set()
+        for part in self._parts:
+            part.stop()
+        for source in self._sources:
+            source.stop()
+        shared.kube.stop()
+        shared.events.stop()
+        late = self._crew.join(deadline, time.monotonic, besides=("lead", "lease-watch"))
+        if late:
+            log.warning("still running", threads=late)
+        if not self._crew.failure:
+            for part in self._parts:
+                part.stopped()
+        shared.leadership.release()
+        shared.zookeeper.close()
+
+    def why_not_live(self) -> str | None:
+        """Only what a restart would mend."""
+        failure = self._crew.failure
+        return f"a thread failed: {failure}" if failure else None
+
+    def why_not_ready(self) -> str | None:
+        """What keeps the process from its work."""
+        for source in self._sources:
+            if not source.filled:
+                return source.unknown or source.missing
+        reasons = (self._shared.leadership.trouble, *(part.why_not_ready() for part in self._parts))
+        return next(filter(None, reasons), None)

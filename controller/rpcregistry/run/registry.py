@@ -1,0 +1,325 @@
+"""The registry controller: one thread that writes to ZooKeeper, and writers of conditions."""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+
+import structlog
+
+from rpcregistry.errors import Failure, Rejected, Retry
+from rpcregistry.model import ObjectKey, RpcService
+from rpcregistry.plan.heartbeat import PERIOD as HEARTBEAT
+from rpcregistry.plan.heartbeat import Heartbeat
+from rpcregistry.plan.publication import Settings as PublicationSettings
+from rpcregistry.reconcile.fence import Fence
+from rpcregistry.reconcile.memory import REARM
+from rpcregistry.reconcile.missing import Missing
+from rpcregistry.reconcile.registry import RegistryReconciler
+from rpcregistry.reconcile.repairs import Repairs
+from rpcregistry.reconcile.reports import Reports
+from rpcregistry.reconcile.settling import Settling
+from rpcregistry.reconcile.synced import SyncedReconciler
+from rpcregistry.reconcile.transactions import RegistryWriter
+from rpcregistry.run.dryrun import DryRunRegistry
+from rpcregistry.run.part import Part
+from rpcregistry.run.shared import Shared
+from rpcregistry.run.sources import SecondLook
+from rpcregistry.runtime.controller import Controller
+from rpcregistry.runtime.crew import Crew
+from rpcregistry.runtime.informer import Change
+from rpcregistry.runtime.worker import Meter, work_batches
+from rpcregistry.runtime.workqueue import Workqueue
+
+log = structlog.get_logger(__name__)
+
+BATCH = 100  # services in one transaction
+LINGER = 0.02  # seconds after a transaction, in which the changes of the next one gather
+COMPARE_AGAIN_AFTER = 1.0  # seconds
+COMPARE_PARTS = 10  # of all services, each read anew once a period
+PATIENCE = 10.0  # seconds, for which what we wrote may go unwatched while there is more to write
+LAST_BEAT = 0.5  # seconds
+CLEAR_TICK = 0.02  # seconds between two looks at whether nobody else keeps the registry up
+CONDITION_WRITERS = 2
+CONDITION_DELAY = 0.2  # seconds, in which one condition may make way for the next
+
+
+def registry_part(shared: Shared) -> Part:
+    """The part ``registry``."""
+    names: Workqueue[str] = Workqueue(shared.settings.batch_window)
+    shared.traffic.add(lambda: names.busy)
+    conditions: Workqueue[ObjectKey] = Workqueue(0.0)
+    synced = SyncedReconciler(
+        kube=shared.writer,
+        services=shared.services,
+        events=shared.events,
+        clock=shared.clock,
+        enqueue=lambda key: conditions.add_after(key, CONDITION_DELAY),
+        give_way=shared.traffic.give_way,
+    )
+    reconciler = _reconciler(shared, names, synced)
+    loop = RegistryLoop(shared, reconciler, names)
+    _subscribe(shared, reconciler, names)
+    projected = (shared.pods, shared.nodes) if shared.runs("rpcservice") else ()
+    return Part(
+        name="registry",
+        sources=(shared.services, *projected),
+        works=(loop, Controller("condition", conditions, synced.reconcile, workers=CONDITION_WRITERS)),
+        counted=(loop,),
+        guards=(reconciler.guard,),
+        may_look=lambda: reconciler.compared,
+        early=loop.start_beating,
+        why_not_ready=loop.why_not_ready,
+        stopped=loop.say_stopped,
+    )
+
+
+def _reconciler(shared: Shared, names: Workqueue[str], synced: SyncedReconciler) -> RegistryReconciler:
+    settings = shared.settings
+    publishing = PublicationSettings(
+        cluster_id=shared.cluster_id,
+        cross_namespace=settings.cross_namespace,
+        policy=settings.policy,
+        adopt=settings.adopt,
+        max_znode_bytes=settings.max_znode_bytes,
+        from_cluster=settings.from_cluster,
+    )
+    writer = _writer(shared, publishing)
+    return RegistryReconciler(
+        writer=writer,
+        missing=_missing(shared, publishing, writer, names),
+        reports=_reports(shared, synced),
+        services=shared.services,
+        # A dry run's statuses are never written, so it would wait for them for ever.
+        settling=Settling() if settings.dry_run else shared.settling,
+        layouts=settings.layouts,
+        settings=publishing,
+        grace=settings.ownership_grace,
+        enqueue=names.add_all,
+        clock=shared.clock,
+    )
+
+
+def _reports(shared: Shared, synced: SyncedReconciler) -> Reports:
+    return Reports(
+        services=shared.services,
+        repairs=Repairs(shared.events, lambda: shared.leadership.lease.regarding, shared.clock),
+        conditions=synced.want,
+        events=shared.events,
+        clock=shared.clock,
+    )
+
+
+def _missing(
+    shared: Shared, publishing: PublicationSettings, writer: RegistryWriter, names: Workqueue[str]
+) -> Missing:
+    settings = shared.settings
+    return Missing(
+        writer=writer,
+        services=shared.services,
+        reader=SecondLook(
+            kube=shared.kube,
+            namespaces=settings.namespaces,
+            label_selector=settings.pod_label_selector,
+            watched=shared.pods if shared.runs("rpcservice") else None,
+        ),
+        layouts=settings.layouts,
+        clusters=publishing.clusters,
+        namespaces=settings.namespaces,
+        confirm=settings.guard_confirm,
+        enqueue=names.add_all,
+        on_lease=shared.on_lease,
+        clock=shared.clock,
+    )
+
+
+def _writer(shared: Shared, publishing: PublicationSettings) -> RegistryWriter:
+    settings = shared.settings
+    zookeeper = DryRunRegistry(shared.zookeeper) if settings.dry_run else shared.zookeeper
+
+    def written(layout: str, op: str, name: str) -> None:
+        shared.metrics.registry_written(layout, op)
+        shared.propagation.written(name)
+
+    return RegistryWriter(
+        registry=zookeeper,
+        layouts=settings.layouts,
+        clusters=publishing.clusters,
+        fence=None if settings.dry_run else Fence(zookeeper, shared.cluster_id, shared.leadership.renew),
+        heartbeat=_heartbeat(shared),
+        require_clear=shared.leadership.require_clear,
+        written=written,
+        clock=shared.clock,
+    )
+
+
+def _heartbeat(shared: Shared) -> Heartbeat:
+    """What the heartbeat says of this process, whatever happens."""
+    settings = shared.settings
+    return Heartbeat(
+        lease=shared.leadership.lease.full_name,
+        holder=shared.identity,
+        layouts=tuple(f"{layout.name}={layout.base}" for layout in settings.layouts),
+        namespaces=settings.namespaces,
+        pod_label_selector=settings.pod_label_selector,
+        require_register_permission=settings.require_register_permission,
+    )
+
+
+def _subscribe(shared: Shared, reconciler: RegistryReconciler, names: Workqueue[str]) -> None:
+    """Hear of changes, from when this process leads: until then they are another one's to write."""
+
+    def service_changed(change: Change[RpcService]) -> None:
+        if shared.began.is_set():
+            reconciler.note_service(change)
+            names.add_all(reconciler.service_names(change))
+
+    def settled(name: str) -> None:
+        if shared.began.is_set():
+            names.add(name)
+
+    def path_changed(path: str) -> None:
+        if shared.began.is_set():
+            for name, seconds in reconciler.path_changed(path).items():
+                names.add_after(name, seconds)
+
+    def connection_changed(connected: bool) -> None:
+        if not connected and shared.began.is_set() and not shared.stopping.is_set():
+            reconciler.disconnected()
+
+    shared.services.subscribe(service_changed)
+    shared.settling.subscribe(settled)
+    shared.connection.subscribe(connection_changed)
+    shared.changed.subscribe(path_changed)
+
+
+class RegistryLoop:
+    """Keeps ZooKeeper equal to what the reconciler is told, all services once in *compare_period* seconds.
+
+    All belongs to its thread but ``why_not_ready``, ``say_stopped``, and what any thread may have: ``depth``,
+    ``resync``.
+    """
+
+    def __init__(self, shared: Shared, reconciler: RegistryReconciler, names: Workqueue[str]) -> None:
+        self._shared = shared
+        self._reconciler = reconciler
+        self._names = names
+        self._pause = shared.settings.compare_period / COMPARE_PARTS
+        self._due = self._again = self._beat = self._rested = 0.0
+        # Each is replaced by the thread, and read by others.
+        self._refused = ""  # what ZooKeeper refused, when it was compared last
+        self._beating = False  # whether the heartbeat names this process
+        self._running = False
+        # What to do once all was listed: appended once, by another thread.
+        self._work: list[Callable[[], None]] = []
+
+    @property
+    def depth(self) -> int:
+        """How many names are due."""
+        return self._names.depth
+
+    def resync(self) -> None:
+        """Look at everything once more."""
+        self._names.add_all({service.service_name for service in self._shared.services.store.values()})
+
+    def start_beating(self, crew: Crew) -> None:
+        """Start its thread, which at first only shows that this process lives."""
+        crew.start("registry", self._run)
+
+    def start(self, crew: Crew, meter: Meter, stopped: Callable[[], bool]) -> None:
+        """Have its thread write."""
+        self._work.append(
+            partial(
+                work_batches, "registry", self._names, self._reconcile, BATCH, meter, stopped, self._prepare
+            )
+        )
+
+    def stop(self) -> None:
+        """Let its thread end."""
+        self._names.close()
+
+    def why_not_ready(self) -> str | None:
+        """What keeps the registry from being written."""
+        shared = self._shared
+        if shared.began.is_set() and not shared.zookeeper.connected:
+            return f"ZooKeeper is not connected{shared.zookeeper.trouble}"
+        return f"ZooKeeper refuses: {self._refused}" if self._refused else None
+
+    def say_stopped(self) -> None:
+        """Have the heartbeat say that we ended in order, unless ZooKeeper takes long to answer."""
+        if not self._beating or self._running:
+            return
+        saying = threading.Thread(target=self._last_beat, name="stopped", daemon=True)
+        saying.start()
+        saying.join(LAST_BEAT)
+
+    def _last_beat(self) -> None:
+        try:
+            self._reconciler.beat(stopped=True)
+        except Failure as failure:
+            log.warning("the heartbeat does not say that this process stopped", reason=str(failure))
+
+    def _run(self) -> None:
+        """Beat, and write once all was listed, until stopped; each once nobody else keeps the registry up.
+
+        While lists are long in coming, or refused, nothing but the heartbeat shows that somebody leads.
+        """
+        self._running = True
+        while not self._work:
+            if self._shared.stopping.wait(CLEAR_TICK):
+                break
+            if self._is_ready():
+                self._attempt(self._beat_if_due)
+        else:
+            self._work[0]()
+        self._running = False
+
+    def _is_ready(self) -> bool:
+        shared = self._shared
+        is_clear = shared.leadership.clear.is_set()
+        return is_clear and shared.zookeeper.connected and time.monotonic() >= self._again
+
+    def _attempt(self, look: Callable[[], None]) -> None:
+        """Do what ZooKeeper may refuse; try again a moment later where it does."""
+        try:
+            look()
+            self._refused = ""  # what was refused is tried again before this
+        except (Retry, Rejected) as failure:
+            if isinstance(failure, Rejected):
+                self._refused = str(failure)
+            log.warning("cannot compare", reason=str(failure))
+            self._again = time.monotonic() + COMPARE_AGAIN_AFTER
+
+    def _beat_if_due(self) -> None:
+        now = time.monotonic()
+        if now >= self._beat:
+            self._reconciler.beat()
+            self._beat = now + HEARTBEAT
+            self._beating = True
+
+    def _look(self) -> None:
+        """Beat, and compare, where that is due."""
+        # First of all: who looks out for another controller has to see this one soon.
+        self._beat_if_due()
+        now = time.monotonic()
+        if not self._reconciler.compared:
+            self._names.add_all(self._reconciler.compare())
+            self._due = time.monotonic() + self._pause
+        elif now >= self._due:
+            self._names.add_all(self._reconciler.compare_next(COMPARE_PARTS))
+            self._due = now + self._pause
+
+    def _reconcile(self, names: Sequence[str]) -> tuple[Mapping[str, Exception], Collection[str]]:
+        failures, written = self._reconciler.reconcile(names)
+        if written:
+            self._rested = time.monotonic() + LINGER
+        return failures, written
+
+    def _prepare(self) -> None:
+        shared = self._shared
+        shared.stopping.wait(max(0.0, self._rested - time.monotonic()))
+        # What nobody sees can wait; but not for ever, where there is always something to do.
+        for name, seconds in self._reconciler.unwatched(PATIENCE if shared.traffic.busy else REARM).items():
+            self._names.add_after(name, seconds)
+        if self._is_ready():
+            self._attempt(self._look)

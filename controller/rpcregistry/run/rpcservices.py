@@ -1,0 +1,72 @@
+"""The pod controller: RpcServices from pods, and Events about what pods declare wrongly."""
+
+from rpcregistry.manifests import NODES
+from rpcregistry.model import ObjectKey, Pod, ServiceKey
+from rpcregistry.plan import rpcservices as planning
+from rpcregistry.reconcile.annotations import AnnotationReconciler
+from rpcregistry.reconcile.rpcservices import RpcServiceReconciler
+from rpcregistry.run.part import Part
+from rpcregistry.run.shared import Shared
+from rpcregistry.runtime.controller import Controller
+from rpcregistry.runtime.informer import Change
+from rpcregistry.runtime.workqueue import Workqueue
+
+WRITERS = 8
+
+
+def rpcservices_part(shared: Shared) -> Part:
+    """The part ``rpcservice``."""
+    settings = shared.settings
+    queue: Workqueue[ServiceKey] = Workqueue(settings.batch_window)
+    reconciler = RpcServiceReconciler(
+        kube=shared.writer,
+        pods=shared.pods,
+        nodes=shared.nodes,
+        services=shared.services,
+        read_node=lambda name: shared.kube.get(NODES, ObjectKey("", name)),
+        may_register=shared.may_register,
+        settings=planning.Settings(settings.endpoints_per_object, settings.layouts),
+        clock=shared.clock,
+        confirm=settings.guard_confirm,
+        enqueue=queue.add_all,
+        settling=shared.settling,
+        lease=shared.on_lease,
+        events=shared.events,
+    )
+    # What a change means is noted before anybody asks which keys it touches.
+    shared.pods.subscribe(reconciler.note_pod)
+    shared.nodes.subscribe(reconciler.note_node)
+    shared.services.subscribe(reconciler.note_service)
+    project = Controller(
+        "rpcservice", queue, reconciler.reconcile, workers=WRITERS, every_key=reconciler.every_key
+    )
+    shared.pods.subscribe(lambda change: _time(shared, reconciler, change))
+    project.watch(shared.pods, reconciler.pod_keys)
+    project.watch(shared.nodes, reconciler.node_keys)
+    project.watch(shared.services, reconciler.service_keys)
+    shared.traffic.add(lambda: queue.busy)
+
+    problems: Workqueue[ObjectKey] = Workqueue(0.0)
+    annotations = AnnotationReconciler(shared.pods, shared.events)
+    tell = Controller("annotation", problems, annotations.reconcile)
+    tell.watch(shared.pods, annotations.pod_keys)
+
+    def begin() -> None:
+        reconciler.begin()
+        tell.add(pod.key for pod in shared.pods.store.values() if pod.problems)
+
+    return Part(
+        name="rpcservice",
+        sources=(shared.services, shared.pods, shared.nodes),
+        works=(project, tell),
+        counted=(project,),
+        guards=(reconciler.guard,),
+        forget=reconciler.forget_withdrawn,
+        begin=begin,
+    )
+
+
+def _time(shared: Shared, reconciler: RpcServiceReconciler, change: Change[Pod]) -> None:
+    """Begin to time what a pod's own change does to addresses."""
+    if not change.listed and planning.addressed(change.old) != planning.addressed(change.new):
+        shared.propagation.seen(key.service_name for key in reconciler.pod_keys(change))

@@ -1,0 +1,155 @@
+"""What reconcilers read: the informers of one resource, one a watched namespace, as one source; and LISTs."""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from rpcregistry.errors import Retry
+from rpcregistry.kube.client import Kube
+from rpcregistry.manifests import PODS, Named, Resource
+from rpcregistry.model import ObjectKey, Pod
+from rpcregistry.runtime.crew import Crew
+from rpcregistry.runtime.informer import Change, Informer, Store
+
+T = TypeVar("T", bound=Named)
+
+CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/rpcservices.rpcregistry.dev"
+
+
+class Merged(Generic[T]):
+    """The stores of several namespaces (``""``: of all) as one."""
+
+    def __init__(self, stores: Mapping[str, Store[T]]) -> None:
+        self._stores = stores
+
+    def get(self, key: ObjectKey) -> T | None:
+        """The object, where its namespace is watched and it is there."""
+        store = self._stores.get(key.namespace) or self._stores.get("")
+        return store.get(key) if store else None
+
+    def values(self) -> Sequence[T]:
+        """All objects."""
+        return [item for store in self._stores.values() for item in store.values()]
+
+    def indexed(self, index: str, value: Hashable) -> Sequence[T]:
+        """The objects that an index has under *value*."""
+        return [item for store in self._stores.values() for item in store.indexed(index, value)]
+
+
+class Source(Generic[T]):
+    """What reconcilers read of one resource; *restarted* is told why a watch was begun again."""
+
+    def __init__(
+        self,
+        *,
+        kube: Kube,
+        resource: Resource[T],
+        namespaces: Sequence[str],
+        indexes: Mapping[str, Callable[[T], Iterable[Hashable]]],
+        restarted: Callable[[str, str], None],
+        label_selector: str = "",
+    ) -> None:
+        self.name = resource.plural
+        # Both grow before ``start``, and are only read afterwards: by the informers' threads.
+        self._on_change: list[Callable[[Change[T]], None]] = []
+        self._on_listed: list[Callable[[], None]] = []
+        self._informers = {
+            namespace: Informer(
+                f"{resource.plural}{' of ' if namespace else ''}{namespace}",
+                kube.reader(resource, namespace, label_selector),
+                indexes,
+                on_change=self._changed,
+                on_listed=self._listed,
+                on_restart=lambda reason: restarted(resource.plural, reason),
+            )
+            for namespace in namespaces or ("",)
+        }
+        self.store = Merged({namespace: informer.store for namespace, informer in self._informers.items()})
+
+    def subscribe(self, on_change: Callable[[Change[T]], None]) -> None:
+        """Call *on_change* with every change, after those that subscribed before; before ``start``.
+
+        Informers call it, each in its thread and under its lock: it must not block.
+        """
+        self._on_change.append(on_change)
+
+    def subscribe_listed(self, on_listed: Callable[[], None]) -> None:
+        """Call *on_listed* whenever a LIST was taken in; before ``start``."""
+        self._on_listed.append(on_listed)
+
+    def _changed(self, change: Change[T]) -> None:
+        for on_change in self._on_change:
+            on_change(change)
+
+    def _listed(self) -> None:
+        for on_listed in self._on_listed:
+            on_listed()
+
+    @property
+    def filled(self) -> bool:
+        """Whether everything was listed once in this process."""
+        return all(informer.filled.is_set() for informer in self._informers.values())
+
+    @property
+    def unknown(self) -> str | None:
+        """Why the source cannot be read, in full or in part."""
+        return next(filter(None, (informer.unknown for informer in self._informers.values())), None)
+
+    @property
+    def missing(self) -> str:
+        """What was not listed yet, and why, where that is known."""
+        unfilled = (informer for informer in self._informers.values() if not informer.filled.is_set())
+        reason = next((informer.interrupted for informer in unfilled if informer.interrupted), "")
+        return f"{self.name} are not listed yet{': ' if reason else ''}{reason}"
+
+    def unknown_in(self, namespace: str) -> str | None:
+        """Why the objects of one namespace cannot be read."""
+        informer = self._informers.get(namespace) or self._informers.get("")
+        return informer.unknown if informer else None
+
+    def second_look(self) -> list[T]:
+        """A quorum LIST of its own."""
+        return [item for informer in self._informers.values() for item in informer.second_look()]
+
+    def observe(self, written: T) -> None:
+        """Take in what our own write returned."""
+        informer = self._informers.get(written.key.namespace) or self._informers.get("")
+        if informer:
+            informer.observe(written)
+
+    def start(self, crew: Crew) -> None:
+        """Start to list and watch."""
+        for informer in self._informers.values():
+            crew.start(informer.name, informer.run)
+
+    def stop(self) -> None:
+        """Stop watching."""
+        for informer in self._informers.values():
+            informer.stop()
+
+
+class SecondLook:
+    """What the registry's guard reads, whether or not this process runs the pod controller."""
+
+    def __init__(
+        self, *, kube: Kube, namespaces: Sequence[str], label_selector: str, watched: Source[Pod] | None
+    ) -> None:
+        self._kube = kube
+        self._namespaces = namespaces
+        self._label_selector = label_selector
+        self._watched = watched
+
+    def pods(self) -> Iterable[Pod]:
+        """All pods of the watched namespaces, by a quorum LIST."""
+        if self._watched:
+            yield from self._watched.second_look()
+            return
+        for namespace in self._namespaces or ("",):
+            listing = self._kube.list(PODS, namespace, self._label_selector)
+            if listing.unreadable:
+                raise Retry(f"pod {listing.unreadable[0].key} cannot be read: it may name any service")
+            yield from listing.items
+
+    def require_crd(self) -> None:
+        """Fail unless the RpcService CRD is there and not being deleted."""
+        if self._kube.raw("GET", CRD)["metadata"].get("deletionTimestamp"):
+            raise Retry("the CRD of RpcServices is being deleted")

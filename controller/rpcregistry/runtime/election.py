@@ -1,0 +1,333 @@
+"""Which of several processes leads: whoever holds a Lease and renews it in time.
+
+Nobody compares clocks.  A follower takes the Lease over once it saw it unchanged for ``Timing.lease``
+seconds; the leader stops ``Timing.renew`` seconds after it *sent* its last successful renewal, which
+is earlier, whatever became of the answers in between.  A Lease fences nothing: a write that is under
+way when leadership ends needs a precondition of its own.
+"""
+
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+
+from rpcregistry.errors import Conflict, Failure, Fenced
+
+log = structlog.get_logger(__name__)
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """A Lease's record, as others wrote it; *acquired* and *renewed* are for people to read.
+
+    *resource_version* is ``""`` where it has yet to be created; *released_by*: who gave it up last.
+    """
+
+    holder: str = ""
+    released_by: str = ""
+    seconds: int = 0
+    acquired: str = ""
+    renewed: str = ""
+    transitions: int = 0
+    resource_version: str = ""
+
+    @property
+    def released(self) -> bool:
+        """Whether its holder gave it up; a person who only clears the holder does not say that."""
+        return not self.holder and self.seconds == 1
+
+
+def decode(manifest: Mapping[str, Any]) -> Lease:
+    """The record of a coordination.k8s.io/v1 Lease object."""
+    spec = manifest.get("spec") or {}
+    return Lease(
+        holder=spec.get("holderIdentity") or "",
+        seconds=spec.get("leaseDurationSeconds") or 0,
+        acquired=spec.get("acquireTime") or "",
+        renewed=spec.get("renewTime") or "",
+        transitions=spec.get("leaseTransitions") or 0,
+        resource_version=manifest["metadata"]["resourceVersion"],
+    )
+
+
+def encode(lease: Lease) -> dict[str, Any]:
+    """The spec of a Lease object; what is None has to be absent there."""
+    return {
+        "holderIdentity": lease.holder or None,
+        "leaseDurationSeconds": lease.seconds,
+        "acquireTime": lease.acquired or None,
+        "renewTime": lease.renewed or None,
+        "leaseTransitions": lease.transitions,
+    }
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """Seconds: unchanged for *lease* a Lease is free; a leader that could not renew it for *renew* stops.
+
+    In between, what the old leader has sent comes to its end.  Everybody looks every *retry*.
+    """
+
+    lease: float = 15.0
+    renew: float = 10.0
+    retry: float = 2.0
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """The Lease is somebody else's; look again in *seconds* at the latest."""
+
+    seconds: float
+
+
+class Write(msgspec.Struct, frozen=True):
+    """Write the Lease: it is ours if that succeeds."""
+
+    lease: Lease
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """The Lease was ours, and is no more."""
+
+    reason: str
+
+
+def decide(
+    observed: Lease | None, unchanged: float, me: str, *, leading: bool, stamp: str, timing: Timing
+) -> Wait | Write | Lost:
+    """What process *me* does, having *observed* the Lease (None: there is none) for *unchanged* seconds.
+
+    A Lease that vanishes is free as late as one that stays the same: its holder may not know yet.
+    *unchanged* is infinite where *me* never saw one; that it was deleted a moment ago, it cannot know.
+    One that names *me*, who does not lead, is nobody's: a person wrote that, or a call that was late.
+    """
+    ours = observed is not None and observed.holder == me
+    if leading and observed is not None and not ours:
+        return Lost(f"{observed.holder or 'nobody'} holds the Lease")
+    released = observed is not None and observed.released
+    if not leading and not released and unchanged < timing.lease:
+        return Wait(timing.lease - unchanged)
+    before = observed or Lease()
+    taken_over = observed is not None and not ours
+    return Write(
+        Lease(
+            holder=me,
+            seconds=math.ceil(timing.lease),
+            acquired=(before.acquired if ours else "") or stamp,
+            renewed=stamp,
+            transitions=(before.transitions + taken_over) % 2**31,  # an int32
+            resource_version=before.resource_version,
+        )
+    )
+
+
+class LeaseClient(Protocol):
+    """The Lease in the API server.  Calls should fail within a few seconds, with an ``errors.Failure``.
+
+    ``create`` and ``update`` return what was written; ``update`` fails unless the Lease is still at
+    ``resource_version``, and should leave alone what ``Lease`` does not hold.
+    """
+
+    def get(self) -> Lease | None: ...
+    def create(self, lease: Lease) -> Lease: ...
+    def update(self, lease: Lease) -> Lease: ...
+
+
+class Elector:
+    """Becomes the leader, once, and stays it until it cannot renew the Lease in time.
+
+    Two threads run it, ``run`` and ``watch``: the second one notices that the first is stuck in a
+    call.  *on_elected* and *on_lost* are called once at most; neither may block.  *on_lost* is told
+    why leadership ended, unless it was by ``release``; it should end the process.
+
+    *identity* must be new for each process.
+    """
+
+    def __init__(
+        self,
+        leases: LeaseClient,
+        identity: str,
+        *,
+        on_elected: Callable[[], None],
+        on_lost: Callable[[str], None],
+        timing: Timing = Timing(),  # noqa: B008  (it is frozen)
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._leases = leases
+        self._identity = identity
+        self._on_elected = on_elected
+        self._on_lost = on_lost
+        self._timing = timing
+        self._clock = clock
+        self._now = now
+        self._stopped = threading.Event()
+        # Two locks, since a call may hang: who wants to know whether we lead must not wait for it.
+        self._turn = threading.Lock()  # protects what follows, to still_since; held during calls
+        self._observed: Lease | None = None
+        self._observed_at = float("-inf")  # when it was first seen as it is
+        self._up_to_date = False  # whether it is what our own write returned
+        self._said: tuple[str, dict[str, str]] | None = None  # what was logged last
+        self._last_holder = ""  # who was seen to hold it, before us
+        # Both are set before *on_elected* is called, and stay.
+        self.predecessor = ""  # from whom we took it over, or who had released it; "" where nobody knows
+        self.still_since = float("-inf")  # since when it had been unchanged then
+        self._state = threading.Lock()  # protects _until and _over; never held during a call
+        self._until: float | None = None  # when leadership ends unless it is renewed; None before it began
+        self._over = False
+
+    @property
+    def leading(self) -> bool:
+        """Whether this process leads now.  Waking up from a long pause, it does not."""
+        with self._state:
+            return not self._over and self._until is not None and self._clock() < self._until
+
+    def run(self) -> None:
+        """Become the leader and renew the Lease, until it is lost or released."""
+        try:
+            while not self._stopped.is_set():
+                self._stopped.wait(self.step())
+        except BaseException as error:
+            self._lose(f"cannot go on: {error!r}")
+            raise
+
+    def watch(self) -> None:
+        """Notice that the Lease was not renewed in time, whatever keeps ``run`` from it."""
+        while not self._stopped.is_set():
+            self._stopped.wait(self.check())
+
+    def renew(self) -> None:
+        """Renew the Lease now; fails with an ``errors.Failure`` unless it is ours afterwards."""
+        with self._turn:
+            if self.leading:
+                self._attempt()
+            if not self.leading:
+                raise Fenced("the Lease is not ours")
+
+    def release(self) -> None:
+        """Give the Lease up, so that another process need not wait until it is free.
+
+        To be called once nothing of what only the leader may do is going on any more.
+        """
+        with self._state:
+            held = not self._over and self._until is not None
+            self._over = True
+        self._stopped.set()
+        if not held or not self._turn.acquire(timeout=self._timing.retry):
+            return
+        try:
+            lease = self._observed if self._up_to_date else self._leases.get()
+            if lease and lease.holder == self._identity:
+                stamp = self._stamp()
+                given_up = msgspec.structs.replace(
+                    lease, holder="", released_by=self._identity, seconds=1, renewed=stamp
+                )
+                self._leases.update(given_up)
+                log.info("released the Lease")
+        except Failure as failure:
+            log.warning("could not release the Lease", reason=str(failure))
+        finally:
+            self._turn.release()
+
+    def step(self) -> float:
+        """Look at the Lease and write it if need be; return the seconds until the next look."""
+        with self._turn:
+            try:
+                return self._attempt()
+            except Failure as failure:
+                event = "cannot renew the Lease" if self.leading else "cannot get the Lease"
+                self._say(log.warning, event, reason=str(failure))
+                return self._timing.retry * random.uniform(0.8, 1.0)
+
+    def check(self) -> float:
+        """End leadership if it was not renewed in time; return the seconds until the next look."""
+        with self._state:
+            left = self._timing.retry if self._until is None else self._until - self._clock()
+        if left <= 0:
+            self._lose(f"it could not be renewed for {self._timing.renew:g} s")
+        return min(max(left, 0.0), self._timing.retry)
+
+    def _attempt(self) -> float:
+        try:
+            return self._look_and_write()
+        except Conflict:  # perhaps somebody only put a label on it
+            return self._look_and_write()
+
+    def _look_and_write(self) -> float:
+        """Do what ``decide`` says, having read the Lease unless it is known to be as we wrote it."""
+        up_to_date, self._up_to_date = self._up_to_date, False
+        if not up_to_date:
+            self._observe(self._leases.get())
+        match decide(
+            self._observed,
+            self._clock() - self._observed_at,
+            self._identity,
+            leading=self.leading,
+            stamp=self._stamp(),
+            timing=self._timing,
+        ):
+            case Wait(seconds):
+                self._say(log.info, "following", holder=self._observed.holder if self._observed else "")
+                return min(seconds, self._timing.retry * random.uniform(0.8, 1.0))
+            case Lost(reason):
+                self._lose(reason)
+            case Write(lease):
+                if not self.leading:
+                    self._note_predecessor()
+                sent = self._clock()
+                self._observe(
+                    self._leases.update(lease) if lease.resource_version else self._leases.create(lease)
+                )
+                self._up_to_date = True
+                self._lead(sent + self._timing.renew)
+        return self._timing.retry
+
+    def _note_predecessor(self) -> None:
+        before = self._observed or Lease()
+        self.predecessor = before.holder or before.released_by or self._last_holder
+        self.still_since = self._observed_at
+
+    def _observe(self, lease: Lease | None) -> None:
+        """Remember the Lease, and since when it says what it says."""
+        if lease and lease.holder not in ("", self._identity):
+            self._last_holder = lease.holder
+        if lease is None or self._observed is None:
+            changed = lease is not self._observed
+        else:
+            same_version = msgspec.structs.replace(self._observed, resource_version=lease.resource_version)
+            changed = lease != same_version
+        if changed:
+            self._observed_at = self._clock()
+        self._observed = lease
+
+    def _lead(self, until: float) -> None:
+        self.check()  # an answer that comes too late revives nothing
+        with self._state:
+            if self._over or until <= self._clock():
+                return
+            elected = self._until is None
+            self._until = until
+        self._say(log.info, "holding the Lease", identity=self._identity)
+        if elected:
+            self._on_elected()
+
+    def _lose(self, reason: str) -> None:
+        with self._state:
+            lost = not self._over and self._until is not None
+            self._over = True
+        self._stopped.set()
+        if lost:
+            log.error("lost the Lease", reason=reason)
+            self._on_lost(reason)
+
+    def _say(self, tell: Callable[..., None], event: str, **about: str) -> None:
+        """Log what is new."""
+        if self._said != (event, about):
+            self._said = event, about
+            tell(event, **about)
+
+    def _stamp(self) -> str:
+        return self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,122 @@
+"""Works a queue: hands its keys to a reconciler, and says what came of each.
+
+Errors are told apart by what happens next (``rpcregistry.errors``): what another writer overtook is
+read and planned again at once; the rest comes back later, and nothing is given up.
+"""
+
+import time
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol, TypeVar
+
+import structlog
+
+from rpcregistry.errors import Conflict, Ending, Failure, Fenced, Partial, Rejected, Retry
+from rpcregistry.runtime.workqueue import Workqueue
+
+K = TypeVar("K", bound=Hashable)
+
+log = structlog.get_logger(__name__)
+
+IDLE = 5.0  # seconds between two looks at whether to stop: closing the queue wakes whoever waits for it
+PREPARE = 0.2  # seconds between two calls of *prepare*
+ATTEMPTS_AT_ONCE = 5
+
+
+class Meter(Protocol):
+    """Where the results are counted."""
+
+    def reconciled(self, controller: str, result: str, seconds: float) -> None: ...
+
+
+def work(
+    name: str, queue: Workqueue[K], reconcile: Callable[[K], bool], meter: Meter, stopped: Callable[[], bool]
+) -> None:
+    """Reconcile one key after the other, until stopped; *reconcile* returns whether it wrote."""
+
+    def one(keys: Sequence[K]) -> tuple[dict[K, Exception], Collection[K]]:
+        try:
+            return {}, keys if _at_once(reconcile, keys[0]) else ()
+        except Fenced:
+            raise
+        except Exception as error:  # noqa: BLE001  (the worker outlives what one key does to it)
+            return {keys[0]: error}, ()
+
+    work_batches(name, queue, one, 1, meter, stopped)
+
+
+def work_batches(
+    name: str,
+    queue: Workqueue[K],
+    reconcile: Callable[[Sequence[K]], tuple[Mapping[K, Exception], Collection[K]]],
+    limit: int,
+    meter: Meter,
+    stopped: Callable[[], bool],
+    prepare: Callable[[], None] | None = None,
+) -> None:
+    """Reconcile up to *limit* keys at a time.
+
+    *reconcile* returns those that failed, and those for which it wrote.  *prepare* is called before
+    each look at the queue, at least every ``PREPARE`` seconds.
+    """
+    while not stopped():
+        if prepare:
+            prepare()
+        keys = queue.get(limit, PREPARE if prepare else IDLE)
+        if not keys:
+            continue
+        started = time.monotonic()
+        failures, written = reconcile(keys)
+        seconds = time.monotonic() - started
+        for key in keys:
+            error = failures.get(key)
+            meter.reconciled(name, _result(error), seconds)
+            if error is None:
+                queue.done(key, seconds if key in written else None)
+            else:
+                _come_back(name, queue, key, error)
+
+
+def _at_once(reconcile: Callable[[K], bool], key: K) -> bool:
+    """Read and plan anew what another writer overtook."""
+    for _ in range(ATTEMPTS_AT_ONCE - 1):
+        with suppress(Conflict):
+            return reconcile(key)
+    return reconcile(key)
+
+
+def _come_back(name: str, queue: Workqueue[K], key: K, error: Exception) -> None:
+    match error:
+        case Partial():
+            log.info("retry", controller=name, key=str(key), reason=str(error))
+            queue.retry(key, after=error.after)
+        case Retry():
+            log.info("retry", controller=name, key=str(key), reason=str(error))
+            queue.retry(key, not_before=error.after)
+        case Ending():
+            log.debug("namespace is ending", controller=name, key=str(key))
+            queue.retry(key)  # until its pods and RpcServices are gone, and it has nothing to do
+        case Rejected():
+            log.warning("rejected", controller=name, key=str(key), reason=str(error))
+            # With back-off all the same: permissions that were just given take a moment to arrive.
+            queue.retry(key)
+        case Failure():
+            log.warning("failed", controller=name, key=str(key), reason=str(error))
+            queue.retry(key)
+        case _:
+            log.error("unexpected", controller=name, key=str(key), exc_info=error)
+            queue.retry(key)
+
+
+def _result(error: Exception | None) -> str:
+    match error:
+        case None:
+            return "done"
+        case Conflict():
+            return "conflict"
+        case Retry():
+            return "retry"
+        case Rejected():
+            return "rejected"
+        case _:
+            return "error"

@@ -1,0 +1,144 @@
+"""What has to be written to our own pod so that it declares services, and so that it no longer does.
+
+Others write to the same pod, and to the same annotation.  An annotation of our own, ``REGISTERED``,
+remembers which entries are ours, and whether the label is: so a process that was killed, and is
+started again in the same pod, takes over what it left, and what others wrote stays theirs.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from rpcregistry.dialects import Dialect, read, write
+from rpcregistry.manifests import Resource
+from rpcregistry.model import Declaration, ObjectKey
+
+REGISTERED = "rpcregistry.dev/registered"
+
+Entry = tuple[str, int | None]  # service name and port: what tells a pod's entries apart
+
+
+class OwnPod(msgspec.Struct, frozen=True, kw_only=True):
+    """The pod that this process runs in, with all of its labels and annotations."""
+
+    key: ObjectKey
+    uid: str
+    resource_version: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+
+
+class _Meta(msgspec.Struct, rename="camel"):
+    name: str
+    namespace: str
+    uid: str
+    resource_version: str
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+
+
+class _Pod(msgspec.Struct):
+    metadata: _Meta
+
+
+class _Ours(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is ours of one dialect: some *entries*, and whether the *label* is."""
+
+    entries: frozenset[Entry] = frozenset()
+    label: bool = False
+
+
+_pods = msgspec.json.Decoder(_Pod)
+_records = msgspec.json.Decoder(dict[str, _Ours])
+
+
+def _decode(data: bytes | msgspec.Raw) -> OwnPod:
+    meta = _pods.decode(data).metadata
+    return OwnPod(
+        key=ObjectKey(meta.namespace, meta.name),
+        uid=meta.uid,
+        resource_version=meta.resource_version,
+        labels=meta.labels or {},
+        annotations=meta.annotations or {},
+    )
+
+
+OWN_POD: Resource[OwnPod] = Resource("", "v1", "pods", "Pod", _decode)
+
+
+def announce(pod: OwnPod, dialect: Dialect, declarations: Sequence[Declaration]) -> dict[str, Any] | None:
+    """The merge patch after which *pod* declares *declarations*; None where it does already.
+
+    What is ours of the same service and port is replaced; what somebody else wrote just so stays
+    theirs.  Raises ``ValueError`` where the pod would then not declare all of it.
+    """
+    label, value = dialect.label
+    if pod.labels.get(label, value) != value:
+        raise ValueError(f"the pod's label {label} is {pod.labels[label]!r} already")
+    ours, text = _ours(pod, dialect), pod.annotations.get(dialect.annotation)
+    entries = {(declared.service_name, declared.port) for declared in declarations}
+    kept = write(dialect, text, (), without=ours.entries & entries)
+    theirs, _ = read({label: value}, {dialect.annotation: kept} if kept else {})
+    added = [declared for declared in declarations if declared not in theirs]
+    written = write(dialect, kept, added)
+    declared, problems = read({label: value}, {dialect.annotation: written} if written else {})
+    if missing := [wanted for wanted in declarations if wanted not in declared]:
+        told = "; ".join(problem.message for problem in problems) or "the dialect cannot say all of it"
+        raise ValueError(f"{missing[0].service_name} cannot be registered: {told}")
+    now_ours = ours.entries - entries | {(declared.service_name, declared.port) for declared in added}
+    return _patch(pod, dialect, written, _Ours(now_ours, ours.label or label not in pod.labels))
+
+
+def withdraw(pod: OwnPod, dialect: Dialect, entries: Collection[Entry]) -> dict[str, Any] | None:
+    """The merge patch that takes back those of *entries* that are ours; None where there are none.
+
+    The label goes where it is ours and no entry is left that needs it.  Raises ``ValueError`` where
+    somebody made the annotation unreadable.
+    """
+    ours = _ours(pod, dialect)
+    kept = write(dialect, pod.annotations.get(dialect.annotation), (), ours.entries.intersection(entries))
+    rest = ours.entries.difference(entries)
+    return _patch(pod, dialect, kept, _Ours(rest, ours.label and kept is not None))
+
+
+def is_lost(entries: Collection[Entry], declared: Iterable[Declaration]) -> bool:
+    """Whether a pod that declares *declared* lacks some of *entries*.
+
+    What it says of a service and port is not compared: of two dialects that differ, only one is read.
+    """
+    return not set(entries) <= {(found.service_name, found.port) for found in declared}
+
+
+def _ours(pod: OwnPod, dialect: Dialect) -> _Ours:
+    return _record(pod).get(dialect.annotation, _Ours())
+
+
+def _record(pod: OwnPod) -> dict[str, _Ours]:
+    try:
+        return _records.decode(pod.annotations.get(REGISTERED, "{}"))
+    except msgspec.MsgspecError:
+        return {}  # somebody edited it
+
+
+def _patch(pod: OwnPod, dialect: Dialect, text: str | None, ours: _Ours) -> dict[str, Any] | None:
+    """The patch, all in one, after which the annotation is *text* and *ours* is what is ours."""
+    label, value = dialect.label
+    record = _record(pod)
+    had = record.pop(dialect.annotation, _Ours())
+    if ours != _Ours():
+        record[dialect.annotation] = ours
+    labels = {label: value} if text else {label: None} if had.label else {}
+    registered = msgspec.json.encode(record, order="deterministic").decode() if record else None
+    annotations = {dialect.annotation: text, REGISTERED: registered}
+    if all(pod.labels.get(key) == wanted for key, wanted in labels.items()) and all(
+        pod.annotations.get(key) == wanted for key, wanted in annotations.items()
+    ):
+        return None
+    return {
+        "metadata": {
+            "resourceVersion": pod.resource_version,
+            "labels": labels,
+            "annotations": annotations,
+        }
+    }

@@ -1,0 +1,56 @@
+"""What a LIST and a WATCH bring: the values between ``kube.py``, which reads them, and the informer.
+
+A *resource_version* is a number here: Kubernetes orders all changes of a resource by it.
+"""
+
+from typing import Generic, TypeAlias, TypeVar
+
+import msgspec
+
+from rpcregistry.model import ObjectKey
+
+T = TypeVar("T")
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """An object that is there, but could not be decoded; *message* says why.
+
+    On a watch event that does not even say which object it is about, *key* has an empty name.
+    """
+
+    key: ObjectKey
+    uid: str
+    message: str
+    resource_version: int
+
+
+class Applied(msgspec.Struct, Generic[T], frozen=True):
+    """An object as it is now: added or modified."""
+
+    item: T
+    resource_version: int
+
+
+class Deleted(msgspec.Struct, frozen=True):
+    """An object that is gone."""
+
+    key: ObjectKey
+    uid: str
+    resource_version: int
+
+
+class Bookmark(msgspec.Struct, frozen=True):
+    """Nothing else happened up to here.  The first event of a watch is one: the server accepted it."""
+
+    resource_version: int
+
+
+WatchEvent: TypeAlias = Applied[T] | Deleted | Bookmark | Unreadable
+
+
+class Listing(msgspec.Struct, Generic[T], frozen=True):
+    """All objects of a resource (in a namespace) at one *resource_version*."""
+
+    items: list[T]
+    unreadable: list[Unreadable]
+    resource_version: int

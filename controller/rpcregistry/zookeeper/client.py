@@ -1,0 +1,524 @@
+"""ZooKeeper: reads znodes, and writes them in transactions.
+
+kazoo keeps the connection; what it does under faults is why this module is more than a translation.
+Requests made while it is disconnected would wait without end, and be written late: they fail here at
+once.  A transaction's failure is a value in its result: here it is raised.  A client can stay
+disconnected for ever (its server's data was wiped, its credentials were refused, its thread died), or
+connected to a server that answers nothing: it is given up here, and a new one made.  That costs
+nothing, because nothing of ours is bound to a session.
+
+Every failure is translated here, once, into ``errors``: see ``_OVERTAKEN`` and ``_REFUSED``.
+Nothing is retried: whether a write whose answer was lost was made, only reading tells.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import structlog
+from kazoo.client import KazooClient, TransactionRequest
+from kazoo.exceptions import (
+    BadArgumentsError,
+    BadVersionError,
+    ConfigurationError,
+    InvalidACLError,
+    KazooException,
+    NoAuthError,
+    NoChildrenForEphemeralsError,
+    NodeExistsError,
+    NoNodeError,
+    NotEmptyError,
+    QuotaExceededError,
+    RolledBackError,
+    RuntimeInconsistency,
+    SessionClosedRequireSaslError,
+    UnimplementedError,
+)
+from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.protocol.states import EventType, KazooState, KeeperState, WatchedEvent
+from kazoo.retry import KazooRetry
+
+from rpcregistry.errors import Conflict, Failure, Fenced, Misconfigured, Rejected, Retry
+from rpcregistry.plan.ops import Check, Create, Delete, Op, Set, Znode
+from rpcregistry.zookeeper.access import OPEN, Access, Handler, Secrets
+from rpcregistry.zookeeper.reconnect import Attempts
+
+log = structlog.get_logger(__name__)
+
+
+class _Once(logging.Filter):
+    """Lets a line through that was not there since the last connection, of few different ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()  # protects _seen
+        self._seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is to be logged; what a server answered is told by ``Attempts``."""
+        if record.exc_info and isinstance(record.exc_info[1], KazooException):
+            return False
+        text = record.getMessage()
+        with self._lock:
+            if text in self._seen or len(self._seen) >= MOST_LINES:
+                return False
+            self._seen.add(text)
+            return True
+
+    def forget(self) -> None:
+        """There is a connection: what is logged from now on is new."""
+        with self._lock:
+            self._seen.clear()
+
+
+# At DEBUG, kazoo logs every request: the data of znodes, and credentials.  Above, several lines an attempt.
+_kazoo_log = logging.getLogger("kazoo")
+_kazoo_log.setLevel(logging.WARNING)
+_once = _Once()
+_kazoo_log.addFilter(_once)
+
+SESSION_TIMEOUT = 15.0  # seconds, as all times here
+CONNECT_TIMEOUT = 3.0
+RECONNECT_DELAY = 2.0  # the longest
+ANSWER_TIMEOUT = 5.0
+DEAD_AFTER = 5.0
+CHECK_PERIOD = 1.0
+CLOSE_TIMEOUT = 1.0
+MOST_LINES = 20
+IN_FLIGHT = 64  # requests of one call; kazoo blocks its callers when about 270 wait to be sent
+LARGEST_TRANSACTION = 800 * 1024  # bytes; at 1 MiB, the server drops the connection
+OVERHEAD = 64  # bytes of an op, besides its path and its data
+
+_OVERTAKEN = (BadVersionError, NoNodeError, NodeExistsError, NotEmptyError)
+_REFUSED = (
+    BadArgumentsError,
+    InvalidACLError,
+    NoAuthError,
+    NoChildrenForEphemeralsError,
+    QuotaExceededError,
+    UnimplementedError,
+    ValueError,  # of kazoo, about a path
+)
+_MENDING = {  # what to do about errors that a person has to mend
+    NoAuthError: "its ACL or its parent's does not let us: mend --zk-auth-file, or that ACL by setAcl",
+    InvalidACLError: "the server knows nobody of the ACL: mend --zk-acl, or the credentials",
+}
+_ROLLED_BACK = (RolledBackError, RuntimeInconsistency)  # ops beside the one that failed
+
+
+class Overtaken(Conflict):
+    """The znode at *path* is not as the operation expected it."""
+
+    def __init__(self, message: str, path: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class TooLarge(Rejected):
+    """More bytes than a server takes at once; nothing was sent."""
+
+
+class ZooKeeper:
+    """A connection to one ensemble, kept up until ``close``; for any number of threads.
+
+    *servers* is ``HOST:PORT,…[/CHROOT]``; the chroot need not exist.  *on_connection* is told whether
+    there is a connection, whenever that changed.  *on_changed* is told the path of a znode that was read
+    and changed since, once, until it is read again; what changed while there was no connection is not
+    told: compare when ``generation`` has grown.  Both are called in threads of this class's, and must
+    not block.  *access*: with which credentials, ACL and TLS; when its files change, a new client takes
+    over.  *client_options* go to ``KazooClient``.  Raises ``Misconfigured``.
+    """
+
+    def __init__(
+        self,
+        servers: str,
+        *,
+        on_connection: Callable[[bool], None] = lambda _: None,
+        on_changed: Callable[[str], None] | None = None,
+        session_timeout: float = SESSION_TIMEOUT,
+        access: Access = OPEN,
+        client_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._servers = servers
+        self._hosts, *chroot = servers.split("/")
+        self._root = "".join(f"/{segment}" for segment in chroot if segment)
+        self._on_connection = on_connection
+        self._on_changed = on_changed
+        self._session_timeout = session_timeout
+        self._access = access
+        self._secrets = Secrets(access)  # of the supervisor, once it runs
+        self._attempts = Attempts(self._hosts, access)  # replaced as a whole, by the supervisor
+        self._client_options = client_options or {}
+        self._closing = threading.Event()
+        self._attention = threading.Event()  # there is something for the supervisor to look at
+        self._supervisor = threading.Thread(target=self._supervise, name="zookeeper", daemon=True)
+        # To read one of them, no lock is needed: each is replaced as a whole.
+        self._lock = threading.Lock()  # protects all that follows (to write)
+        self._connected = threading.Event()
+        self._generation = 0
+        self._since = time.monotonic()  # when the client was connected last, or made
+        self._silent = False  # the client has left a request unanswered
+        self._client = self._make_client()
+
+    @classmethod
+    @contextmanager
+    def connected_to(cls, servers: str, timeout: float, access: Access = OPEN) -> Iterator["ZooKeeper"]:
+        """A connection for the length of a ``with``; ``Retry`` where there is none in *timeout* seconds."""
+        zookeeper = cls(servers, access=access)
+        zookeeper.start()
+        try:
+            if not zookeeper.wait(timeout):
+                raise Retry(f"ZooKeeper at {servers} is not connected after {timeout:g} s{zookeeper.trouble}")
+            yield zookeeper
+        finally:
+            zookeeper.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection; without one, every call fails at once."""
+        return self._connected.is_set()
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no connection, as the end of a sentence; empty where nobody knows."""
+        trouble = self._attempts.trouble
+        return f": {trouble}" if trouble else ""
+
+    @property
+    def generation(self) -> int:
+        """Grows with each connection: changes between two of them are not told."""
+        return self._generation
+
+    def start(self) -> None:
+        """Connect, and keep the connection up."""
+        self._client.start_async()
+        self._supervisor.start()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait up to *timeout* seconds for a connection; return whether there is one."""
+        return self._connected.wait(timeout)
+
+    def close(self) -> None:
+        """End the session, within two seconds; a server that does not answer ends it by itself later."""
+        self._closing.set()
+        self._attention.set()
+        if self._supervisor.is_alive():
+            self._supervisor.join(CLOSE_TIMEOUT)
+        with self._lock:
+            self._connected.clear()
+        _dismiss(self._client).join(CLOSE_TIMEOUT)
+
+    # reading and writing
+
+    def read(self, paths: Iterable[str]) -> dict[str, Znode | None]:
+        """The znodes at *paths*, None where there is none; their changes are told from now on."""
+        found: dict[str, Znode | None] = dict.fromkeys(paths)
+        watcher = self._tell_change if self._on_changed else None
+        unread = list(found)
+        while unread:
+            answers = self._ask(
+                "read", unread, lambda client, path: client.get_async(self._root + path, watcher)
+            )
+            found.update((path, _znode(*answer) if answer else None) for path, answer in answers.items())
+            # Reading what is missing sets no watch; looking for it does.  What came since is read again.
+            missing = [path for path in unread if found[path] is None and watcher]
+            stats = self._ask(
+                "look for", missing, lambda client, path: client.exists_async(self._root + path, watcher)
+            )
+            unread = [path for path, stat in stats.items() if stat]
+        return found
+
+    def children(self, path: str) -> list[str]:
+        """The names of a znode's children; none where there is no such znode."""
+        answers = self._ask("list", [path], lambda client, path: client.get_children_async(self._root + path))
+        return answers[path] or []
+
+    def listed(self, paths: Iterable[str]) -> dict[str, list[str] | None]:
+        """The names of the znodes' children, None where there is no znode; changes are told from now on."""
+        watcher = self._tell_change if self._on_changed else None
+        return self._ask(
+            "list",
+            list(paths),
+            lambda client, path: client.get_children_async(self._root + path, watcher),
+        )
+
+    def make_parents(self, path: str) -> None:
+        """Create those znodes above *path*, and of the chroot, that are missing: persistent, without data."""
+        missing = []
+        parent = (self._root + path).rpartition("/")[0]
+        while parent and not self._ask("look for", [parent], KazooClient.exists_async)[parent]:
+            missing.append(parent)
+            parent = parent.rpartition("/")[0]
+        for parent in reversed(missing):
+            with suppress(Overtaken):
+                self._ask("create", [parent], KazooClient.create_async)
+
+    def commit(self, ops: Sequence[Op]) -> list[int | None]:
+        """Carry out all of *ops* or none; return the version that each leaves behind, or None.
+
+        Raises ``Overtaken`` where a znode is not as an op expects it (``Fenced`` where that is the
+        version of a leading ``Check``), ``Rejected`` where it will never be done, and ``Retry`` where it
+        may or may not have been done.
+        """
+        if not ops:
+            return []
+        size = sum(map(_size, ops))
+        verb = f"commit {len(ops)} ops from"
+        if size > LARGEST_TRANSACTION:
+            raise TooLarge(f"{verb} {ops[0].path}: {size} bytes, more than {LARGEST_TRANSACTION}")
+        client = self._ready()
+        with self._translated(client, verb, ops[0].path):
+            results = self._submit(client.transaction(), ops).get(timeout=ANSWER_TIMEOUT)
+        errors = [(op, result) for op, result in zip(ops, results, strict=True) if _is_error(result)]
+        for op, error in errors:
+            if not isinstance(error, _ROLLED_BACK):
+                raise _op_failure(op, error, leading=op is ops[0]) from error
+        if errors:
+            raise Retry(f"{verb} {ops[0].path}: rolled back, the server does not say why")
+        return [_version(op, result) for op, result in zip(ops, results, strict=True)]
+
+    def _submit(self, transaction: TransactionRequest, ops: Iterable[Op]) -> Any:
+        for op in ops:
+            path = self._root + op.path
+            match op:
+                case Create(_, data):
+                    transaction.create(path, data)
+                case Set(_, data, version):
+                    transaction.set_data(path, data, version)
+                case Delete(_, version):
+                    transaction.delete(path, version)
+                case Check(_, version):
+                    transaction.check(path, version)
+        return transaction.commit_async()
+
+    def _ask(
+        self, verb: str, paths: Sequence[str], send: Callable[[KazooClient, str], Any]
+    ) -> dict[str, Any]:
+        """Send one request a path without waiting for answers; return them, None where there is no znode."""
+        client = self._ready()
+        answers: dict[str, Any] = dict.fromkeys(paths)
+        waiting: deque[tuple[str, Any]] = deque()
+
+        def take() -> None:
+            path, result = waiting.popleft()
+            with self._translated(client, verb, path), suppress(NoNodeError):
+                answers[path] = result.get(timeout=ANSWER_TIMEOUT)
+
+        for path in paths:
+            with self._translated(client, verb, path):
+                waiting.append((path, send(client, path)))
+            if len(waiting) == IN_FLIGHT:
+                take()
+        while waiting:
+            take()
+        return answers
+
+    # the connection
+
+    def _ready(self) -> KazooClient:
+        """The client to send with.
+
+        Where the connection is lost just now, kazoo sends later what it is given: what is late fails on
+        its versions.
+        """
+        if not self._connected.is_set():
+            raise Retry("ZooKeeper is not connected")
+        return self._client
+
+    @contextmanager
+    def _translated(self, client: KazooClient, verb: str, path: str) -> Iterator[None]:
+        try:
+            yield
+        except KazooTimeoutError as error:
+            self._give_up(client)
+            raise Retry(f"{verb} {path}: no answer within {ANSWER_TIMEOUT:g} s") from error
+        except (KazooException, ValueError) as error:
+            raise _failure(verb, path, error) from error
+
+    def _make_client(self) -> KazooClient:
+        retry = KazooRetry(max_tries=-1, max_delay=RECONNECT_DELAY)
+        credentials = self._secrets.credentials
+        try:
+            client = KazooClient(
+                self._hosts,
+                timeout=self._session_timeout,
+                handler=Handler(credentials.tls, CONNECT_TIMEOUT, self._attempts),
+                connection_retry=retry,
+                logger=_kazoo_log,
+                **credentials.options,
+                **self._client_options,
+            )
+        except (ConfigurationError, TypeError, ValueError) as error:
+            raise Misconfigured(f"cannot connect to ZooKeeper at {self._servers!r}: {error}") from error
+        client.add_listener(lambda state: self._follow(client, state))
+        return client
+
+    def _follow(self, client: KazooClient, state: str) -> None:
+        """Note a change of the connection; called by the thread that keeps it up, which must not wait."""
+        if state == KazooState.CONNECTED:
+            # Told before our credentials are sent; what is asked now is answered after they were taken.
+            client.exists_async("/").rawlink(lambda answer: self._answered(client, answer))
+            return
+        with self._lock:
+            if client is not self._client or self._silent:
+                return
+            self._disconnected()
+            if client.client_state == KeeperState.AUTH_FAILED:
+                self._attempts.denied("it refuses our credentials: mend --zk-auth-file")
+        self._attention.set()
+
+    def _answered(self, client: KazooClient, answer: Any) -> None:
+        with self._lock:
+            if client is self._client and isinstance(answer.exception, SessionClosedRequireSaslError):
+                self._attempts.denied(_asks_for_credentials(self._access))
+            lost = client is not self._client or client.client_state != KeeperState.CONNECTED
+            # That "/" may not be looked at is an answer, too.
+            if lost or self._silent or not isinstance(answer.exception, NoAuthError | None):
+                return
+            self._generation += 1
+            self._attempts.answered()
+            self._connected.set()
+        self._attention.set()
+
+    def _give_up(self, client: KazooClient) -> None:
+        """Have *client*, which left a request unanswered, replaced."""
+        with self._lock:
+            if client is self._client:
+                self._silent = True
+                self._disconnected()
+        self._attention.set()
+
+    def _disconnected(self) -> None:
+        if self._connected.is_set():
+            self._connected.clear()
+            self._since = time.monotonic()
+            self._attempts.lost()
+
+    def _tell_change(self, event: WatchedEvent) -> None:
+        # A watch that is dropped with its connection is told of that, as an event without a path.
+        if self._on_changed and event.type != EventType.NONE:
+            self._on_changed(event.path.removeprefix(self._root))
+
+    def _supervise(self) -> None:
+        """Tell of changes of the connection, and replace a client that is of no use any more."""
+        told = 0, False
+        replaced = 0  # the last generation in which the client was
+        reasons: set[str] = set()  # told since the last connection
+        while not self._closing.is_set():
+            self._attention.clear()
+            with self._lock:
+                now = self._generation, self._connected.is_set()
+                spent = not now[1] and is_spent(
+                    self._client.client_state,
+                    time.monotonic() - self._since,
+                    self._session_timeout,
+                    self._silent,
+                )
+            if now != told:
+                log.info("zookeeper connected" if now[1] else "zookeeper disconnected", servers=self._servers)
+                self._on_connection(now[1])
+                told = now
+            if now[1]:
+                _once.forget()
+                reasons.clear()
+            elif (trouble := self._attempts.trouble) and trouble not in reasons:
+                reasons.add(trouble)
+                log.warning("zookeeper not connected", reason=trouble, servers=self._servers)
+            renewed = self._secrets.renewed()
+            if renewed:
+                self._attempts = Attempts(self._hosts, self._access)
+            if renewed or spent:
+                self._replace(aloud=renewed or now[0] != replaced)
+                replaced = now[0]
+            self._attention.wait(CHECK_PERIOD)
+
+    def _replace(self, aloud: bool) -> None:
+        """Go on with a new client."""
+        tell = log.info if aloud else log.debug
+        tell("zookeeper client replaced", state=self._client.client_state, servers=self._servers)
+        client = self._make_client()
+        with self._lock:
+            spent, self._client = self._client, client
+            self._connected.clear()
+            self._since = time.monotonic()
+            self._silent = False
+        _dismiss(spent)
+        client.start_async()
+
+
+def _asks_for_credentials(access: Access) -> str:
+    if not access.has_identity:
+        return "it asks for credentials: give --zk-auth-file"
+    return "it does not accept our credentials: mend --zk-auth-file, or --zk-auth-scheme"
+
+
+def _dismiss(client: KazooClient) -> threading.Thread:
+    """Stop *client* in a thread of its own: that may take as long as a session."""
+
+    def stop() -> None:
+        # Whatever state it is in: it is not used any more.
+        with suppress(Exception):
+            client.stop()
+        with suppress(Exception):
+            client.close()
+
+    thread = threading.Thread(target=stop, name="zookeeper-stop", daemon=True)
+    thread.start()
+    return thread
+
+
+def is_spent(state: str, disconnected: float, session_timeout: float, silent: bool) -> bool:
+    """Whether a client will not connect again by itself, *disconnected* for so many seconds.
+
+    Its thread may have ended (it was refused, or failed), its session may be one that the servers know
+    nothing of, or the server may leave it *silent*ly without an answer.
+
+    >>> is_spent(KeeperState.CONNECTING, 20.0, session_timeout=15.0, silent=False)
+    True
+    >>> is_spent(KeeperState.CONNECTING, 10.0, session_timeout=15.0, silent=False)
+    False
+    """
+    ended = state in (KeeperState.AUTH_FAILED, KeeperState.CLOSED)
+    return silent or disconnected > (DEAD_AFTER if ended else session_timeout)
+
+
+# what answers mean
+
+
+def _failure(verb: str, path: str, error: Exception) -> Failure:
+    text = f"{verb} {path}: {_MENDING.get(type(error), f'{type(error).__name__} {error}')}".rstrip()
+    if isinstance(error, _OVERTAKEN):
+        return Overtaken(text, path)
+    return Rejected(text) if isinstance(error, _REFUSED) else Retry(text)
+
+
+def _op_failure(op: Op, error: Exception, leading: bool) -> Failure:
+    if leading and isinstance(op, Check) and isinstance(error, BadVersionError):
+        return Fenced(f"{op.path} is not at version {op.version} any more: another process took over")
+    return _failure(type(op).__name__.lower(), op.path, error)
+
+
+def _is_error(result: Any) -> bool:
+    return isinstance(result, KazooException)
+
+
+def _version(op: Op, result: Any) -> int | None:
+    match op:
+        case Create():
+            return 0
+        case Set():
+            return int(result.version)
+    return None
+
+
+def _size(op: Op) -> int:
+    data = op.data if isinstance(op, Create | Set) else b""
+    return len(op.path) + len(data) + OVERHEAD
+
+
+def _znode(data: bytes | None, stat: Any) -> Znode:
+    return Znode(data or b"", stat.version, stat.numChildren, bool(stat.ephemeralOwner))
