@@ -1,8 +1,7 @@
-"""The move from kube2zk and back, and a rebuilt cluster, by the README's own commands."""
+"""The move from kube2zk and back, and a rebuilt cluster, by the commands of docs/."""
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,20 +11,12 @@ import pytest
 
 from hack.local.binaries import find
 from hack.local.cluster import LocalCluster
-from tests.cluster.fixtures import CRDS
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, World
+from tests.pages import TOP, Page
 
-TOP = CRDS.parent
 NAMESPACE = "rpcregistry"
 BEFORE = b'{"config":["zone mine 1M"],"servers":["10.0.0.1"]}'
-
-
-def commands(after: str) -> list[str]:
-    """What people type in the README's blocks that follow some words, up to the next heading."""
-    section = (TOP / "README.md").read_text().partition(after)[2].partition("\n#")[0]
-    blocks = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
-    return re.findall(r"^\$ (.*?)(?: +#.*)?$", "".join(blocks), re.MULTILINE)
 
 
 @pytest.fixture
@@ -54,10 +45,12 @@ def typed(cluster: LocalCluster, world: World) -> Iterator[Callable[[str], str]]
 
 
 @pytest.mark.full
-def test_the_readmes_commands_move_over_from_kube2zk_and_back(
+def test_the_commands_of_the_docs_move_over_from_kube2zk_and_back(
     world: World, start_controller: Callable[..., Controller], typed: Callable[[str], str]
 ):
-    crds, before, apply, after, stop, delete = commands("### Move over from kube2zk\n")
+    page = Page("docs/migrate-from-kube2zk.md")
+    crds, before, apply, after = page.commands("Move")
+    stop, delete = page.commands("Go back")
     world.zk.create(f"{world.base}/echo", BEFORE, makepath=True)
     world.create_pod("a", "echo", ip="10.0.0.1")
     typed(crds)
@@ -78,13 +71,13 @@ def test_the_readmes_commands_move_over_from_kube2zk_and_back(
 
 
 @pytest.mark.full
-def test_the_readmes_commands_take_over_from_a_cluster_that_was_rebuilt(
+def test_the_commands_of_the_docs_take_over_from_a_cluster_that_was_rebuilt(
     cluster: LocalCluster,
     world: World,
     start_controller: Callable[..., Controller],
     typed: Callable[[str], str],
 ):
-    look, set_env = commands("A cluster\nthat was rebuilt has a new id")[:2]
+    look, set_env = Page("docs/layouts.md").commands("A rebuilt cluster")
     old = start_controller(
         "--lease-namespace", NAMESPACE, "--cluster-id", "old", wait=False, leader_elect=True
     )
