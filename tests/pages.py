@@ -10,6 +10,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 TOP = Path(__file__).parents[1]
+STEP = re.compile(r"^\$ (.*?)(?: +#.*)?\n((?:(?!\$ ).*\n)*)", re.MULTILINE)  # a command and its output
 
 
 class Page:
@@ -52,15 +53,19 @@ class Page:
         )
         return [child.content for row in rows for child in row.children or () if child.type == "code_inline"]
 
+    def shown(self, heading: str) -> list[tuple[str, str]]:
+        """The commands of the console blocks below a heading, each with its output; never empty."""
+        shown = [step for title, tokens in self._sections() if title == heading for step in _shown(tokens)]
+        assert shown, f"{self.path} shows no commands below {heading!r}"
+        return shown
+
     def commands(self, heading: str) -> list[str]:
         """What people type in the console blocks below a heading, without the comments; never empty."""
-        typed = [line for title, tokens in self._sections() if title == heading for line in _typed(tokens)]
-        assert typed, f"{self.path} shows no commands below {heading!r}"
-        return typed
+        return [command for command, _ in self.shown(heading)]
 
     def all_commands(self) -> list[str]:
         """What people type in all its console blocks."""
-        return _typed(self._tokens)
+        return [command for command, _ in _shown(self._tokens)]
 
     def _inline(self) -> Iterator[Token]:
         for token in self._tokens:
@@ -74,9 +79,9 @@ class Page:
             yield title, self._tokens[start + 3 : end]
 
 
-def _typed(tokens: Iterable[Token]) -> list[str]:
+def _shown(tokens: Iterable[Token]) -> list[tuple[str, str]]:
     blocks = (token.content for token in tokens if token.type == "fence" and token.info == "console")
-    return re.findall(r"^\$ (.*?)(?: +#.*)?$", "".join(blocks), re.MULTILINE)
+    return [step for block in blocks for step in STEP.findall(block)]
 
 
 def pages() -> list[str]:

@@ -1,7 +1,8 @@
-"""The move from kube2zk and back, and a rebuilt cluster, by the commands of docs/."""
+"""The commands of README and docs/, typed: a first look, the move from kube2zk, a rebuilt cluster."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,15 +21,18 @@ BEFORE = b'{"config":["zone mine 1M"],"servers":["10.0.0.1"]}'
 
 
 @pytest.fixture
-def typed(cluster: LocalCluster, world: World) -> Iterator[Callable[[str], str]]:
+def typed(cluster: LocalCluster, world: World, tmp_path: Path) -> Iterator[Callable[[str], str]]:
     """Types a command in the repository's folder; returns what it printed, and fails where it does."""
     programs = sorted({str(Path(program).parent) for program in (sys.executable, find("kubectl"))})
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(Path(cluster.kubeconfig).read_text())
     environment = {
         **os.environ,
-        "KUBECONFIG": str(cluster.kubeconfig),
+        "KUBECONFIG": str(kubeconfig),
         "RPCREGISTRY_ZK_SERVERS": cluster.zk_servers,
         "RPCREGISTRY_NAMESPACE": world.namespace,
         "RPCREGISTRY_CLUSTER_ID": f"test-{world.namespace}",
+        "RPCREGISTRY_LAYOUT": f"kube2zk={world.base}",
         "PATH": os.pathsep.join([*programs, os.environ["PATH"]]),
     }
 
@@ -40,8 +44,25 @@ def typed(cluster: LocalCluster, world: World) -> Iterator[Callable[[str], str]]
         assert done.returncode == 0, f"{command}: {done.stdout} {done.stderr}"
         return done.stdout
 
+    run(f"kubectl config set-context --current --namespace={world.namespace}")
     yield run
     cluster.kubectl("delete", "--ignore-not-found", "-f", str(TOP / "examples" / "controller.yaml"))
+
+
+@pytest.mark.full
+def test_sixty_seconds_of_the_readme_show_what_it_says(
+    world: World, controller: Controller, typed: Callable[[str], str]
+):
+    start, *steps, stop = Page("README.md").shown("Sixty seconds")
+    assert (start[0], stop[0]) == ("make up && . .local/env", "make down")  # here, the fixtures'
+    for command, output in steps:
+        wanted = without_ages(output.replace("…\n", ""))
+        eventually(lambda command=command, wanted=wanted: wanted in without_ages(typed(command)))
+
+
+def without_ages(text: str) -> str:
+    """A table of kubectl's with no ages, or the summary of ``verify`` as a terminal shows it."""
+    return re.sub(r" \d+s$|; cluster .*", "", text, flags=re.MULTILINE)
 
 
 @pytest.mark.full
