@@ -113,6 +113,15 @@ def test_the_page_on_verify_has_its_states_and_which_of_them_are_no_drift():
     assert page.first_column("States") == [*DRIFT, *NO_DRIFT]
 
 
+@pytest.mark.parametrize("path", ["docs/operate.md", "docs/reference/reasons-and-events.md"])
+def test_each_reason_event_and_metric_that_a_page_names_is_one_of_the_programs(path: str):
+    source = "".join(file.read_text() for file in PACKAGE.rglob("*.py"))
+    named = [text for text in Page(path).code if re.fullmatch(r"[A-Z][a-z]+[A-Za-z]*|rpcregistry_\w+", text)]
+    assert named
+    for text in set(named) - {"False"}:
+        assert re.search(rf"[\"']{text}[\"']", source), text
+
+
 # ARCHITECTURE
 
 
