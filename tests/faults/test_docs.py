@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,11 @@ def test_sixty_seconds_of_the_readme_show_what_it_says(
     assert (start[0], stop[0]) == ("make up && . .local/env", "make down")  # here, the fixtures'
     for command, output in steps:
         wanted = without_ages(output.replace("…\n", ""))
-        eventually(lambda command=command, wanted=wanted: wanted in without_ages(typed(command)))
+        eventually(partial(shows, typed, command, wanted))
+
+
+def shows(typed: Callable[[str], str], command: str, wanted: str) -> bool:
+    return wanted in without_ages(typed(command))
 
 
 def without_ages(text: str) -> str:
