@@ -3,9 +3,10 @@
 import msgspec
 import pytest
 
+from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import PerEndpoint
 from rpcregistry.model import Endpoint
-from rpcregistry.plan.ledger import Layout, Ledger
+from rpcregistry.plan.ledger import Ledger, ledger_path, ledger_root
 from rpcregistry.plan.one_each import LARGEST_LISTING
 from rpcregistry.plan.ops import Create, Delete, Set, Znode
 from rpcregistry.plan.outcome import Outcome
@@ -65,7 +66,7 @@ class Registry:
 
     def claims(self) -> dict[str, tuple[str, ...]]:
         """The namespaces in the ledger, by cluster."""
-        root = self.layout.ledger_root
+        root = ledger_root(self.layout)
         entries = (self.zookeeper.znodes[f"{root}/{name}"][0] for name in self.zookeeper.children(root))
         decoded = (msgspec.json.decode(entry, type=Ledger) for entry in entries)
         return {entry.cluster: entry.namespaces for entry in decoded}
@@ -76,7 +77,7 @@ def test_a_new_service_is_claimed_with_its_directory_before_its_first_endpoint(l
     registry = Registry(layout)
     first, *rest = registry.plan(wanted(row(1), row(2))).steps
 
-    entry = layout.ledger_path("echo", "c1")
+    entry = ledger_path(layout, "echo", "c1")
     assert [op.path for op in first] == [*layout.parents("echo"), entry]
     assert entry.endswith("%2Fb%2Fecho@c1")
     assert all(isinstance(op, Create) for step in rest for op in step)
@@ -232,7 +233,7 @@ def test_an_ephemeral_znode_is_left_alone_whatever_it_is_called():
 def test_children_that_carry_our_mark_and_no_claim_are_not_removed_and_are_claimed_again():
     registry = Registry(DUBBO)
     registry.settle(wanted(row(1)))
-    del registry.zookeeper.znodes[DUBBO.ledger_path("echo", "c1")]
+    del registry.zookeeper.znodes[ledger_path(DUBBO, "echo", "c1")]
     assert registry.plan(wanted(services=0)) == Outcome()
 
     registry.settle(wanted(row(2)))
@@ -259,7 +260,7 @@ def test_what_no_entry_of_the_previous_cluster_names_is_not_taken_over(layout: L
     registry = Registry(layout)
     registry.settle(wanted(row(1)), C1)
     registry.settle(wanted(row(3)), Settings("c2"))
-    del registry.zookeeper.znodes[layout.ledger_path("echo", "c1")]
+    del registry.zookeeper.znodes[ledger_path(layout, "echo", "c1")]
     registry.settle(wanted(services=0), Settings("c2", from_cluster="c1"))
 
     assert registry.children() == registry.names(wanted(row(1)), C1)
@@ -269,7 +270,7 @@ def test_a_namespace_that_publishes_no_more_is_forgotten_after_its_endpoints():
     registry = Registry(SERVERSET)
     registry.settle(wanted(row(1), row(2), namespaces=("a", "b")))
     *_, last = registry.plan(wanted(row(1), namespaces=("a",))).steps
-    assert [op.path for op in last] == [SERVERSET.ledger_path("echo", "c1")]
+    assert [op.path for op in last] == [ledger_path(SERVERSET, "echo", "c1")]
 
     moved = registry.plan(wanted(row(1), row(3), namespaces=("a",)))
     assert [type(op) for op in moved.ops] == [Create], "not before its endpoints"

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rpcregistry.errors import Conflict
-from rpcregistry.layouts import LAYOUTS
+from rpcregistry.layouts import LAYOUTS, Layout
 from rpcregistry.layouts.forms import Child, PerEndpoint
 from rpcregistry.model import Endpoint, LabelSelector, RpcServiceSpec, RpcServiceStatus, ServiceKey
 from rpcregistry.plan import rpcservices
@@ -19,7 +19,7 @@ from rpcregistry.plan.invariants import (
     object_violations,
     violations,
 )
-from rpcregistry.plan.ledger import Layout, Ledger
+from rpcregistry.plan.ledger import Ledger, ledger_path
 from rpcregistry.plan.ops import Create, Delete, Set, Step, Znode
 from rpcregistry.plan.outcome import Observed
 from rpcregistry.plan.publication import Publication, Settings
@@ -45,8 +45,8 @@ OVERLAP = Layout("mine", "/b", msgspec.structs.replace(FORM, overlap=True))
 KUBE2ZK = Layout("kube2zk", "/b")
 C1 = Settings("c1")
 REBUILT = Settings("c1", from_cluster="c0")
-OURS, PREVIOUS = LAYOUT.ledger_path("echo", "c1"), LAYOUT.ledger_path("echo", "c0")
-ENTRY = KUBE2ZK.ledger_path("echo", "c1")
+OURS, PREVIOUS = ledger_path(LAYOUT, "echo", "c1"), ledger_path(LAYOUT, "echo", "c0")
+ENTRY = ledger_path(KUBE2ZK, "echo", "c1")
 
 
 def entry(*namespaces: str) -> bytes:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rpcregistry.layouts import Layout
 from rpcregistry.model import (
     Declaration,
     Endpoint,
@@ -15,7 +16,6 @@ from rpcregistry.model import (
     ServiceKey,
 )
 from rpcregistry.plan.invariants import check_objects
-from rpcregistry.plan.ledger import Layout
 from rpcregistry.plan.rpcservices import (
     ROWS_BYTES,
     Absences,

@@ -5,9 +5,10 @@ import json
 import msgspec
 import pytest
 
+from rpcregistry.layouts import Layout
 from rpcregistry.layouts.kube2zk import DEFAULT_CONFIG, Content, encode, parse, servers
 from rpcregistry.model import Endpoint, RpcService, RpcServiceSpec, RpcServiceStatus
-from rpcregistry.plan.ledger import Layout, Ledger
+from rpcregistry.plan.ledger import Ledger
 from rpcregistry.plan.ops import Create, Delete, Set, Znode
 from rpcregistry.plan.outcome import Observed
 from rpcregistry.plan.publication import Publication, Settings, publication

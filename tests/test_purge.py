@@ -4,9 +4,10 @@ import pytest
 
 from rpcregistry.commands.purge import Claim, claimed, withdraw
 from rpcregistry.errors import Fenced
+from rpcregistry.layouts import Layout
 from rpcregistry.layouts.template import layout as from_template
 from rpcregistry.plan import heartbeat
-from rpcregistry.plan.ledger import Layout
+from rpcregistry.plan.ledger import ledger_root
 from rpcregistry.plan.publication import Publication, Settings
 from rpcregistry.plan.znodes import plan
 from rpcregistry.reconcile.fence import Fence
@@ -22,7 +23,7 @@ THEIRS = (*LAYOUTS[1:], Layout("kube2zk", "/theirs"))
 def publish(zookeeper: ZooKeeperInMemory, cluster: str, *layouts: Layout) -> None:
     settings = Settings(cluster)
     for layout in layouts:
-        zookeeper.znodes[layout.ledger_root] = (b"", 0)  # parents are made outside of transactions
+        zookeeper.znodes[ledger_root(layout)] = (b"", 0)  # parents are made outside of transactions
         memory = Memory(zookeeper, [layout], settings.clusters)
         memory.read(["echo"])
         want: Publication = wanted(row(1), row(2))

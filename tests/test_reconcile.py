@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from rpcregistry.errors import Rejected, Retry
+from rpcregistry.layouts import Layout
 from rpcregistry.model import (
     HELD,
     RELEASE,
@@ -27,7 +28,6 @@ from rpcregistry.model import (
 )
 from rpcregistry.plan import rpcservices as rpcservice_plan
 from rpcregistry.plan.heartbeat import Heartbeat
-from rpcregistry.plan.ledger import Layout
 from rpcregistry.plan.publication import Settings
 from rpcregistry.reconcile import byname, rpcservices
 from rpcregistry.reconcile.fence import Fence

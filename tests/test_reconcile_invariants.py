@@ -3,10 +3,10 @@
 import pytest
 
 from rpcregistry.errors import Failure
+from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import Child, PerEndpoint
 from rpcregistry.model import Endpoint, ObjectKey, RpcService, ServiceKey
 from rpcregistry.plan.invariants import Broken
-from rpcregistry.plan.ledger import Layout
 from rpcregistry.reconcile import byname, rpcservices
 from rpcregistry.reconcile.reports import UNAVAILABLE_AFTER
 from tests.test_reconcile import World

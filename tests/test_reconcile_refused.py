@@ -3,8 +3,8 @@
 import pytest
 
 from rpcregistry.errors import Conflict, Ending, Failure, Fenced, Partial, Rejected, Retry
+from rpcregistry.layouts import Layout
 from rpcregistry.model import Declaration, ObjectKey, ServiceKey
-from rpcregistry.plan.ledger import Layout
 from rpcregistry.reconcile.rpcservices import MOST_TOLD, TOLD_AFTER
 from rpcregistry.runtime.worker import work
 from rpcregistry.runtime.workqueue import Workqueue

@@ -5,6 +5,7 @@ import pytest
 
 from rpcregistry.errors import Retry
 from rpcregistry.model import Problem
+from rpcregistry.plan.ledger import ledger_path
 from rpcregistry.reconcile.memory import REARM
 from tests.test_reconcile import World, declared
 from tests.test_reconcile_layouts import CURATOR, DUBBO, KUBE2ZK, everywhere, instances, providers, serve
@@ -63,7 +64,7 @@ def told(world: World, reason: str = "Repaired") -> list[tuple[str, Problem]]:
             id="URL given data",
         ),
         pytest.param(
-            lambda world: DUBBO.ledger_path("echo", "c1"), None, "deleted", id="entry of the ledger deleted"
+            lambda world: ledger_path(DUBBO, "echo", "c1"), None, "deleted", id="entry of the ledger deleted"
         ),
     ],
 )

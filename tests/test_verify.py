@@ -18,6 +18,7 @@ from rpcregistry.commands.verify import Inspector, inspect_twice, require_namesp
 from rpcregistry.commands.whereabouts import Whereabouts
 from rpcregistry.errors import Misconfigured, Rejected, Unknown
 from rpcregistry.kube.client import Absent
+from rpcregistry.layouts import Layout
 from rpcregistry.manifests import RPCSERVICES, Resource
 from rpcregistry.model import (
     Condition,
@@ -32,7 +33,7 @@ from rpcregistry.model import (
 )
 from rpcregistry.plan.findings import DRIFT, Counts, Finding, exit_code, exit_states, summary
 from rpcregistry.plan.heartbeat import Heartbeat
-from rpcregistry.plan.ledger import Layout, Ledger
+from rpcregistry.plan.ledger import Ledger, ledger_path
 from rpcregistry.plan.listing import Statuses
 from rpcregistry.plan.ops import Znode
 from rpcregistry.plan.outcome import Observed
@@ -594,7 +595,7 @@ def registry(**znodes: bytes) -> ZooKeeperInMemory:
     zookeeper.znodes["/rpcregistry/heartbeat/c1"] = (b'{"at":"T","waiting":0,"lease":"rpc/rpcregistry"}', 1)
     for name, data in znodes.items():
         zookeeper.znodes[f"/rpc_v2/{name}"] = (data, 1)
-        zookeeper.znodes[LAYOUT.ledger_path(name, "c1")] = (entry("default"), 1)
+        zookeeper.znodes[ledger_path(LAYOUT, name, "c1")] = (entry("default"), 1)
     return zookeeper
 
 
@@ -617,7 +618,7 @@ def test_only_our_own_znodes_are_counted():
     zookeeper = registry(echo=content("10.0.0.1"))
     zookeeper.znodes["/rpc_v2/theirs"] = (content(), 1)
     zookeeper.znodes["/rpc_v2/others"] = (content(), 1)
-    zookeeper.znodes[LAYOUT.ledger_path("others", "c2")] = (entry("default", cluster="c2"), 1)
+    zookeeper.znodes[ledger_path(LAYOUT, "others", "c2")] = (entry("default", cluster="c2"), 1)
 
     assert inspect(KubeWorld(), zookeeper).counts == Counts(services=0, znodes=1, pods=0)
 
@@ -651,7 +652,7 @@ def test_only_what_is_there_is_left():
         ("gone", {}),
         ("withdrawn", {"withdrawn_at": "2026-11-21T02:02:02Z"}),
     ):
-        path = Layout("kube2zk", "/old").ledger_path(name, "c1")
+        path = ledger_path(Layout("kube2zk", "/old"), name, "c1")
         for parent in ("/rpcregistry/owned", "/rpcregistry/owned/kube2zk"):
             zookeeper.znodes[parent] = (b"", 1)
         zookeeper.znodes[path] = (entry("default", **fields), 1)

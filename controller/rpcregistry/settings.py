@@ -15,11 +15,10 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from rpcregistry.layouts import LAYOUTS
+from rpcregistry.layouts import LAYOUTS, Layout
 from rpcregistry.layouts.forms import PerEndpoint
 from rpcregistry.layouts.template import layout as from_template
 from rpcregistry.names import is_label_name
-from rpcregistry.plan.ledger import Layout
 from rpcregistry.zookeeper.access import Access
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}

@@ -16,12 +16,11 @@ from rpcregistry.commands.signs import Leases, SignsOfLife, find_leases, require
 from rpcregistry.commands.whereabouts import Whereabouts
 from rpcregistry.errors import Failure, Rejected
 from rpcregistry.kube.client import Kube
-from rpcregistry.layouts import LAYOUTS
+from rpcregistry.layouts import LAYOUTS, Layout
 from rpcregistry.layouts.forms import PerEndpoint
 from rpcregistry.leases import KubeLease, heard_namespace, own_namespace
 from rpcregistry.plan import heartbeat
 from rpcregistry.plan.heartbeat import Look
-from rpcregistry.plan.ledger import Layout
 from rpcregistry.plan.ops import Delete, Op, batches
 from rpcregistry.plan.outcome import Outcome
 from rpcregistry.plan.publication import Publication, Settings

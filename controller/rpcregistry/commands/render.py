@@ -17,10 +17,11 @@ import msgspec
 import yaml
 
 from rpcregistry.errors import Misconfigured
+from rpcregistry.layouts import Layout
 from rpcregistry.manifests import builtins, decode_pod, decode_rpcservice
 from rpcregistry.model import Pod, RpcService, RpcServiceSpec, ServiceKey
 from rpcregistry.plan import rpcservices, znodes
-from rpcregistry.plan.ledger import Layout
+from rpcregistry.plan.ledger import ledger_root
 from rpcregistry.plan.ops import Create
 from rpcregistry.plan.outcome import Observed
 from rpcregistry.plan.publication import Settings, publication
@@ -126,7 +127,7 @@ def _znodes(services: Sequence[RpcService], layouts: Sequence[Layout]) -> dict[s
             rendered |= {
                 op.path: op.data.decode()
                 for op in outcome.ops
-                if isinstance(op, Create) and not op.path.startswith(layout.ledger_root)
+                if isinstance(op, Create) and not op.path.startswith(ledger_root(layout))
             }
     return rendered
 

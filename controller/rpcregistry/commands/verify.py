@@ -13,13 +13,14 @@ from rpcregistry.commands.report import REPORTS, Inspection
 from rpcregistry.commands.whereabouts import Whereabouts
 from rpcregistry.errors import Failure, Misconfigured, Rejected, Unknown
 from rpcregistry.kube.client import Absent, Kube
+from rpcregistry.layouts import Layout
 from rpcregistry.manifests import PODS, RPCSERVICES, Named, Resource
 from rpcregistry.model import HELD, Pod, Problem, Regarding, ServiceKey
 from rpcregistry.names import is_service_name
 from rpcregistry.plan import heartbeat
 from rpcregistry.plan.findings import Counts, Finding, confirmed, exit_code
 from rpcregistry.plan.held import named
-from rpcregistry.plan.ledger import Layout
+from rpcregistry.plan.ledger import ledger_root, service_name_of
 from rpcregistry.plan.listing import owners
 from rpcregistry.plan.publication import Settings
 from rpcregistry.plan.rpcservices import silent_on
@@ -210,7 +211,8 @@ class Inspector:
         for layout in self._layouts:
             present = set(self._registry.children(layout.base))
             ledgered = {
-                layout.service_name(entry, clusters) for entry in self._registry.children(layout.ledger_root)
+                service_name_of(layout, entry, clusters)
+                for entry in self._registry.children(ledger_root(layout))
             }
             services = set(filter(is_service_name, present))
             names.append((layout, listed | services | set(filter(None, ledgered))))

@@ -28,10 +28,11 @@ Of the operations that make the RpcServices of one key right (``check_objects``)
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import PerEndpoint, PerService
 from rpcregistry.model import RpcServiceStatus, ServiceKey
 from rpcregistry.plan import rpcservices
-from rpcregistry.plan.ledger import Layout, decode_ledger
+from rpcregistry.plan.ledger import decode_ledger, ledger_path
 from rpcregistry.plan.ops import Create, Delete, Op, Set, Step
 from rpcregistry.plan.outcome import Observed
 from rpcregistry.plan.publication import Settings
@@ -85,7 +86,7 @@ def violations(
         yield "a step is empty"
     match layout.form:
         case PerService():
-            entry = layout.ledger_path(service_name, settings.cluster_id)
+            entry = ledger_path(layout, service_name, settings.cluster_id)
             yield from _of_one_znode(layout.path(service_name), entry, observed, steps)
         case PerEndpoint() as form:
             yield from _OneEach(form, layout, service_name, settings, observed, steps).violations()
@@ -144,8 +145,8 @@ class _OneEach:
         self._steps = steps
         self._directories = layout.parents(service_name)
         self._within = self._directories[-1] + "/"
-        self._entry = layout.ledger_path(service_name, self._cluster)
-        self._previous = layout.ledger_path(service_name, self._from_cluster) if self._from_cluster else ""
+        self._entry = ledger_path(layout, service_name, self._cluster)
+        self._previous = ledger_path(layout, service_name, self._from_cluster) if self._from_cluster else ""
         # As the steps go on:
         self._claimed = observed.ledger is not None
         self._brought: set[Slot] = set()

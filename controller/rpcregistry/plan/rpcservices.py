@@ -13,10 +13,10 @@ from itertools import chain, count, groupby
 
 import msgspec
 
+from rpcregistry.layouts import Layout
 from rpcregistry.model import Condition, Declaration, Endpoint, Pod, RpcService, RpcServiceStatus, ServiceKey
 from rpcregistry.names import object_name, part_name
 from rpcregistry.plan.conditions import with_condition
-from rpcregistry.plan.ledger import Layout
 
 FINISHED = ("Succeeded", "Failed")
 ROWS_BYTES = 1024 * 1024  # of one object, as JSON; etcd takes 1.5 MiB, metadata and conditions included

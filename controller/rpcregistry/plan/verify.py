@@ -9,11 +9,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import PerEndpoint, PerService
 from rpcregistry.model import Condition, Pod, RpcService
 from rpcregistry.plan import rpcservices, znodes
 from rpcregistry.plan.findings import Finding
-from rpcregistry.plan.ledger import Layout, decode_ledger
+from rpcregistry.plan.ledger import decode_ledger
 from rpcregistry.plan.listing import Statuses
 from rpcregistry.plan.ops import Create, Delete, Op, Set
 from rpcregistry.plan.outcome import Observed, Outcome

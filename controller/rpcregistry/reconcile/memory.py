@@ -5,9 +5,18 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 
 from rpcregistry.errors import Rejected
+from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import PerEndpoint, PerService
 from rpcregistry.names import is_service_name
-from rpcregistry.plan.ledger import OWNED, Layout, Ledger, decode_ledger, entry_parts
+from rpcregistry.plan.ledger import (
+    OWNED,
+    Ledger,
+    decode_ledger,
+    entry_parts,
+    ledger_path,
+    ledger_root,
+    service_name_of,
+)
 from rpcregistry.plan.ops import Create, Delete, Op, Set, Znode
 from rpcregistry.plan.outcome import Observed
 from rpcregistry.reconcile.doubts import Doubts
@@ -63,8 +72,8 @@ class Memory:
         for layout in self._layouts:
             root, _, child = path.rpartition("/")
             base = layout.base.rstrip("/") + "/"
-            if root == layout.ledger_root:
-                found.add(layout.service_name(child, self._clusters))
+            if root == ledger_root(layout):
+                found.add(service_name_of(layout, child, self._clusters))
             elif path.startswith(base):
                 found.add(path[len(base) :].partition("/")[0])
         return {name for name in found if name}
@@ -80,12 +89,12 @@ class Memory:
             base = layout.path("").rstrip("/")
             with suppress(Rejected):  # to write there, nobody needs to list it
                 self._began_with[base] = frozenset(self._registry.children(base or "/"))
-            self._began_with[layout.ledger_root] = frozenset(self._registry.children(layout.ledger_root))
+            self._began_with[ledger_root(layout)] = frozenset(self._registry.children(ledger_root(layout)))
         return {
             name
             for layout in self._layouts
-            for entry in self._began_with[layout.ledger_root]
-            if (name := layout.service_name(entry, self._clusters))
+            for entry in self._began_with[ledger_root(layout)]
+            if (name := service_name_of(layout, entry, self._clusters))
         }
 
     def _never_was(self, path: str) -> bool:
@@ -202,7 +211,7 @@ class Memory:
         ]
 
     def _entries(self, layout: Layout, name: str) -> list[str]:
-        return list(dict.fromkeys(layout.ledger_path(name, cluster) for cluster in self._clusters))
+        return list(dict.fromkeys(ledger_path(layout, name, cluster) for cluster in self._clusters))
 
     def _directories(self, names: Iterable[str]) -> dict[str, PerEndpoint]:
         return {
@@ -253,8 +262,8 @@ class Memory:
             name
             for layout in self._layouts
             for path, znode in known
-            if znode and path.startswith(layout.ledger_root + "/")
-            if (name := layout.service_name(path.rpartition("/")[2], self._clusters))
+            if znode and path.startswith(ledger_root(layout) + "/")
+            if (name := service_name_of(layout, path.rpartition("/")[2], self._clusters))
         }
 
     def size(self, name: str) -> int:

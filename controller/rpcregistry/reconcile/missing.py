@@ -5,9 +5,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from rpcregistry.errors import Retry
+from rpcregistry.layouts import Layout
 from rpcregistry.manifests import RPCSERVICES
 from rpcregistry.model import Pod, RpcService, ServiceKey
-from rpcregistry.plan.ledger import Layout, Ledger
+from rpcregistry.plan.ledger import Ledger
 from rpcregistry.plan.rpcservices import FINISHED
 from rpcregistry.reconcile.byname import listing, services_of
 from rpcregistry.reconcile.guard import Decision, Guard, Sight, log_released

@@ -8,9 +8,10 @@ from zlib import crc32
 import structlog
 
 from rpcregistry.errors import Conflict, Fenced, Retry
+from rpcregistry.layouts import Layout
 from rpcregistry.model import RpcService
 from rpcregistry.plan import znodes as planning
-from rpcregistry.plan.ledger import Layout, Ledger
+from rpcregistry.plan.ledger import Ledger
 from rpcregistry.plan.outcome import Outcome
 from rpcregistry.plan.publication import Publication, Settings, publication
 from rpcregistry.reconcile.byname import services_of

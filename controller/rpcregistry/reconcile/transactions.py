@@ -7,10 +7,11 @@ import msgspec
 import structlog
 
 from rpcregistry.errors import Conflict, Rejected, Retry
+from rpcregistry.layouts import Layout
 from rpcregistry.plan import heartbeat
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.invariants import check_transaction
-from rpcregistry.plan.ledger import Layout
+from rpcregistry.plan.ledger import ledger_root
 from rpcregistry.plan.ops import Delete, Op, Step, batches
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.memory import Memory, uncovered
@@ -69,7 +70,7 @@ class RegistryWriter:
         generation = self._registry.generation
         for layout in self._layouts:
             self._registry.make_parents(layout.path("x"))
-            self._registry.make_parents(f"{layout.ledger_root}/x")
+            self._registry.make_parents(f"{ledger_root(layout)}/x")
         fresh = self.memory.anew()
         names = fresh.ledgered().union(listed)
         try:
@@ -145,7 +146,7 @@ class RegistryWriter:
         for op in step:
             if op.path in self.memory.disturbed and not isinstance(op, Delete):
                 self._repaired.setdefault(name, {})[op.path] = self.memory.disturbed[op.path]
-            if op.path not in layout.parents(name) and not op.path.startswith(layout.ledger_root):
+            if op.path not in layout.parents(name) and not op.path.startswith(ledger_root(layout)):
                 self._tell_written(layout.name, type(op).__name__.lower(), name)
 
     def _transact(self, ops: Sequence[Op]) -> None:

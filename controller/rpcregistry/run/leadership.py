@@ -18,6 +18,7 @@ from rpcregistry.errors import Failure, Fenced, Rejected, Retry
 from rpcregistry.kube.client import LEASE_TIMEOUTS, Kube
 from rpcregistry.leases import CLUSTER_ID, NAMESPACE, ZOOKEEPER, KubeLease, heard_namespace, own_namespace
 from rpcregistry.plan.heartbeat import SURE, Candidate, Heartbeat, Look, Sighting
+from rpcregistry.plan.ledger import ledger_root, service_name_of
 from rpcregistry.reconcile.lookout import Lookout
 from rpcregistry.runtime.crew import Crew
 from rpcregistry.runtime.election import Elector
@@ -212,9 +213,9 @@ class Leadership:
         names = {self._cluster_id}
         try:
             entries = [
-                layout.service_name(entry, names)
+                service_name_of(layout, entry, names)
                 for layout in self._settings.layouts
-                for entry in self._zookeeper.children(layout.ledger_root)
+                for entry in self._zookeeper.children(ledger_root(layout))
             ]
         except Failure:
             return "an unknown number of services"
