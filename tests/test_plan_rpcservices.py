@@ -16,6 +16,7 @@ from rpcregistry.model import (
     ServiceKey,
 )
 from rpcregistry.plan.invariants import check_objects
+from rpcregistry.plan.pods import addressed, is_listed, names_service
 from rpcregistry.plan.rpcservices import (
     ROWS_BYTES,
     Absences,
@@ -25,9 +26,6 @@ from rpcregistry.plan.rpcservices import (
     Op,
     SetStatus,
     Settings,
-    addressed,
-    is_listed,
-    names_service,
     plan,
     suspects,
 )

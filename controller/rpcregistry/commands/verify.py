@@ -22,8 +22,8 @@ from rpcregistry.plan.findings import Counts, Finding, confirmed, exit_code
 from rpcregistry.plan.held import named
 from rpcregistry.plan.ledger import ledger_root, service_name_of
 from rpcregistry.plan.listing import owners
+from rpcregistry.plan.pods import silent_on
 from rpcregistry.plan.publication import Settings
-from rpcregistry.plan.rpcservices import silent_on
 from rpcregistry.plan.scope import Scope
 from rpcregistry.plan.verify import Cluster, Views, findings_of, ours
 from rpcregistry.reconcile.memory import Memory, uncovered_entries

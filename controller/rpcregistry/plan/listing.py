@@ -8,6 +8,7 @@ import msgspec
 from rpcregistry.model import Endpoint, LabelSelector, ObjectKey, Pod, RpcService, ServiceKey
 from rpcregistry.plan import rpcservices
 from rpcregistry.plan.findings import Finding
+from rpcregistry.plan.pods import is_finished
 from rpcregistry.plan.publication import Unlisted
 
 RowId = tuple[str, int | None]
@@ -167,7 +168,7 @@ def _why_gone(pod: Pod | None, row: Endpoint, service_name: str) -> str:
         return "the pod is gone"
     if pod.terminating:
         return "the pod is terminating"
-    if pod.phase in rpcservices.FINISHED:
+    if is_finished(pod):
         return f"the pod has {pod.phase}"
     if not pod.ips:
         return "the pod has no address"

@@ -17,8 +17,8 @@ from rpcregistry.layouts import Layout
 from rpcregistry.model import Condition, Declaration, Endpoint, Pod, RpcService, RpcServiceStatus, ServiceKey
 from rpcregistry.names import object_name, part_name
 from rpcregistry.plan.conditions import with_condition
+from rpcregistry.plan.pods import is_listed, names_service
 
-FINISHED = ("Succeeded", "Failed")
 ROWS_BYTES = 1024 * 1024  # of one object, as JSON; etcd takes 1.5 MiB, metadata and conditions included
 
 
@@ -93,57 +93,16 @@ class Settings(msgspec.Struct, frozen=True):
         return ",".join(layout.directory(service_name) for layout in self.layouts)
 
 
-def names_service(pod: Pod, service_name: str) -> bool:
-    """Whether the pod says that it serves *service_name*, and may still come to do so.
-
-    Pods without an address and terminating ones count: a rolling update must not delete the
-    RpcService between two pods.
-    """
-    return pod.phase not in FINISHED and any(d.service_name == service_name for d in pod.declarations)
-
-
-def newest_of(service_name: str, pods: Iterable[Pod], besides: Container[str]) -> list[Pod]:
-    """The pods that name the service, and those with the uids *besides*, the newest first."""
-    named = [pod for pod in pods if names_service(pod, service_name) or pod.uid in besides]
-    # Those that have not started yet are the newest.
-    return sorted(named, key=lambda pod: (not pod.started_at, pod.started_at, pod.name), reverse=True)
-
-
-def is_listed(pod: Pod) -> bool:
-    """Whether the pod is an endpoint at all, Ready or not.
-
-    A terminating pod is withdrawn at once: it still answers, but it is about to stop.  A finished
-    one (an evicted pod is Failed) may keep its address in the API long after it was given away.
-    """
-    return bool(pod.ips) and not pod.terminating and pod.phase not in FINISHED
-
-
 def owner_name(key: ServiceKey, services: Collection[RpcService], taken: Container[str]) -> str:
     """The name of the RpcService that annotated pods are listed by, or will be once it is there."""
     owner = _owner(sorted(services, key=lambda service: service.age))
     return owner.name if owner else object_name(key.service_name, taken)
 
 
-def silent_on(pod: Pod, service_name: str) -> Pod:
-    """The pod without what it declares of one service."""
-    others = tuple(d for d in pod.declarations if d.service_name != service_name)
-    return msgspec.structs.replace(pod, declarations=others)
-
-
 def _owner(by_age: Sequence[RpcService]) -> RpcService | None:
     declared = (service for service in by_age if not service.generated)
     generated = (service for service in by_age if service.generated and not service.is_part)
     return next(chain(declared, generated), None)
-
-
-def addressed(pod: Pod | None) -> tuple[str, frozenset[str]] | None:
-    """The pod's address and the services that it names, while clients are sent there; else None.
-
-    What does not change this need not change a znode.
-    """
-    if pod is None or not is_listed(pod) or not pod.ready:
-        return None
-    return pod.ips[0], frozenset(declaration.service_name for declaration in pod.declarations)
 
 
 def plan(key: ServiceKey, observed: Observed, absences: Absences, settings: Settings, now: str) -> list[Op]:

@@ -12,12 +12,13 @@ import msgspec
 from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import PerEndpoint, PerService
 from rpcregistry.model import Condition, Pod, RpcService
-from rpcregistry.plan import rpcservices, znodes
+from rpcregistry.plan import znodes
 from rpcregistry.plan.findings import Finding
 from rpcregistry.plan.ledger import decode_ledger
 from rpcregistry.plan.listing import Statuses
 from rpcregistry.plan.ops import Create, Delete, Op, Set
 from rpcregistry.plan.outcome import Observed, Outcome
+from rpcregistry.plan.pods import is_finished
 from rpcregistry.plan.publication import ALL_LISTED, Publication, Settings, Unlisted, publication
 from rpcregistry.watch import Unreadable
 
@@ -43,7 +44,7 @@ class Cluster(msgspec.Struct, frozen=True):
         return {
             declaration.service_name
             for pod in self.pods
-            if pod.phase not in rpcservices.FINISHED
+            if not is_finished(pod)
             for declaration in pod.declarations
         }
 

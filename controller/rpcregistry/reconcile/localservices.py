@@ -20,7 +20,8 @@ from rpcregistry.model import (
 from rpcregistry.names import local_service_name
 from rpcregistry.plan import localservices as planning
 from rpcregistry.plan.conditions import says_the_same
-from rpcregistry.plan.rpcservices import owner_name, silent_on
+from rpcregistry.plan.pods import asks_locality, silent_on
+from rpcregistry.plan.rpcservices import owner_name
 from rpcregistry.reconcile.nodeservices import OF_LOCAL, NodeServiceReconciler
 from rpcregistry.reconcile.ports import Change, Clock, Events, Kube, Source
 from rpcregistry.reconcile.refusals import Refusals
@@ -209,7 +210,7 @@ class LocalServiceProjector:
                 self._locals.observe(self._kube.patch(LOCALSERVICES, local.key, patch))
             case planning.Delete(local):
                 pods = [] if local.name != self.name(key)[1] else self._list_pods(key.namespace)
-                if not any(planning.asks_locality(pod, key.service_name) for pod in pods):
+                if not any(asks_locality(pod, key.service_name) for pod in pods):
                     self._kube.delete(LOCALSERVICES, local.key, local.uid, local.resource_version)
 
 

@@ -24,6 +24,7 @@ from rpcregistry.model import (
 from rpcregistry.names import label_value
 from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.invariants import check_objects
+from rpcregistry.plan.pods import newest_of, silent_on
 from rpcregistry.plan.publication import Unlisted
 from rpcregistry.reconcile.guard import Decision, Guard, Sight, log_released
 from rpcregistry.reconcile.held import HeldOnLease
@@ -224,7 +225,7 @@ class RpcServiceReconciler:
         if isinstance(failure, Ending) or (isinstance(failure, Retry) and not lasts):
             return
         listed = () if isinstance(op, planning.Delete) else op.status.endpoints
-        concerned = planning.newest_of(key.service_name, pods, {row.pod_uid for row in listed})
+        concerned = newest_of(key.service_name, pods, {row.pod_uid for row in listed})
         for pod in concerned[:MOST_TOLD]:
             problem = Problem("RpcServiceRefused", str(failure))
             self._events.record(regarding(PODS, pod), problem, "Publish", warning=True)
@@ -235,7 +236,7 @@ class RpcServiceReconciler:
         name = planning.owner_name(key, services, taken)
         declaring = self._pods.store.indexed(DECLARED, key)
         pods = {
-            pod.name: pod if self._may_register(pod, name) else planning.silent_on(pod, key.service_name)
+            pod.name: pod if self._may_register(pod, name) else silent_on(pod, key.service_name)
             for pod in declaring
         }
         names = {row.pod_name for service in services for row in service.status.endpoints}

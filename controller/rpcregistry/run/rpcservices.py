@@ -3,6 +3,7 @@
 from rpcregistry.manifests import NODES
 from rpcregistry.model import ObjectKey, Pod, ServiceKey
 from rpcregistry.plan import rpcservices as planning
+from rpcregistry.plan.pods import addressed
 from rpcregistry.reconcile.annotations import AnnotationReconciler
 from rpcregistry.reconcile.rpcservices import RpcServiceReconciler
 from rpcregistry.run.part import Part
@@ -68,5 +69,5 @@ def rpcservices_part(shared: Shared) -> Part:
 
 def _time(shared: Shared, reconciler: RpcServiceReconciler, change: Change[Pod]) -> None:
     """Begin to time what a pod's own change does to addresses."""
-    if not change.listed and planning.addressed(change.old) != planning.addressed(change.new):
+    if not change.listed and addressed(change.old) != addressed(change.new):
         shared.propagation.seen(key.service_name for key in reconciler.pod_keys(change))
