@@ -18,7 +18,7 @@ import yaml
 
 from rpcregistry.errors import Misconfigured
 from rpcregistry.layouts import Layout
-from rpcregistry.manifests import builtins, decode_pod, decode_rpcservice
+from rpcregistry.manifests import decode_pod, decode_rpcservice, made
 from rpcregistry.model import Pod, RpcService, RpcServiceSpec, ServiceKey
 from rpcregistry.plan import rpcservices, znodes
 from rpcregistry.plan.ledger import ledger_root
@@ -39,7 +39,10 @@ def render_files(files: Sequence[str], layouts: Sequence[Layout]) -> int:
         raise Misconfigured(f"{', '.join(files)}: a manifest that cannot be read: {error}") from error
     services = settle(pods, declared, layouts)
     problems = [(pod, problem) for pod in pods for problem in pod.problems]
-    documents = [*map(_manifest, services), {"znodes": _znodes(services, layouts)}]
+    documents = [
+        *(_plain(made.whole_rpcservice(service)) for service in services),
+        {"znodes": _znodes(services, layouts)},
+    ]
     yaml.safe_dump_all(documents, sys.stdout, sort_keys=False, explicit_start=True, width=1_000_000)
     for pod, problem in dict.fromkeys((pod.key, problem) for pod, problem in problems):
         sys.stderr.write(f"{pod}: {problem.reason}: {problem.message}\n")
@@ -92,18 +95,6 @@ def _applied(op: rpcservices.Op, number: int) -> RpcService:
             return msgspec.structs.replace(service, status=status)
         case rpcservices.Delete(service):
             return service
-
-
-def _manifest(service: RpcService) -> dict[str, Any]:
-    status = builtins(service.status)
-    del status["conditions"]
-    return {
-        "apiVersion": "rpcregistry.dev/v1alpha1",
-        "kind": "RpcService",
-        "metadata": {"name": service.name, "namespace": service.namespace},
-        "spec": _plain(builtins(service.spec)),
-        "status": _plain(status),
-    }
 
 
 def _plain(value: Any) -> Any:

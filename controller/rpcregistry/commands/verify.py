@@ -14,7 +14,7 @@ from rpcregistry.commands.whereabouts import Whereabouts
 from rpcregistry.errors import Absent, Failure, Misconfigured, Rejected, Unknown
 from rpcregistry.kube.client import Kube
 from rpcregistry.layouts import Layout
-from rpcregistry.manifests import PODS, RPCSERVICES, Named, Resource
+from rpcregistry.manifests import LEASES, PODS, RPCSERVICES, Named, Resource, annotations_of
 from rpcregistry.model import HELD, Pod, Problem, Regarding, ServiceKey
 from rpcregistry.names import is_service_name
 from rpcregistry.plan import heartbeat
@@ -187,12 +187,10 @@ class Inspector:
         """The names of services that the Lease calls held; none where it may not be read."""
         namespace, _, name = lease.partition("/")
         try:
-            manifest = self._kube.raw(
-                "GET", f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}"
-            )
+            manifest = self._kube.raw("GET", LEASES.path(namespace, name))
         except (Absent, Rejected):
             return frozenset()
-        names, _ = named((manifest["metadata"].get("annotations") or {}).get(HELD, ""))
+        names, _ = named(annotations_of(manifest).get(HELD, ""))
         return names
 
     # the registry

@@ -10,21 +10,17 @@ from typing import Any
 
 import msgspec
 
+from rpcregistry.manifests import LOCALSERVICES, made
 from rpcregistry.model import (
     LOCAL_SERVICE,
     MANAGED_BY,
-    NODE,
     NODE_NAME,
     LocalService,
-    LocalServiceSpec,
     Node,
-    Owner,
     Problem,
     Service,
 )
-from rpcregistry.names import label_value, node_service_name
-
-KIND = "LocalService"
+from rpcregistry.names import node_service_name
 
 
 class Create(msgspec.Struct, frozen=True):
@@ -86,12 +82,12 @@ def plan(local: LocalService, node_name: str, observed: Observed, node_label: st
     name, ops, problem = "", list[Op](), None
     if local.matches(observed.node):
         name = node_service_name(local.name, node_name)
-        if made := _made_otherwise(local, node_name, observed.named):
+        if otherwise := _made_otherwise(local, node_name, observed.named):
             problem = Problem(
-                "NameTaken", f"Service {name} for node {node_name} was made {made}, and is left alone"
+                "NameTaken", f"Service {name} for node {node_name} was made {otherwise}, and is left alone"
             )
         else:
-            ops += _write(desired(local, node_name, node_label), observed.named)
+            ops += _write(made.node_service(local, node_name, node_label), observed.named)
     ops += [Delete(service) for service in observed.ours if service.name != name and not service.deleting]
     return Outcome(tuple(ops), problem)
 
@@ -119,75 +115,9 @@ def owns(local: LocalService, service: Service) -> bool:
         return True
     key, value = MANAGED_BY
     labelled = service.labels.get(key) == value and service.labels.get(LOCAL_SERVICE) == local.name
-    return labelled and (controller is None or (controller.kind, controller.name) == (KIND, local.name))
-
-
-def desired(local: LocalService, node_name: str, node_label: str) -> dict[str, Any]:
-    """The manifest of the Service for a node; None stands for a field that must not be set."""
-    key, value = MANAGED_BY
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {
-            "name": node_service_name(local.name, node_name),
-            "namespace": local.namespace,
-            "labels": {
-                key: value,
-                "owner": local.name,
-                LOCAL_SERVICE: local.name,
-                NODE: label_value(node_name),
-            },
-            "annotations": {NODE_NAME: node_name},
-            "ownerReferences": [msgspec.to_builtins(_owner(local))],
-        },
-        "spec": _spec(local.spec, node_label, node_name),
-    }
-
-
-def _owner(local: LocalService) -> Owner:
-    return Owner(
-        api_version="rpcregistry.dev/v1alpha1",
-        kind=KIND,
-        name=local.name,
-        uid=local.uid,
-        controller=True,
-        block_owner_deletion=False,
+    return labelled and (
+        controller is None or (controller.kind, controller.name) == (LOCALSERVICES.kind, local.name)
     )
-
-
-def _spec(spec: LocalServiceSpec, node_label: str, node_name: str) -> dict[str, Any]:
-    """All fields that a LocalService can have: one that is taken out of it goes back to its default."""
-    sticky = spec.session_affinity == "ClientIP"
-    config = spec.session_affinity_config and spec.session_affinity_config.client_ip
-    fields: dict[str, Any] = {
-        "type": spec.type,
-        "selector": {**spec.selector, node_label: label_value(node_name)},
-        "ports": [
-            {
-                "port": port.port,
-                "protocol": port.protocol,
-                "targetPort": port.target_port or port.port,
-                **({"name": port.name} if port.name else {}),
-            }
-            for port in spec.ports
-        ],
-        "sessionAffinity": spec.session_affinity,
-        "sessionAffinityConfig": (
-            {"clientIP": {"timeoutSeconds": (config and config.timeout_seconds) or 10800}} if sticky else None
-        ),
-        "publishNotReadyAddresses": spec.publish_not_ready_addresses,
-        "internalTrafficPolicy": spec.internal_traffic_policy or "Cluster",
-        "externalTrafficPolicy": (
-            (spec.external_traffic_policy or "Cluster") if spec.type == "NodePort" else None
-        ),
-    }
-    if spec.cluster_ip:
-        fields["clusterIP"] = spec.cluster_ip
-    if spec.ip_families:
-        fields["ipFamilies"] = list(spec.ip_families)
-    if spec.ip_family_policy:
-        fields["ipFamilyPolicy"] = spec.ip_family_policy
-    return fields
 
 
 def _write(manifest: dict[str, Any], observed: Service | None) -> Iterator[Op]:
@@ -231,8 +161,7 @@ def _patch(manifest: dict[str, Any], observed: Service, spec: Mapping[str, Any])
         metadata["ownerReferences"] = [*manifest["metadata"]["ownerReferences"], *others]
     if not changes and not metadata:
         return None
-    at = {"uid": observed.uid, "resourceVersion": observed.resource_version}
-    return {"metadata": {**metadata, **at}, **({"spec": changes} if changes else {})}
+    return {"metadata": {**metadata, **made.as_read(observed)}, **({"spec": changes} if changes else {})}
 
 
 def _covers(wanted: Any, observed: Any) -> bool:

@@ -1,14 +1,10 @@
 """The LocalServices themselves: those that pods ask for, and what the status of each says."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
-from rpcregistry.manifests import API_VERSION, GROUP, LOCALSERVICES, builtins, regarding
+from rpcregistry.manifests import LOCALSERVICES, made, regarding
 from rpcregistry.model import (
-    MANAGED_BY,
-    SERVICE_NAME,
     LocalService,
-    LocalServiceSpec,
     Node,
     ObjectKey,
     Pod,
@@ -99,8 +95,7 @@ class LocalServiceReconciler:
         )
         if status == local.status:
             return False
-        at = {"uid": local.uid, "resourceVersion": local.resource_version}
-        patch = {"metadata": at, "status": builtins(status)}
+        patch = made.localservice_status(local, status)
         written = self._kube.patch(LOCALSERVICES, key, patch, "status")
         self._locals.observe(written)
         self._tell(local, written)
@@ -201,32 +196,12 @@ class LocalServiceProjector:
     def _apply(self, op: planning.Op, key: ServiceKey) -> None:
         match op:
             case planning.Create(namespace, name, spec):
-                manifest = generated_manifest(namespace, name, key.service_name, spec)
+                manifest = made.localservice(namespace, name, key.service_name, spec)
                 self._locals.observe(self._kube.create(LOCALSERVICES, namespace, manifest))
             case planning.SetSpec(local, spec):
-                at = {"uid": local.uid, "resourceVersion": local.resource_version}
-                selector = {**dict.fromkeys(local.spec.selector), **spec.selector}
-                patch = {"metadata": at, "spec": {**builtins(spec), "selector": selector}}
+                patch = made.localservice_spec(local, spec)
                 self._locals.observe(self._kube.patch(LOCALSERVICES, local.key, patch))
             case planning.Delete(local):
                 pods = [] if local.name != self.name(key)[1] else self._list_pods(key.namespace)
                 if not any(asks_locality(pod, key.service_name) for pod in pods):
                     self._kube.delete(LOCALSERVICES, local.key, local.uid, local.resource_version)
-
-
-def generated_manifest(
-    namespace: str, name: str, service_name: str, spec: LocalServiceSpec
-) -> dict[str, Any]:
-    """The manifest of a LocalService that pods ask for."""
-    key, value = MANAGED_BY
-    return {
-        "apiVersion": f"{GROUP}/{API_VERSION}",
-        "kind": LOCALSERVICES.kind,
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "labels": {key: value},
-            "annotations": {SERVICE_NAME: service_name},
-        },
-        "spec": builtins(spec),
-    }

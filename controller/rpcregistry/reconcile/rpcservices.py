@@ -8,10 +8,8 @@ import msgspec
 import structlog
 
 from rpcregistry.errors import Ending, Partial, Rejected, Retry
-from rpcregistry.manifests import API_VERSION, GROUP, PODS, RPCSERVICES, builtins, regarding
+from rpcregistry.manifests import PODS, RPCSERVICES, made, regarding
 from rpcregistry.model import (
-    MANAGED_BY,
-    PART_OF,
     Endpoint,
     Node,
     ObjectKey,
@@ -21,7 +19,6 @@ from rpcregistry.model import (
     RpcServiceStatus,
     ServiceKey,
 )
-from rpcregistry.names import label_value
 from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.invariants import check_objects
 from rpcregistry.plan.pods import newest_of, silent_on
@@ -299,7 +296,7 @@ class RpcServiceReconciler:
     def _apply(self, op: planning.Op, latest: dict[str, RpcService]) -> None:
         match op:
             case planning.Create(namespace, name, service_name, status, head):
-                manifest = generated_manifest(namespace, name, service_name, head)
+                manifest = made.rpcservice(namespace, name, service_name, head)
                 created = self._kube.create(RPCSERVICES, namespace, manifest)
                 self._set_status(created, status)
             case planning.SetStatus(service, status):
@@ -310,7 +307,7 @@ class RpcServiceReconciler:
 
     def _set_status(self, service: RpcService, status: RpcServiceStatus) -> RpcService:
         status = msgspec.structs.replace(status, observed_generation=service.generation)
-        manifest = status_manifest(service, status)
+        manifest = made.rpcservice_status(service, status)
         written = self._kube.replace(RPCSERVICES, service.key, manifest, "status")
         self._services.observe(written)
         return written
@@ -379,50 +376,6 @@ class RpcServiceReconciler:
 
 def _turned(change: Change[Node]) -> bool:
     return not (change.old and change.new and change.old.ready == change.new.ready)
-
-
-def generated_manifest(
-    namespace: str, name: str, service_name: str, head: RpcService | None = None
-) -> dict[str, Any]:
-    """The manifest of a generated RpcService, or of a part of *head*."""
-    key, value = MANAGED_BY
-    metadata: dict[str, Any] = {"name": name, "namespace": namespace, "labels": {key: value}}
-    if head:
-        metadata["labels"][PART_OF] = label_value(head.name)
-        metadata["ownerReferences"] = [
-            {
-                "apiVersion": f"{GROUP}/{API_VERSION}",
-                "kind": RPCSERVICES.kind,
-                "name": head.name,
-                "uid": head.uid,
-                "controller": True,
-                "blockOwnerDeletion": False,
-            }
-        ]
-    return {
-        "apiVersion": f"{GROUP}/{API_VERSION}",
-        "kind": RPCSERVICES.kind,
-        "metadata": metadata,
-        "spec": {"serviceName": service_name},
-    }
-
-
-def status_manifest(service: RpcService, status: RpcServiceStatus) -> dict[str, Any]:
-    """What replaces the status of *service* as it was read, and nothing else of it; fails otherwise.
-
-    A merge patch would do, too: it costs the API server more, which then has to make out what it changes.
-    """
-    return {
-        "apiVersion": RPCSERVICES.api_version,
-        "kind": RPCSERVICES.kind,
-        "metadata": {
-            "namespace": service.namespace,
-            "name": service.name,
-            "uid": service.uid,
-            "resourceVersion": service.resource_version,
-        },
-        "status": builtins(status),
-    }
 
 
 class _Store(Protocol):
