@@ -22,7 +22,7 @@ from rpcregistry.plan.invariants import (
 from rpcregistry.plan.ledger import Ledger, ledger_path
 from rpcregistry.plan.ops import Create, Delete, Set, Step, Znode
 from rpcregistry.plan.outcome import Observed
-from rpcregistry.plan.publication import Publication, Settings
+from rpcregistry.plan.publication import Publication, PublicationSettings
 from rpcregistry.plan.znodes import plan
 from rpcregistry.reconcile.memory import Memory
 from tests import test_plan_rpcservices as objects
@@ -43,8 +43,8 @@ FORM = PerEndpoint(a_child, a_slot)
 LAYOUT = Layout("mine", "/b", FORM)
 OVERLAP = Layout("mine", "/b", msgspec.structs.replace(FORM, overlap=True))
 KUBE2ZK = Layout("kube2zk", "/b")
-C1 = Settings("c1")
-REBUILT = Settings("c1", from_cluster="c0")
+C1 = PublicationSettings("c1")
+REBUILT = PublicationSettings("c1", from_cluster="c0")
 OURS, PREVIOUS = ledger_path(LAYOUT, "echo", "c1"), ledger_path(LAYOUT, "echo", "c0")
 ENTRY = ledger_path(KUBE2ZK, "echo", "c1")
 
@@ -299,7 +299,7 @@ publications = st.builds(
     st.integers(0, 1),
 )
 processes = st.builds(
-    lambda cluster, taken_over, policy, limit, adopt: Settings(
+    lambda cluster, taken_over, policy, limit, adopt: PublicationSettings(
         cluster,
         from_cluster=taken_over if taken_over != cluster else "",
         policy=policy,

@@ -24,15 +24,15 @@ from rpcregistry.plan.rpcservices import (
     Delete,
     Observed,
     Op,
+    ProjectionSettings,
     SetStatus,
-    Settings,
     plan,
     suspects,
 )
 
 NOW = "2026-11-21T02:02:02Z"
 KEY = ServiceKey("default", "echo")
-SETTINGS = Settings(endpoints_per_object=3, layouts=(Layout("kube2zk", "/rpc_v2"),))
+SETTINGS = ProjectionSettings(endpoints_per_object=3, layouts=(Layout("kube2zk", "/rpc_v2"),))
 
 
 def pod(name: str, *services: str, **fields: object) -> Pod:

@@ -11,13 +11,13 @@ from rpcregistry.model import Endpoint, RpcService, RpcServiceSpec, RpcServiceSt
 from rpcregistry.plan.ledger import Ledger
 from rpcregistry.plan.ops import Create, Delete, Set, Znode
 from rpcregistry.plan.outcome import Observed
-from rpcregistry.plan.publication import Publication, Settings, publication
+from rpcregistry.plan.publication import Publication, PublicationSettings, publication
 from rpcregistry.plan.znodes import plan, synced
 
 NOW = "2026-11-21T02:02:02Z"
 LAYOUT = Layout("kube2zk", "/rpc_v2")
 PATH, ENTRY = "/rpc_v2/echo", "/rpcregistry/owned/kube2zk/%2Frpc_v2%2Fecho"
-OURS = Settings(cluster_id="c1")
+OURS = PublicationSettings(cluster_id="c1")
 
 
 def row(ip: str, **fields: object) -> Endpoint:
@@ -179,12 +179,16 @@ def test_the_writes_for_one_service(want, znode, ledger, ops):
             Znode(b"", 1, ephemeral=True), None, OURS, "OwnedElsewhere", id="a server's own ephemeral znode"
         ),
         pytest.param(
-            Znode(content(), 1), None, Settings("c1", adopt="never"), "OwnedElsewhere", id="adopt=never"
+            Znode(content(), 1),
+            None,
+            PublicationSettings("c1", adopt="never"),
+            "OwnedElsewhere",
+            id="adopt=never",
         ),
         pytest.param(
             Znode(content("10.0.0.9"), 1),
             entry(),
-            Settings("c1", max_znode_bytes=20),
+            PublicationSettings("c1", max_znode_bytes=20),
             "TooLarge",
             id="too large",
         ),
@@ -223,7 +227,7 @@ def test_a_service_that_comes_back_has_the_config_that_it_had_within_its_grace(o
     assert config in step[-1].data
 
 
-REBUILT = Settings("c2", from_cluster="c1")
+REBUILT = PublicationSettings("c2", from_cluster="c1")
 
 
 @pytest.mark.parametrize(
@@ -250,7 +254,10 @@ def test_a_rebuilt_cluster_takes_over_from_the_one_that_was(want, ops):
 def test_upsert_only_never_removes_a_znode():
     observed = Observed(Znode(content("10.0.0.1"), 7), entry())
 
-    assert plan(LAYOUT, "echo", wanted(), observed, Settings("c1", policy="upsert-only"), NOW).ops == ()
+    assert (
+        plan(LAYOUT, "echo", wanted(), observed, PublicationSettings("c1", policy="upsert-only"), NOW).ops
+        == ()
+    )
 
 
 def test_a_cut_off_plan_is_no_case_of_its_own_because_a_path_and_its_entry_are_one_transaction():
@@ -408,7 +415,7 @@ def test_the_oldest_declared_ones_config_counts():
 def test_deny_gives_the_path_to_one_namespace_declared_before_generated():
     generated = service(READY, name="a", namespace="first", created="1")
     declared = service(row("10.0.0.9"), name="b", namespace="second", created="2", generated=False)
-    result = publication([generated, declared], False, Settings("c1", cross_namespace="deny"))
+    result = publication([generated, declared], False, PublicationSettings("c1", cross_namespace="deny"))
 
     assert [endpoint.ip for endpoint in result.endpoints] == ["10.0.0.9"]
     assert synced(generated, result, ()).reason == "OwnedElsewhere"

@@ -28,7 +28,7 @@ from rpcregistry.model import (
 )
 from rpcregistry.plan import rpcservices as rpcservice_plan
 from rpcregistry.plan.heartbeat import Heartbeat
-from rpcregistry.plan.publication import Settings
+from rpcregistry.plan.publication import PublicationSettings
 from rpcregistry.reconcile import byname, rpcservices
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.held import HeldOnLease
@@ -93,7 +93,7 @@ class World:
             services=self.services,
             read_node=lambda name: self.node_now or self.nodes.get(ObjectKey("", name)),
             may_register=lambda pod, name: (pod.name, name) not in self.denied,
-            settings=rpcservice_plan.Settings(
+            settings=rpcservice_plan.ProjectionSettings(
                 endpoints_per_object=self.endpoints_per_object, layouts=self.layouts
             ),
             clock=self.clock,
@@ -147,7 +147,7 @@ class World:
             services=self.services,
             settling=settling,
             layouts=self.layouts,
-            settings=Settings("c1", cross_namespace=self.cross_namespace),
+            settings=PublicationSettings("c1", cross_namespace=self.cross_namespace),
             grace=timedelta(hours=24),
             enqueue=lambda names: self.names.update(names),
             clock=self.clock,

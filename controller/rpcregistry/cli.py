@@ -1,4 +1,4 @@
-"""The command line: one function per subcommand; flags and environment become ``Settings``."""
+"""The command line: one function per subcommand; flags and environment become ``RunSettings``."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from rpcregistry.model import NODE
 from rpcregistry.plan.findings import DRIFT, NO_DRIFT, exit_states
 from rpcregistry.selector import label_selector
 from rpcregistry.settings import (
-    Settings,
+    RunSettings,
     base_path,
     bind_address,
     check_bases,
@@ -356,7 +356,7 @@ def run(
 
     configure_logging(log_format, log_level)
     flags["layouts"] = _layouts(flags["layouts"], zkpath, templates)
-    sys.exit(run_controllers(Settings(**flags, ownership_grace=timedelta(seconds=ownership_grace))))
+    sys.exit(run_controllers(RunSettings(**flags, ownership_grace=timedelta(seconds=ownership_grace))))
 
 
 @main.command(context_settings=ENVIRONMENT)

@@ -30,7 +30,7 @@ LONGEST_DURATION = 10 * 366 * 86400.0
 _MULTIPLES = {"": 1, "B": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The flags of ``rpcregistry run``; durations are in seconds, *max_znode_bytes* in bytes."""
 
     kubeconfig: str | None

@@ -22,7 +22,7 @@ from rpcregistry.plan import heartbeat
 from rpcregistry.plan.heartbeat import Look
 from rpcregistry.plan.ops import Delete, Op, batches
 from rpcregistry.plan.outcome import Outcome
-from rpcregistry.plan.publication import Publication, Settings
+from rpcregistry.plan.publication import Publication, PublicationSettings
 from rpcregistry.plan.znodes import plan
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.lookout import Lookout
@@ -61,7 +61,7 @@ def purge_registry(
     take to stop.
     """
     kube = Kube.from_config(kubeconfig, context)
-    settings = Settings(cluster_id or kube.cluster_id())
+    settings = PublicationSettings(cluster_id or kube.cluster_id())
     where = Whereabouts.of(kube, settings.cluster_id, zk_servers).describe()
     with ZooKeeper.connected_to(zk_servers, timeout, zk_access) as zookeeper:
         claims = sorted(
@@ -153,7 +153,9 @@ def claimed(
         yield Claim(name, path, layout if name in {*LAYOUTS, *templates} else None)
 
 
-def withdraw(registry: Registry, fence: Fence, claims: Collection[Claim], settings: Settings) -> None:
+def withdraw(
+    registry: Registry, fence: Fence, claims: Collection[Claim], settings: PublicationSettings
+) -> None:
     """Remove the znodes of *claims*, their entries in the ledger, and our heartbeat."""
     now = SystemClock().stamp()
     for claim in claims:
@@ -170,7 +172,12 @@ def withdraw(registry: Registry, fence: Fence, claims: Collection[Claim], settin
 
 
 def _plan(
-    registry: Registry, layout: Layout, service_name: str, settings: Settings, now: str, grace_over: bool
+    registry: Registry,
+    layout: Layout,
+    service_name: str,
+    settings: PublicationSettings,
+    now: str,
+    grace_over: bool,
 ) -> Outcome:
     memory = Memory(registry, [layout], settings.clusters)
     memory.read([service_name])

@@ -24,7 +24,7 @@ from rpcregistry.plan import rpcservices, znodes
 from rpcregistry.plan.ledger import ledger_root
 from rpcregistry.plan.ops import Create
 from rpcregistry.plan.outcome import Observed
-from rpcregistry.plan.publication import Settings, publication
+from rpcregistry.plan.publication import PublicationSettings, publication
 
 Manifest = Mapping[str, Any]
 NOW = "1970-01-01T00:00:00Z"  # conditions carry a time, and offline there is none worth printing
@@ -56,7 +56,7 @@ def settle(
     services = {service.key: service for service in declared}
     keys = {ServiceKey(pod.namespace, d.service_name) for pod in pods for d in pod.declarations}
     keys |= {service.service_key for service in declared}
-    settings = rpcservices.Settings(layouts=tuple(layouts))
+    settings = rpcservices.ProjectionSettings(layouts=tuple(layouts))
     for key in sorted(keys):
         while ops := rpcservices.plan(
             key, _observe(key, pods, services.values()), rpcservices.Absences(), settings, NOW
@@ -108,7 +108,7 @@ def _plain(value: Any) -> Any:
 
 
 def _znodes(services: Sequence[RpcService], layouts: Sequence[Layout]) -> dict[str, str]:
-    settings = Settings(cluster_id="")
+    settings = PublicationSettings(cluster_id="")
     rendered: dict[str, str] = {}
     for layout in layouts:
         for name in sorted({service.service_name for service in services}):

@@ -23,7 +23,7 @@ from rpcregistry.plan.held import named
 from rpcregistry.plan.ledger import ledger_root, service_name_of
 from rpcregistry.plan.listing import owners
 from rpcregistry.plan.pods import silent_on
-from rpcregistry.plan.publication import Settings
+from rpcregistry.plan.publication import PublicationSettings
 from rpcregistry.plan.scope import Scope
 from rpcregistry.plan.verify import Cluster, Views, findings_of, ours
 from rpcregistry.reconcile.memory import Memory, uncovered_entries
@@ -66,7 +66,7 @@ def verify_registry(
         where = Whereabouts.of(kube, cluster_id, zk_servers, layouts)
         report = REPORTS[output](where, scope)
         require_namespaces(kube, namespaces)
-        settings = Settings(cluster_id=where.cluster_id, **options)
+        settings = PublicationSettings(cluster_id=where.cluster_id, **options)
         with ExitStack() as stack:
             connection = ZooKeeper.connected_to(zk_servers, timeout, zk_access)
             inspector = Inspector(
@@ -121,7 +121,7 @@ class Inspector:
         connect: Callable[[], Registry],
         layouts: Sequence[Layout],
         scope: Scope,
-        settings: Settings,
+        settings: PublicationSettings,
     ) -> None:
         self._kube = kube
         self._connect = connect

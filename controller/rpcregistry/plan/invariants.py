@@ -35,7 +35,7 @@ from rpcregistry.plan import rpcservices
 from rpcregistry.plan.ledger import decode_ledger, ledger_path
 from rpcregistry.plan.ops import Create, Delete, Op, Set, Step
 from rpcregistry.plan.outcome import Observed
-from rpcregistry.plan.publication import Settings
+from rpcregistry.plan.publication import PublicationSettings
 from rpcregistry.plan.rpcservices import Place
 
 Slot = str | None  # which endpoint's a child is; None: none of our cluster's
@@ -53,7 +53,11 @@ class Broken(AssertionError):
 
 
 def check(
-    layout: Layout, service_name: str, settings: Settings, observed: Observed, steps: Sequence[Step]
+    layout: Layout,
+    service_name: str,
+    settings: PublicationSettings,
+    observed: Observed,
+    steps: Sequence[Step],
 ) -> None:
     """Raise ``Broken`` where *steps*, planned on what was *observed*, break an invariant."""
     if steps:
@@ -78,7 +82,11 @@ def check_objects(key: ServiceKey, ops: Sequence[rpcservices.Op]) -> None:
 
 
 def violations(
-    layout: Layout, service_name: str, settings: Settings, observed: Observed, steps: Sequence[Step]
+    layout: Layout,
+    service_name: str,
+    settings: PublicationSettings,
+    observed: Observed,
+    steps: Sequence[Step],
 ) -> Iterator[str]:
     """What *steps* break, in words."""
     yield from clashes([op for step in steps for op in step])
@@ -135,7 +143,7 @@ class _OneEach:
         form: PerEndpoint,
         layout: Layout,
         service_name: str,
-        settings: Settings,
+        settings: PublicationSettings,
         observed: Observed,
         steps: Sequence[Step],
     ) -> None:

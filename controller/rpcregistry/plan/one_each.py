@@ -18,7 +18,7 @@ from rpcregistry.model import Problem
 from rpcregistry.plan.ledger import Ledger, decode_ledger, ledger_path
 from rpcregistry.plan.ops import Create, Delete, Op, Step, Znode, write
 from rpcregistry.plan.outcome import Observed, Outcome
-from rpcregistry.plan.publication import Publication, Settings
+from rpcregistry.plan.publication import Publication, PublicationSettings
 
 # Java clients drop the connection over a list of children of 1 MiB, in which a name takes 4 bytes more.
 LARGEST_LISTING = 900 * 1024
@@ -41,7 +41,7 @@ class OneEach(msgspec.Struct, frozen=True):
     service_name: str
     wanted: Publication
     observed: Observed
-    settings: Settings
+    settings: PublicationSettings
     due: Collection[str]
 
     def plan(self) -> Outcome:

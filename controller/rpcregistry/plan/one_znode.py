@@ -7,7 +7,7 @@ from rpcregistry.model import Problem
 from rpcregistry.plan.ledger import Ledger, decode_ledger
 from rpcregistry.plan.ops import Delete, Op, Set, Znode, write
 from rpcregistry.plan.outcome import Observed, Outcome
-from rpcregistry.plan.publication import Publication, Settings
+from rpcregistry.plan.publication import Publication, PublicationSettings
 
 
 class OneZnode(msgspec.Struct, frozen=True):
@@ -18,7 +18,7 @@ class OneZnode(msgspec.Struct, frozen=True):
     entry: str
     wanted: Publication
     observed: Observed
-    settings: Settings
+    settings: PublicationSettings
 
     @property
     def ledger(self) -> Ledger | None:

@@ -7,7 +7,7 @@ import msgspec
 from rpcregistry.model import Endpoint, Problem, RpcService
 
 
-class Settings(msgspec.Struct, frozen=True):
+class PublicationSettings(msgspec.Struct, frozen=True):
     """*policy*: ``sync`` or ``upsert-only``; *adopt*: ``unowned`` or ``never``.
 
     *from_cluster*: the id of a cluster that is no more, whose paths this one takes over, or ``""``.
@@ -56,7 +56,7 @@ class Publication(msgspec.Struct, frozen=True):
 def publication(
     services: Collection[RpcService],
     frozen: bool,
-    settings: Settings,
+    settings: PublicationSettings,
     holder: str = "",
     unlisted: Unlisted = ALL_LISTED,
 ) -> Publication:

@@ -82,7 +82,7 @@ class Absences(msgspec.Struct, frozen=True):
     unknown: bool = False
 
 
-class Settings(msgspec.Struct, frozen=True):
+class ProjectionSettings(msgspec.Struct, frozen=True):
     """*endpoints_per_object*: the most rows in one RpcService; *layouts*: how services are written."""
 
     endpoints_per_object: int = 100
@@ -105,7 +105,9 @@ def _owner(by_age: Sequence[RpcService]) -> RpcService | None:
     return next(chain(declared, generated), None)
 
 
-def plan(key: ServiceKey, observed: Observed, absences: Absences, settings: Settings, now: str) -> list[Op]:
+def plan(
+    key: ServiceKey, observed: Observed, absences: Absences, settings: ProjectionSettings, now: str
+) -> list[Op]:
     """The operations that make the RpcServices of *key* right, in the order to apply them.
 
     Whatever adds endpoints comes before whatever removes them, so that a pod that moves from one
@@ -278,7 +280,7 @@ def _endpoint(pod: Pod, declaration: Declaration) -> Endpoint:
 
 
 def _create(
-    key: ServiceKey, rows: list[Endpoint], observed: Observed, settings: Settings, now: str
+    key: ServiceKey, rows: list[Endpoint], observed: Observed, settings: ProjectionSettings, now: str
 ) -> Create:
     """A new head.  What does not fit follows once it exists: parts need its uid."""
     name = object_name(key.service_name, observed.taken)
@@ -294,7 +296,7 @@ def _spread(
     parts: Sequence[RpcService],
     rows: Iterable[Endpoint],
     taken: Container[str],
-    settings: Settings,
+    settings: ProjectionSettings,
     now: str,
 ) -> Iterable[Op]:
     """Lay *rows* out over *head* and its *parts*: a pod stays in its object, a new one goes where room is."""
@@ -326,7 +328,7 @@ def _spread(
 class _Page:
     """The rows that one object is to have, within what it has room for; any single pod fits."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ProjectionSettings) -> None:
         self._limit = settings.endpoints_per_object
         self._bytes = 0
         self.rows: list[Endpoint] = []
@@ -353,7 +355,7 @@ def _by_pod(rows: Iterable[Endpoint]) -> Iterable[list[Endpoint]]:
     return [list(pod_rows) for _, pod_rows in groupby(ordered, key=lambda row: row.pod_uid)]
 
 
-def _remove(service: RpcService, settings: Settings, now: str) -> Iterable[Op]:
+def _remove(service: RpcService, settings: ProjectionSettings, now: str) -> Iterable[Op]:
     """Empty the status first: an RpcService that goes with endpoints in it withdraws nothing."""
     if service.status.endpoints:
         yield from _set_status(service, [], settings, now)
@@ -362,7 +364,7 @@ def _remove(service: RpcService, settings: Settings, now: str) -> Iterable[Op]:
 
 
 def _set_status(
-    service: RpcService, rows: Iterable[Endpoint], settings: Settings, now: str
+    service: RpcService, rows: Iterable[Endpoint], settings: ProjectionSettings, now: str
 ) -> Iterable[SetStatus]:
     status = _status(service, service.service_name, rows, settings, now)
     if status != service.status:
@@ -370,7 +372,7 @@ def _set_status(
 
 
 def _status(
-    service: RpcService, service_name: str, rows: Iterable[Endpoint], settings: Settings, now: str
+    service: RpcService, service_name: str, rows: Iterable[Endpoint], settings: ProjectionSettings, now: str
 ) -> RpcServiceStatus:
     endpoints = tuple(sorted(rows, key=_row_order))
     ready = sum(endpoint.ready for endpoint in endpoints)
@@ -433,7 +435,9 @@ class Writes:
     *unlisted*: the rows that are to be listed, by an operation that was not made (yet).
     """
 
-    def __init__(self, ops: Sequence[Op], settings: Settings, now: str, *, wary: bool = False) -> None:
+    def __init__(
+        self, ops: Sequence[Op], settings: ProjectionSettings, now: str, *, wary: bool = False
+    ) -> None:
         self._ops = ops
         self._settings = settings
         self._now = now

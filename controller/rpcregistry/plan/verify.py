@@ -19,7 +19,7 @@ from rpcregistry.plan.listing import Statuses
 from rpcregistry.plan.ops import Create, Delete, Op, Set
 from rpcregistry.plan.outcome import Observed, Outcome
 from rpcregistry.plan.pods import is_finished
-from rpcregistry.plan.publication import ALL_LISTED, Publication, Settings, Unlisted, publication
+from rpcregistry.plan.publication import ALL_LISTED, Publication, PublicationSettings, Unlisted, publication
 from rpcregistry.watch import Unreadable
 
 Views = Sequence[tuple[Layout, Mapping[str, Observed]]]  # by layout, and by service name
@@ -60,7 +60,9 @@ def _held_by(service: RpcService) -> Condition | None:
     return condition if condition and condition.reason == "Held" else None
 
 
-def findings_of(cluster: Cluster, views: Views, settings: Settings, kept_up: bool) -> list[Finding]:
+def findings_of(
+    cluster: Cluster, views: Views, settings: PublicationSettings, kept_up: bool
+) -> list[Finding]:
     """All that is not as it should be; *kept_up*: controllers have run for this cluster.
 
     Before they do, a service that is to be adopted is one finding, and its pods are none.
@@ -90,7 +92,7 @@ def findings_of_znodes(
     layout: Layout,
     cluster: Cluster,
     views: Mapping[str, Observed],
-    settings: Settings,
+    settings: PublicationSettings,
     unlisted: Mapping[str, Unlisted] = {},
 ) -> Iterator[Finding]:
     """What is not as it should be among the services of *views* (by name), as they were observed.
@@ -129,7 +131,12 @@ def _held(found: Iterable[Finding], kept: Iterable[Finding]) -> Iterator[Finding
 
 
 def _of_view(
-    layout: Layout, name: str, wanted: Publication, view: Observed, settings: Settings, awaited: bool
+    layout: Layout,
+    name: str,
+    wanted: Publication,
+    view: Observed,
+    settings: PublicationSettings,
+    awaited: bool,
 ) -> list[Finding]:
     path = layout.directory(name)
     outcome = znodes.plan(layout, name, wanted, view, settings, "", due=view.children)
@@ -186,7 +193,7 @@ def _of_writes(layout: Layout, writes: Iterable[Op]) -> Iterator[Finding]:
                 yield Finding(layout.name, path, "orphaned", "no RpcService publishes it any more")
 
 
-def ours(layout: Layout, view: Observed, settings: Settings) -> int:
+def ours(layout: Layout, view: Observed, settings: PublicationSettings) -> int:
     """How many znodes of a service are ours."""
     if isinstance(layout.form, PerEndpoint):
         return len(view.children)

@@ -15,7 +15,7 @@ from rpcregistry.plan.ledger import ledger_path
 from rpcregistry.plan.one_each import OneEach
 from rpcregistry.plan.one_znode import OneZnode
 from rpcregistry.plan.outcome import Observed, Outcome
-from rpcregistry.plan.publication import Publication, Settings
+from rpcregistry.plan.publication import Publication, PublicationSettings
 
 
 def plan(
@@ -23,7 +23,7 @@ def plan(
     service_name: str,
     wanted: Publication,
     observed: Observed,
-    settings: Settings,
+    settings: PublicationSettings,
     now: str,
     grace_over: bool = False,
     due: Collection[str] = (),

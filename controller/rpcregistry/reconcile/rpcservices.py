@@ -72,7 +72,7 @@ class RpcServiceReconciler:
         services: Source[RpcService],
         read_node: Callable[[str], Node | None],
         may_register: Callable[[Pod, str], bool],
-        settings: planning.Settings,
+        settings: planning.ProjectionSettings,
         clock: Clock,
         confirm: float,
         enqueue: Callable[[Iterable[ServiceKey]], None],

@@ -11,7 +11,7 @@ from rpcregistry.errors import Failure, Rejected, Retry
 from rpcregistry.model import ObjectKey, RpcService
 from rpcregistry.plan.heartbeat import PERIOD as HEARTBEAT
 from rpcregistry.plan.heartbeat import Heartbeat
-from rpcregistry.plan.publication import Settings as PublicationSettings
+from rpcregistry.plan.publication import PublicationSettings
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.memory import REARM
 from rpcregistry.reconcile.missing import Missing
