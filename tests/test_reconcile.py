@@ -112,7 +112,7 @@ class World:
             give_way=lambda _: None,
         )
         writer = RegistryWriter(
-            registry=self.zookeeper,
+            zookeeper=self.zookeeper,
             layouts=self.layouts,
             clusters=["c1"],
             fence=Fence(self.zookeeper, "c1", lambda: None),

@@ -24,10 +24,10 @@ from rpcregistry.plan.ops import Delete, Op, batches
 from rpcregistry.plan.outcome import Outcome
 from rpcregistry.plan.publication import Publication, PublicationSettings
 from rpcregistry.plan.znodes import plan
+from rpcregistry.reconcile import ports
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.lookout import Lookout
 from rpcregistry.reconcile.memory import Memory, uncovered
-from rpcregistry.reconcile.ports import Registry
 from rpcregistry.runtime.clock import SystemClock
 from rpcregistry.telemetry.audit import audit
 from rpcregistry.zookeeper.access import Access
@@ -145,16 +145,16 @@ def _tell(kube: Kube, lease: KubeLease, note: str) -> None:
 
 
 def claimed(
-    registry: Registry, clusters: Collection[str], templates: Mapping[str, PerEndpoint]
+    zookeeper: ports.ZooKeeper, clusters: Collection[str], templates: Mapping[str, PerEndpoint]
 ) -> Iterator[Claim]:
     """What the ledger says is ours, of whatever layout and base path."""
-    for name, path in uncovered(registry, (), clusters):
+    for name, path in uncovered(zookeeper, (), clusters):
         layout = Layout(name, path.rpartition("/")[0], templates.get(name))
         yield Claim(name, path, layout if name in {*LAYOUTS, *templates} else None)
 
 
 def withdraw(
-    registry: Registry, fence: Fence, claims: Collection[Claim], settings: PublicationSettings
+    zookeeper: ports.ZooKeeper, fence: Fence, claims: Collection[Claim], settings: PublicationSettings
 ) -> None:
     """Remove the znodes of *claims*, their entries in the ledger, and our heartbeat."""
     now = SystemClock().stamp()
@@ -162,28 +162,28 @@ def withdraw(
         if claim.layout is None:
             continue
         for grace_over in (False, True):  # what was withdrawn is remembered, and then forgotten
-            outcome = _plan(registry, claim.layout, claim.path.rpartition("/")[2], settings, now, grace_over)
+            outcome = _plan(zookeeper, claim.layout, claim.path.rpartition("/")[2], settings, now, grace_over)
             for batch in batches(("", step) for step in outcome.steps):
-                _commit(registry, fence, [op for _, step in batch for op in step])
+                _commit(zookeeper, fence, [op for _, step in batch for op in step])
     path = heartbeat.path(settings.cluster_id)
-    found = registry.read([path])[path]
+    found = zookeeper.read([path])[path]
     if found:
-        _commit(registry, fence, [Delete(path, found.version)])
+        _commit(zookeeper, fence, [Delete(path, found.version)])
 
 
 def _plan(
-    registry: Registry,
+    zookeeper: ports.ZooKeeper,
     layout: Layout,
     service_name: str,
     settings: PublicationSettings,
     now: str,
     grace_over: bool,
 ) -> Outcome:
-    memory = Memory(registry, [layout], settings.clusters)
+    memory = Memory(zookeeper, [layout], settings.clusters)
     memory.read([service_name])
     view = memory.view(layout, service_name)
     return plan(layout, service_name, Publication(), view, settings, now, grace_over)
 
 
-def _commit(registry: Registry, fence: Fence, ops: list[Op]) -> None:
-    registry.commit([fence.check(), *ops])
+def _commit(zookeeper: ports.ZooKeeper, fence: Fence, ops: list[Op]) -> None:
+    zookeeper.commit([fence.check(), *ops])

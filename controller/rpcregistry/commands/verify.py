@@ -26,8 +26,8 @@ from rpcregistry.plan.pods import silent_on
 from rpcregistry.plan.publication import PublicationSettings
 from rpcregistry.plan.scope import Scope
 from rpcregistry.plan.verify import Cluster, Views, findings_of, ours
+from rpcregistry.reconcile import ports
 from rpcregistry.reconcile.memory import Memory, uncovered_entries
-from rpcregistry.reconcile.ports import Registry
 from rpcregistry.reconcile.registration import Registration
 from rpcregistry.watch import Listing
 from rpcregistry.zookeeper.access import Access
@@ -118,7 +118,7 @@ class Inspector:
         self,
         *,
         kube: Reads,
-        connect: Callable[[], Registry],
+        connect: Callable[[], ports.ZooKeeper],
         layouts: Sequence[Layout],
         scope: Scope,
         settings: PublicationSettings,
@@ -131,7 +131,7 @@ class Inspector:
         self._permissions = _Permissions(kube) if scope.require_register_permission else None
 
     @cached_property
-    def _registry(self) -> Registry:
+    def _zookeeper(self) -> ports.ZooKeeper:
         """Asked for once the cluster was read: what is wrong there need not wait for ZooKeeper."""
         return self._connect()
 
@@ -197,7 +197,7 @@ class Inspector:
 
     def _beat(self) -> heartbeat.Heartbeat | None:
         path = heartbeat.path(self._settings.cluster_id)
-        znode = self._registry.read([path])[path]
+        znode = self._zookeeper.read([path])[path]
         return heartbeat.decode(znode.data) if znode else None
 
     def _views(self, cluster: Cluster) -> tuple[Views, list[Finding]]:
@@ -207,10 +207,10 @@ class Inspector:
         names: list[tuple[Layout, set[str]]] = []
         strange: list[Finding] = []
         for layout in self._layouts:
-            present = set(self._registry.children(layout.base))
+            present = set(self._zookeeper.children(layout.base))
             ledgered = {
                 service_name_of(layout, entry, clusters)
-                for entry in self._registry.children(ledger_root(layout))
+                for entry in self._zookeeper.children(ledger_root(layout))
             }
             services = set(filter(is_service_name, present))
             names.append((layout, listed | services | set(filter(None, ledgered))))
@@ -218,16 +218,16 @@ class Inspector:
                 Finding(layout.name, layout.path(name), "foreign", "nothing of ours")
                 for name in present - services
             ]
-        memory = Memory(self._registry, self._layouts, clusters)
+        memory = Memory(self._zookeeper, self._layouts, clusters)
         memory.read({name for _, services in names for name in services})
         views = [(layout, {name: memory.view(layout, name) for name in found}) for layout, found in names]
         return views, strange
 
     def _left(self) -> Iterator[Finding]:
         """What the ledger names that no layout of ours covers, and that is still there."""
-        entries = uncovered_entries(self._registry, self._layouts, self._settings.clusters)
+        entries = uncovered_entries(self._zookeeper, self._layouts, self._settings.clusters)
         standing = [(name, path) for (name, path), entry in entries.items() if not entry.withdrawn_at]
-        znodes = self._registry.read({path for _, path in standing})
+        znodes = self._zookeeper.read({path for _, path in standing})
         for name, path in standing:
             if znodes[path]:
                 missing = f"--layout {name}={path.rpartition('/')[0]}"

@@ -20,7 +20,7 @@ from rpcregistry.plan.ledger import (
 from rpcregistry.plan.ops import Create, Delete, Op, Set, Znode
 from rpcregistry.plan.outcome import Observed
 from rpcregistry.reconcile.doubts import Doubts
-from rpcregistry.reconcile.ports import Registry
+from rpcregistry.reconcile.ports import ZooKeeper
 
 EDITED, DELETED = "edited", "deleted"
 REARM = 0.3  # seconds after which a znode that we wrote is read, to be told of changes again
@@ -36,13 +36,13 @@ class Memory:
 
     def __init__(
         self,
-        registry: Registry,
+        zookeeper: ZooKeeper,
         layouts: Sequence[Layout],
         clusters: Sequence[str],
         clock: Callable[[], float] = time.monotonic,
         doubts: Doubts | None = None,
     ) -> None:
-        self._registry = registry
+        self._zookeeper = zookeeper
         self._layouts = layouts
         self._clusters = clusters
         # The guard's thread reads this and _listed, by one ``get`` or ``copy`` each: CPython does that in one
@@ -57,7 +57,7 @@ class Memory:
 
     def anew(self) -> "Memory":
         """An empty one, which is told of changes together with this one."""
-        return Memory(self._registry, self._layouts, self._clusters, self._clock, self._doubts)
+        return Memory(self._zookeeper, self._layouts, self._clusters, self._clock, self._doubts)
 
     def changed(self, path: str) -> set[str]:
         """Note that a znode changed, or its children; return the names that are to be looked at."""
@@ -88,8 +88,8 @@ class Memory:
         for layout in self._layouts:
             base = layout.path("").rstrip("/")
             with suppress(Rejected):  # to write there, nobody needs to list it
-                self._began_with[base] = frozenset(self._registry.children(base or "/"))
-            self._began_with[ledger_root(layout)] = frozenset(self._registry.children(ledger_root(layout)))
+                self._began_with[base] = frozenset(self._zookeeper.children(base or "/"))
+            self._began_with[ledger_root(layout)] = frozenset(self._zookeeper.children(ledger_root(layout)))
         return {
             name
             for layout in self._layouts
@@ -112,7 +112,7 @@ class Memory:
         relist = [path for path in directories if path in self._doubts or path not in self._listed]
         self._take(self._paths(names))
         unlisted = [path for path in relist if self._znodes.get(path)]
-        found = self._registry.listed(unlisted) if unlisted else {}
+        found = self._zookeeper.listed(unlisted) if unlisted else {}
         for path in relist:
             listed = frozenset(found.get(path) or ())
             for name in self._listed.get(path, frozenset()) - listed:
@@ -131,7 +131,7 @@ class Memory:
         unread = [path for path in unread if path not in found]
         self._doubts.dispel(unread)
         if unread:
-            found |= self._registry.read(unread)
+            found |= self._zookeeper.read(unread)
         for path, znode in found.items():
             self._note(path, self._znodes.get(path), znode)
         self._znodes.update(found)
@@ -280,22 +280,22 @@ class Memory:
 
 
 def uncovered(
-    registry: Registry, layouts: Sequence[Layout], clusters: Collection[str]
+    zookeeper: ZooKeeper, layouts: Sequence[Layout], clusters: Collection[str]
 ) -> set[tuple[str, str]]:
     """What the ledger says belongs to *clusters* and none of *layouts* writes: layouts' names and paths."""
-    return set(uncovered_entries(registry, layouts, clusters))
+    return set(uncovered_entries(zookeeper, layouts, clusters))
 
 
 def uncovered_entries(
-    registry: Registry, layouts: Sequence[Layout], clusters: Collection[str]
+    zookeeper: ZooKeeper, layouts: Sequence[Layout], clusters: Collection[str]
 ) -> dict[tuple[str, str], Ledger]:
     """The ledger's entries of what is ``uncovered``."""
     covered = {(layout.name, layout.base.rstrip("/")) for layout in layouts}
     found = {
         f"{OWNED}/{name}/{entry}": (name, path)
-        for name in registry.children(OWNED)
-        for entry in registry.children(f"{OWNED}/{name}")
+        for name in zookeeper.children(OWNED)
+        for entry in zookeeper.children(f"{OWNED}/{name}")
         if (path := entry_parts(entry)[0]) and (name, path.rpartition("/")[0]) not in covered
     }
-    entries = {path: decode_ledger(znode.data) for path, znode in registry.read(found).items() if znode}
+    entries = {path: decode_ledger(znode.data) for path, znode in zookeeper.read(found).items() if znode}
     return {found[path]: entry for path, entry in entries.items() if entry.cluster in clusters}

@@ -21,7 +21,7 @@ from rpcregistry.reconcile.reports import Reports
 from rpcregistry.reconcile.settling import Settling
 from rpcregistry.reconcile.synced import SyncedReconciler
 from rpcregistry.reconcile.transactions import RegistryWriter
-from rpcregistry.run.dryrun import DryRunRegistry
+from rpcregistry.run.dryrun import DryRunZooKeeper
 from rpcregistry.run.part import Part
 from rpcregistry.run.shared import Shared
 from rpcregistry.run.sources import SecondLook
@@ -135,14 +135,14 @@ def _missing(
 
 def _writer(shared: Shared, publishing: PublicationSettings) -> RegistryWriter:
     settings = shared.settings
-    zookeeper = DryRunRegistry(shared.zookeeper) if settings.dry_run else shared.zookeeper
+    zookeeper = DryRunZooKeeper(shared.zookeeper) if settings.dry_run else shared.zookeeper
 
     def written(layout: str, op: str, name: str) -> None:
         shared.metrics.registry_written(layout, op)
         shared.propagation.written(name)
 
     return RegistryWriter(
-        registry=zookeeper,
+        zookeeper=zookeeper,
         layouts=settings.layouts,
         clusters=publishing.clusters,
         fence=None if settings.dry_run else Fence(zookeeper, shared.cluster_id, shared.leadership.renew),
