@@ -124,7 +124,7 @@ class World:
         missing = Missing(
             writer=writer,
             services=self.services,
-            reader=Reader(self),
+            second_look=SecondLook(self),
             layouts=self.layouts,
             clusters=["c1"],
             namespaces=(),
@@ -211,7 +211,7 @@ class World:
             self.pods.put(pod(number, service, **fields))
 
 
-class Reader:
+class SecondLook:
     """What the registry's guard reads of a world."""
 
     def __init__(self, world: World) -> None:

@@ -22,7 +22,7 @@ from rpcregistry.reconcile.transactions import RegistryWriter
 Subject = tuple[str, str, str]
 
 
-class Reader(Protocol):
+class SecondLook(Protocol):
     """What the guard's second look reads."""
 
     def pods(self) -> Iterable[Pod]:
@@ -44,7 +44,7 @@ class Missing:
         *,
         writer: RegistryWriter,
         services: Source[RpcService],
-        reader: Reader,
+        second_look: SecondLook,
         layouts: Sequence[Layout],
         clusters: Collection[str],
         namespaces: Collection[str],
@@ -55,7 +55,7 @@ class Missing:
     ) -> None:
         self._writer = writer
         self._services = services
-        self._reader = reader
+        self._second_look = second_look
         self._layouts = layouts
         self._clusters = clusters
         self._namespaces = namespaces
@@ -153,7 +153,7 @@ class Missing:
         missing = {subject for name in ledgered for subject in self.of(name)}
         if not missing - set(confirmed):
             return None
-        self._reader.require_crd()
+        self._second_look.require_crd()
         listed = {
             (service.service_name, service.namespace, uid)
             for service in self._services.second_look()
@@ -161,7 +161,7 @@ class Missing:
         }
         named = {
             (declaration.service_name, pod.namespace, uid)
-            for pod in self._reader.pods()
+            for pod in self._second_look.pods()
             if not is_finished(pod)
             for declaration in pod.declarations
             for uid in ("", pod.uid)

@@ -117,7 +117,7 @@ def _missing(
     return Missing(
         writer=writer,
         services=shared.services,
-        reader=SecondLook(
+        second_look=SecondLook(
             kube=shared.kube,
             namespaces=settings.namespaces,
             label_selector=settings.pod_label_selector,
