@@ -8,7 +8,7 @@ import pytest
 
 from rpcregistry.manifests import decode_localservice, decode_service
 from rpcregistry.manifests.made import node_service
-from rpcregistry.model import LocalService, Node, Service
+from rpcregistry.model import KubeService, LocalService, Node
 from rpcregistry.names import node_service_name
 from rpcregistry.plan.nodeservices import Create, Delete, Observed, Outcome, Patch, Replace, plan
 
@@ -22,7 +22,7 @@ def local(name: str = "app", uid: str = "l", **spec: Any) -> LocalService:
     return decode_localservice(json.dumps({"metadata": metadata, "spec": fields}).encode())
 
 
-def served(asked: LocalService, node: str = "n1", **changes: Any) -> Service:
+def served(asked: LocalService, node: str = "n1", **changes: Any) -> KubeService:
     """The Service as the server has it: with its defaults, and with *changes* of its fields."""
     manifest = node_service(asked, node, LABEL)
     metadata = {**manifest["metadata"], "uid": "s", "resourceVersion": "7", **changes.pop("metadata", {})}
@@ -34,7 +34,7 @@ def served(asked: LocalService, node: str = "n1", **changes: Any) -> Service:
 
 
 def planned(
-    asked: LocalService, named: Service | None, node: Node | None = NODE, gone: bool = False
+    asked: LocalService, named: KubeService | None, node: Node | None = NODE, gone: bool = False
 ) -> Outcome:
     return plan(asked, "n1", Observed(node, named, [named] if named else [], gone), LABEL)
 

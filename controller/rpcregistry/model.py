@@ -405,8 +405,8 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, renam
     block_owner_deletion: bool | None = None
 
 
-class Service(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A Service; of one that we never made, nothing but which one it is.
+class KubeService(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A Service of Kubernetes; of one that we never made, nothing but which one it is.
 
     *labels* and *spec* as the server has them, *spec* as JSON; *node_name*: for which node we made it.
     """

@@ -21,6 +21,7 @@ from rpcregistry.model import (
     RELEASE,
     RELEASED_BY,
     SERVICE_NAME,
+    KubeService,
     Lease,
     LocalService,
     LocalServiceSpec,
@@ -33,7 +34,6 @@ from rpcregistry.model import (
     RpcService,
     RpcServiceSpec,
     RpcServiceStatus,
-    Service,
 )
 
 GROUP = "rpcregistry.dev"
@@ -293,11 +293,11 @@ def decode_localservice(data: bytes | msgspec.Raw) -> LocalService:
     )
 
 
-def decode_service(data: bytes | msgspec.Raw) -> Service:
+def decode_service(data: bytes | msgspec.Raw) -> KubeService:
     """A Service from its JSON; what others made is not looked into."""
     found = _services.decode(data)
     meta = found.metadata
-    service = Service(
+    service = KubeService(
         namespace=meta.namespace,
         name=meta.name,
         uid=meta.uid,
@@ -377,7 +377,7 @@ RPCSERVICES: Resource[RpcService] = Resource(
 LOCALSERVICES: Resource[LocalService] = Resource(
     GROUP, API_VERSION, "localservices", "LocalService", decode_localservice
 )
-SERVICES: Resource[Service] = Resource("", "v1", "services", "Service", decode_service)
+SERVICES: Resource[KubeService] = Resource("", "v1", "services", "Service", decode_service)
 
 LEASES = ApiType("coordination.k8s.io", "v1", "leases", "Lease")
 EVENTS = ApiType("events.k8s.io", "v1", "events", "Event")

@@ -11,6 +11,7 @@ import msgspec
 from rpcregistry.model import (
     LOCAL_LABELS,
     Condition,
+    KubeService,
     LocalService,
     LocalServiceSpec,
     LocalServiceStatus,
@@ -18,7 +19,6 @@ from rpcregistry.model import (
     NodeServiceRow,
     Pod,
     Problem,
-    Service,
     ServicePort,
 )
 from rpcregistry.names import label_value, local_service_name, node_service_name
@@ -116,7 +116,7 @@ def _same(observed: LocalServiceSpec, wanted: LocalServiceSpec) -> bool:
 def status(
     local: LocalService,
     nodes: Iterable[Node],
-    services: Mapping[str, Service],
+    services: Mapping[str, KubeService],
     pods: Iterable[Pod],
     node_label: str,
     problems: Mapping[str, Problem],

@@ -15,10 +15,10 @@ from rpcregistry.model import (
     LOCAL_SERVICE,
     MANAGED_BY,
     NODE_NAME,
+    KubeService,
     LocalService,
     Node,
     Problem,
-    Service,
 )
 from rpcregistry.names import node_service_name
 
@@ -32,21 +32,21 @@ class Create(msgspec.Struct, frozen=True):
 class Patch(msgspec.Struct, frozen=True):
     """Merge *patch* into a Service."""
 
-    service: Service
+    service: KubeService
     patch: Mapping[str, Any]
 
 
 class Replace(msgspec.Struct, frozen=True):
     """Delete a Service and create it anew: what differs cannot be changed."""
 
-    service: Service
+    service: KubeService
     manifest: Mapping[str, Any]
 
 
 class Delete(msgspec.Struct, frozen=True):
     """Delete a Service."""
 
-    service: Service
+    service: KubeService
 
 
 Op = Create | Patch | Replace | Delete
@@ -59,8 +59,8 @@ class Observed(msgspec.Struct, frozen=True):
     """
 
     node: Node | None
-    named: Service | None
-    ours: Collection[Service]
+    named: KubeService | None
+    ours: Collection[KubeService]
     gone: bool = False
 
 
@@ -92,7 +92,7 @@ def plan(local: LocalService, node_name: str, observed: Observed, node_label: st
     return Outcome(tuple(ops), problem)
 
 
-def _made_otherwise(local: LocalService, node_name: str, named: Service | None) -> str | None:
+def _made_otherwise(local: LocalService, node_name: str, named: KubeService | None) -> str | None:
     """By or for whom the Service of a node's name was made, where it is not for that node to have."""
     if named is None:
         return None
@@ -104,7 +104,7 @@ def _made_otherwise(local: LocalService, node_name: str, named: Service | None) 
     return f"for node {other}" if is_others else None
 
 
-def owns(local: LocalService, service: Service) -> bool:
+def owns(local: LocalService, service: KubeService) -> bool:
     """Whether *service* is a node Service of *local*.
 
     One that we labelled and nobody controls was orphaned by a person, and one whose LocalService of
@@ -120,7 +120,7 @@ def owns(local: LocalService, service: Service) -> bool:
     )
 
 
-def _write(manifest: dict[str, Any], observed: Service | None) -> Iterator[Op]:
+def _write(manifest: dict[str, Any], observed: KubeService | None) -> Iterator[Op]:
     if observed is None:
         yield Create(_without_unset(manifest))
     elif not observed.deleting:  # the deletion's event brings it back here
@@ -145,7 +145,7 @@ def _is_fixed(observed: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     )
 
 
-def _patch(manifest: dict[str, Any], observed: Service, spec: Mapping[str, Any]) -> dict[str, Any] | None:
+def _patch(manifest: dict[str, Any], observed: KubeService, spec: Mapping[str, Any]) -> dict[str, Any] | None:
     """A merge patch of what differs, for *observed* as it was read; None where nothing does."""
     wanted, metadata = manifest["spec"], {}
     changes = {key: value for key, value in wanted.items() if not _covers(value, spec.get(key))}

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Mapping
 
 from rpcregistry.manifests import LOCALSERVICES, made, regarding
 from rpcregistry.model import (
+    KubeService,
     LocalService,
     Node,
     ObjectKey,
     Pod,
     Problem,
     RpcService,
-    Service,
     ServiceKey,
 )
 from rpcregistry.names import local_service_name
@@ -58,7 +58,7 @@ class LocalServiceReconciler:
         kube: Kube,
         locals_: Source[LocalService],
         nodes: Source[Node],
-        services: Source[Service],
+        services: Source[KubeService],
         pods: Source[Pod],
         selections: Selections[LocalService],
         node_services: NodeServiceReconciler,

@@ -7,7 +7,7 @@ import structlog
 
 from rpcregistry.errors import Conflict, Rejected
 from rpcregistry.manifests import LOCALSERVICES, NODES, SERVICES
-from rpcregistry.model import LocalService, Node, NodeServiceKey, ObjectKey, Problem, Service
+from rpcregistry.model import KubeService, LocalService, Node, NodeServiceKey, ObjectKey, Problem
 from rpcregistry.names import digest, node_service_name
 from rpcregistry.plan import nodeservices as planning
 from rpcregistry.reconcile.guard import Decision, Guard, Sight, log_released
@@ -26,7 +26,7 @@ FOR_NODE = "node"  # index of Services: NodeServiceKey
 Missing = tuple[str, str]
 
 
-def service_indexes() -> Mapping[str, Callable[[Service], Iterable[ObjectKey | NodeServiceKey]]]:
+def service_indexes() -> Mapping[str, Callable[[KubeService], Iterable[ObjectKey | NodeServiceKey]]]:
     """The indexes that the Service store needs."""
     return {
         OF_LOCAL: lambda service: [key.owner for key in controlled(service)],
@@ -34,7 +34,7 @@ def service_indexes() -> Mapping[str, Callable[[Service], Iterable[ObjectKey | N
     }
 
 
-def controlled(service: Service) -> list[NodeServiceKey]:
+def controlled(service: KubeService) -> list[NodeServiceKey]:
     """Which LocalService's and node's Service it is, if it is one."""
     controller = service.controller
     if controller is None or controller.kind != LOCALSERVICES.kind:
@@ -53,10 +53,10 @@ class NodeServiceReconciler:
         self,
         *,
         kube: Kube,
-        read: Callable[[ObjectKey], Service | None],
+        read: Callable[[ObjectKey], KubeService | None],
         locals_: Source[LocalService],
         nodes: Source[Node],
-        services: Source[Service],
+        services: Source[KubeService],
         node_label: str,
         clock: Clock,
         confirm: float,
@@ -114,7 +114,7 @@ class NodeServiceReconciler:
             if local.matches(change.old) or local.matches(change.new)
         }
 
-    def service_keys(self, change: Change[Service]) -> set[NodeServiceKey]:
+    def service_keys(self, change: Change[KubeService]) -> set[NodeServiceKey]:
         """The keys that a Service's change touches: one of ours, or one that was in the way."""
         keys = {key for service in (change.old, change.new) if service for key in controlled(service)}
         service = change.new or change.old
@@ -325,7 +325,7 @@ class NodeServiceReconciler:
         self._lease.show(LOCALSERVICES.kind, missing)
 
 
-def _depends_on(service: Service) -> list[Missing]:
+def _depends_on(service: KubeService) -> list[Missing]:
     """What a node Service is there for."""
     if not service.controller or not controlled(service):
         return []

@@ -4,7 +4,15 @@ from collections.abc import Iterable
 from functools import partial
 
 from rpcregistry.manifests import LOCALSERVICES, PODS, SERVICES
-from rpcregistry.model import LocalService, NodeServiceKey, ObjectKey, Pod, RpcService, Service, ServiceKey
+from rpcregistry.model import (
+    KubeService,
+    LocalService,
+    NodeServiceKey,
+    ObjectKey,
+    Pod,
+    RpcService,
+    ServiceKey,
+)
 from rpcregistry.reconcile import localservices, nodeservices
 from rpcregistry.reconcile.localservices import LocalServiceProjector, LocalServiceReconciler
 from rpcregistry.reconcile.nodeservices import NodeServiceReconciler
@@ -58,7 +66,7 @@ def localservices_part(shared: Shared) -> Part:
 
 
 def _node_services(
-    shared: Shared, locals_: Source[LocalService], found: Source[Service], statuses: Workqueue[ObjectKey]
+    shared: Shared, locals_: Source[LocalService], found: Source[KubeService], statuses: Workqueue[ObjectKey]
 ) -> tuple[NodeServiceReconciler, Workqueue[NodeServiceKey]]:
     queue: Workqueue[NodeServiceKey] = Workqueue(shared.settings.batch_window)
     reconciler = NodeServiceReconciler(
@@ -82,7 +90,7 @@ def _node_services(
 def _serve(
     shared: Shared,
     locals_: Source[LocalService],
-    found: Source[Service],
+    found: Source[KubeService],
     reconciler: NodeServiceReconciler,
     queue: Workqueue[NodeServiceKey],
 ) -> Controller[NodeServiceKey]:
@@ -148,7 +156,7 @@ def _label(
 def _report(
     shared: Shared,
     locals_: Source[LocalService],
-    found: Source[Service],
+    found: Source[KubeService],
     selections: Selections[LocalService],
     services: NodeServiceReconciler,
     queue: Workqueue[ObjectKey],
