@@ -21,7 +21,7 @@ from rpcregistry.plan.invariants import (
 )
 from rpcregistry.plan.ledger import Ledger, ledger_path
 from rpcregistry.plan.ops import Create, Delete, Set, Step, Znode
-from rpcregistry.plan.outcome import Observed
+from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.plan.publication import Publication, PublicationSettings
 from rpcregistry.plan.znodes import plan
 from rpcregistry.reconcile.memory import Memory
@@ -65,15 +65,15 @@ def drop(name: str) -> Delete:
     return Delete(f"/b/echo/{name}", 0)
 
 
-def there(*names: str, **fields: object) -> Observed:
+def there(*names: str, **fields: object) -> ObservedZnodes:
     """A directory with these children, claimed."""
     children = {name: Znode(b"", 0) for name in names}
     defaults: dict[str, object] = {"ledger": Znode(entry("a", "b"), 0), "children": children}
-    return Observed(Znode(b"", 0), **{**defaults, **fields})
+    return ObservedZnodes(Znode(b"", 0), **{**defaults, **fields})
 
 
 CLAIM, WITHDRAW = Create(OURS, entry("a")), Delete(OURS, 0)
-NOTHING = Observed(None, None, missing=("/b/echo",))
+NOTHING = ObservedZnodes(None, None, missing=("/b/echo",))
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ NOTHING = Observed(None, None, missing=("/b/echo",))
     ],
 )
 def test_what_breaks_an_invariant_of_one_znode_an_endpoint(
-    steps: list[Step], observed: Observed, broken: str
+    steps: list[Step], observed: ObservedZnodes, broken: str
 ):
     found = list(violations(LAYOUT, "echo", C1, observed, steps))
 
@@ -226,7 +226,9 @@ PATH = "/b/echo"
         pytest.param([(Set(PATH, b"", 0), Delete(PATH, 0))], there(), "twice", id="a stale version"),
     ],
 )
-def test_what_breaks_an_invariant_of_one_znode_a_service(steps: list[Step], observed: Observed, broken: str):
+def test_what_breaks_an_invariant_of_one_znode_a_service(
+    steps: list[Step], observed: ObservedZnodes, broken: str
+):
     found = list(violations(KUBE2ZK, "echo", C1, observed, steps))
 
     assert bool(found) == bool(broken)
@@ -510,7 +512,9 @@ uids = st.sets(st.sampled_from([f"u{n}" for n in range(6)]))
 def test_no_plan_of_rpcservices_breaks_one_and_whatever_is_refused_loses_no_row(
     found, pods, confirmed, held, unknown, refused, wary
 ):
-    observed = rpcservices.Observed(found, {pod.name: pod for pod in pods}, {each.name for each in found})
+    observed = rpcservices.ObservedRpcServices(
+        found, {pod.name: pod for pod in pods}, {each.name for each in found}
+    )
     absences = rpcservices.Absences(confirmed, held, unknown)
     ops = rpcservices.plan(KEY, observed, absences, objects.SETTINGS, NOW)
     check_objects(KEY, ops)

@@ -10,7 +10,7 @@ from rpcregistry.manifests import decode_localservice, decode_service
 from rpcregistry.manifests.made import node_service
 from rpcregistry.model import KubeService, LocalService, Node
 from rpcregistry.names import node_service_name
-from rpcregistry.plan.nodeservices import Create, Delete, Observed, Outcome, Patch, Replace, plan
+from rpcregistry.plan.nodeservices import Create, Delete, ObservedNodeService, Outcome, Patch, Replace, plan
 
 LABEL = "rpcregistry.dev/node"
 NODE = Node(name="n1", uid="n", ready=True, labels={"disk": "ssd"})
@@ -36,7 +36,7 @@ def served(asked: LocalService, node: str = "n1", **changes: Any) -> KubeService
 def planned(
     asked: LocalService, named: KubeService | None, node: Node | None = NODE, gone: bool = False
 ) -> Outcome:
-    return plan(asked, "n1", Observed(node, named, [named] if named else [], gone), LABEL)
+    return plan(asked, "n1", ObservedNodeService(node, named, [named] if named else [], gone), LABEL)
 
 
 def test_a_node_that_matches_gets_a_service():

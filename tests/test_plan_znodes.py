@@ -10,7 +10,7 @@ from rpcregistry.layouts.kube2zk import DEFAULT_CONFIG, Content, encode, parse, 
 from rpcregistry.model import Endpoint, RpcService, RpcServiceSpec, RpcServiceStatus
 from rpcregistry.plan.ledger import Ledger
 from rpcregistry.plan.ops import Create, Delete, Set, Znode
-from rpcregistry.plan.outcome import Observed
+from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.plan.publication import Publication, PublicationSettings, publication
 from rpcregistry.plan.znodes import plan, synced
 
@@ -160,7 +160,7 @@ WITHDRAWN = Ledger("c1", config=DEFAULT_CONFIG, withdrawn_at=NOW).encode()
     ],
 )
 def test_the_writes_for_one_service(want, znode, ledger, ops):
-    assert plan(LAYOUT, "echo", want, Observed(znode, ledger), OURS, NOW).ops == ops
+    assert plan(LAYOUT, "echo", want, ObservedZnodes(znode, ledger), OURS, NOW).ops == ops
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_the_writes_for_one_service(want, znode, ledger, ops):
     ],
 )
 def test_what_is_refused_is_left_as_it_is(znode, ledger, settings, reason):
-    outcome = plan(LAYOUT, "echo", wanted("10.0.0.1"), Observed(znode, ledger), settings, NOW)
+    outcome = plan(LAYOUT, "echo", wanted("10.0.0.1"), ObservedZnodes(znode, ledger), settings, NOW)
 
     assert outcome.ops == ()
     assert outcome.refusal.reason == reason
@@ -205,13 +205,13 @@ def test_what_is_refused_is_left_as_it_is(znode, ledger, settings, reason):
     "name", ["", ".", "..", "../esc", "a/b", "/a", "zookeeper", "a b", "ü", "a\n", "x" * 254]
 )
 def test_a_name_that_is_no_path_segment_never_becomes_a_path(name):
-    outcome = plan(LAYOUT, name, wanted("10.0.0.1"), Observed(None, None), OURS, NOW)
+    outcome = plan(LAYOUT, name, wanted("10.0.0.1"), ObservedZnodes(None, None), OURS, NOW)
 
     assert (outcome.ops, outcome.refusal.reason) == ((), "InvalidName")
 
 
 def test_an_entry_past_its_grace_is_forgotten():
-    observed = Observed(None, entry(withdrawn_at=NOW))
+    observed = ObservedZnodes(None, entry(withdrawn_at=NOW))
 
     assert plan(LAYOUT, "echo", wanted(), observed, OURS, NOW, grace_over=True).ops == (Delete(ENTRY, 3),)
 
@@ -221,7 +221,7 @@ def test_an_entry_past_its_grace_is_forgotten():
     [pytest.param(False, b'"config":["mine"]', id="within"), pytest.param(True, b"keepalive 32", id="past")],
 )
 def test_a_service_that_comes_back_has_the_config_that_it_had_within_its_grace(over: bool, config: bytes):
-    observed = Observed(None, entry(withdrawn_at=NOW, config=("mine",)))
+    observed = ObservedZnodes(None, entry(withdrawn_at=NOW, config=("mine",)))
     (step,) = plan(LAYOUT, "echo", wanted("10.0.0.1"), observed, OURS, NOW, grace_over=over).steps
 
     assert config in step[-1].data
@@ -246,13 +246,13 @@ REBUILT = PublicationSettings("c2", from_cluster="c1")
     ],
 )
 def test_a_rebuilt_cluster_takes_over_from_the_one_that_was(want, ops):
-    observed = Observed(Znode(content("10.0.0.1"), 7), entry("c1"))
+    observed = ObservedZnodes(Znode(content("10.0.0.1"), 7), entry("c1"))
 
     assert plan(LAYOUT, "echo", want, observed, REBUILT, NOW).ops == ops
 
 
 def test_upsert_only_never_removes_a_znode():
-    observed = Observed(Znode(content("10.0.0.1"), 7), entry())
+    observed = ObservedZnodes(Znode(content("10.0.0.1"), 7), entry())
 
     assert (
         plan(LAYOUT, "echo", wanted(), observed, PublicationSettings("c1", policy="upsert-only"), NOW).ops
@@ -262,8 +262,8 @@ def test_upsert_only_never_removes_a_znode():
 
 def test_a_cut_off_plan_is_no_case_of_its_own_because_a_path_and_its_entry_are_one_transaction():
     for want, observed in [
-        (wanted("10.0.0.1"), Observed(None, None)),
-        (wanted(), Observed(Znode(content("10.0.0.1"), 7), entry())),
+        (wanted("10.0.0.1"), ObservedZnodes(None, None)),
+        (wanted(), ObservedZnodes(Znode(content("10.0.0.1"), 7), entry())),
     ]:
         ops = plan(LAYOUT, "echo", want, observed, OURS, NOW).ops
         assert {op.path for op in ops} == {PATH, ENTRY}
@@ -299,13 +299,15 @@ def test_a_cut_off_plan_is_no_case_of_its_own_because_a_path_and_its_entry_are_o
     ],
 )
 def test_what_becomes_of_a_znodes_content(data, expected):
-    (op,) = plan(LAYOUT, "echo", wanted("10.0.0.1"), Observed(Znode(data, 1), entry()), OURS, NOW).ops[-1:]
+    (op,) = plan(LAYOUT, "echo", wanted("10.0.0.1"), ObservedZnodes(Znode(data, 1), entry()), OURS, NOW).ops[
+        -1:
+    ]
 
     assert op.data.decode() == (expected or content("10.0.0.1").decode())
 
 
 def test_replaced_content_is_told():
-    outcome = plan(LAYOUT, "echo", wanted("10.0.0.1"), Observed(Znode(b"nonsense", 1), None), OURS, NOW)
+    outcome = plan(LAYOUT, "echo", wanted("10.0.0.1"), ObservedZnodes(Znode(b"nonsense", 1), None), OURS, NOW)
 
     assert [note.reason for note in outcome.notes] == ["ContentReplaced"]
 

@@ -35,7 +35,7 @@ from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.ledger import Ledger, ledger_path
 from rpcregistry.plan.listing import Statuses
 from rpcregistry.plan.ops import Znode
-from rpcregistry.plan.outcome import Observed
+from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.plan.publication import PublicationSettings
 from rpcregistry.plan.scope import Scope, differences, keeper
 from rpcregistry.plan.verify import Cluster, findings_of, findings_of_znodes
@@ -267,13 +267,13 @@ def test_a_pod_that_is_listed_but_gone_says_why(found, why):
     ],
 )
 def test_what_verify_finds(services, znode, ledger, state):
-    view = Observed(Znode(znode, 3) if znode else None, Znode(ledger, 1) if ledger else None)
+    view = ObservedZnodes(Znode(znode, 3) if znode else None, Znode(ledger, 1) if ledger else None)
     findings = findings_of_znodes(LAYOUT, Cluster((), services), {"echo": view}, OURS)
 
     assert states(findings) == ([state] if state else [])
 
 
-PUBLISHED = Observed(Znode(content("10.0.0.1", "10.0.0.2"), 3), Znode(entry("default"), 1))
+PUBLISHED = ObservedZnodes(Znode(content("10.0.0.1", "10.0.0.2"), 3), Znode(entry("default"), 1))
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ UNWRITTEN = service("echo", known=False)
 )
 def test_what_is_published_of_pods_that_are_not_listed_is_not_called_wrong(services, ips, found):
     cluster = Cluster([ECHO, pod("b", "echo", ip="10.0.0.2")], services)
-    view = Observed(Znode(content(*ips), 3), Znode(entry("default"), 1))
+    view = ObservedZnodes(Znode(content(*ips), 3), Znode(entry("default"), 1))
     findings = findings_of(cluster, [(LAYOUT, {"echo": view})], OURS, kept_up=True)
 
     assert [state for state in states(findings) if state != "not listed"] == found
@@ -340,7 +340,9 @@ def test_what_is_published_of_pods_that_are_not_listed_is_not_called_wrong(servi
     ],
 )
 def test_what_verify_finds_where_pods_name_a_service_before_the_first_controller_runs(settings, znode, state):
-    (finding,) = findings_of_znodes(LAYOUT, Cluster([ECHO], []), {"echo": Observed(znode, None)}, settings)
+    (finding,) = findings_of_znodes(
+        LAYOUT, Cluster([ECHO], []), {"echo": ObservedZnodes(znode, None)}, settings
+    )
 
     assert finding.state == state
 
@@ -393,14 +395,14 @@ def providers(*ips: str) -> dict[str, Znode]:
     ],
 )
 def test_what_verify_finds_where_each_endpoint_has_a_znode(services, view, found):
-    observed = Observed(Znode(b"", 0), **view)
+    observed = ObservedZnodes(Znode(b"", 0), **view)
     findings = findings_of_znodes(DUBBO, Cluster((), services), {"echo": observed}, OURS)
 
     assert states(findings) == found
 
 
 def test_what_other_namespaces_publish_is_no_drift_to_who_looks_at_one():
-    view = Observed(Znode(content("10.0.0.1", "10.0.0.2"), 3), Znode(entry("default", "other"), 1))
+    view = ObservedZnodes(Znode(content("10.0.0.1", "10.0.0.2"), 3), Znode(entry("default", "other"), 1))
     services = [service("echo", "10.0.0.1")]
 
     assert not list(findings_of_znodes(LAYOUT, Cluster((), services, ["default"]), {"echo": view}, OURS))

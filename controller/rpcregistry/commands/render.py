@@ -23,7 +23,7 @@ from rpcregistry.model import Pod, RpcService, RpcServiceSpec, ServiceKey
 from rpcregistry.plan import rpcservices, znodes
 from rpcregistry.plan.ledger import ledger_root
 from rpcregistry.plan.ops import Create
-from rpcregistry.plan.outcome import Observed
+from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.plan.publication import PublicationSettings, publication
 
 Manifest = Mapping[str, Any]
@@ -67,9 +67,11 @@ def settle(
     return [services[key] for key in sorted(services)]
 
 
-def _observe(key: ServiceKey, pods: Iterable[Pod], services: Iterable[RpcService]) -> rpcservices.Observed:
+def _observe(
+    key: ServiceKey, pods: Iterable[Pod], services: Iterable[RpcService]
+) -> rpcservices.ObservedRpcServices:
     local = [service for service in services if service.namespace == key.namespace]
-    return rpcservices.Observed(
+    return rpcservices.ObservedRpcServices(
         services=[service for service in local if service.service_key == key],
         pods={pod.name: pod for pod in pods if pod.namespace == key.namespace},
         taken={service.name for service in local},
@@ -113,7 +115,7 @@ def _znodes(services: Sequence[RpcService], layouts: Sequence[Layout]) -> dict[s
     for layout in layouts:
         for name in sorted({service.service_name for service in services}):
             same = [service for service in services if service.service_name == name]
-            observed = Observed(None, None, missing=layout.parents(name))
+            observed = ObservedZnodes(None, None, missing=layout.parents(name))
             outcome = znodes.plan(layout, name, publication(same, False, settings), observed, settings, NOW)
             rendered |= {
                 op.path: op.data.decode()

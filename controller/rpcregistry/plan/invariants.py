@@ -34,7 +34,7 @@ from rpcregistry.model import RpcServiceStatus, ServiceKey
 from rpcregistry.plan import rpcservices
 from rpcregistry.plan.ledger import decode_ledger, ledger_path
 from rpcregistry.plan.ops import Create, Delete, Op, Set, Step
-from rpcregistry.plan.outcome import Observed
+from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.plan.publication import PublicationSettings
 from rpcregistry.plan.rpcservices import Place
 
@@ -56,7 +56,7 @@ def check(
     layout: Layout,
     service_name: str,
     settings: PublicationSettings,
-    observed: Observed,
+    observed: ObservedZnodes,
     steps: Sequence[Step],
 ) -> None:
     """Raise ``Broken`` where *steps*, planned on what was *observed*, break an invariant."""
@@ -85,7 +85,7 @@ def violations(
     layout: Layout,
     service_name: str,
     settings: PublicationSettings,
-    observed: Observed,
+    observed: ObservedZnodes,
     steps: Sequence[Step],
 ) -> Iterator[str]:
     """What *steps* break, in words."""
@@ -120,7 +120,7 @@ def clashes(ops: Iterable[Op]) -> Iterator[str]:
         opened.add(directory)
 
 
-def _of_one_znode(path: str, entry: str, observed: Observed, steps: Sequence[Step]) -> Iterator[str]:
+def _of_one_znode(path: str, entry: str, observed: ObservedZnodes, steps: Sequence[Step]) -> Iterator[str]:
     """1, 3 and 5, in a layout with one znode a service."""
     if len(steps) > 1:
         yield f"{path} and its ledger entry change in {len(steps)} steps"
@@ -144,7 +144,7 @@ class _OneEach:
         layout: Layout,
         service_name: str,
         settings: PublicationSettings,
-        observed: Observed,
+        observed: ObservedZnodes,
         steps: Sequence[Step],
     ) -> None:
         self._form = form

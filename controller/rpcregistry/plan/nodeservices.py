@@ -52,7 +52,7 @@ class Delete(msgspec.Struct, frozen=True):
 Op = Create | Patch | Replace | Delete
 
 
-class Observed(msgspec.Struct, frozen=True):
+class ObservedNodeService(msgspec.Struct, frozen=True):
     """What was read: the cluster node, the Service that has the name, and those of ours for that node.
 
     *gone*: where the node is not there, whether that is confirmed.
@@ -71,7 +71,7 @@ class Outcome(msgspec.Struct, frozen=True):
     problem: Problem | None = None
 
 
-def plan(local: LocalService, node_name: str, observed: Observed, node_label: str) -> Outcome:
+def plan(local: LocalService, node_name: str, observed: ObservedNodeService, node_label: str) -> Outcome:
     """The writes that make the LocalService's Service for one node right.
 
     A node that is not Ready keeps its Service; one that merely is not there does until that is

@@ -17,7 +17,7 @@ from rpcregistry.layouts.forms import Child, PerEndpoint
 from rpcregistry.model import Problem
 from rpcregistry.plan.ledger import Ledger, decode_ledger, ledger_path
 from rpcregistry.plan.ops import Create, Delete, Op, Step, Znode, write
-from rpcregistry.plan.outcome import Observed, Outcome
+from rpcregistry.plan.outcome import ObservedZnodes, Outcome
 from rpcregistry.plan.publication import Publication, PublicationSettings
 
 # Java clients drop the connection over a list of children of 1 MiB, in which a name takes 4 bytes more.
@@ -40,7 +40,7 @@ class OneEach(msgspec.Struct, frozen=True):
     layout: Layout
     service_name: str
     wanted: Publication
-    observed: Observed
+    observed: ObservedZnodes
     settings: PublicationSettings
     due: Collection[str]
 

@@ -6,7 +6,7 @@ from rpcregistry.layouts.forms import Config, PerService, Rendered
 from rpcregistry.model import Problem
 from rpcregistry.plan.ledger import Ledger, decode_ledger
 from rpcregistry.plan.ops import Delete, Op, Set, Znode, write
-from rpcregistry.plan.outcome import Observed, Outcome
+from rpcregistry.plan.outcome import ObservedZnodes, Outcome
 from rpcregistry.plan.publication import Publication, PublicationSettings
 
 
@@ -17,7 +17,7 @@ class OneZnode(msgspec.Struct, frozen=True):
     path: str
     entry: str
     wanted: Publication
-    observed: Observed
+    observed: ObservedZnodes
     settings: PublicationSettings
 
     @property

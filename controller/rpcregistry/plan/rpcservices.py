@@ -56,7 +56,7 @@ Op = Create | SetStatus | Delete
 Place = tuple[str, int | None]
 
 
-class Observed(msgspec.Struct, frozen=True):
+class ObservedRpcServices(msgspec.Struct, frozen=True):
     """What was read for one key.
 
     *services*: the RpcServices of the name.  *pods*, by name: those that declare the service, are
@@ -106,7 +106,7 @@ def _owner(by_age: Sequence[RpcService]) -> RpcService | None:
 
 
 def plan(
-    key: ServiceKey, observed: Observed, absences: Absences, settings: ProjectionSettings, now: str
+    key: ServiceKey, observed: ObservedRpcServices, absences: Absences, settings: ProjectionSettings, now: str
 ) -> list[Op]:
     """The operations that make the RpcServices of *key* right, in the order to apply them.
 
@@ -158,7 +158,7 @@ def desired_rows(
     key: ServiceKey,
     services: Sequence[RpcService],
     owner: RpcService | None,
-    observed: Observed,
+    observed: ObservedRpcServices,
     absences: Absences,
 ) -> dict[str, list[Endpoint]]:
     """The endpoints that belong to each head, by its name (``""``: to one that has to be created)."""
@@ -181,14 +181,14 @@ def desired_rows(
     return by_head
 
 
-def wanted_rows(key: ServiceKey, observed: Observed, absences: Absences) -> list[Endpoint]:
+def wanted_rows(key: ServiceKey, observed: ObservedRpcServices, absences: Absences) -> list[Endpoint]:
     """All rows that the RpcServices of *key* should list, in whichever of them."""
     services = sorted(observed.services, key=lambda service: service.age)
     by_head = desired_rows(key, services, _owner(services), observed, absences)
     return [row for rows in by_head.values() for row in rows]
 
 
-def suspects(key: ServiceKey, observed: Observed) -> dict[str, int]:
+def suspects(key: ServiceKey, observed: ObservedRpcServices) -> dict[str, int]:
     """The listed pods that are absent, confirmed or not: uid to how many rows."""
     rows = _shown(key, sorted(observed.services, key=lambda service: service.age), "", observed.pods.values())
     weights: dict[str, int] = {}
@@ -280,7 +280,11 @@ def _endpoint(pod: Pod, declaration: Declaration) -> Endpoint:
 
 
 def _create(
-    key: ServiceKey, rows: list[Endpoint], observed: Observed, settings: ProjectionSettings, now: str
+    key: ServiceKey,
+    rows: list[Endpoint],
+    observed: ObservedRpcServices,
+    settings: ProjectionSettings,
+    now: str,
 ) -> Create:
     """A new head.  What does not fit follows once it exists: parts need its uid."""
     name = object_name(key.service_name, observed.taken)

@@ -17,12 +17,12 @@ from rpcregistry.plan.findings import Finding
 from rpcregistry.plan.ledger import decode_ledger
 from rpcregistry.plan.listing import Statuses
 from rpcregistry.plan.ops import Create, Delete, Op, Set
-from rpcregistry.plan.outcome import Observed, Outcome
+from rpcregistry.plan.outcome import ObservedZnodes, Outcome
 from rpcregistry.plan.pods import is_finished
 from rpcregistry.plan.publication import ALL_LISTED, Publication, PublicationSettings, Unlisted, publication
 from rpcregistry.watch import Unreadable
 
-Views = Sequence[tuple[Layout, Mapping[str, Observed]]]  # by layout, and by service name
+Views = Sequence[tuple[Layout, Mapping[str, ObservedZnodes]]]  # by layout, and by service name
 
 
 class Cluster(msgspec.Struct, frozen=True):
@@ -91,7 +91,7 @@ def _of_objects(cluster: Cluster) -> Iterator[Finding]:
 def findings_of_znodes(
     layout: Layout,
     cluster: Cluster,
-    views: Mapping[str, Observed],
+    views: Mapping[str, ObservedZnodes],
     settings: PublicationSettings,
     unlisted: Mapping[str, Unlisted] = {},
 ) -> Iterator[Finding]:
@@ -134,7 +134,7 @@ def _of_view(
     layout: Layout,
     name: str,
     wanted: Publication,
-    view: Observed,
+    view: ObservedZnodes,
     settings: PublicationSettings,
     awaited: bool,
 ) -> list[Finding]:
@@ -152,7 +152,7 @@ def _of_view(
 
 
 def _of_znode(
-    layout: Layout, path: str, outcome: Outcome, view: Observed, wanted: Publication, awaited: bool
+    layout: Layout, path: str, outcome: Outcome, view: ObservedZnodes, wanted: Publication, awaited: bool
 ) -> Iterator[Finding]:
     """What is wrong with the one znode of a service; *awaited*: one that pods will have published."""
     writes = [op for op in outcome.ops if op.path == path]
@@ -174,7 +174,7 @@ def _of_znode(
         yield from _of_writes(layout, writes)
 
 
-def _of_children(layout: Layout, path: str, outcome: Outcome, view: Observed) -> Iterator[Finding]:
+def _of_children(layout: Layout, path: str, outcome: Outcome, view: ObservedZnodes) -> Iterator[Finding]:
     """What is wrong in the directory of a service's endpoints."""
     within = f"{path}/"
     yield from _of_writes(layout, [op for op in outcome.ops if op.path.startswith(within)])
@@ -193,7 +193,7 @@ def _of_writes(layout: Layout, writes: Iterable[Op]) -> Iterator[Finding]:
                 yield Finding(layout.name, path, "orphaned", "no RpcService publishes it any more")
 
 
-def ours(layout: Layout, view: Observed, settings: PublicationSettings) -> int:
+def ours(layout: Layout, view: ObservedZnodes, settings: PublicationSettings) -> int:
     """How many znodes of a service are ours."""
     if isinstance(layout.form, PerEndpoint):
         return len(view.children)

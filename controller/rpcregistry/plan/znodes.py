@@ -14,7 +14,7 @@ from rpcregistry.plan.invariants import check
 from rpcregistry.plan.ledger import ledger_path
 from rpcregistry.plan.one_each import OneEach
 from rpcregistry.plan.one_znode import OneZnode
-from rpcregistry.plan.outcome import Observed, Outcome
+from rpcregistry.plan.outcome import ObservedZnodes, Outcome
 from rpcregistry.plan.publication import Publication, PublicationSettings
 
 
@@ -22,7 +22,7 @@ def plan(
     layout: Layout,
     service_name: str,
     wanted: Publication,
-    observed: Observed,
+    observed: ObservedZnodes,
     settings: PublicationSettings,
     now: str,
     grace_over: bool = False,

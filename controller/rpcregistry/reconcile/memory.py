@@ -18,7 +18,7 @@ from rpcregistry.plan.ledger import (
     service_name_of,
 )
 from rpcregistry.plan.ops import Create, Delete, Op, Set, Znode
-from rpcregistry.plan.outcome import Observed
+from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.reconcile.doubts import Doubts
 from rpcregistry.reconcile.ports import ZooKeeper
 
@@ -228,12 +228,12 @@ class Memory:
 
     # looking
 
-    def view(self, layout: Layout, name: str) -> Observed:
+    def view(self, layout: Layout, name: str) -> ObservedZnodes:
         """What is known of a service in a layout."""
         entry, *previous = (self._znodes.get(path) for path in self._entries(layout, name))
         match layout.form:
             case PerService():
-                return Observed(self._znodes.get(layout.path(name)), entry)
+                return ObservedZnodes(self._znodes.get(layout.path(name)), entry)
             case PerEndpoint() as form:
                 directory = layout.directory(name)
                 children = {
@@ -241,7 +241,7 @@ class Memory:
                     for child in self._ours(directory, form)
                     if (znode := self._znodes.get(f"{directory}/{child}"))
                 }
-                return Observed(
+                return ObservedZnodes(
                     self._znodes.get(directory),
                     entry,
                     missing=tuple(path for path in layout.parents(name) if not self._znodes.get(path)),

@@ -183,13 +183,15 @@ class NodeServiceReconciler:
         self._note(key, outcome.problem)
         return bool(outcome.ops or orphans)
 
-    def _observe(self, key: NodeServiceKey, local: LocalService, name: ObjectKey) -> planning.Observed:
+    def _observe(
+        self, key: NodeServiceKey, local: LocalService, name: ObjectKey
+    ) -> planning.ObservedNodeService:
         ours = [
             service
             for service in self._services.store.indexed(FOR_NODE, key)
             if service.controller and service.controller.uid == local.uid
         ]
-        return planning.Observed(
+        return planning.ObservedNodeService(
             node=self._nodes.store.get(ObjectKey("", key.node)),
             named=self._services.store.get(name),
             ours=ours,

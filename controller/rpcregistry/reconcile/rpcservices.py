@@ -227,7 +227,7 @@ class RpcServiceReconciler:
             problem = Problem("RpcServiceRefused", str(failure))
             self._events.record(regarding(PODS, pod), problem, "Publish", warning=True)
 
-    def _observe(self, key: ServiceKey) -> planning.Observed:
+    def _observe(self, key: ServiceKey) -> planning.ObservedRpcServices:
         services = self._services.store.indexed(NAMED, key)
         taken = Taken(self._services.store, key.namespace)
         name = planning.owner_name(key, services, taken)
@@ -243,7 +243,7 @@ class RpcServiceReconciler:
             pod = self._pods.store.get(ObjectKey(key.namespace, name))
             if pod:
                 pods[name] = pod
-        return planning.Observed(
+        return planning.ObservedRpcServices(
             services=services,
             pods=pods,
             taken=taken,
@@ -256,7 +256,7 @@ class RpcServiceReconciler:
         nodes = (self._nodes.store.get(ObjectKey("", name)) for name in names)
         return {node.name for node in nodes if node and not node.ready}
 
-    def _silent_nodes(self, observed: planning.Observed) -> set[str]:
+    def _silent_nodes(self, observed: planning.ObservedRpcServices) -> set[str]:
         """The nodes that turned not-Ready, and whose watch event is behind that of their pods.
 
         Two watches keep no order: read the Node of a pod that was silenced while its Node still
