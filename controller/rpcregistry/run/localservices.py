@@ -41,8 +41,8 @@ def localservices_part(shared: Shared) -> Part:
     # Who is selected is known before anybody asks.
     locals_.subscribe(selections.note)
     shared.pods.subscribe(selections.note_pod)
-    statuses: Workqueue[ObjectKey] = Workqueue(STATUS_WINDOW)
-    services = _node_services(shared, locals_, found, statuses)
+    status_queue: Workqueue[ObjectKey] = Workqueue(STATUS_WINDOW)
+    services = _node_services(shared, locals_, found, status_queue)
     serve = _serve(shared, locals_, found, *services)
     projector = LocalServiceProjector(
         kube=shared.writer,
@@ -54,7 +54,7 @@ def localservices_part(shared: Shared) -> Part:
     )
     project = _project(shared, locals_, projector)
     label = _label(shared, locals_, selections, projector)
-    report = _report(shared, locals_, found, selections, services[0], statuses)
+    report = _report(shared, locals_, found, selections, services[0], status_queue)
     return Part(
         name=KIND,
         sources=(shared.services, shared.pods, shared.nodes, locals_, found),
@@ -66,9 +66,12 @@ def localservices_part(shared: Shared) -> Part:
 
 
 def _node_services(
-    shared: Shared, locals_: Source[LocalService], found: Source[KubeService], statuses: Workqueue[ObjectKey]
+    shared: Shared,
+    locals_: Source[LocalService],
+    found: Source[KubeService],
+    status_queue: Workqueue[ObjectKey],
 ) -> tuple[NodeServiceReconciler, Workqueue[NodeServiceKey]]:
-    queue: Workqueue[NodeServiceKey] = Workqueue(shared.settings.batch_window)
+    node_service_queue: Workqueue[NodeServiceKey] = Workqueue(shared.settings.batch_window)
     reconciler = NodeServiceReconciler(
         kube=shared.writer,
         read=partial(shared.kube.get, SERVICES),
@@ -78,13 +81,13 @@ def _node_services(
         node_label=shared.settings.node_label,
         clock=shared.clock,
         confirm=shared.settings.guard_confirm,
-        enqueue=queue.add_all,
-        report=lambda key: statuses.add_after(key, STATUS_DELAY),
+        enqueue=node_service_queue.add_all,
+        report=lambda key: status_queue.add_after(key, STATUS_DELAY),
         lease=shared.on_lease,
     )
     locals_.subscribe(reconciler.note_local)
     shared.nodes.subscribe(reconciler.note_node)
-    return reconciler, queue
+    return reconciler, node_service_queue
 
 
 def _serve(
@@ -92,12 +95,12 @@ def _serve(
     locals_: Source[LocalService],
     found: Source[KubeService],
     reconciler: NodeServiceReconciler,
-    queue: Workqueue[NodeServiceKey],
+    node_service_queue: Workqueue[NodeServiceKey],
 ) -> Controller[NodeServiceKey]:
     """The Service of each LocalService on each node."""
     serve = Controller(
         "nodeservice",
-        queue,
+        node_service_queue,
         reconciler.reconcile,
         kind=KIND,
         workers=SERVICE_WRITERS,
@@ -113,8 +116,8 @@ def _project(
     shared: Shared, locals_: Source[LocalService], projector: LocalServiceProjector
 ) -> Controller[ServiceKey]:
     """The LocalServices that pods ask for."""
-    queue: Workqueue[ServiceKey] = Workqueue(shared.settings.batch_window)
-    project = Controller(KIND, queue, projector.reconcile, every_key=projector.every_key)
+    service_queue: Workqueue[ServiceKey] = Workqueue(shared.settings.batch_window)
+    project = Controller(KIND, service_queue, projector.reconcile, every_key=projector.every_key)
     project.watch(shared.pods, projector.pod_keys)
     project.watch(shared.services, projector.rpc_service_keys)
     project.watch(locals_, projector.local_keys)
@@ -128,7 +131,7 @@ def _label(
     projector: LocalServiceProjector,
 ) -> Controller[ObjectKey]:
     """The labels by which node Services find their pods."""
-    queue: Workqueue[ObjectKey] = Workqueue(shared.settings.batch_window)
+    pod_queue: Workqueue[ObjectKey] = Workqueue(shared.settings.batch_window)
     labeller = PodLabelReconciler(
         kube=shared.writer,
         pods=shared.pods,
@@ -145,7 +148,7 @@ def _label(
         return labeller.pods_of(projector.rpc_service_keys(change)) if is_there_anew else set()
 
     label = Controller(
-        "podlabel", queue, labeller.reconcile, workers=LABEL_WRITERS, every_key=labeller.every_key
+        "podlabel", pod_queue, labeller.reconcile, workers=LABEL_WRITERS, every_key=labeller.every_key
     )
     label.watch(shared.pods, labeller.pod_keys)
     label.watch(shared.services, renamed)
@@ -159,7 +162,7 @@ def _report(
     found: Source[KubeService],
     selections: Selections[LocalService],
     services: NodeServiceReconciler,
-    queue: Workqueue[ObjectKey],
+    status_queue: Workqueue[ObjectKey],
 ) -> Controller[ObjectKey]:
     """The status of each LocalService."""
     reconciler = LocalServiceReconciler(
@@ -176,7 +179,7 @@ def _report(
     )
     report = Controller(
         "localservice-status",
-        queue,
+        status_queue,
         reconciler.reconcile,
         kind=KIND,
         every_key=lambda: [local.key for local in locals_.store.values()],
