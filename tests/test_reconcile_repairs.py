@@ -152,7 +152,7 @@ def reconnect(world: World) -> None:
 
 def lose_an_answer(world: World) -> None:
     serve(world, 3)
-    world.projector.reconcile(world.keys.pop())
+    world.rpcservices.reconcile(world.keys.pop())
     world.zookeeper.lose_answer = True
     names, world.names = sorted(world.names), set()
     failures, _ = world.registry.reconcile(names)

@@ -49,7 +49,7 @@ def local_keys(pod: Pod) -> set[ServiceKey]:
     return {ServiceKey(pod.namespace, found.service_name) for found in pod.declarations if found.local}
 
 
-class LocalServiceReconciler:
+class LocalServiceStatusReconciler:
     """Writes the status of a LocalService; ``Selections.touched_by`` tells whose."""
 
     def __init__(
@@ -113,7 +113,7 @@ class LocalServiceReconciler:
             )
 
 
-class LocalServiceProjector:
+class LocalServiceReconciler:
     """Makes the LocalService that the pods of one key ask for."""
 
     def __init__(

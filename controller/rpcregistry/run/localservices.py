@@ -14,7 +14,7 @@ from rpcregistry.model import (
     ServiceKey,
 )
 from rpcregistry.reconcile import localservices, nodeservices
-from rpcregistry.reconcile.localservices import LocalServiceProjector, LocalServiceReconciler
+from rpcregistry.reconcile.localservices import LocalServiceReconciler, LocalServiceStatusReconciler
 from rpcregistry.reconcile.nodeservices import NodeServiceReconciler
 from rpcregistry.reconcile.podlabels import PodLabelReconciler
 from rpcregistry.reconcile.selections import Selections
@@ -44,7 +44,7 @@ def localservices_part(shared: Shared) -> Part:
     status_queue: Workqueue[ObjectKey] = Workqueue(STATUS_WINDOW)
     services = _node_services(shared, locals_, found, status_queue)
     serve = _serve(shared, locals_, found, *services)
-    projector = LocalServiceProjector(
+    reconciler = LocalServiceReconciler(
         kube=shared.writer,
         pods=shared.pods,
         rpc_services=shared.services,
@@ -52,8 +52,8 @@ def localservices_part(shared: Shared) -> Part:
         list_pods=partial(_list_pods, shared),
         may_register=shared.may_register,
     )
-    project = _project(shared, locals_, projector)
-    label = _label(shared, locals_, selections, projector)
+    project = _project(shared, locals_, reconciler)
+    label = _label(shared, locals_, selections, reconciler)
     report = _report(shared, locals_, found, selections, services[0], status_queue)
     return Part(
         name=KIND,
@@ -113,14 +113,14 @@ def _serve(
 
 
 def _project(
-    shared: Shared, locals_: Source[LocalService], projector: LocalServiceProjector
+    shared: Shared, locals_: Source[LocalService], reconciler: LocalServiceReconciler
 ) -> Controller[ServiceKey]:
     """The LocalServices that pods ask for."""
     service_queue: Workqueue[ServiceKey] = Workqueue(shared.settings.batch_window)
-    project = Controller(KIND, service_queue, projector.reconcile, every_key=projector.every_key)
-    project.watch(shared.pods, projector.pod_keys)
-    project.watch(shared.services, projector.rpc_service_keys)
-    project.watch(locals_, projector.local_keys)
+    project = Controller(KIND, service_queue, reconciler.reconcile, every_key=reconciler.every_key)
+    project.watch(shared.pods, reconciler.pod_keys)
+    project.watch(shared.services, reconciler.rpc_service_keys)
+    project.watch(locals_, reconciler.local_keys)
     return project
 
 
@@ -128,7 +128,7 @@ def _label(
     shared: Shared,
     locals_: Source[LocalService],
     selections: Selections[LocalService],
-    projector: LocalServiceProjector,
+    reconciler: LocalServiceReconciler,
 ) -> Controller[ObjectKey]:
     """The labels by which node Services find their pods."""
     pod_queue: Workqueue[ObjectKey] = Workqueue(shared.settings.batch_window)
@@ -136,7 +136,7 @@ def _label(
         kube=shared.writer,
         pods=shared.pods,
         selections=selections,
-        names=projector.name,
+        names=reconciler.name,
         may_register=shared.may_register,
         node_label=shared.settings.node_label,
         events=shared.events,
@@ -145,7 +145,7 @@ def _label(
     def renamed(change: Change[RpcService]) -> set[ObjectKey]:
         """A LocalService that pods ask for has the name of their RpcService."""
         is_there_anew = change.old is None or change.new is None
-        return labeller.pods_of(projector.rpc_service_keys(change)) if is_there_anew else set()
+        return labeller.pods_of(reconciler.rpc_service_keys(change)) if is_there_anew else set()
 
     label = Controller(
         "podlabel", pod_queue, labeller.reconcile, workers=LABEL_WRITERS, every_key=labeller.every_key
@@ -165,7 +165,7 @@ def _report(
     status_queue: Workqueue[ObjectKey],
 ) -> Controller[ObjectKey]:
     """The status of each LocalService."""
-    reconciler = LocalServiceReconciler(
+    reconciler = LocalServiceStatusReconciler(
         kube=shared.writer,
         locals_=locals_,
         nodes=shared.nodes,
