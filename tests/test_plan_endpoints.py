@@ -10,7 +10,7 @@ from rpcregistry.plan.ledger import Ledger, ledger_path, ledger_root
 from rpcregistry.plan.one_each import LARGEST_LISTING
 from rpcregistry.plan.ops import Create, Delete, Set, Znode
 from rpcregistry.plan.outcome import Outcome
-from rpcregistry.plan.publication import Publication, PublicationSettings
+from rpcregistry.plan.publication import Policy, Publication, PublicationSettings
 from rpcregistry.plan.znodes import plan
 from rpcregistry.reconcile.memory import Memory
 from tests.worlds import ZooKeeperInMemory
@@ -183,7 +183,7 @@ def test_what_was_put_off_once_is_not_put_off_for_ever():
     [
         pytest.param(wanted(row(2), frozen=True), C1, id="unknown"),
         pytest.param(wanted(frozen=True, services=0), C1, id="all of it unknown"),
-        pytest.param(wanted(row(2)), PublicationSettings("c1", policy="upsert-only"), id="upsert-only"),
+        pytest.param(wanted(row(2)), PublicationSettings("c1", policy=Policy.UPSERT_ONLY), id="upsert-only"),
     ],
 )
 def test_what_removes_no_child(layout: Layout, want: Publication, settings: PublicationSettings):

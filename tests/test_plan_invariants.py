@@ -22,7 +22,7 @@ from rpcregistry.plan.invariants import (
 from rpcregistry.plan.ledger import Ledger, ledger_path
 from rpcregistry.plan.ops import Create, Delete, Set, Step, Znode
 from rpcregistry.plan.outcome import ObservedZnodes
-from rpcregistry.plan.publication import Publication, PublicationSettings
+from rpcregistry.plan.publication import Adopt, Policy, Publication, PublicationSettings
 from rpcregistry.plan.znodes import plan
 from rpcregistry.reconcile.memory import Memory
 from tests import test_plan_rpcservices as objects
@@ -310,9 +310,9 @@ processes = st.builds(
     ),
     st.sampled_from(["c1", "c2"]),
     st.sampled_from(["", "c1"]),
-    st.sampled_from(["sync", "sync", "upsert-only"]),
+    st.sampled_from([Policy.SYNC, Policy.SYNC, Policy.UPSERT_ONLY]),
     st.sampled_from([200, 10**6]),
-    st.sampled_from(["unowned", "never"]),
+    st.sampled_from(Adopt),
 )
 chapters = st.lists(
     st.tuples(

@@ -11,7 +11,14 @@ from rpcregistry.model import Endpoint, RpcService, RpcServiceSpec, RpcServiceSt
 from rpcregistry.plan.ledger import Ledger
 from rpcregistry.plan.ops import Create, Delete, Set, Znode
 from rpcregistry.plan.outcome import ObservedZnodes
-from rpcregistry.plan.publication import Publication, PublicationSettings, publication
+from rpcregistry.plan.publication import (
+    Adopt,
+    CrossNamespace,
+    Policy,
+    Publication,
+    PublicationSettings,
+    publication,
+)
 from rpcregistry.plan.znodes import plan, synced
 
 NOW = "2026-11-21T02:02:02Z"
@@ -181,7 +188,7 @@ def test_the_writes_for_one_service(want, znode, ledger, ops):
         pytest.param(
             Znode(content(), 1),
             None,
-            PublicationSettings("c1", adopt="never"),
+            PublicationSettings("c1", adopt=Adopt.NEVER),
             "OwnedElsewhere",
             id="adopt=never",
         ),
@@ -255,7 +262,9 @@ def test_upsert_only_never_removes_a_znode():
     observed = ObservedZnodes(Znode(content("10.0.0.1"), 7), entry())
 
     assert (
-        plan(LAYOUT, "echo", wanted(), observed, PublicationSettings("c1", policy="upsert-only"), NOW).ops
+        plan(
+            LAYOUT, "echo", wanted(), observed, PublicationSettings("c1", policy=Policy.UPSERT_ONLY), NOW
+        ).ops
         == ()
     )
 
@@ -417,7 +426,9 @@ def test_the_oldest_declared_ones_config_counts():
 def test_deny_gives_the_path_to_one_namespace_declared_before_generated():
     generated = service(READY, name="a", namespace="first", created="1")
     declared = service(row("10.0.0.9"), name="b", namespace="second", created="2", generated=False)
-    result = publication([generated, declared], False, PublicationSettings("c1", cross_namespace="deny"))
+    result = publication(
+        [generated, declared], False, PublicationSettings("c1", cross_namespace=CrossNamespace.DENY)
+    )
 
     assert [endpoint.ip for endpoint in result.endpoints] == ["10.0.0.9"]
     assert synced(generated, result, ()).reason == "OwnedElsewhere"

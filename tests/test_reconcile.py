@@ -28,7 +28,7 @@ from rpcregistry.model import (
 )
 from rpcregistry.plan import rpcservices as rpcservice_plan
 from rpcregistry.plan.heartbeat import Heartbeat
-from rpcregistry.plan.publication import PublicationSettings
+from rpcregistry.plan.publication import CrossNamespace, PublicationSettings
 from rpcregistry.reconcile import byname, rpcservices
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.held import HeldOnLease
@@ -54,7 +54,7 @@ class World:
     def __init__(self) -> None:
         self.clock = Clock()
         self.endpoints_per_object = 250
-        self.cross_namespace = "union"
+        self.cross_namespace = CrossNamespace.UNION
         self.layouts: tuple[Layout, ...] = (LAYOUT,)
         self.kube: KubeInMemory[RpcService] = KubeInMemory()
         self.zookeeper = ZooKeeperInMemory()
@@ -609,7 +609,7 @@ def test_a_znode_of_kube2zk_is_taken_over_without_a_gap(world: World):
 
 
 def test_while_the_namespace_that_has_a_name_is_missing_no_other_gets_it(world: World):
-    world.cross_namespace = "deny"
+    world.cross_namespace = CrossNamespace.DENY
     world.start()
     world.serve(1)
     world.settle()

@@ -36,7 +36,7 @@ from rpcregistry.plan.ledger import Ledger, ledger_path
 from rpcregistry.plan.listing import Statuses
 from rpcregistry.plan.ops import Znode
 from rpcregistry.plan.outcome import ObservedZnodes
-from rpcregistry.plan.publication import PublicationSettings
+from rpcregistry.plan.publication import Adopt, PublicationSettings
 from rpcregistry.plan.scope import Scope, differences, keeper
 from rpcregistry.plan.verify import Cluster, findings_of, findings_of_znodes
 from rpcregistry.watch import Listing, Unreadable
@@ -334,7 +334,10 @@ def test_what_is_published_of_pods_that_are_not_listed_is_not_called_wrong(servi
     [
         pytest.param(OURS, Znode(content("10.0.0.1"), 3), "would be adopted", id="of kube2zk"),
         pytest.param(
-            PublicationSettings("c1", adopt="never"), Znode(content(), 3), "foreign", id="and none is adopted"
+            PublicationSettings("c1", adopt=Adopt.NEVER),
+            Znode(content(), 3),
+            "foreign",
+            id="and none is adopted",
         ),
         pytest.param(OURS, Znode(content(), 3, ephemeral=True), "foreign", id="of an RPC server itself"),
     ],

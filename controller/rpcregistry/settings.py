@@ -19,6 +19,7 @@ from rpcregistry.layouts import LAYOUTS, Layout
 from rpcregistry.layouts.forms import PerEndpoint
 from rpcregistry.layouts.template import layout as from_template
 from rpcregistry.names import is_label_name
+from rpcregistry.plan.publication import Adopt, CrossNamespace, Policy
 from rpcregistry.zookeeper.access import Access
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -44,7 +45,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     layouts: tuple[Layout, ...]
     cluster_id: str
     from_cluster: str
-    cross_namespace: str
+    cross_namespace: CrossNamespace
     require_register_permission: bool
     leader_elect: bool
     lease_namespace: str
@@ -52,8 +53,8 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     batch_window: float
     resync_period: float
     compare_period: float
-    policy: str
-    adopt: str
+    policy: Policy
+    adopt: Adopt
     guard_confirm: float
     ownership_grace: timedelta
     endpoints_per_object: int

@@ -18,7 +18,7 @@ from rpcregistry.model import Problem
 from rpcregistry.plan.ledger import Ledger, decode_ledger, ledger_path
 from rpcregistry.plan.ops import Create, Delete, Op, Step, Znode, write
 from rpcregistry.plan.outcome import ObservedZnodes, Outcome
-from rpcregistry.plan.publication import Publication, PublicationSettings
+from rpcregistry.plan.publication import Policy, Publication, PublicationSettings
 
 # Java clients drop the connection over a list of children of 1 MiB, in which a name takes 4 bytes more.
 LARGEST_LISTING = 900 * 1024
@@ -133,7 +133,7 @@ class OneEach(msgspec.Struct, frozen=True):
 
     @property
     def removes(self) -> bool:
-        return not self.wanted.frozen and self.settings.policy != "upsert-only"
+        return not self.wanted.frozen and self.settings.policy is not Policy.UPSERT_ONLY
 
     def takes_over(self, desired: Mapping[str, bytes]) -> bool:
         """Whether what the previous cluster left goes: not before there is something in its place."""

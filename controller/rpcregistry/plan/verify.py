@@ -19,7 +19,14 @@ from rpcregistry.plan.listing import Statuses
 from rpcregistry.plan.ops import Create, Delete, Op, Set
 from rpcregistry.plan.outcome import ObservedZnodes, Outcome
 from rpcregistry.plan.pods import is_finished
-from rpcregistry.plan.publication import ALL_LISTED, Publication, PublicationSettings, Unlisted, publication
+from rpcregistry.plan.publication import (
+    ALL_LISTED,
+    Adopt,
+    Publication,
+    PublicationSettings,
+    Unlisted,
+    publication,
+)
 from rpcregistry.watch import Unreadable
 
 Views = Sequence[tuple[Layout, Mapping[str, ObservedZnodes]]]  # by layout, and by service name
@@ -111,7 +118,7 @@ def findings_of_znodes(
         unseen = bool(cluster.namespaces) and not published <= set(cluster.namespaces)
         frozen = unseen or bool(published & blurred)
         wanted = publication(by_name.get(name, []), frozen, settings, unlisted=unlisted.get(name, ALL_LISTED))
-        awaited = name in named and settings.adopt != "never"
+        awaited = name in named and settings.adopt is not Adopt.NEVER
         found = _of_view(layout, name, wanted, view, settings, awaited)
         if name in waiting and not wanted.frozen:
             kept = _of_view(
