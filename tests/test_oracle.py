@@ -17,10 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rpcregistry.layouts import Layout
 from rpcregistry.manifests import decode_node, decode_pod, decode_rpcservice
 from rpcregistry.model import ObjectKey, RpcService
 from rpcregistry.names import object_name
-from rpcregistry.plan.ledger import Layout
+from rpcregistry.plan.publication import CrossNamespace
 from tests import test_reconcile
 from tests.faults.harness import oracle
 from tests.faults.harness.oracle import Manifest
@@ -261,7 +262,7 @@ class Controllers:
     def __init__(self, world: oracle.World, endpoints_per_object: int = 100) -> None:
         self._memory = memory = test_reconcile.World()
         memory.endpoints_per_object = endpoints_per_object
-        memory.cross_namespace = world.cross_namespace
+        memory.cross_namespace = CrossNamespace(world.cross_namespace)
         memory.layouts = tuple(Layout(*layout) for layout in world.layouts)
         memory.start()
         self._shown: dict[ObjectKey, Manifest] = {}
