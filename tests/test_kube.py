@@ -268,6 +268,29 @@ def test_what_the_server_answers_says_what_to_do_next(
 
 
 @pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        pytest.param(
+            'pods "x" is forbidden: User "system:serviceaccount:a:b" cannot patch resource "pods"'
+            ' in API group "" in the namespace "a"',
+            ": needs patch on pods: see the role in examples/some.yaml",
+            id="a right that is missing",
+        ),
+        pytest.param(
+            "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'p' denied request: no",
+            "denied request: no",
+            id="a policy that denies",
+        ),
+    ],
+)
+def test_a_right_that_is_missing_is_named_with_the_file_that_gives_it(message: str, advice: str) -> None:
+    body = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": message}
+    told = failure("PATCH", "patch Pod a/x", 403, msgspec.json.encode(body), roles="examples/some.yaml")
+    assert type(told) is Rejected
+    assert str(told).endswith(advice)
+
+
+@pytest.mark.parametrize(
     ("code", "header", "after"),
     [
         pytest.param(429, "7", 7, id="429 names a time"),
