@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import rpcregistry
+import rpcregistry.sdk
 from rpcregistry.dialects import APP_IO, RPC_SERVICE, read, write
 from rpcregistry.model import (
     Declaration,
@@ -73,6 +75,22 @@ def as_set(*expected):
 
 
 # importing
+
+
+def test_the_package_has_what_the_sdk_has():
+    assert rpcregistry.__all__ == rpcregistry.sdk.__all__
+    assert set(rpcregistry.__all__) <= set(dir(rpcregistry))
+    for name in rpcregistry.__all__:
+        assert getattr(rpcregistry, name) is getattr(rpcregistry.sdk, name)
+    with pytest.raises(AttributeError, match="no attribute 'Informer'"):
+        rpcregistry.Informer  # noqa: B018
+
+
+def test_a_command_does_not_import_the_sdk():
+    """It would begin 50 ms later."""
+    code = "import rpcregistry.cli, sys; print(*(name for name in sys.modules if 'rpcregistry.sdk' in name))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_a_process_in_a_pod_imports_neither_zookeeper_nor_the_controllers_libraries(tmp_path):
