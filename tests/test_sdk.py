@@ -442,6 +442,39 @@ def test_a_service_is_a_declaration_field_by_field():
     )
 
 
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        pytest.param({"name": "a b"}, 'name: "a b" is not a service name: 1 to 253 of', id="name"),
+        pytest.param({"name": 7}, "name: 7 is not of type 'string'", id="type of the name"),
+        pytest.param({"port": "8080"}, "port: \"8080\" is not of type 'integer'", id="type of the port"),
+        pytest.param({"port": True}, "port: true is not of type 'integer'", id="a port that is true"),
+        pytest.param({"port": 0}, "port: 0 is less than the minimum of 1", id="port"),
+        pytest.param({"weight": 10001}, "weight: 10001 is greater than the maximum of 10000", id="weight"),
+        pytest.param({"version": None}, "version: null is not of type 'string'", id="type of a text"),
+        pytest.param({"group": "a\nb"}, 'group: "a\\nb" is not a text of at most 256 bytes', id="text"),
+        pytest.param({"protocol": "é" * 129}, "is not a text of at most 256 bytes", id="length of a text"),
+        pytest.param({"metadata": 7}, "metadata: 7 is not of type 'object'", id="type of metadata"),
+        pytest.param({"metadata": {"k": 7}}, "metadata/k: 7 is not of type 'string'", id="metadata"),
+        pytest.param({"metadata": {7: "v"}}, "metadata: 7 is not of type 'string'", id="a key of metadata"),
+        pytest.param({"metadata": dict.fromkeys(map(str, range(33)), "")}, "more than 32 keys", id="keys"),
+        pytest.param({"local": True}, "needs a port, because of", id="local without a port"),
+        pytest.param({"port": object}, "<class 'object'>", id="a value that is no JSON"),
+        pytest.param({"name": "", "port": 0}, '"" is not a service name', id="the first of two mistakes"),
+        pytest.param({"name": "", "port": 0}, "; port: 0 is less than", id="the second of two mistakes"),
+    ],
+)
+def test_a_service_that_breaks_a_rule_is_refused_where_it_is_made(fields, why):
+    with pytest.raises(ValueError, match="^no Service: .*" + re.escape(why)):
+        Service(**{"name": "a"} | fields)
+
+
+@given(declarations)
+def test_a_service_may_be_all_that_a_declaration_may(declaration):
+    fields = msgspec.structs.asdict(declaration)
+    assert Service(name=fields.pop("service_name"), **fields).declaration == declaration
+
+
 # telling
 
 
