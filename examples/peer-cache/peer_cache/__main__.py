@@ -15,9 +15,8 @@ from peer_cache.links import Links
 from peer_cache.replica import Peer, Replica
 from peer_cache.rest import RestServer
 from peer_cache.service import serve
-from rpcregistry.errors import Failure
+from rpcregistry import Failure, PeerUpdate, Registry, Service
 from rpcregistry.runtime.stop import Stop
-from rpcregistry.sdk import PeerUpdate, Registry, Service
 
 SERVICE = "peer-cache"
 CALLS_END_WITHIN = 3.0  # seconds
