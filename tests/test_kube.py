@@ -40,6 +40,7 @@ from rpcregistry.kube.failures import failure
 from rpcregistry.kube.requests import Timeouts
 from rpcregistry.manifests import PODS, RPCSERVICES
 from rpcregistry.model import ObjectKey
+from rpcregistry.sdk import Registry, Service
 from rpcregistry.watch import Applied, Bookmark, Deleted, Unreadable
 
 # The server
@@ -288,6 +289,18 @@ def test_a_right_that_is_missing_is_named_with_the_file_that_gives_it(message: s
     told = failure("PATCH", "patch Pod a/x", 403, msgspec.json.encode(body), roles="examples/some.yaml")
     assert type(told) is Rejected
     assert str(told).endswith(advice)
+
+
+def test_an_rpc_process_learns_of_a_role_of_its_own(
+    server: Server, script: list[Answer], tmp_path: Path
+) -> None:
+    script.append(status(403, "Forbidden", 'pods "p" is forbidden: User "u" cannot get resource "pods"'))
+    config = kubeconfig(tmp_path, f"http://127.0.0.1:{server.port}")
+    with (
+        Registry.from_kubeconfig(config, namespace="default", pod_name="p") as registry,
+        pytest.raises(Unknown, match=r"needs get on pods: see the role in examples/sdk-role\.yaml$"),
+    ):
+        registry.register(Service(name="a"))
 
 
 @pytest.mark.parametrize(

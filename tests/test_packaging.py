@@ -52,7 +52,7 @@ def needed(*extras: str) -> set[str]:
     new = found
     while new:
         new = {
-            (canonicalize_name(requirement.name), frozenset(requirement.extras))
+            (str(canonicalize_name(requirement.name)), frozenset(requirement.extras))
             for name, asked in new
             for requirement in requirements(name, asked)
         } - found
