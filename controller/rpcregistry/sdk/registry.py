@@ -108,28 +108,42 @@ class Registry:
 
     @classmethod
     def in_cluster(
-        cls, namespace: str | None = None, pod_name: str | None = None, **options: Any
+        cls,
+        namespace: str | None = None,
+        pod_name: str | None = None,
+        *,
+        label_selector: str = "",
+        rpcservices: bool = True,
     ) -> "Registry":
         """The registry of the pod that this runs in.
 
         *namespace* and *pod_name* are by default what the Downward API put into ``$POD_NAMESPACE`` and
         ``$POD_NAME``, else the service account's namespace and the host's name (which, on the host's
-        network, is not the pod's).  *options* are the constructor's.  Raises ``Misconfigured``.
+        network, is not the pod's).  *label_selector*, *rpcservices*: as the constructor's.  Raises
+        ``Misconfigured``.
         """
         namespace = namespace or os.environ.get("POD_NAMESPACE") or _service_account_namespace()
         pod_name = pod_name or os.environ.get("POD_NAME") or socket.gethostname()
-        return cls(_kube(None), namespace, pod_name, **options)
+        kube = _kube(None)
+        return cls(kube, namespace, pod_name, label_selector=label_selector, rpcservices=rpcservices)
 
     @classmethod
     def from_kubeconfig(
-        cls, path: str | os.PathLike[str] | None = None, *, namespace: str, pod_name: str, **options: Any
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        namespace: str,
+        pod_name: str,
+        label_selector: str = "",
+        rpcservices: bool = True,
     ) -> "Registry":
         """The registry of a process outside of the cluster that stands for the pod *pod_name*.
 
         *path*: by default ``$KUBECONFIG``, else ``~/.kube/config``.  Raises ``Misconfigured``, also where the
         package ``kubernetes`` is missing, which reads such files (the extra "kubeconfig").
         """
-        return cls(_kube(None if path is None else os.fspath(path)), namespace, pod_name, **options)
+        kube = _kube(None if path is None else os.fspath(path))
+        return cls(kube, namespace, pod_name, label_selector=label_selector, rpcservices=rpcservices)
 
     def __enter__(self) -> "Registry":
         self.start()
