@@ -27,6 +27,7 @@ from rpcregistry.sdk import Peer, Service
 from rpcregistry.sdk.announcement import REGISTERED, OwnPod, announce, is_lost, withdraw
 from rpcregistry.sdk.instances import instances, peers
 from rpcregistry.sdk.subscriptions import Subscription, Subscriptions
+from tests.pages import Page
 
 ECHO = Declaration(service_name="echo", port=8080, version="v1")
 TIME = Declaration(service_name="time", port=9090)
@@ -84,6 +85,12 @@ def test_the_package_has_what_the_sdk_has():
         assert getattr(rpcregistry, name) is getattr(rpcregistry.sdk, name)
     with pytest.raises(AttributeError, match="no attribute 'Informer'"):
         rpcregistry.Informer  # noqa: B018
+
+
+def test_the_page_on_the_sdk_has_each_exception():
+    values = {name: getattr(rpcregistry, name) for name in rpcregistry.__all__}
+    failures = {name for name, value in values.items() if issubclass(value, rpcregistry.Failure)}
+    assert set(Page("docs/sdk.md").first_column("What can fail")) == failures
 
 
 def test_a_command_does_not_import_the_sdk():
