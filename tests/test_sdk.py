@@ -4,6 +4,9 @@ import json
 import re
 import subprocess
 import sys
+from enum import StrEnum
+from http import HTTPStatus
+from types import MappingProxyType
 
 import msgspec
 import pytest
@@ -474,6 +477,28 @@ def test_a_service_is_a_declaration_field_by_field():
 def test_a_service_that_breaks_a_rule_is_refused_where_it_is_made(fields, why):
     with pytest.raises(ValueError, match="^no Service: .*" + re.escape(why)):
         Service(**{"name": "a"} | fields)
+
+
+class Text(str):
+    """As other libraries have them."""
+
+
+class Color(StrEnum):
+    RED = "red"
+
+
+def test_what_enums_and_other_subclasses_add_to_a_value_is_left_out():
+    service = Service(
+        name=Text("a"),
+        port=HTTPStatus.OK,
+        version=Color.RED,
+        metadata=MappingProxyType({Text("k"): Color.RED}),
+    )
+    assert service.declaration == Declaration(
+        service_name="a", port=200, version="red", metadata={"k": "red"}
+    )
+    assert msgspec.json.encode(service.declaration)
+    assert type(service.declaration.version) is str
 
 
 @given(declarations)

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
         Update,
     )
 else:
-    # Imported by whoever asks for it: each command would begin a fifth later with it, and every module of
-    # ours imports this one first.
+    # Imported when one of the names is asked for: every module of ours imports this one first, and each
+    # command would start 50 ms later.
     def __getattr__(name: str) -> Any:
         if name in __all__:
             return getattr(import_module("rpcregistry.sdk"), name)

@@ -86,7 +86,7 @@ class Requests:
     """What one API server is asked, by any number of threads.
 
     *load* reads the configuration; it is called again where credentials or certificates are refused.
-    *roles*: the file with the roles that are enough, for whoever lacks a right.
+    *roles*: the file that a message names where a right is missing.
     """
 
     def __init__(self, load: Callable[[], Access], timeouts: Timeouts, roles: str) -> None:

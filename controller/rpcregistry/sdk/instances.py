@@ -46,13 +46,11 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def declaration(self) -> Declaration:
         """The same in the controllers' words, checked by their rules: *metadata* may have changed."""
-        fields = msgspec.structs.asdict(self)
+        fields = {field: _plain(value) for field, value in msgspec.structs.asdict(self).items()}
         entry = {"serviceName": fields.pop("name"), **fields}
         for optional in ("port", "weight"):
             if entry[optional] is None:
                 del entry[optional]
-        if isinstance(self.metadata, Mapping):
-            entry["metadata"] = dict(self.metadata)
         try:
             return RPC_SERVICE.declaration(entry)
         except Invalid as invalid:
@@ -108,6 +106,20 @@ class PeerUpdate(msgspec.Struct, frozen=True):
 
     kind: Kind
     peer: Peer
+
+
+def _plain(value: object) -> object:
+    """*value* without what an Enum, or another subclass, adds to a text, a number or a mapping."""
+    match value:
+        case bool():
+            return value
+        case str():
+            return str.__str__(value)
+        case int():
+            return int.__int__(value)
+        case Mapping():
+            return {_plain(key): _plain(of) for key, of in value.items()}
+    return value
 
 
 def _mistake(pointer: str, what: str) -> str:
