@@ -88,6 +88,6 @@ def pages() -> list[str]:
     """The paths of all pages."""
     found = [
         *TOP.glob("*.md"),
-        *(path for top in ("docs", "examples", "tests") for path in (TOP / top).rglob("*.md")),
+        *(path for top in ("deploy", "docs", "examples", "tests") for path in (TOP / top).rglob("*.md")),
     ]
     return sorted(str(path.relative_to(TOP)) for path in found)
