@@ -35,12 +35,13 @@ from rpcregistry.errors import (
     Retry,
     Unknown,
 )
+from rpcregistry.kube import failures
 from rpcregistry.kube.client import Kube
 from rpcregistry.kube.failures import failure
 from rpcregistry.kube.requests import Timeouts
 from rpcregistry.manifests import PODS, RPCSERVICES
 from rpcregistry.model import ObjectKey
-from rpcregistry.sdk import Registry, Service
+from rpcregistry.sdk import Registry, Service, registry
 from rpcregistry.watch import Applied, Bookmark, Deleted, Unreadable
 
 # The server
@@ -291,16 +292,21 @@ def test_a_right_that_is_missing_is_named_with_the_file_that_gives_it(message: s
     assert str(told).endswith(advice)
 
 
+@pytest.mark.parametrize("file", [failures.ROLES, registry.ROLES])
+def test_the_file_that_gives_a_right_is_there(file: str) -> None:
+    assert "kind: Role\n" in (Path(__file__).parents[1] / file).read_text()
+
+
 def test_an_rpc_process_learns_of_a_role_of_its_own(
     server: Server, script: list[Answer], tmp_path: Path
 ) -> None:
     script.append(status(403, "Forbidden", 'pods "p" is forbidden: User "u" cannot get resource "pods"'))
     config = kubeconfig(tmp_path, f"http://127.0.0.1:{server.port}")
     with (
-        Registry.from_kubeconfig(config, namespace="default", pod_name="p") as registry,
+        Registry.from_kubeconfig(config, namespace="default", pod_name="p") as own_registry,
         pytest.raises(Unknown, match=r"needs get on pods: see the role in examples/sdk-role\.yaml$"),
     ):
-        registry.register(Service(name="a"))
+        own_registry.register(Service(name="a"))
 
 
 @pytest.mark.parametrize(
