@@ -28,7 +28,8 @@ MAY_WRITE = {
     "pods",
     "pods/status",
     "events.events.k8s.io",
-    "subjectaccessreviews.authorization.k8s.io",
+    "subjectaccessreviews.authorization.k8s.io",  # these two ask, and write nothing
+    "selfsubjectreviews.authentication.k8s.io",
     LEASES,
 }
 
