@@ -96,6 +96,7 @@ def an_old_leader_wakes(stand: Stand, world: World) -> None:
     world.create_pod("b", "echo", ip="10.0.0.2")
     eventually(lambda: b"10.0.0.2" in stand.zk_proxy.held)
     first.signal(signal.SIGSTOP)
+    stand.api_bytes.close()  # to Kubernetes it could write until its Lease ends, which is given back for it
     world.delete_pod("b")
     released = {"spec": {"holderIdentity": None, "leaseDurationSeconds": 1}}
     CoordinationV1Api(world.api).patch_namespaced_lease(LEASE, world.namespace, released)
