@@ -366,8 +366,9 @@ def unfenced(journey: Journey) -> None:
     journey.write(1050, SetData(ECHO, servers("10.0.0.1"), 1))
 
 
-def fenced_at_any_version(journey: Journey) -> None:
-    journey.publish(1050, SetData(ECHO, servers("10.0.0.1"), 1), version=-1)
+def overtaken(journey: Journey) -> None:
+    journey.write(1049, SetData(FENCE, b"another", 1), session=OURS_LATER)
+    journey.publish(1050, SetData(ECHO, servers("10.0.0.1"), 1), session=OURS, version=1)
 
 
 def taking_turns(journey: Journey) -> None:
@@ -499,7 +500,7 @@ def a_secret_in_an_event(journey: Journey) -> None:
         (a_status_in_quiet, {"I5"}),
         (cpu_in_quiet, {"I5"}),
         (unfenced, {"I6"}),
-        (fenced_at_any_version, {"I6"}),
+        (overtaken, {"I6"}),
         (taking_turns, {"I6"}),
         (the_fence_of_a_dead_process, {"I6"}),
         (too_many_failures, {"I7"}),

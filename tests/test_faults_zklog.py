@@ -113,7 +113,7 @@ def test_every_type_of_transaction_is_read():
 
 
 def test_a_multi_is_one_state_and_its_checks_are_read():
-    ops = multi((13, text("/f") + struct.pack(">i", 3)), (1, create("/a", b"1")), (2, text("/b")))
+    ops = multi((13, text("/f") + struct.pack(">i", 4)), (1, create("/a", b"1")), (2, text("/b")))
     [transaction] = parse_log(log(entry(1, 14, ops)))
     assert transaction.ops == (Check("/f", 3), Create("/a", b"1"), Delete("/b"))
     [state] = states(Log({"/b": b""}, [transaction]))

@@ -7,7 +7,7 @@ from itertools import pairwise
 from tests.faults.harness import oracle
 from tests.faults.harness.evidence import Evidence
 from tests.faults.harness.timeline import NEVER, Address, Shown, Want, Wanted, timeline
-from tests.faults.harness.violations import Violation, clock, name_of, own_requests
+from tests.faults.harness.violations import Violation, clock, own_requests
 
 WATCH_LAG = 3.0  # seconds: the harness may hear of a change after the product
 FLAPS = 60.0  # seconds: what came and went so lately may come and go once more
@@ -80,14 +80,17 @@ def spares(evidence: Evidence) -> Iterator[Violation]:
 
 
 def summary(evidence: Evidence) -> Mapping[str, tuple[int, int]]:
-    """How often the product published and withdrew each address, and made and deleted each RpcService."""
+    """How often the product published and withdrew each address, and made and deleted each RpcService.
+
+    By names without namespaces, so that runs in different ones can be compared.
+    """
     counts: dict[str, tuple[int, int]] = {}
     for address, changes in timeline(evidence).shown.items():
         own = [change.present for change in changes if change.own]
         if own:
             counts[str(address)] = (own.count(True), own.count(False))
     objects: Counter[tuple[str, str]] = Counter(
-        (name_of(request), request.verb)
+        (f"rpcservice {request.name}", request.verb)
         for request in own_requests(evidence)
         if request.resource == "rpcservices.rpcregistry.dev" and request.code < 300
     )

@@ -49,7 +49,10 @@ class SetAcl:
 
 @dataclass(frozen=True)
 class Check:
-    """A multi went through because the znode had this *version*; -1: whichever it had."""
+    """A multi looked at a znode, and went on as it had this *version*.
+
+    The log does not tell whether that one was asked for, or any.
+    """
 
     path: str
     version: int

@@ -304,7 +304,7 @@ def _app_io(item: Any) -> _Entry | None:
             if found := re.fullmatch(r"/(?:.*/)?([^/]*)/providers(?:/([^/]*))?", key, re.DOTALL):
                 name, url = unquote(found[1]), unquote(found[2] or "")
             try:
-                details = {**_from_url(url), **(value if isinstance(value, dict) else _from_text(value))}
+                details = {**_from_url(url), **(_from_text(value) if isinstance(value, str) else value)}
             except (ValueError, TypeError, RecursionError):
                 return None
             rest = {key: value for key, value in details.items() if key not in _DETAILS}
@@ -314,7 +314,8 @@ def _app_io(item: Any) -> _Entry | None:
 
 def _from_text(text: str) -> Mapping[str, Any]:
     if text.lstrip().startswith("{"):
-        return {**_json(text)}
+        found: Mapping[str, Any] = _json(text)
+        return {**found}
     return _from_url(text) or ({"value": text} if text and _is_text(text) else {})
 
 
@@ -323,13 +324,12 @@ def _from_url(text: str) -> Mapping[str, Any]:
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
         return {}
     url = urlsplit(text)
-    query = dict(parse_qsl(url.query))
-    found = {"protocol": url.scheme, **{key: query[key] for key in ("version", "group") if key in query}}
-    if url.port is not None:
-        found["port"] = url.port
-    if "weight" in query:
-        found["weight"] = int(query["weight"])
-    return found
+    query: Mapping[str, Any] = dict(parse_qsl(url.query))
+    found = {key: query[key] for key in query.keys() & {"version", "group", "weight"}}
+    found |= {"protocol": url.scheme, "port": url.port}
+    if "weight" in found:
+        found["weight"] = int(found["weight"])
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _as_text(value: Any) -> Any:
@@ -602,7 +602,8 @@ def _place(layout: str, base: str, path: str) -> tuple[str | None, str | None]:
 
 def _kube2zk(_: str, data: bytes) -> Iterator[str]:
     for server in json.loads(data)["servers"] or ():
-        yield str(ip_address(server))
+        ip_address(server)
+        yield server
 
 
 def _curator(_: str, data: bytes) -> Iterator[str]:

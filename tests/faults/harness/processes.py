@@ -75,9 +75,7 @@ def idles(evidence: Evidence) -> Iterator[Violation]:
 
 def survives(evidence: Evidence) -> Iterator[Violation]:
     """I8: no process ends for an object that is bad."""
-    reasons = [
-        f for f in timeline(evidence).faults if f.kind in ("apiserver", "zookeeper", "process", "refused")
-    ]
+    reasons = [fault for fault in evidence.faults if fault.kind != "object" and fault.services is None]
     for process in evidence.processes:
         ended = process.ended
         if ended is None or process.expected_end or process.code == 0:
@@ -92,10 +90,7 @@ def answers_truly(evidence: Evidence) -> Iterator[Violation]:
     for process in evidence.processes:
         yield from _unwell(evidence, process)
         yield from _blind(evidence, process)
-        last = process.probes[-1] if process.probes and process.ended is None else None
-        if last and last.readyz != 200 and not _broken(evidence, last.at):
-            what = f"/readyz said {last.readyz} in the end, though nothing is broken any more: {last.page}"
-            yield Violation("I9", last.at, f"process {process.pid}", what)
+        yield from _unready(evidence, process)
     for fault in evidence.faults:
         if fault.kind == "zookeeper" and fault.services is None:
             yield from _unmoved(evidence, fault)
@@ -123,6 +118,17 @@ def _blind(evidence: Evidence, process: Process) -> Iterator[Violation]:
                     yield Violation("I9", probe.at, f"process {process.pid}", what)
 
 
+def _unready(evidence: Evidence, process: Process) -> Iterator[Violation]:
+    """Where it says in the end that it is not ready, and nothing is broken any more."""
+    end = process.terminated or process.ended or evidence.ended
+    last = [probe for probe in process.probes if process.started + GRACE < probe.at < end][-1:]
+    for probe in last:
+        broken = any(f.began <= probe.at <= f.ended + f.recovery for f in evidence.faults)
+        if probe.readyz != 200 and not broken:
+            what = f"/readyz said {probe.readyz} in the end, and nothing was broken: {probe.page}"
+            yield Violation("I9", probe.at, f"process {process.pid}", what)
+
+
 def _unmoved(evidence: Evidence, fault: Fault) -> Iterator[Violation]:
     """Where nobody says that ZooKeeper is away: who leads should, and only he."""
     probes = [
@@ -134,10 +140,6 @@ def _unmoved(evidence: Evidence, fault: Fault) -> Iterator[Violation]:
     if probes and all(probe.readyz == 200 for probe in probes):
         what = f"/readyz said 200 all the time while ZooKeeper was away: {fault.note}"
         yield Violation("I9", probes[0].at, "all processes", what)
-
-
-def _broken(evidence: Evidence, at: float) -> bool:
-    return any(fault.began <= at <= fault.ended + fault.recovery for fault in timeline(evidence).faults)
 
 
 def ends_in_order(evidence: Evidence) -> Iterator[Violation]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from tests.faults.harness import oracle, zklog
 from tests.faults.harness.evidence import Evidence, Fault, Json
+from tests.faults.harness.violations import fenced
 
 NEVER = float("-inf")
 RESTART = 60.0  # seconds: a start, the look at others' heartbeat, the supervisor's back-off
@@ -130,18 +131,16 @@ def timeline(evidence: Evidence) -> Timeline:
 
 
 def _without_process(evidence: Evidence) -> Iterator[Fault]:
-    """While no process runs nobody writes, and one that begins or ends takes its time."""
-    for process in evidence.processes:
-        for moment in (process.started, process.ended):
-            if moment is not None:
-                yield Fault("start", moment, moment, recovery=RESTART)
-    nobody_since = evidence.began
-    for process in sorted(evidence.processes, key=lambda process: process.started):
-        if process.started > nobody_since:
-            yield Fault("start", nobody_since, process.started, recovery=RESTART)
-        nobody_since = max(nobody_since, evidence.ended if process.ended is None else process.ended)
-    if nobody_since < evidence.ended:
-        yield Fault("start", nobody_since, evidence.ended, recovery=RESTART)
+    """Nobody writes before a process has begun to, or after one has ended until another has begun to.
+
+    That one is at work is seen by its first write: a leader writes a heartbeat.
+    """
+    writes = sorted(transaction.at for _, transaction in fenced(evidence))
+    moments = {evidence.began, *(process.started for process in evidence.processes)}
+    for moment in moments | {process.ended for process in evidence.processes if process.ended is not None}:
+        later = writes[bisect_right(writes, moment) :]
+        at_work = min([moment + RESTART, *later[:1]])
+        yield Fault("start", moment, at_work, recovery=evidence.prompt)
 
 
 # what should have been

@@ -1,6 +1,7 @@
 """I4, I5, I6: who wrote what."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from tests.faults.harness import oracle, zklog
@@ -27,8 +28,8 @@ MAY_WRITE = {
     "pods",
     "pods/status",
     "events.events.k8s.io",
-    "selfsubjectreviews.authentication.k8s.io",  # reviews are questions
-    "subjectaccessreviews.authorization.k8s.io",
+    "subjectaccessreviews.authorization.k8s.io",  # these two ask, and write nothing
+    "selfsubjectreviews.authentication.k8s.io",
     LEASES,
 }
 
@@ -89,36 +90,57 @@ def rests(evidence: Evidence) -> Iterator[Violation]:
 
 
 def one_writes(evidence: Evidence) -> Iterator[Violation]:
-    """I6: every write is fenced, and by the order of the log no two writers take turns.
+    """I6: every write looks at the fence, and by the order of the log no two processes take turns.
 
-    The server lets a transaction through only at the version of the fence that it checks.  So who was
-    overtaken cannot write, if he checks it, and if who takes over changes it first.
+    Who takes over changes the fence, in a session of his; from then on no older session writes, and one that
+    another followed does not write again.
     """
-    taken: dict[int, float] = {}  # versions of the fence, and when it got them
+    fence_path = fence(evidence)
+    checked = {id(transaction): version for version, transaction in fenced(evidence)}
+    taken = Take(0, evidence.began, None, frozenset())
+    sessions: set[int] = set()
     writers: list[tuple[int, int]] = []  # versions and sessions, in the order in which they wrote
-    versions = {id(transaction): version for version, transaction in fenced(evidence)}
     for transaction in transactions(evidence):
         for op in transaction.ops:
-            if isinstance(op, Create | SetData) and op.path == fence(evidence):
-                taken[op.version if isinstance(op, SetData) else 0] = transaction.at
+            if isinstance(op, Create | SetData) and op.path == fence_path:
+                version = op.version if isinstance(op, SetData) else 0
+                taken = Take(version, transaction.at, transaction.session, frozenset(sessions))
+        sessions.add(transaction.session)
         path = next(_published(evidence, transaction), None)
         if path is None:
             continue
-        where = f"{path} in transaction {transaction.zxid:#x}"
-        version = versions.get(id(transaction), -1)
-        if version < 0:
-            what = "was written without a look at the fence, or at any version of it"
-            yield Violation("I6", transaction.at, where, what)
-            continue
-        writer = version, transaction.session
-        if writer in writers[:-1]:
-            what = f"was written by session {writer[1]:#x}, and others have written since its last write"
-            yield Violation("I6", transaction.at, where, what)
+        writer = checked.get(id(transaction), -1), transaction.session
+        why = _not_the_one(evidence, writer, transaction.at, taken, writers)
+        if why:
+            where = f"{path} in transaction {transaction.zxid:#x}"
+            yield Violation("I6", transaction.at, where, f"was written by session {writer[1]:#x}, {why}")
         if writer not in writers[-1:]:
             writers.append(writer)
-        if version in taken and not any(_ran(p, taken[version], transaction.at) for p in evidence.processes):
-            what = f"was written under version {version} of the fence, of a process that had ended"
-            yield Violation("I6", transaction.at, where, what)
+
+
+class Take(NamedTuple):
+    """The fence got *version*, in a *session*, when there had been those *before*."""
+
+    version: int
+    at: float
+    session: int | None
+    before: frozenset[int]
+
+
+def _not_the_one(
+    evidence: Evidence, writer: tuple[int, int], at: float, taken: Take, writers: Sequence[tuple[int, int]]
+) -> str:
+    """Why *writer*, a version of the fence and a session, is not the one that may write; empty if it is."""
+    version, session = writer
+    if version < 0:
+        return "without a look at the fence"
+    if session != taken.session and session in taken.before:
+        return f"which is older than version {taken.version} of the fence, of another session"
+    if writer in writers[:-1]:
+        return "and another session had written since it wrote last"
+    if taken.session is not None and not any(_ran(p, taken.at, at) for p in evidence.processes):
+        return f"and the process that took version {taken.version} of the fence had ended"
+    return ""
 
 
 def _published(evidence: Evidence, transaction: Transaction) -> Iterator[str]:

@@ -239,8 +239,8 @@ def _op(kind: int, jute: _Jute, session: int) -> Op:
             return SetData(jute.string(), jute.buffer(), jute.integer())
         case _ if kind == SET_ACL:
             return SetAcl(jute.string())
-        case _ if kind == CHECK:
-            return Check(jute.string(), jute.integer())
+        case _ if kind == CHECK:  # the log has the version that a write would have left
+            return Check(jute.string(), jute.integer() - 1)
         case _ if kind == OPEN_SESSION:
             return OpenSession(jute.integer() / 1000)
         case _ if kind == CLOSE_SESSION:
