@@ -164,6 +164,10 @@ class Stand:
     def __exit__(self, *_: object) -> None:
         for replica in self.replicas:
             replica.kill()
+        leases = client.CoordinationV1Api(self.ground.api)
+        for namespace in self.namespaces:
+            with suppress(client.ApiException):  # who purges looks at those of all namespaces
+                leases.delete_namespaced_lease(LEASE, namespace)
         self._stack.close()
 
     @property
