@@ -17,7 +17,7 @@ from tests.cluster.layouts import children, contents, directory, flags, holds, s
 from tests.cluster.waiting import eventually
 from tests.cluster.world import World
 from tests.faults.harness.kubelet import Replica
-from tests.faults.harness.stand import Ground
+from tests.faults.harness.stand import Ground, Stand
 from tests.pages import TOP, Page
 
 LAYOUTS = ("kube2zk", "curator", "dubbo", "serverset", "sofa", "spring-cloud")
@@ -51,24 +51,27 @@ def typed(world: World, command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def publish(world: World, start_controller: Callable[..., Replica]) -> Replica:
+def publish(stand: Stand, world: World, start_controller: Callable[..., Replica]) -> Replica:
     """Two pods in six layouts, beside what others have there."""
-    world.zk.ensure_path(f"{world.base}/kube2zk")
-    world.zk.create(f"{world.base}/kube2zk/theirs", b'{"config":["theirs"],"servers":["9.9.9.9"]}')
+    stand.put_foreign(f"{world.base}/kube2zk/theirs", b'{"config":["theirs"],"servers":["9.9.9.9"]}')
     started = start_controller(*flags(world, *LAYOUTS), lease_namespace=NAMESPACE)
     for number, ip in enumerate(IPS):
         serve(world, f"p{number}", ip)
     eventually(lambda: holds(world, *IPS, layouts=LAYOUTS), timeout=60)
-    world.zk.create(f"{directory(world, 'curator')}/theirs", b"theirs")
-    world.zk.create(f"{directory(world, 'dubbo')}/theirs", b"theirs", ephemeral=True)
+    stand.put_foreign(f"{directory(world, 'curator')}/theirs", b"theirs")
+    stand.put_foreign(f"{directory(world, 'dubbo')}/theirs", b"theirs", ephemeral=True)
     return started
 
 
+PURGED = "what was published is purged, while its pods are Ready"
+
+
 @pytest.mark.full
+@pytest.mark.allows(I1=PURGED, I2=PURGED, I10=PURGED, I6="the purge is no process of the stand's")
 def test_the_commands_of_the_docs_withdraw_what_is_ours_and_nothing_else(
-    installed: LocalCluster, world: World, start_controller: Callable[..., Replica]
+    installed: LocalCluster, stand: Stand, world: World, start_controller: Callable[..., Replica]
 ):
-    controller = publish(world, start_controller)
+    controller = publish(stand, world, start_controller)
     before = contents(world)
     stop, show, withdraw, *delete = Page("docs/uninstall.md").commands("Uninstall")
     refused = typed(world, withdraw)
@@ -108,9 +111,9 @@ def ledger(world: World) -> list[str]:
 
 @pytest.mark.full
 def test_a15_crds_that_are_deleted_first_withdraw_nothing_though_the_controller_runs_and_is_restarted(
-    installed: LocalCluster, world: World, start_controller: Callable[..., Replica]
+    installed: LocalCluster, stand: Stand, world: World, start_controller: Callable[..., Replica]
 ):
-    controller = publish(world, start_controller)
+    controller = publish(stand, world, start_controller)
     before = contents(world)
 
     installed.kubectl("delete", "-f", str(CRDS))

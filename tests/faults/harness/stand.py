@@ -304,10 +304,10 @@ class Stand:
         """The test breaks an invariant by intent."""
         self.allowed[invariant] = reason
 
-    def put_foreign(self, path: str, data: bytes) -> None:
+    def put_foreign(self, path: str, data: bytes, *, ephemeral: bool = False) -> None:
         """Somebody else's znode; nobody touches it, and no client of ours reads it."""
         self.foreign[path] = data
-        self.zk.create(path, data, makepath=True)
+        self.zk.create(path, data, makepath=True, ephemeral=ephemeral)
 
     @contextmanager
     def fault(self, kind: str, services: Iterable[str] | None = None, **more: Any) -> Iterator[None]:
