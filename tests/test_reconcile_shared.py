@@ -35,10 +35,11 @@ from rpcregistry.reconcile.unreadable import UnknownWords
 from rpcregistry.reconcile.unwritten import Unwritten
 from rpcregistry.reconcile.wanted import Wanted
 from rpcregistry.runtime.informer import Change, Store
-from tests.test_plan_rpcservices import pod, service
-from tests.test_reconcile_nodeservices import World as NodeServices
+from tests.builders import pod
 from tests.threads import at_once, step_by_step, twice
 from tests.worlds import Clock, EventsInMemory, NotesInMemory, ZooKeeperInMemory
+from tests.worlds.nodeservices import World as NodeServices
+from tests.worlds.rpcservices import service
 
 ROUNDS = 20  # where threads take turns at each step
 MANY = 1000  # where they take turns as they come
