@@ -34,8 +34,7 @@ from rpcregistry.plan import rpcservices
 from rpcregistry.plan.ledger import Layout, decode_ledger
 from rpcregistry.plan.ops import Create, Delete, Op, Set, Step
 from rpcregistry.plan.outcome import Observed
-from rpcregistry.plan.publication import Settings
-from rpcregistry.plan.rpcservices import Place
+from rpcregistry.plan.publication import Place, Settings
 
 Slot = str | None  # which endpoint's a child is; None: none of our cluster's
 Places = frozenset[Place]

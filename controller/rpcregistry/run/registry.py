@@ -89,9 +89,10 @@ def _reconciler(shared: Shared, names: Workqueue[str], synced: SyncedReconciler)
         writer=writer,
         missing=_missing(shared, publishing, writer, names),
         reports=_reports(shared, synced),
-        services=shared.services,
+        services=shared.registered,
         # A dry run's statuses are never written, so it would wait for them for ever.
         settling=Settling() if settings.dry_run else shared.settling,
+        is_unlooked=shared.is_unlooked,
         layouts=settings.layouts,
         settings=publishing,
         grace=settings.ownership_grace,
@@ -102,7 +103,7 @@ def _reconciler(shared: Shared, names: Workqueue[str], synced: SyncedReconciler)
 
 def _reports(shared: Shared, synced: SyncedReconciler) -> Reports:
     return Reports(
-        services=shared.services,
+        services=shared.registered,
         repairs=Repairs(shared.events, lambda: shared.leadership.lease.regarding, shared.clock),
         conditions=synced.want,
         events=shared.events,
@@ -116,7 +117,7 @@ def _missing(
     settings = shared.settings
     return Missing(
         writer=writer,
-        services=shared.services,
+        services=shared.registered,
         reader=SecondLook(
             kube=shared.kube,
             namespaces=settings.namespaces,
@@ -187,7 +188,7 @@ def _subscribe(shared: Shared, reconciler: RegistryReconciler, names: Workqueue[
         if not connected and shared.began.is_set() and not shared.stopping.is_set():
             reconciler.disconnected()
 
-    shared.services.subscribe(service_changed)
+    shared.registered.subscribe(service_changed)
     shared.settling.subscribe(settled)
     shared.connection.subscribe(connection_changed)
     shared.changed.subscribe(path_changed)
@@ -220,7 +221,7 @@ class RegistryLoop:
 
     def resync(self) -> None:
         """Look at everything once more."""
-        self._names.add_all({service.service_name for service in self._shared.services.store.values()})
+        self._names.add_all({service.service_name for service in self._shared.registered.store.values()})
 
     def start_beating(self, crew: Crew) -> None:
         """Start its thread, which at first only shows that this process lives."""
