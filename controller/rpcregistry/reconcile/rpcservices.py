@@ -219,7 +219,9 @@ class RpcServiceReconciler:
         latest: dict[str, RpcService] = {}
         for op in writes:
             write, begun = planning.write_of(op), self._clock.monotonic()
-            waiting = (trouble and trouble.waiting(write, begun)) or self._too_soon(op, observed, begun)
+            waiting = (trouble and trouble.waiting(write, begun)) or self._too_soon(
+                op, observed, latest, begun
+            )
             if waiting:
                 refusals.note(op, waiting)
                 writes.refused()
@@ -235,9 +237,13 @@ class RpcServiceReconciler:
             trouble.keep({planning.write_of(op) for op in refusals.all})
         return writes, refusals
 
-    def _too_soon(self, op: planning.Op, observed: planning.Observed, now: float) -> Retry | None:
-        """Why a status that others go on writing is not put right at once."""
-        if not isinstance(op, planning.SetStatus) or op.service.uid not in observed.remembered:
+    def _too_soon(
+        self, op: planning.Op, observed: planning.Observed, ours: Container[str], now: float
+    ) -> Retry | None:
+        """Why a status that others go on writing is not put right at once; *ours*: it is by now."""
+        if not isinstance(op, planning.SetStatus) or op.service.uid in ours:
+            return None
+        if op.service.uid not in observed.remembered:
             return None
         seconds = rewrite_pause(self._rewritten.at(op.service.uid), now)
         message = f"others write the status of {op.service.key}: it is put right in {seconds:.0f} s"
