@@ -3,8 +3,8 @@
 import pytest
 
 from rpcregistry.errors import Conflict, Ending, Failure, Fenced, Partial, Rejected, Retry
+from rpcregistry.layouts import Layout
 from rpcregistry.model import Declaration, ObjectKey, ServiceKey
-from rpcregistry.plan.ledger import Layout
 from rpcregistry.reconcile.rpcservices import MOST_TOLD, TOLD_AFTER
 from rpcregistry.reconcile.troubles import FIRST_PAUSE, LONGEST_PAUSE
 from rpcregistry.runtime.worker import work
@@ -237,7 +237,7 @@ def test_what_is_told_when(world: World, failure: Failure, seconds: float, count
     assert len({name for name, _ in told(world)}) == count or (failure is QUOTA and told(world))
     accept(world)
     world.settle()
-    assert world.projector._troubles.get(ECHO) is None
+    assert world.rpcservices._troubles.get(ECHO) is None
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_what_is_raised_once_all_was_tried(world: World, verb: str, failure: Fai
     world.pods.drop(key(1))
     serve(world, 4, 5)
     with pytest.raises(raised) as caught:
-        world.projector.reconcile(ECHO)
+        world.rpcservices.reconcile(ECHO)
 
     assert type(caught.value) is raised
     if isinstance(caught.value, Partial):
@@ -273,7 +273,7 @@ def test_after_a_conflict_nothing_more_is_written(world: World):
         world.pods.drop(key(number))
     writes = len(world.kube.writes)
     with pytest.raises(Conflict):
-        world.projector.reconcile(ECHO)
+        world.rpcservices.reconcile(ECHO)
 
     assert all(name != "echo" for _, name in world.kube.writes[writes:])
     assert world.services.get(ObjectKey("default", "echo"))
@@ -326,6 +326,6 @@ def test_a_write_that_takes_long_to_be_refused_is_tried_once(world: World, secon
     world.kube.refuses = refuses
     serve(world, *range(4, 16))
     with pytest.raises(Retry):
-        world.projector.reconcile(ECHO)
+        world.rpcservices.reconcile(ECHO)
 
     assert len(tried) == attempts

@@ -1,10 +1,11 @@
-"""The command line: one function per subcommand; flags and environment become ``Settings``."""
+"""The command line: one function per subcommand; flags and environment become ``RunSettings``."""
 
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from enum import Enum
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -13,9 +14,10 @@ import click
 from rpcregistry.errors import Failure, Misconfigured
 from rpcregistry.model import NODE
 from rpcregistry.plan.findings import DRIFT, NO_DRIFT, exit_states
+from rpcregistry.plan.publication import Adopt, CrossNamespace, Policy
 from rpcregistry.selector import label_selector
 from rpcregistry.settings import (
-    Settings,
+    RunSettings,
     base_path,
     bind_address,
     check_bases,
@@ -58,6 +60,17 @@ class _Parsed(click.ParamType[Any]):
             return self._parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class _OneOf(click.Choice[Any]):
+    """A member of an enum, by its value."""
+
+    def __init__(self, members: type[Enum]) -> None:
+        super().__init__([member.value for member in members])
+        self._members = members
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return self._members(super().convert(value, param, ctx))
 
 
 DURATION = _Parsed("duration", duration)
@@ -226,14 +239,14 @@ def _cluster_options(command: Callable[..., R]) -> Callable[..., R]:
             ),
             click.option(
                 "--cross-namespace",
-                type=click.Choice(["union", "deny"]),
+                type=_OneOf(CrossNamespace),
                 default="union",
                 show_default=True,
                 help="What the same service name in several namespaces means.",
             ),
             click.option(
                 "--adopt",
-                type=click.Choice(["unowned", "never"]),
+                type=_OneOf(Adopt),
                 default="unowned",
                 show_default=True,
                 help="Whether znodes that were there before are taken over.",
@@ -308,7 +321,7 @@ main.command_class = _Command
 @click.option("--compare-period", type=PERIOD, default="60s", show_default=True)
 @click.option(
     "--policy",
-    type=click.Choice(["sync", "upsert-only"]),
+    type=_OneOf(Policy),
     default="sync",
     show_default=True,
     help="upsert-only never removes a znode.",
@@ -356,7 +369,7 @@ def run(
 
     configure_logging(log_format, log_level)
     flags["layouts"] = _layouts(flags["layouts"], zkpath, templates)
-    sys.exit(run_controllers(Settings(**flags, ownership_grace=timedelta(seconds=ownership_grace))))
+    sys.exit(run_controllers(RunSettings(**flags, ownership_grace=timedelta(seconds=ownership_grace))))
 
 
 @main.command(context_settings=ENVIRONMENT)

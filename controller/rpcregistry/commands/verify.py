@@ -13,20 +13,21 @@ from rpcregistry.commands.report import REPORTS, Inspection
 from rpcregistry.commands.whereabouts import Whereabouts
 from rpcregistry.errors import Absent, Failure, Misconfigured, Rejected, Unknown
 from rpcregistry.kube.client import Kube
-from rpcregistry.manifests import PODS, RPCSERVICES, Named, Resource
+from rpcregistry.layouts import Layout
+from rpcregistry.manifests import LEASES, PODS, RPCSERVICES, Named, Resource, annotations_of
 from rpcregistry.model import HELD, Pod, Problem, Regarding, ServiceKey
 from rpcregistry.names import is_service_name
 from rpcregistry.plan import heartbeat
 from rpcregistry.plan.findings import Counts, Finding, confirmed, exit_code
 from rpcregistry.plan.held import named
-from rpcregistry.plan.ledger import Layout
+from rpcregistry.plan.ledger import ledger_root, service_name_of
 from rpcregistry.plan.listing import owners
-from rpcregistry.plan.publication import Settings
-from rpcregistry.plan.rpcservices import silent_on
+from rpcregistry.plan.pods import silent_on
+from rpcregistry.plan.publication import PublicationSettings
 from rpcregistry.plan.scope import Scope
 from rpcregistry.plan.verify import Cluster, Views, findings_of, ours
+from rpcregistry.reconcile import ports
 from rpcregistry.reconcile.memory import Memory, uncovered_entries
-from rpcregistry.reconcile.ports import Registry
 from rpcregistry.reconcile.registration import Registration
 from rpcregistry.watch import Listing
 from rpcregistry.zookeeper.access import Access
@@ -65,7 +66,7 @@ def verify_registry(
         where = Whereabouts.of(kube, cluster_id, zk_servers, layouts)
         report = REPORTS[output](where, scope)
         require_namespaces(kube, namespaces)
-        settings = Settings(cluster_id=where.cluster_id, **options)
+        settings = PublicationSettings(cluster_id=where.cluster_id, **options)
         with ExitStack() as stack:
             connection = ZooKeeper.connected_to(zk_servers, timeout, zk_access)
             inspector = Inspector(
@@ -117,10 +118,10 @@ class Inspector:
         self,
         *,
         kube: Reads,
-        connect: Callable[[], Registry],
+        connect: Callable[[], ports.ZooKeeper],
         layouts: Sequence[Layout],
         scope: Scope,
-        settings: Settings,
+        settings: PublicationSettings,
     ) -> None:
         self._kube = kube
         self._connect = connect
@@ -130,7 +131,7 @@ class Inspector:
         self._permissions = _Permissions(kube) if scope.require_register_permission else None
 
     @cached_property
-    def _registry(self) -> Registry:
+    def _zookeeper(self) -> ports.ZooKeeper:
         """Asked for once the cluster was read: what is wrong there need not wait for ZooKeeper."""
         return self._connect()
 
@@ -186,19 +187,17 @@ class Inspector:
         """The names of services that the Lease calls held; none where it may not be read."""
         namespace, _, name = lease.partition("/")
         try:
-            manifest = self._kube.raw(
-                "GET", f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}"
-            )
+            manifest = self._kube.raw("GET", LEASES.path(namespace, name))
         except (Absent, Rejected):
             return frozenset()
-        names, _ = named((manifest["metadata"].get("annotations") or {}).get(HELD, ""))
+        names, _ = named(annotations_of(manifest).get(HELD, ""))
         return names
 
     # the registry
 
     def _beat(self) -> heartbeat.Heartbeat | None:
         path = heartbeat.path(self._settings.cluster_id)
-        znode = self._registry.read([path])[path]
+        znode = self._zookeeper.read([path])[path]
         return heartbeat.decode(znode.data) if znode else None
 
     def _views(self, cluster: Cluster) -> tuple[Views, list[Finding]]:
@@ -208,9 +207,10 @@ class Inspector:
         names: list[tuple[Layout, set[str]]] = []
         strange: list[Finding] = []
         for layout in self._layouts:
-            present = set(self._registry.children(layout.base))
+            present = set(self._zookeeper.children(layout.base))
             ledgered = {
-                layout.service_name(entry, clusters) for entry in self._registry.children(layout.ledger_root)
+                service_name_of(layout, entry, clusters)
+                for entry in self._zookeeper.children(ledger_root(layout))
             }
             services = set(filter(is_service_name, present))
             names.append((layout, listed | services | set(filter(None, ledgered))))
@@ -218,16 +218,16 @@ class Inspector:
                 Finding(layout.name, layout.path(name), "foreign", "nothing of ours")
                 for name in present - services
             ]
-        memory = Memory(self._registry, self._layouts, clusters)
+        memory = Memory(self._zookeeper, self._layouts, clusters)
         memory.read({name for _, services in names for name in services})
         views = [(layout, {name: memory.view(layout, name) for name in found}) for layout, found in names]
         return views, strange
 
     def _left(self) -> Iterator[Finding]:
         """What the ledger names that no layout of ours covers, and that is still there."""
-        entries = uncovered_entries(self._registry, self._layouts, self._settings.clusters)
+        entries = uncovered_entries(self._zookeeper, self._layouts, self._settings.clusters)
         standing = [(name, path) for (name, path), entry in entries.items() if not entry.withdrawn_at]
-        znodes = self._registry.read({path for _, path in standing})
+        znodes = self._zookeeper.read({path for _, path in standing})
         for name, path in standing:
             if znodes[path]:
                 missing = f"--layout {name}={path.rpartition('/')[0]}"

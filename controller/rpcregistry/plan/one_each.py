@@ -12,12 +12,13 @@ from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
+from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import Child, PerEndpoint
 from rpcregistry.model import Problem
-from rpcregistry.plan.ledger import Layout, Ledger, decode_ledger
+from rpcregistry.plan.ledger import Ledger, decode_ledger, ledger_path
 from rpcregistry.plan.ops import Create, Delete, Op, Step, Znode, write
-from rpcregistry.plan.outcome import Observed, Outcome
-from rpcregistry.plan.publication import Publication, Settings
+from rpcregistry.plan.outcome import ObservedZnodes, Outcome
+from rpcregistry.plan.publication import Policy, Publication, PublicationSettings
 
 # Java clients drop the connection over a list of children of 1 MiB, in which a name takes 4 bytes more.
 LARGEST_LISTING = 900 * 1024
@@ -39,8 +40,8 @@ class OneEach(msgspec.Struct, frozen=True):
     layout: Layout
     service_name: str
     wanted: Publication
-    observed: Observed
-    settings: Settings
+    observed: ObservedZnodes
+    settings: PublicationSettings
     due: Collection[str]
 
     def plan(self) -> Outcome:
@@ -132,7 +133,7 @@ class OneEach(msgspec.Struct, frozen=True):
 
     @property
     def removes(self) -> bool:
-        return not self.wanted.frozen and self.settings.policy != "upsert-only"
+        return not self.wanted.frozen and self.settings.policy is not Policy.UPSERT_ONLY
 
     def takes_over(self, desired: Mapping[str, bytes]) -> bool:
         """Whether what the previous cluster left goes: not before there is something in its place."""
@@ -190,7 +191,7 @@ class OneEach(msgspec.Struct, frozen=True):
 
     @property
     def entry(self) -> str:
-        return self.layout.ledger_path(self.service_name, self.settings.cluster_id)
+        return ledger_path(self.layout, self.service_name, self.settings.cluster_id)
 
     @property
     def recorded(self) -> set[str]:
@@ -215,7 +216,7 @@ class OneEach(msgspec.Struct, frozen=True):
             elif self.ours <= set(going):
                 ops.append(Delete(self.entry, observed.ledger.version))
         if self.removes and observed.previous and self.takes_over(desired):
-            previous = self.layout.ledger_path(self.service_name, self.settings.from_cluster)
+            previous = ledger_path(self.layout, self.service_name, self.settings.from_cluster)
             ops.append(Delete(previous, observed.previous.version))
         return tuple(ops)
 

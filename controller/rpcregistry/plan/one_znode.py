@@ -6,8 +6,8 @@ from rpcregistry.layouts.forms import Config, PerService, Rendered
 from rpcregistry.model import Problem
 from rpcregistry.plan.ledger import Ledger, decode_ledger
 from rpcregistry.plan.ops import Delete, Op, Set, Znode, write
-from rpcregistry.plan.outcome import Observed, Outcome
-from rpcregistry.plan.publication import Publication, Settings
+from rpcregistry.plan.outcome import ObservedZnodes, Outcome
+from rpcregistry.plan.publication import Adopt, Policy, Publication, PublicationSettings
 
 
 class OneZnode(msgspec.Struct, frozen=True):
@@ -17,8 +17,8 @@ class OneZnode(msgspec.Struct, frozen=True):
     path: str
     entry: str
     wanted: Publication
-    observed: Observed
-    settings: Settings
+    observed: ObservedZnodes
+    settings: PublicationSettings
 
     @property
     def ledger(self) -> Ledger | None:
@@ -31,7 +31,7 @@ class OneZnode(msgspec.Struct, frozen=True):
             return Outcome(refusal=refusal if self.wanted.endpoints else None)
         if self.wanted.endpoints:
             return self.publish(grace_over)
-        if ledger is None or self.wanted.frozen or self.settings.policy == "upsert-only":
+        if ledger is None or self.wanted.frozen or self.settings.policy is Policy.UPSERT_ONLY:
             return Outcome()
         if ledger.cluster != self.settings.cluster_id and self.wanted.services:
             return Outcome()  # what a previous cluster left stays until there is something in its place
@@ -49,7 +49,7 @@ class OneZnode(msgspec.Struct, frozen=True):
             return Problem("OwnedElsewhere", f"the ledger says the path belongs to cluster {ledger.cluster}")
         if znode and znode.ephemeral:
             return Problem("OwnedElsewhere", "an RPC server registered itself there with an ephemeral znode")
-        if znode and ledger is None and self.settings.adopt == "never":
+        if znode and ledger is None and self.settings.adopt is Adopt.NEVER:
             return Problem("OwnedElsewhere", "the znode was there before (--adopt=never)")
         return None
 

@@ -8,7 +8,7 @@ from rpcregistry.model import Problem
 from rpcregistry.plan.ops import Op, Step, Znode
 
 
-class Observed(msgspec.Struct, frozen=True):
+class ObservedZnodes(msgspec.Struct, frozen=True):
     """What was read: the service's znode, or the directory of its endpoints, and its ledger entry.
 
     For layouts with one znode an endpoint also: the directories that are *missing*, the topmost first;

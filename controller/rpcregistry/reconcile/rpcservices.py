@@ -9,10 +9,8 @@ import msgspec
 import structlog
 
 from rpcregistry.errors import Ending, Partial, Rejected, Retry
-from rpcregistry.manifests import API_VERSION, GROUP, PODS, RPCSERVICES, builtins, regarding
+from rpcregistry.manifests import PODS, RPCSERVICES, made, regarding
 from rpcregistry.model import (
-    MANAGED_BY,
-    PART_OF,
     Endpoint,
     Node,
     ObjectKey,
@@ -22,9 +20,9 @@ from rpcregistry.model import (
     RpcServiceStatus,
     ServiceKey,
 )
-from rpcregistry.names import label_value
 from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.invariants import check_objects
+from rpcregistry.plan.pods import newest_of, silent_on
 from rpcregistry.plan.publication import ALL_LISTED, Place, Unlisted, place
 from rpcregistry.plan.repairs import rewrite_pause
 from rpcregistry.reconcile.guard import Decision, Guard, Sight, log_released
@@ -80,7 +78,7 @@ class RpcServiceReconciler:
         read_node: Callable[[str], Node | None],
         read_pod: Callable[[ObjectKey], Pod | None],
         may_register: Callable[[Pod, str], bool],
-        settings: planning.Settings,
+        settings: planning.ProjectionSettings,
         clock: Clock,
         confirm: float,
         enqueue: Callable[[Iterable[ServiceKey]], None],
@@ -210,7 +208,7 @@ class RpcServiceReconciler:
         return bool(ops)
 
     def _write(
-        self, key: ServiceKey, ops: Sequence[planning.Op], observed: planning.Observed
+        self, key: ServiceKey, ops: Sequence[planning.Op], observed: planning.ObservedRpcServices
     ) -> tuple[planning.Writes, Refusals[planning.Op]]:
         """Make the writes of a plan, but for those that were refused a moment ago."""
         trouble = self._troubles.get(key)
@@ -238,7 +236,7 @@ class RpcServiceReconciler:
         return writes, refusals
 
     def _too_soon(
-        self, op: planning.Op, observed: planning.Observed, ours: Container[str], now: float
+        self, op: planning.Op, observed: planning.ObservedRpcServices, ours: Container[str], now: float
     ) -> Retry | None:
         """Why a status that others go on writing is not put right at once; *ours*: it is by now."""
         if not isinstance(op, planning.SetStatus) or op.service.uid in ours:
@@ -252,7 +250,7 @@ class RpcServiceReconciler:
     def _rely(
         self,
         key: ServiceKey,
-        observed: planning.Observed,
+        observed: planning.ObservedRpcServices,
         ops: Sequence[planning.Op],
         refusals: Refusals[planning.Op],
     ) -> None:
@@ -271,7 +269,7 @@ class RpcServiceReconciler:
     def _refused(
         self,
         key: ServiceKey,
-        observed: planning.Observed,
+        observed: planning.ObservedRpcServices,
         absences: planning.Absences,
         writes: planning.Writes,
         refusals: Refusals[planning.Op],
@@ -297,7 +295,7 @@ class RpcServiceReconciler:
         if is_told:
             listed = () if isinstance(op, planning.Delete) else op.status.endpoints
             uids = {row.pod_uid for row in listed}
-            for pod in planning.newest_of(key.service_name, observed.pods.values(), uids)[:MOST_TOLD]:
+            for pod in newest_of(key.service_name, observed.pods.values(), uids)[:MOST_TOLD]:
                 problem = Problem("RpcServiceRefused", str(failure))
                 self._events.record(regarding(PODS, pod), problem, "Publish", warning=True)
         if trouble.count(len(writes.unlisted), now):
@@ -305,7 +303,7 @@ class RpcServiceReconciler:
         after = trouble.seconds_left(now) or getattr(failure, "after", None) or FIRST_PAUSE
         return Partial(str(failure), after, rejected=isinstance(failure, Rejected))
 
-    def _show_unplaced(self, observed: planning.Observed, unplaced: int) -> None:
+    def _show_unplaced(self, observed: planning.ObservedRpcServices, unplaced: int) -> None:
         """Have the head say how many endpoints nobody lists; where that is refused, the next plan has it."""
         head = planning.owner_of(observed.services)
         latest = head and self._services.store.get(head.key)
@@ -314,7 +312,7 @@ class RpcServiceReconciler:
                 self._set_status(latest, planning.with_unplaced(latest.status, unplaced))
 
     def _gone(
-        self, key: ServiceKey, observed: planning.Observed, absences: planning.Absences
+        self, key: ServiceKey, observed: planning.ObservedRpcServices, absences: planning.Absences
     ) -> tuple[frozenset[Place], frozenset[Place]]:
         """What the registry relies on, and pods themselves show to be gone, or not to be Ready.
 
@@ -333,13 +331,13 @@ class RpcServiceReconciler:
         unready = {place(row) for row in listed if row.ready and not wanted.get(place(row), row).ready}
         return frozenset(gone), frozenset(unready)
 
-    def _observe(self, key: ServiceKey) -> planning.Observed:
+    def _observe(self, key: ServiceKey) -> planning.ObservedRpcServices:
         services = self._services.store.indexed(NAMED, key)
         taken = Taken(self._services.store, key.namespace)
         name = planning.owner_name(key, services, taken)
         declaring = self._pods.store.indexed(DECLARED, key)
         pods = {
-            pod.name: pod if self._may_register(pod, name) else planning.silent_on(pod, key.service_name)
+            pod.name: pod if self._may_register(pod, name) else silent_on(pod, key.service_name)
             for pod in declaring
         }
         names = {row.pod_name for service in services for row in service.status.endpoints}
@@ -349,7 +347,7 @@ class RpcServiceReconciler:
             pod = self._pods.store.get(ObjectKey(key.namespace, name))
             if pod:
                 pods[name] = pod
-        return planning.Observed(
+        return planning.ObservedRpcServices(
             services=services,
             pods=pods,
             taken=taken,
@@ -386,7 +384,7 @@ class RpcServiceReconciler:
         nodes = (self._nodes.store.get(ObjectKey("", name)) for name in names)
         return {node.name for node in nodes if node and not node.ready}
 
-    def _silent_nodes(self, observed: planning.Observed) -> set[str]:
+    def _silent_nodes(self, observed: planning.ObservedRpcServices) -> set[str]:
         """The nodes that turned not-Ready, and whose watch event is behind that of their pods.
 
         Two watches keep no order: read the Node of a pod that was silenced while its Node still
@@ -426,7 +424,7 @@ class RpcServiceReconciler:
     def _apply(self, op: planning.Op, latest: dict[str, RpcService]) -> None:
         match op:
             case planning.Create(namespace, name, service_name, status, head):
-                manifest = generated_manifest(namespace, name, service_name, head)
+                manifest = made.rpcservice(namespace, name, service_name, head)
                 created = self._kube.create(RPCSERVICES, namespace, manifest)
                 self._set_status(created, status)
             case planning.SetStatus(service, status):
@@ -437,7 +435,7 @@ class RpcServiceReconciler:
 
     def _set_status(self, service: RpcService, status: RpcServiceStatus) -> RpcService:
         status = msgspec.structs.replace(status, observed_generation=service.generation)
-        manifest = status_manifest(service, status)
+        manifest = made.rpcservice_status(service, status)
         written = self._kube.replace(RPCSERVICES, service.key, manifest, "status")
         self._relied.vouch(written)
         self._services.observe(written)
@@ -524,50 +522,6 @@ def _refusal(writes: planning.Writes, failure: Exception) -> Problem:
 
 def _turned(change: Change[Node]) -> bool:
     return not (change.old and change.new and change.old.ready == change.new.ready)
-
-
-def generated_manifest(
-    namespace: str, name: str, service_name: str, head: RpcService | None = None
-) -> dict[str, Any]:
-    """The manifest of a generated RpcService, or of a part of *head*."""
-    key, value = MANAGED_BY
-    metadata: dict[str, Any] = {"name": name, "namespace": namespace, "labels": {key: value}}
-    if head:
-        metadata["labels"][PART_OF] = label_value(head.name)
-        metadata["ownerReferences"] = [
-            {
-                "apiVersion": f"{GROUP}/{API_VERSION}",
-                "kind": RPCSERVICES.kind,
-                "name": head.name,
-                "uid": head.uid,
-                "controller": True,
-                "blockOwnerDeletion": False,
-            }
-        ]
-    return {
-        "apiVersion": f"{GROUP}/{API_VERSION}",
-        "kind": RPCSERVICES.kind,
-        "metadata": metadata,
-        "spec": {"serviceName": service_name},
-    }
-
-
-def status_manifest(service: RpcService, status: RpcServiceStatus) -> dict[str, Any]:
-    """What replaces the status of *service* as it was read, and nothing else of it; fails otherwise.
-
-    A merge patch would do, too: it costs the API server more, which then has to make out what it changes.
-    """
-    return {
-        "apiVersion": RPCSERVICES.api_version,
-        "kind": RPCSERVICES.kind,
-        "metadata": {
-            "namespace": service.namespace,
-            "name": service.name,
-            "uid": service.uid,
-            "resourceVersion": service.resource_version,
-        },
-        "status": builtins(status),
-    }
 
 
 class _Store(Protocol):

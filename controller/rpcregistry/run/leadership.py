@@ -18,10 +18,11 @@ from rpcregistry.kube.client import Kube
 from rpcregistry.kube.requests import LEASE_TIMEOUTS
 from rpcregistry.leases import CLUSTER_ID, NAMESPACE, ZOOKEEPER, KubeLease, heard_namespace, own_namespace
 from rpcregistry.plan.heartbeat import SURE, Candidate, Heartbeat, Look, Sighting
+from rpcregistry.plan.ledger import ledger_root, service_name_of
 from rpcregistry.reconcile.lookout import Lookout
 from rpcregistry.runtime.crew import Crew
 from rpcregistry.runtime.election import Elector
-from rpcregistry.settings import Settings
+from rpcregistry.settings import RunSettings
 from rpcregistry.telemetry.audit import audit
 from rpcregistry.zookeeper.client import ZooKeeper
 
@@ -32,7 +33,7 @@ WITHOUT_ZOOKEEPER = 5.0  # seconds, after which statuses are kept right though n
 NOBODY = Sighting(None, 0.0)
 
 
-def make_lease(settings: Settings, cluster_id: str, zookeeper: ZooKeeper | None) -> KubeLease:
+def make_lease(settings: RunSettings, cluster_id: str, zookeeper: ZooKeeper | None) -> KubeLease:
     """The Lease to hold, which says what its holder keeps up; *zookeeper* has been started."""
     namespace = settings.lease_namespace or own_namespace() or _heard_namespace(cluster_id, zookeeper)
     kube = Kube.from_config(settings.kubeconfig, settings.context, connections=2, timeouts=LEASE_TIMEOUTS)
@@ -60,7 +61,7 @@ class Leadership:
     def __init__(
         self,
         *,
-        settings: Settings,
+        settings: RunSettings,
         kube: Kube,
         lease: KubeLease,
         zookeeper: ZooKeeper | None,
@@ -213,9 +214,9 @@ class Leadership:
         names = {self._cluster_id}
         try:
             entries = [
-                layout.service_name(entry, names)
+                service_name_of(layout, entry, names)
                 for layout in self._settings.layouts
-                for entry in self._zookeeper.children(layout.ledger_root)
+                for entry in self._zookeeper.children(ledger_root(layout))
             ]
         except Failure:
             return "an unknown number of services"

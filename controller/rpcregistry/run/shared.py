@@ -19,7 +19,7 @@ from rpcregistry.run.leadership import Leadership
 from rpcregistry.run.propagation import Propagation
 from rpcregistry.run.sources import Source
 from rpcregistry.runtime.clock import SystemClock
-from rpcregistry.settings import Settings
+from rpcregistry.settings import RunSettings
 from rpcregistry.telemetry.events import EventRecorder
 from rpcregistry.telemetry.metrics import Metrics
 from rpcregistry.zookeeper.client import ZooKeeper
@@ -81,7 +81,7 @@ class Shared:
     def __init__(
         self,
         *,
-        settings: Settings,
+        settings: RunSettings,
         kube: Kube,
         zookeeper: ZooKeeper,
         connection: Relay[bool],
