@@ -132,7 +132,9 @@ def publication(
         config=next((spec.config for spec in declared if spec.config is not None), None),
         services=len(ordered),
         refused=refused,
-        frozen=frozen or not all(service.known or service.uid in unlisted.services for service in ordered),
+        frozen=frozen
+        or any(service.unreadable for service in ordered)
+        or not all(service.known or service.uid in unlisted.services for service in ordered),
         unlisted=published(unlisted.endpoints, any(s.spec.publish_not_ready_addresses for s in ordered)),
         unwritten=unlisted.refusals,
     )

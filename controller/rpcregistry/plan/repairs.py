@@ -15,7 +15,7 @@ def lately(times: Collection[float], now: float) -> int:
 def rewrite_pause(rewritten: Collection[float], now: float) -> float:
     """The seconds to wait before a status that others write is put right once more.
 
-    >>> [rewrite_pause([0.0] * times, 0.25) for times in (0, 1, 2, 3, 50)]
+    >>> [rewrite_pause([0.0] * times, 0.25) for times in (0, 1, 2, 3, 8)]
     [0.0, 0.75, 1.75, 3.75, 29.75]
     """
     times = lately(rewritten, now)

@@ -125,7 +125,10 @@ def plan(
     object to another is listed all the time, wherever the list of operations is cut off.  Where objects
     exchange pods no order does that alone: ``Writes`` then has a row stay until it is listed elsewhere.
     """
-    # 1. Who lists the pods: the oldest declared RpcService, else the oldest generated one.
+    # 1. Who lists the pods: the oldest declared RpcService, else the oldest generated one.  Where nobody can
+    #    tell what one of them asks for, all stays as it is.
+    if any(service.unreadable for service in observed.services):
+        return []
     services = sorted(observed.services, key=lambda service: service.age)
     declared = [service for service in services if not service.generated]
     owner = _owner(services)
@@ -384,7 +387,7 @@ def _set_status(
     service: RpcService, rows: Iterable[Endpoint], settings: ProjectionSettings, now: str, unplaced: int = 0
 ) -> Iterable[SetStatus]:
     status = _status(service, service.service_name, rows, settings, now, unplaced)
-    if status != service.status:
+    if status != service.status or service.damaged:
         yield SetStatus(service, status)
 
 
@@ -529,13 +532,14 @@ class Writes:
         rows = [*rows, *self._staying(service, {_place(row) for row in rows})]
         unplaced = op.status.total_endpoints - len(op.status.endpoints)
         status = _status(service, service.service_name, rows, self._settings, self._now, unplaced)
-        if status == service.status or status.endpoints == self._refused_rows.get(service.uid):
+        same = status == service.status and not service.damaged
+        if same or status.endpoints == self._refused_rows.get(service.uid):
             return
         yield SetStatus(service, status)
         if self._was_refused():
             self._refused_rows[service.uid] = status.endpoints
         else:
-            self._services[service.uid] = msgspec.structs.replace(service, status=status)
+            self._services[service.uid] = msgspec.structs.replace(service, status=status, damaged="")
             written = {_place(row) for row in status.endpoints}
             self._list(row for row in op.status.endpoints if _place(row) in written)
 

@@ -48,8 +48,10 @@ def plan(
 def synced(service: RpcService, wanted: Publication, outcomes: Iterable[Outcome]) -> Condition:
     """The Synced condition of an RpcService once *outcomes*, one a layout, were written.
 
-    Of several reasons the first counts: Refused, Held, OwnedElsewhere, and what a layout says.
+    Of several reasons the first counts: Unreadable, Refused, Held, OwnedElsewhere, and what a layout says.
     """
+    if service.unreadable:
+        return _false(Problem("Unreadable", f"its spec cannot be read: {service.unreadable}"))
     unwritten = wanted.unwritten.get(service.namespace)
     if unwritten:
         return _false(unwritten)

@@ -21,7 +21,7 @@ REMEMBERED = 64  # of one service: more than a period has
 MOST_SERVICES = 1000  # whose repairs are remembered
 
 
-class Made:
+class _Made:
     """When each service was put back lately; for any thread."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Repairs:
         self._events = events
         self._lease = lease
         self._clock = clock
-        self._made = Made()
+        self._made = _Made()
         self._told: dict[tuple[str, Problem], float] = {}  # of which service, and when last; the thread's
 
     def pause(self, name: str) -> float:

@@ -24,13 +24,12 @@ from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.invariants import check_objects
 from rpcregistry.plan.pods import newest_of, silent_on
 from rpcregistry.plan.publication import ALL_LISTED, Place, Unlisted, place
-from rpcregistry.plan.repairs import rewrite_pause
 from rpcregistry.reconcile.guard import Decision, Guard, Sight, log_released
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.ports import Change, Clock, Events, Kube, Source
 from rpcregistry.reconcile.refusals import Refusals
 from rpcregistry.reconcile.relied import Relied
-from rpcregistry.reconcile.repairs import Made
+from rpcregistry.reconcile.rewrites import Rewrites
 from rpcregistry.reconcile.selections import Selections
 from rpcregistry.reconcile.settling import Settling
 from rpcregistry.reconcile.troubles import FIRST_PAUSE, Troubles
@@ -43,6 +42,7 @@ NAMED = "named"  # index of RpcServices: ServiceKey
 TOLD_AFTER = 10.0  # seconds, for which what may pass by itself is told to nobody
 MOST_TOLD = 10  # pods
 SLOW = 1.0  # seconds for a write
+OLD_CRD = "what is written cannot be read back: the CRD is older than the controller: kubectl apply -f crds/"
 
 
 def pod_indexes() -> Mapping[str, Callable[[Pod], Iterable[ServiceKey]]]:
@@ -100,7 +100,7 @@ class RpcServiceReconciler:
         self._relied = relied
         self._read_pod = read_pod
         self._troubles: Troubles[ServiceKey] = Troubles()
-        self._rewritten = Made()  # the uids of objects whose status others had written
+        self._rewrites = Rewrites()
         self._selected: Selections[RpcService] = Selections(
             pods.store, lambda service: None if service.is_part else service.spec.selector
         )
@@ -200,7 +200,7 @@ class RpcServiceReconciler:
             self._settling.settle(key)  # with a refusal, too: all is listed that can be
         if refusals.first:
             raise self._refused(key, observed, absences, writes, refusals, refusals.first)
-        self._settling.note_unlisted(key, ALL_LISTED)
+        self._settling.note_unlisted(key, self._lost_words(key, observed.services))
         self._troubles.end(key)
         if partial or observed.unplaced:
             self._enqueue([key])  # for the parts, or for the head to count what has room now
@@ -230,7 +230,7 @@ class RpcServiceReconciler:
                 writes.refused(slow=now - begun >= SLOW)
                 _log_refused(key, failure)
             elif isinstance(op, planning.SetStatus) and op.service.uid in observed.remembered:
-                self._rewritten.note(op.service.uid, begun)
+                self._rewrites.note(op.service.uid, begun)
         if trouble:
             trouble.keep({planning.write_of(op) for op in refusals.all})
         return writes, refusals
@@ -243,7 +243,7 @@ class RpcServiceReconciler:
             return None
         if op.service.uid not in observed.remembered:
             return None
-        seconds = rewrite_pause(self._rewritten.at(op.service.uid), now)
+        seconds = self._rewrites.pause(op.service.uid, now)
         message = f"others write the status of {op.service.key}: it is put right in {seconds:.0f} s"
         return Retry(message, seconds) if seconds else None
 
@@ -332,7 +332,7 @@ class RpcServiceReconciler:
         return frozenset(gone), frozenset(unready)
 
     def _observe(self, key: ServiceKey) -> planning.ObservedRpcServices:
-        services = self._services.store.indexed(NAMED, key)
+        services = [self._as_kept(service) for service in self._services.store.indexed(NAMED, key)]
         taken = Taken(self._services.store, key.namespace)
         name = planning.owner_name(key, services, taken)
         declaring = self._pods.store.indexed(DECLARED, key)
@@ -355,6 +355,20 @@ class RpcServiceReconciler:
             remembered=self._remembered(services),
             unplaced=trouble.unplaced if (trouble := self._troubles.get(key)) else 0,
         )
+
+    def _as_kept(self, service: RpcService) -> RpcService:
+        """*service*; where the server does not keep what we write, as we wrote it last."""
+        if not service.damaged or not self._rewrites.is_lost(service.uid, service.resource_version):
+            return service
+        relied = self._relied.get(service.key)
+        status = relied.status if relied and relied.uid == service.uid else service.status
+        return msgspec.structs.replace(service, status=status, damaged="")
+
+    def _lost_words(self, key: ServiceKey, services: Iterable[RpcService]) -> Unlisted:
+        """What to tell of a key all of whose writes were made, but perhaps not kept."""
+        if any(self._rewrites.is_lost(service.uid, service.resource_version) for service in services):
+            return Unlisted(refusals={key.namespace: Problem("Unreadable", OLD_CRD)})
+        return ALL_LISTED
 
     def _remembered(self, services: Iterable[RpcService]) -> Mapping[str, Sequence[Endpoint]]:
         """What objects list by our own word, where others have written their statuses since.
@@ -437,9 +451,23 @@ class RpcServiceReconciler:
         status = msgspec.structs.replace(status, observed_generation=service.generation)
         manifest = made.rpcservice_status(service, status)
         written = self._kube.replace(RPCSERVICES, service.key, manifest, "status")
-        self._relied.vouch(written)
+        self._note_read(service, written)
+        self._relied.vouch(msgspec.structs.replace(written, status=status) if written.damaged else written)
         self._services.observe(written)
         return written
+
+    def _note_read(self, before: RpcService, written: RpcService) -> None:
+        """Tell of an object that could not be read, or still cannot."""
+        regards = regarding(RPCSERVICES, written)
+        if written.damaged:
+            self._rewrites.lost(written.uid, written.resource_version)
+            problem = Problem("Unreadable", f"{OLD_CRD} ({written.damaged})")
+            self._events.record(regards, problem, "Publish", warning=True)
+        elif before.damaged:
+            self._rewrites.kept(written.uid)
+            said = f"a part of the status could not be read, and was written anew: {before.damaged}"
+            problem = Problem("Unreadable", said)
+            self._events.record(regards, problem, "Publish", warning=True, salt=before.resource_version)
 
     # absences
 
