@@ -5,6 +5,7 @@ import pytest
 
 from rpcregistry.errors import Rejected, Retry
 from rpcregistry.model import Declaration, Endpoint, ObjectKey, RpcServiceStatus, ServiceKey
+from rpcregistry.reconcile.rpcservices import OLD_CRD
 from rpcregistry.reconcile.troubles import COUNT_PERIOD, LONGEST_PAUSE
 from tests.test_reconcile import CONFIRM, World, declared, key, pod
 
@@ -263,6 +264,85 @@ def test_an_rpcservice_that_is_deleted_and_made_anew_loses_nobody(world: World):
 
     assert world.servers() == before
     assert rows(world) == ["p1", "p2"]
+
+
+# What cannot be read
+
+
+def damage(world: World, why: str = "missing field `ready`") -> None:
+    """Somebody writes a status of which one row cannot be read."""
+    forge(world, *world.services.get(ECHO).status.endpoints[1:])
+    world.services.put(msgspec.structs.replace(world.services.get(ECHO), damaged=why))
+
+
+def unreadable(world: World) -> list[str]:
+    return [problem.message for _, problem in world.events.told if problem.reason == "Unreadable"]
+
+
+def test_a_status_that_cannot_be_read_is_written_anew_once_and_told(world: World):
+    world.serve(1, 2)
+    before = world.settle().servers()
+    damage(world)
+    writes = len(world.kube.writes)
+    world.settle()
+
+    assert (world.servers(), rows(world)) == (before, ["p1", "p2"])
+    assert world.kube.writes[writes:] == [("replace", "echo")]
+    assert unreadable(world) == [
+        "a part of the status could not be read, and was written anew: missing field `ready`"
+    ]
+
+
+def test_one_whose_rows_are_right_is_written_anew_all_the_same(world: World):
+    world.serve(1, 2)
+    world.settle()
+    world.services.put(msgspec.structs.replace(world.services.get(ECHO), damaged="a condition"))
+    world.settle()
+
+    assert not world.services.get(ECHO).damaged
+
+
+def test_where_our_own_word_cannot_be_read_back_it_is_written_once_and_holds(world: World):
+    world.serve(1, 2)
+    world.settle()
+    world.kube.damages = "missing field `ip`"
+    world.serve(3)
+    world.settle()
+    assert rows(world) == []
+    assert world.servers() == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+    assert OLD_CRD in unreadable(world)[0]
+    assert world.services.get(ECHO).status.condition("Synced").reason == "Unreadable"
+
+    writes = len(world.kube.writes)
+    for _ in range(3):
+        world.keys.add(KEY)
+        world.settle()
+    assert ("replace", "echo") not in world.kube.writes[writes:], "nobody changed it since"
+    world.pods.drop(key(1))
+    world.settle()
+    assert world.servers() == ["10.0.0.2", "10.0.0.3"]
+
+    world.kube.damages = ""
+    world.pods.drop(key(2))
+    world.settle()
+    assert (world.servers(), rows(world)) == (["10.0.0.3"], ["p3"])
+    assert world.services.get(ECHO).status.condition("Synced").reason == "Synced"
+
+
+def test_a_declared_rpcservice_whose_spec_cannot_be_read_keeps_its_path_as_it_is(world: World):
+    world.services.put(declared("echo"))
+    world.serve(1, 2)
+    before = world.settle().servers()
+    service = world.services.get(ECHO)
+    world.services.put(msgspec.structs.replace(service, unreadable="Expected `int`", resource_version="9"))
+    world.kube._version = 9
+    world.pods.drop(key(1), listed=True)
+    writes = len(world.kube.writes)
+    world.settle()
+
+    assert world.servers() == before
+    assert world.services.get(ECHO).status.condition("Synced").reason == "Unreadable"
+    assert ("replace", "echo") not in world.kube.writes[writes:]
 
 
 # What people are shown of a refusal

@@ -246,4 +246,4 @@ def _asks_anew(change: Change[RpcService]) -> bool:
 
 def _asks(service: RpcService) -> Any:
     """What of an RpcService decides on what is published."""
-    return service.status.endpoints, service.spec, service.generated
+    return service.status.endpoints, service.spec, service.generated, service.unreadable
