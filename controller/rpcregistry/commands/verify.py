@@ -29,8 +29,8 @@ from rpcregistry.plan.verify import Cluster, Views, findings_of, ours
 from rpcregistry.reconcile import ports
 from rpcregistry.reconcile.memory import Memory, uncovered_entries
 from rpcregistry.reconcile.registration import Registration
+from rpcregistry.settings import Target
 from rpcregistry.watch import Listing
-from rpcregistry.zookeeper.access import Access
 from rpcregistry.zookeeper.client import ZooKeeper
 
 T = TypeVar("T", bound=Named)
@@ -39,42 +39,25 @@ SECOND_LOOK = 5.0  # seconds after the first: longer than a change takes on its 
 
 
 def verify_registry(
-    *,
-    output: str,
-    exit_on: Collection[str],
-    kubeconfig: str | None,
-    context: str | None,
-    zk_servers: str,
-    zk_access: Access,
-    timeout: float,
-    layouts: Sequence[Layout],
-    namespaces: tuple[str, ...],
-    pod_label_selector: str,
-    require_register_permission: bool,
-    cluster_id: str,
-    **options: Any,
+    target: Target, scope: Scope, *, timeout: float, output: str, exit_on: Collection[str]
 ) -> int:
-    """Print what differs; return 2 where we could not look, 1 where a state is one of *exit_on*, else 0."""
-    scope = Scope(
-        layouts=tuple(f"{layout.name}={layout.base}" for layout in layouts),
-        namespaces=tuple(dict.fromkeys(namespaces)),
-        pod_label_selector=pod_label_selector,
-        require_register_permission=require_register_permission,
-    )
+    """Print what differs; return 2 where we could not look, 1 where a state is one of *exit_on*, else 0.
+
+    *timeout*: how many seconds ZooKeeper may take to answer first.
+    """
     try:
-        kube = Kube.from_config(kubeconfig, context)
-        where = Whereabouts.of(kube, cluster_id, zk_servers, layouts)
+        kube = Kube.from_config(target.kubeconfig, target.context)
+        where = Whereabouts.of(kube, target.cluster_id, target.zk_servers, target.layouts)
         report = REPORTS[output](where, scope)
-        require_namespaces(kube, namespaces)
-        settings = PublicationSettings(cluster_id=where.cluster_id, **options)
+        require_namespaces(kube, target.namespaces)
         with ExitStack() as stack:
-            connection = ZooKeeper.connected_to(zk_servers, timeout, zk_access)
+            connection = ZooKeeper.connected_to(target.zk_servers, timeout, target.zk_access)
             inspector = Inspector(
                 kube=kube,
                 connect=lambda: stack.enter_context(connection),
-                layouts=layouts,
+                layouts=target.layouts,
                 scope=scope,
-                settings=settings,
+                settings=target.publication(where.cluster_id),
             )
             inspection = inspect_twice(inspector.inspect, lambda: time.sleep(SECOND_LOOK))
     except Failure as failure:

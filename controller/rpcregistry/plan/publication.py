@@ -29,6 +29,11 @@ class Policy(Enum):
     SYNC = "sync"
     UPSERT_ONLY = "upsert-only"
 
+    @property
+    def removes(self) -> bool:
+        """Whether what only takes away is written, too."""
+        return self is Policy.SYNC
+
 
 class Adopt(Enum):
     """Whether znodes that no ledger entry names are taken over."""

@@ -6,6 +6,8 @@ wherever the steps are cut off, the next plan goes on from there.
 
 from collections.abc import Collection, Iterable
 
+import msgspec
+
 from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import PerEndpoint, PerService
 from rpcregistry.model import Condition, Problem, RpcService
@@ -41,8 +43,10 @@ def plan(
             outcome = OneZnode(form, path, entry, wanted, observed, settings).plan(now, grace_over)
         case PerEndpoint() as form:
             outcome = OneEach(form, layout, service_name, wanted, observed, settings, due).plan()
-    check(layout, service_name, settings, observed, outcome.steps)
-    return outcome
+    # The policy decides here alone: both forms plan removals whatever it is.
+    steps = (*outcome.steps, *(outcome.removals if settings.policy.removes else ()))
+    check(layout, service_name, settings, observed, steps)
+    return msgspec.structs.replace(outcome, steps=steps, removals=())
 
 
 def synced(service: RpcService, wanted: Publication, outcomes: Iterable[Outcome]) -> Condition:

@@ -34,7 +34,7 @@ KIND = "localservice"
 
 def localservices_part(shared: Shared) -> Part:
     """The part ``localservice``."""
-    namespaces = shared.settings.namespaces
+    namespaces = shared.settings.target.namespaces
     locals_ = shared.source(LOCALSERVICES, namespaces, localservices.local_indexes())
     found = shared.source(SERVICES, namespaces, nodeservices.service_indexes())
     selections: Selections[LocalService] = Selections(shared.pods.store, lambda local: local.spec.pods)

@@ -39,10 +39,10 @@ def run_controllers(settings: RunSettings) -> int:
     """Run until SIGTERM or SIGINT; return the exit code."""
     with Stop() as stop:
         sys.setswitchinterval(SWITCH)
-        kube = Kube.from_config(settings.kubeconfig, settings.context)
+        kube = Kube.from_config(settings.target.kubeconfig, settings.target.context)
         metrics, probes = Metrics(), Probes()
         serve(settings.bind_address, metrics, Health(probes.why_not_live, probes.why_not_ready))
-        cluster_id = settings.cluster_id or _patiently(kube.cluster_id, stop, probes)
+        cluster_id = settings.target.cluster_id or _patiently(kube.cluster_id, stop, probes)
         if cluster_id is None:
             return 0
         process = make_process(settings, kube, cluster_id, metrics)
@@ -108,7 +108,10 @@ def make_process(settings: RunSettings, kube: Kube, cluster_id: str, metrics: Me
     connection: Relay[bool] = Relay()
     changed: Relay[str] = Relay()
     zookeeper = ZooKeeper(
-        settings.zk_servers, on_connection=connection, on_changed=changed, access=settings.zk_access
+        settings.target.zk_servers,
+        on_connection=connection,
+        on_changed=changed,
+        access=settings.target.zk_access,
     )
     writes = "registry" in settings.controllers
     connection.subscribe(metrics.connected)

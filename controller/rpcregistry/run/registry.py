@@ -76,14 +76,7 @@ def registry_part(shared: Shared) -> Part:
 
 def _reconciler(shared: Shared, name_queue: Workqueue[str], synced: SyncedReconciler) -> RegistryReconciler:
     settings = shared.settings
-    publishing = PublicationSettings(
-        cluster_id=shared.cluster_id,
-        cross_namespace=settings.cross_namespace,
-        policy=settings.policy,
-        adopt=settings.adopt,
-        max_znode_bytes=settings.max_znode_bytes,
-        from_cluster=settings.from_cluster,
-    )
+    publishing = settings.target.publication(shared.cluster_id, settings.policy)
     writer = _writer(shared, publishing)
     return RegistryReconciler(
         writer=writer,
@@ -120,13 +113,13 @@ def _missing(
         services=shared.registered,
         second_look=SecondLook(
             kube=shared.kube,
-            namespaces=settings.namespaces,
+            namespaces=settings.target.namespaces,
             label_selector=settings.pod_label_selector,
             watched=shared.pods if shared.runs("rpcservice") else None,
         ),
-        layouts=settings.layouts,
+        layouts=settings.target.layouts,
         clusters=publishing.clusters,
-        namespaces=settings.namespaces,
+        namespaces=settings.target.namespaces,
         confirm=settings.guard_confirm,
         enqueue=name_queue.add_all,
         on_lease=shared.on_lease,
@@ -144,7 +137,7 @@ def _writer(shared: Shared, publishing: PublicationSettings) -> RegistryWriter:
 
     return RegistryWriter(
         zookeeper=zookeeper,
-        layouts=settings.layouts,
+        layouts=settings.target.layouts,
         clusters=publishing.clusters,
         fence=None if settings.dry_run else Fence(zookeeper, shared.cluster_id, shared.leadership.renew),
         heartbeat=_heartbeat(shared),
@@ -160,8 +153,8 @@ def _heartbeat(shared: Shared) -> Heartbeat:
     return Heartbeat(
         lease=shared.leadership.lease.full_name,
         holder=shared.identity,
-        layouts=tuple(f"{layout.name}={layout.base}" for layout in settings.layouts),
-        namespaces=settings.namespaces,
+        layouts=tuple(f"{layout.name}={layout.base}" for layout in settings.target.layouts),
+        namespaces=settings.target.namespaces,
         pod_label_selector=settings.pod_label_selector,
         require_register_permission=settings.require_register_permission,
     )

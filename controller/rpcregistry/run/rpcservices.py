@@ -28,7 +28,7 @@ def rpcservices_part(shared: Shared) -> Part:
         read_pod=lambda key: shared.kube.get(PODS, key),
         read_node=lambda name: shared.kube.get(NODES, ObjectKey("", name)),
         may_register=shared.may_register,
-        settings=planning.ProjectionSettings(settings.endpoints_per_object, settings.layouts),
+        settings=planning.ProjectionSettings(settings.endpoints_per_object, settings.target.layouts),
         clock=shared.clock,
         confirm=settings.guard_confirm,
         enqueue=service_queue.add_all,

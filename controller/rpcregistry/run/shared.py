@@ -108,13 +108,15 @@ class Shared:
         self.sources: dict[str, Source[Any]] = {}  # by plural; grows before anything starts
         self.pods: Source[Pod] = self.source(
             PODS,
-            settings.namespaces,
+            settings.target.namespaces,
             {**rpcservices.pod_indexes(), **localservices.pod_indexes()},
             settings.pod_label_selector,
         )
         self.nodes: Source[Node] = self.source(NODES, (), {})
         self.services: Source[RpcService] = self.source(
-            RPCSERVICES, settings.namespaces, {**rpcservices.service_indexes(), **byname.service_indexes()}
+            RPCSERVICES,
+            settings.target.namespaces,
+            {**rpcservices.service_indexes(), **byname.service_indexes()},
         )
         self.writer: ports.Kube = (
             DryRunKube(self.sources) if settings.dry_run else FencedKube(kube, lambda: leadership.leading)
