@@ -61,7 +61,8 @@ def _texts(schema: Schema) -> st.SearchStrategy[str]:
         return st.datetimes().map(lambda at: at.strftime("%Y-%m-%dT%H:%M:%SZ"))
     if "pattern" in schema:
         most = schema.get("maxLength", 64)
-        return st.from_regex(schema["pattern"], fullmatch=True).filter(lambda text: len(text) <= most)
+        pattern: str = schema["pattern"]
+        return st.from_regex(pattern, fullmatch=True).filter(lambda text: len(text) <= most)
     return st.text(min_size=schema.get("minLength", 0), max_size=min(schema.get("maxLength", 20), 20))
 
 

@@ -25,9 +25,8 @@ class Relied:
 
     def __init__(self, watched: Source[RpcService]) -> None:
         self._watched = watched
-        # Protects all that follows.  Subscribers are called under it, so that all hear of changes in the same
-        # order, and read what is relied on meanwhile.
-        self._lock = threading.RLock()
+        # Subscribers are called under it, so that all hear of changes in the same order; they read meanwhile.
+        self._lock = threading.RLock()  # protects all that follows
         self._services: dict[ObjectKey, RpcService] = {}
         self._by_name: dict[str, dict[ObjectKey, RpcService]] = {}
         self._gone: dict[ObjectKey, bool] = {}  # relied on, and deleted since: whether a LIST showed that

@@ -86,7 +86,7 @@ def _reconciler(shared: Shared, name_queue: Workqueue[str], synced: SyncedReconc
         # A dry run's statuses are never written, so it would wait for them for ever.
         settling=Settling() if settings.dry_run else shared.settling,
         is_unlooked=shared.is_unlooked,
-        layouts=settings.layouts,
+        layouts=settings.target.layouts,
         settings=publishing,
         grace=settings.ownership_grace,
         enqueue=name_queue.add_all,
