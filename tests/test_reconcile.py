@@ -7,7 +7,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from rpcregistry.errors import Rejected, Retry
+from rpcregistry.errors import Partial, Rejected, Retry
 from rpcregistry.model import (
     HELD,
     RELEASE,
@@ -484,11 +484,13 @@ def test_rpcservices_that_vanish_with_their_crd_withdraw_nothing(world: World):
     world.kube.failure = Rejected("the resource is not there")
     world.crd_there = False
     world.services.drop(ObjectKey("default", "echo"))
-    world.keys.clear()
-    with pytest.raises(Retry, match="CRD"):
-        world.settle()
 
-    assert world.servers() == ["10.0.0.1", "10.0.0.2"]
+    assert world.settle_except(Partial, Retry) == ["10.0.0.1", "10.0.0.2"]
+    world.pods.drop(pod_key(2))
+    assert world.settle_except(Partial) is not None
+    world.names.add("echo")
+    world.keys.clear()
+    assert world.settle_except(Retry) == ["10.0.0.1"], "a pod that is seen to go is withdrawn all the same"
 
 
 def test_a_declared_rpcservice_that_took_over_and_is_deleted_leaves_the_znode_as_it_is(world: World):

@@ -21,6 +21,7 @@ from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.missing import Missing
 from rpcregistry.reconcile.registry import RegistryReconciler
+from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.repairs import Repairs
 from rpcregistry.reconcile.reports import Reports
 from rpcregistry.reconcile.rpcservices import RpcServiceReconciler
@@ -72,12 +73,15 @@ class World:
         self.names: set[str] = set()
         settling = self.settling = Settling()
         settling.subscribe(lambda name: self.names.add(name))
+        self.relied = Relied(self.services)
         self.conditions: set[ObjectKey] = set()
         self.rpcservices = RpcServiceReconciler(
             kube=self.kube,
             pods=self.pods,
             nodes=self.nodes,
             services=self.services,
+            relied=self.relied,
+            read_pod=self._read_pod,
             read_node=lambda name: self.node_now or self.nodes.get(ObjectKey("", name)),
             may_register=lambda pod, name: (pod.name, name) not in self.denied,
             settings=rpcservice_plan.ProjectionSettings(
@@ -110,7 +114,7 @@ class World:
         )
         missing = Missing(
             writer=writer,
-            services=self.services,
+            services=self.relied,
             second_look=SecondLook(self),
             layouts=self.layouts,
             clusters=["c1"],
@@ -121,7 +125,7 @@ class World:
             clock=self.clock,
         )
         reports = Reports(
-            services=self.services,
+            services=self.relied,
             repairs=Repairs(self.events, lambda: LEASE, self.clock),
             conditions=self.synced.want,
             events=self.events,
@@ -131,14 +135,16 @@ class World:
             writer=writer,
             missing=missing,
             reports=reports,
-            services=self.services,
+            services=self.relied,
             settling=settling,
+            is_unlooked=self.relied.is_unlooked,
             layouts=self.layouts,
             settings=PublicationSettings("c1", cross_namespace=self.cross_namespace),
             grace=timedelta(hours=24),
             enqueue=lambda names: self.names.update(names),
             clock=self.clock,
         )
+        self.relied.subscribe(self._relied_changed)
         self.rpcservices.begin()
         self.keys |= self.rpcservices.every_key()
         self.compared = False
@@ -156,10 +162,17 @@ class World:
         self.keys |= self.rpcservices.node_keys(change)
 
     def _service_changed(self, change):
+        self.relied.note(change)
         self.rpcservices.note_service(change)
-        self.registry.note_service(change)
         self.keys |= self.rpcservices.service_keys(change)
+
+    def _relied_changed(self, change):
+        self.registry.note_service(change)
         self.names |= self.registry.service_names(change)
+
+    def _read_pod(self, key):
+        """A quorum read, which also finds what the store lacks."""
+        return next((pod for pod in self.pods.second_look() if pod.key == key), None)
 
     def settle(self) -> "World":
         """Work until nothing is left to do, guards included."""
