@@ -42,13 +42,16 @@ def address(name: str) -> str:
     return f"10.0.0.{(int(number[0]) if number else ord(name[-1]) - ord('a') + 1) % 250}"
 
 
-def pod(name: str | int, *services: str, port: int | None = None, **fields: Any) -> Pod:
-    """A Ready pod that declares *services*."""
+def pod(
+    name: str | int, *services: str, port: int | None = None, ip: str | None = None, **fields: Any
+) -> Pod:
+    """A Ready pod that declares *services*; *ip*: its address, "" where it has none."""
     name = name_of(name)
+    ip = address(name) if ip is None else ip
     defaults: dict[str, Any] = {
         "namespace": "default",
         "uid": f"uid-{name}",
-        "ips": (address(name),),
+        "ips": (ip,) if ip else (),
         "phase": "Running",
         "ready": True,
         "node_name": "n1",
