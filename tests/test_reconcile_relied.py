@@ -393,6 +393,19 @@ def test_the_head_counts_those_without_room(world: World):
     assert counts() == ("3/3", 3, 3)
 
 
+def test_that_count_makes_nobody_elses_rows_our_own(world: World):
+    world.serve(1, 2, 3)
+    before = world.settle().servers()
+    world.kube.refuses = lambda verb, _: QUOTA if verb == "create" else None
+    forge(world, row(1), row(2), row(3), row(9))
+    work_off(world)
+    world.serve(4)
+    forge(world, row(1), row(2), row(3), row(9))
+    work_off(world)
+
+    assert registry(world) == before
+
+
 def test_a_refused_write_is_not_tried_earlier_whatever_else_changes(world: World):
     world.serve(1, 2, 3)
     world.settle()

@@ -307,7 +307,8 @@ class RpcServiceReconciler:
         """Have the head say how many endpoints nobody lists; where that is refused, the next plan has it."""
         head = planning.owner_of(observed.services)
         latest = head and self._services.store.get(head.key)
-        if latest and head and latest.uid == head.uid:
+        # Not where others have written the rows: they would become our own word.
+        if latest and self._relied.rows_of(latest) == latest.status.endpoints:
             with suppress(Rejected, Retry):
                 self._set_status(latest, planning.with_unplaced(latest.status, unplaced))
 
