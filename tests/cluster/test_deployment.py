@@ -29,6 +29,7 @@ from tests.cluster.world import World
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = REPOSITORY / "examples"
+KUSTOMIZE = REPOSITORY / "deploy" / "kustomize"
 IMAGE = REPOSITORY / "hack" / "image"
 NAMESPACE = ACCOUNT = "rpcregistry"
 SECRETS = "run/secrets/kubernetes.io/serviceaccount"
@@ -390,10 +391,16 @@ def test_the_examples_are_taken_without_a_warning(cluster: LocalCluster, namespa
     )
 
 
-def test_the_patch_for_a_zookeeper_with_passwords_adds_files_that_are_mounted(
+@pytest.mark.usefixtures("deployment")
+def test_the_base_of_kustomize_changes_nothing_of_what_the_example_gave(cluster: LocalCluster) -> None:
+    said = cluster.kubectl("apply", "-k", str(KUSTOMIZE / "base")).splitlines()
+    assert [line for line in said if not line.endswith(" unchanged")] == []
+
+
+def test_the_component_for_a_zookeeper_with_passwords_is_a_patch_for_kubectl_too(
     cluster: LocalCluster, deployment: Mapping[str, Any]
 ) -> None:
-    patch = str(EXAMPLES / "patches" / "zookeeper-auth.yaml")
+    patch = str(KUSTOMIZE / "components" / "zookeeper-auth" / "deployment.yaml")
     patched = json.loads(
         cluster.kubectl(
             *("patch", "-n", NAMESPACE, "deployment", "rpcregistry", "--patch-file", patch),
