@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from rpcregistry.audit import REVIEWS, audit
 from rpcregistry.errors import Rejected, Retry
 from rpcregistry.model import Regarding
+from rpcregistry.telemetry.audit import REVIEWS, audit
 
 LEASE = Regarding("coordination.k8s.io/v1", "Lease", "rpcregistry", "rpcregistry", "lease-uid")
 

@@ -24,8 +24,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from rpcregistry.errors import Conflict, Ending, Expired, Failure, Misconfigured, Rejected, Retry, Unknown
-from rpcregistry.kube.client import Absent, Kube, Timeouts, failure
+from rpcregistry.errors import (
+    Absent,
+    Conflict,
+    Ending,
+    Expired,
+    Failure,
+    Misconfigured,
+    Rejected,
+    Retry,
+    Unknown,
+)
+from rpcregistry.kube.client import Kube
+from rpcregistry.kube.failures import failure
+from rpcregistry.kube.requests import Timeouts
 from rpcregistry.manifests import PODS, RPCSERVICES
 from rpcregistry.model import ObjectKey
 from rpcregistry.watch import Applied, Bookmark, Deleted, Unreadable

@@ -7,10 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from rpcregistry.audit import REVIEWS
 from rpcregistry.commands.release import GIVE_AGAIN, Cluster, Release
-from rpcregistry.errors import Failure, Rejected, Unknown
-from rpcregistry.kube.client import Absent
+from rpcregistry.errors import Absent, Failure, Rejected, Unknown
 from rpcregistry.leases import ZOOKEEPER
 from rpcregistry.manifests import LOCALSERVICES, RPCSERVICES, Resource
 from rpcregistry.model import (
@@ -25,6 +23,7 @@ from rpcregistry.model import (
     RpcServiceSpec,
     RpcServiceStatus,
 )
+from rpcregistry.telemetry.audit import REVIEWS
 from rpcregistry.watch import Listing
 from tests.worlds import Clock
 

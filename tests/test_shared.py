@@ -20,7 +20,7 @@ from rpcregistry.runtime.election import Lease
 from rpcregistry.runtime.informer import Change, Informer, Store
 from rpcregistry.runtime.workqueue import Workqueue
 from rpcregistry.sdk.subscriptions import Pods, Subscription, Subscriptions
-from rpcregistry.telemetry import EventRecorder
+from rpcregistry.telemetry.events import EventRecorder
 from rpcregistry.zookeeper.access import OPEN
 from rpcregistry.zookeeper.client import MOST_LINES, _Once
 from rpcregistry.zookeeper.reconnect import Attempts

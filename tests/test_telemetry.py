@@ -23,18 +23,9 @@ from hypothesis import strategies as st
 
 from rpcregistry.errors import Conflict, Failure, Misconfigured, Rejected, Retry
 from rpcregistry.model import Problem, Regarding
-from rpcregistry.telemetry import (
-    EVENT_INTERVAL,
-    MOST_CONNECTIONS,
-    MOST_WAITING,
-    REQUEST_TIMEOUT,
-    EventRecorder,
-    Health,
-    Metrics,
-    Server,
-    event_manifest,
-    serve,
-)
+from rpcregistry.telemetry.events import EVENT_INTERVAL, MOST_WAITING, EventRecorder, event_manifest
+from rpcregistry.telemetry.metrics import Metrics
+from rpcregistry.telemetry.probes import MOST_CONNECTIONS, REQUEST_TIMEOUT, Health, Server, serve
 from tests.cluster.waiting import eventually
 
 POD = Regarding("v1", "Pod", "shop", "web-1", "uid-1")
@@ -392,7 +383,9 @@ def test_clients_that_never_finish_keep_no_probe_out(world: World) -> None:
 FEW_FILES = 40
 SERVING = """
 import sys, time
-from rpcregistry.telemetry import Health, Metrics, configure_logging, serve
+from rpcregistry.telemetry.probes import Health, serve
+from rpcregistry.telemetry.metrics import Metrics
+from rpcregistry.telemetry.logging import configure_logging
 
 configure_logging("json", "info")
 server = serve("127.0.0.1:0", Metrics(), Health(lambda: None, lambda: None))
@@ -517,7 +510,7 @@ def logged(log_format: str, level: str, code: str) -> str:
     """What a process that runs *code* writes to standard error."""
     prelude = (
         "import logging, structlog\n"
-        "from rpcregistry.telemetry import configure_logging\n"
+        "from rpcregistry.telemetry.logging import configure_logging\n"
         f"configure_logging({log_format!r}, {level!r})\n"
         "log = structlog.get_logger('rpcregistry.x')\n"
     )
@@ -592,7 +585,7 @@ def test_a_log_that_cannot_be_written_stops_nothing() -> None:
         [
             sys.executable,
             "-c",
-            "import structlog\nfrom rpcregistry.telemetry import configure_logging\n"
+            "import structlog\nfrom rpcregistry.telemetry.logging import configure_logging\n"
             "configure_logging('json', 'info')\nlog = structlog.get_logger('rpcregistry.x')\n" + code,
         ],
         stdout=subprocess.PIPE,

@@ -16,8 +16,7 @@ from rpcregistry.cli import run_command
 from rpcregistry.commands.report import REPORTS, Inspection, show_table
 from rpcregistry.commands.verify import Inspector, inspect_twice, require_namespaces
 from rpcregistry.commands.whereabouts import Whereabouts
-from rpcregistry.errors import Misconfigured, Rejected, Unknown
-from rpcregistry.kube.client import Absent
+from rpcregistry.errors import Absent, Misconfigured, Rejected, Unknown
 from rpcregistry.manifests import RPCSERVICES, Resource
 from rpcregistry.model import (
     Condition,

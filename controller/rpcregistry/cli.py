@@ -250,7 +250,7 @@ def _quiet(command: Callable[..., R]) -> Callable[..., R]:
 
     @wraps(command)
     def quiet(verbose: bool, **flags: Any) -> R:
-        from rpcregistry.telemetry import configure_logging
+        from rpcregistry.telemetry.logging import configure_logging
 
         configure_logging("console", "info" if verbose else "error", libraries=verbose)
         return command(**flags)
@@ -352,7 +352,7 @@ def run(
 ) -> None:
     """Run the controllers until SIGTERM."""
     from rpcregistry.run.process import run_controllers
-    from rpcregistry.telemetry import configure_logging
+    from rpcregistry.telemetry.logging import configure_logging
 
     configure_logging(log_format, log_level)
     flags["layouts"] = _layouts(flags["layouts"], zkpath, templates)

@@ -1,6 +1,6 @@
 """What can fail, named by what the caller does next.
 
-Each outside system's own exceptions are translated once, at its edge (``kube.py``, ``zk.py``), with
+Each outside system's own exceptions are translated once, at its edge (``kube/``, ``zookeeper/``), with
 the original as the cause.  What a user got wrong is no exception but a value: ``model.Problem``.
 """
 
@@ -26,6 +26,10 @@ class Partial(Retry):
 
 class Conflict(Retry):
     """Somebody else changed the object since we read it.  Read it again and plan again, at once."""
+
+
+class Absent(Conflict):
+    """The object is not there (any more)."""
 
 
 class Expired(Retry):

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import structlog
 
-from rpcregistry.errors import Ending, Failure, Rejected
-from rpcregistry.kube.client import Absent, Kube
+from rpcregistry.errors import Absent, Ending, Failure, Rejected
+from rpcregistry.kube.client import Kube
 from rpcregistry.model import Regarding
 from rpcregistry.reconcile.lookout import Lookout
 from rpcregistry.runtime.election import Lease, decode, encode

@@ -10,7 +10,7 @@ import pytest
 from hack.local.cluster import LocalCluster
 from rpcregistry.kube.client import Kube
 from rpcregistry.model import Problem, Regarding
-from rpcregistry.telemetry import EventRecorder
+from rpcregistry.telemetry.events import EventRecorder
 from tests.cluster.waiting import eventually
 
 

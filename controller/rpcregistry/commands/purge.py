@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
-from rpcregistry.audit import audit
 from rpcregistry.commands.signs import Leases, SignsOfLife, find_leases, require_nobody, to_standard_error
 from rpcregistry.commands.whereabouts import Whereabouts
 from rpcregistry.errors import Failure, Rejected
@@ -31,6 +30,7 @@ from rpcregistry.reconcile.lookout import Lookout
 from rpcregistry.reconcile.memory import Memory, uncovered
 from rpcregistry.reconcile.ports import Registry
 from rpcregistry.runtime.clock import SystemClock
+from rpcregistry.telemetry.audit import audit
 from rpcregistry.zookeeper.access import Access
 from rpcregistry.zookeeper.client import ZooKeeper
 

@@ -16,16 +16,16 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from rpcregistry.audit import audit
 from rpcregistry.commands.whereabouts import Whereabouts
-from rpcregistry.errors import Conflict, Failure, Retry, Unknown
-from rpcregistry.kube.client import Absent, Kube
+from rpcregistry.errors import Absent, Conflict, Failure, Retry, Unknown
+from rpcregistry.kube.client import Kube
 from rpcregistry.leases import LEASE, NAMESPACE, ZOOKEEPER, own_namespace, regarding
 from rpcregistry.manifests import LOCALSERVICES, RPCSERVICES, Named, Resource
 from rpcregistry.model import HELD, RELEASE, LocalService, ObjectKey, Regarding, RpcService
 from rpcregistry.plan.held import named
 from rpcregistry.plan.release import Held, HeldLocal, HeldName, HeldService, Seen, held, outcome
 from rpcregistry.runtime import election
+from rpcregistry.telemetry.audit import audit
 from rpcregistry.watch import Listing
 
 T = TypeVar("T", bound=Named)

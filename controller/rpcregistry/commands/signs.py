@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from rpcregistry.errors import Rejected, Unknown
-from rpcregistry.kube.client import Absent, Kube
+from rpcregistry.errors import Absent, Rejected, Unknown
+from rpcregistry.kube.client import Kube
 from rpcregistry.leases import CLUSTER_ID, LEASE, ZOOKEEPER, lease_from
 from rpcregistry.plan.heartbeat import SURE, Candidate, Look
 from rpcregistry.reconcile.lookout import Lookout

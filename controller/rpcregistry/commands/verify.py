@@ -11,8 +11,8 @@ import msgspec
 
 from rpcregistry.commands.report import REPORTS, Inspection
 from rpcregistry.commands.whereabouts import Whereabouts
-from rpcregistry.errors import Failure, Misconfigured, Rejected, Unknown
-from rpcregistry.kube.client import Absent, Kube
+from rpcregistry.errors import Absent, Failure, Misconfigured, Rejected, Unknown
+from rpcregistry.kube.client import Kube
 from rpcregistry.manifests import PODS, RPCSERVICES, Named, Resource
 from rpcregistry.model import HELD, Pod, Problem, Regarding, ServiceKey
 from rpcregistry.names import is_service_name

@@ -7,7 +7,7 @@ import msgspec
 from rpcregistry.kube.access import IN_CLUSTER
 from rpcregistry.kube.client import Kube
 from rpcregistry.plan.ledger import Layout
-from rpcregistry.telemetry import printable
+from rpcregistry.telemetry.logging import printable
 
 
 class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):

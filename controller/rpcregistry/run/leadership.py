@@ -13,15 +13,16 @@ from functools import partial
 
 import structlog
 
-from rpcregistry.audit import audit
 from rpcregistry.errors import Failure, Fenced, Rejected, Retry
-from rpcregistry.kube.client import LEASE_TIMEOUTS, Kube
+from rpcregistry.kube.client import Kube
+from rpcregistry.kube.requests import LEASE_TIMEOUTS
 from rpcregistry.leases import CLUSTER_ID, NAMESPACE, ZOOKEEPER, KubeLease, heard_namespace, own_namespace
 from rpcregistry.plan.heartbeat import SURE, Candidate, Heartbeat, Look, Sighting
 from rpcregistry.reconcile.lookout import Lookout
 from rpcregistry.runtime.crew import Crew
 from rpcregistry.runtime.election import Elector
 from rpcregistry.settings import Settings
+from rpcregistry.telemetry.audit import audit
 from rpcregistry.zookeeper.client import ZooKeeper
 
 log = structlog.get_logger(__name__)

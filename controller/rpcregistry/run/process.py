@@ -24,7 +24,8 @@ from rpcregistry.run.shared import Relay, Shared
 from rpcregistry.runtime.crew import Crew
 from rpcregistry.runtime.stop import Stop
 from rpcregistry.settings import Settings
-from rpcregistry.telemetry import Health, Metrics, serve
+from rpcregistry.telemetry.metrics import Metrics
+from rpcregistry.telemetry.probes import Health, serve
 from rpcregistry.zookeeper.client import ZooKeeper
 
 log = structlog.get_logger(__name__)

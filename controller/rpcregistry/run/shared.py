@@ -19,7 +19,8 @@ from rpcregistry.run.propagation import Propagation
 from rpcregistry.run.sources import Source
 from rpcregistry.runtime.clock import SystemClock
 from rpcregistry.settings import Settings
-from rpcregistry.telemetry import EventRecorder, Metrics
+from rpcregistry.telemetry.events import EventRecorder
+from rpcregistry.telemetry.metrics import Metrics
 from rpcregistry.zookeeper.client import ZooKeeper
 
 T = TypeVar("T", bound=Named)

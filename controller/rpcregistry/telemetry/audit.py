@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from rpcregistry.errors import Failure
 from rpcregistry.model import Problem, Regarding
-from rpcregistry.telemetry import event_manifest
+from rpcregistry.telemetry.events import event_manifest
 
 REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 

@@ -1,0 +1,180 @@
+"""What every dialect is made of: strict JSON, JSON Schemas, and what to say of mistakes."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from jsonschema import Draft202012Validator, FormatChecker, validators
+from jsonschema.exceptions import ValidationError
+from jsonschema.protocols import Validator
+
+from rpcregistry.model import Declaration
+from rpcregistry.names import is_service_name
+
+MOST_MISTAKES = 8  # told of an entry
+
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Dialect:
+    """*label* goes with *annotation*, which *decode* turns into JSON; *declaration* reads one entry of that.
+
+    Both functions raise ``ValueError``.  *encode* and *entry* are their inverses.
+    """
+
+    label: tuple[str, str]
+    annotation: str
+    decode: Callable[[str], str]
+    declaration: Callable[[Any], Declaration]
+    encode: Callable[[str], str]
+    entry: Callable[[Declaration], Any]
+
+
+class Invalid(ValueError):
+    """*mistakes*: what is wrong with an entry, by JSON pointer within the entry."""
+
+    def __init__(self, mistakes: Mapping[str, str]) -> None:
+        super().__init__(mistakes)
+        self.mistakes = mistakes
+
+
+# JSON, strictly
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """What an object is read as that has *key* more than once: readers disagree on what it says."""
+
+    key: str
+
+
+def parse(text: str) -> Any:
+    """*text* as JSON; ``ValueError`` for what only Python takes for that.
+
+    An object with a key twice is a ``Repeated``.
+    """
+    return json.loads(text, parse_constant=_refuse, parse_int=_integer, object_pairs_hook=_object)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _integer(digits: str) -> int | float:
+    """Longer than 64 bits is a float: too large for everything, and not slow to read or to show."""
+    return int(digits) if len(digits) < 20 else float(digits)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Repeated:
+    read: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in read:
+            return Repeated(key)
+        read[key] = value
+    return read
+
+
+def shown(value: Any) -> str:
+    """*value* as JSON of ASCII characters, cut short: safe in a log and on a terminal."""
+    return cut(json.dumps(value, default=lambda repeated: {repeated.key: "..."}), 60)
+
+
+def cut(text: str, length: int) -> str:
+    """*text*, of *length* characters at most."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+# Schemas.  "message" is ours: what to say in place of the validator's own words.
+
+_formats = FormatChecker(formats=())
+
+
+@_formats.checks("service name")
+def _is_service_name(name: object) -> bool:
+    return not isinstance(name, str) or is_service_name(name)
+
+
+@_formats.checks("text")
+def is_text(text: object) -> bool:
+    """Whether *text* is short, can be written as UTF-8, and is one line that shows all there is in it."""
+    return not isinstance(text, str) or (not _UNPRINTABLE.search(text) and len(text.encode()) <= 256)
+
+
+def _is_integer(_checker: object, value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+# To JSON Schema 8080.0 is an integer.
+_types = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
+_Validator: type[Validator] = validators.extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator, type_checker=_types
+)
+
+
+def compiled(schema: dict[str, Any]) -> Validator:
+    """What ``check`` needs; the schema itself is checked here, as its module is imported."""
+    _Validator.check_schema(schema)
+    return _Validator(schema, format_checker=_formats)
+
+
+TEXT = {
+    "type": "string",
+    "format": "text",
+    "message": "is not a text of at most 256 bytes without control characters",
+}
+SERVICE_NAME = {
+    "type": "string",
+    "format": "service name",
+    "message": (
+        "is not a service name: 1 to 253 of A-Z a-z 0-9 . _ $ -,"
+        ' the first of them a letter or a digit, and not "zookeeper"'
+    ),
+}
+DETAILS = {
+    "port": {"type": "integer", "minimum": 1, "maximum": 65535},
+    "version": TEXT,
+    "group": TEXT,
+    "protocol": TEXT,
+    "weight": {"type": "integer", "minimum": 0, "maximum": 10000},
+}
+METADATA = {
+    "type": "object",
+    "maxProperties": 32,
+    "propertyNames": TEXT,
+    "additionalProperties": TEXT,
+    "message": "has more than 32 keys",
+}
+
+
+def check(validator: Validator, value: Any, pointer: str = "") -> None:
+    """Raise ``Invalid`` with the first mistakes in *value*, which lies at *pointer* in the entry."""
+    mistakes: dict[str, str] = {}
+    for error in islice(validator.iter_errors(value), MOST_MISTAKES):
+        path = "".join(f"/{_escaped(part)}" for part in error.absolute_path)
+        mistakes.setdefault(pointer + path, _what(error))
+    if mistakes:
+        raise Invalid(mistakes)
+
+
+def _escaped(part: str | int) -> str:
+    return cut(json.dumps(str(part))[1:-1].replace("~", "~0").replace("/", "~1"), 60)
+
+
+def _what(error: ValidationError) -> str:
+    if isinstance(error.instance, Repeated):
+        return f"the key {shown(error.instance.key)} is there twice"
+    if error.validator != "type" and isinstance(error.schema, Mapping) and "message" in error.schema:
+        return f"{shown(error.instance)} {error.schema['message']}"
+    return error.message.replace(repr(error.instance), shown(error.instance), 1)
+
+
+def details_of(declared: Declaration) -> dict[str, Any]:
+    """What *declared* says of the service beside its name, as an entry has it."""
+    details = ((key, getattr(declared, key)) for key in DETAILS)
+    return {key: value for key, value in details if value not in ("", None)}

@@ -1,0 +1,145 @@
+"""Every failure of the API server, translated once into ``errors``.
+
+``failure`` is for what the server answered, ``translated`` for what became of the connection.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.client import responses
+
+import msgspec
+import urllib3
+
+from rpcregistry.errors import Absent, Conflict, Ending, Expired, Failure, Rejected, Retry, Unknown
+from rpcregistry.kube.access import reason
+from rpcregistry.manifests import GROUP, LOCALSERVICES, RPCSERVICES
+
+LONGEST_RETRY_AFTER = 30.0
+
+
+class _Cause(msgspec.Struct):
+    reason: str = ""
+    field: str = ""
+
+
+class _Details(msgspec.Struct):
+    name: str = ""
+    causes: list[_Cause] | None = None
+
+
+class _Status(msgspec.Struct):
+    kind: str = ""
+    message: str = ""
+    reason: str = ""
+    code: int = 0
+    details: _Details | None = None
+
+
+_statuses = msgspec.json.Decoder(_Status)
+
+
+def failure(
+    method: str, what: str, status: int, body: bytes, retry_after: str | None = None, kind: str = ""
+) -> Failure:
+    """The failure that an answer with *status* and *body* means; *what* was asked goes into its message.
+
+    *kind*: of ours, where it was asked for.  Of the body only a Status's message is shown: the rest may hold
+    anybody's data.
+    """
+    told = status_of(body)
+    named = bool(told.details and told.details.name)
+    causes = _causes(told)
+    message = _message(what, status, told, body, "" if named else kind)
+    match status, method:
+        # 422 for another uid: since it was read, it was made anew under its name.
+        case 409 | 422, _ if status == 409 or "metadata.uid" in causes:
+            return Conflict(message)
+        case 404, "GET" | "PUT" | "PATCH" | "DELETE" if told.reason == "NotFound" and named:
+            return Absent(message)
+        case 401 | 403 | 404, "GET":
+            return Unknown(message)
+        case 403, _ if "NamespaceTerminating" in causes:
+            return Ending(message)
+        case 404, "POST" if told.reason == "NotFound" and named:
+            return Ending(message)
+        case 410, _:
+            return Expired(message)
+        case 504, "GET" if "Too large resource version" in told.message:
+            return Expired(message)
+        case 500, _ if "request is too large" in told.message or "larger than max" in told.message:
+            return Rejected(message)
+        case 429, _:
+            return Retry(message, _seconds(retry_after) or 1.0)
+    again = status >= 500 or status == HTTPStatus.REQUEST_TIMEOUT
+    return Retry(message, _seconds(retry_after)) if again else Rejected(message)
+
+
+def _message(what: str, status: int, told: _Status, body: bytes, kind: str) -> str:
+    """What was answered, and what a person can do about it; *kind* is missing where that is a 404."""
+    if status == 404 and kind:
+        return f"{what}: the kind {kind} is not there: kubectl apply -f crds/"
+    said = f"{status} {told.reason or responses.get(status, '')}"
+    message = " ".join(": ".join(filter(None, (what, said, told.message))).split())[:1000]
+    return message + _advice(status, told, body)
+
+
+def _advice(status: int, told: _Status, body: bytes) -> str:
+    match status:
+        case 400 if body.startswith(b"Client sent an HTTP request to an HTTPS server"):
+            return ": it wants TLS: write https:// for http://"
+        case 401:
+            return ": it does not accept our credentials: renew the token or the certificate"
+        case 403 if 'User "system:anonymous" cannot ' in told.message:
+            return ": we have no credentials: mend the kubeconfig's user"
+        case 403 if re.search(r' User ".*" cannot ', told.message):
+            return ": give that right by a role; those of examples/controller.yaml have it"
+    return ""
+
+
+def kind_of(target: str) -> str:
+    """The kind of ours that a request's *target* is about, or ``""``.
+
+    >>> kind_of("/apis/rpcregistry.dev/v1alpha1/namespaces/a/rpcservices/b?limit=1"), kind_of("/api/v1/pods")
+    ('RpcService', '')
+    """
+    match = re.match(rf"/apis/{GROUP}/\w+/(?:namespaces/[^/]+/)?(\w+)", target)
+    return next((crd.kind for crd in (RPCSERVICES, LOCALSERVICES) if match and crd.plural == match[1]), "")
+
+
+def _causes(told: _Status) -> set[str]:
+    """The reasons, and the fields, of what a Status names as its causes."""
+    causes = (told.details and told.details.causes) or ()
+    return {word for cause in causes for word in (cause.reason, cause.field)}
+
+
+def status_of(body: bytes) -> _Status:
+    """The Status that *body* is; an empty one where it is none."""
+    try:
+        told = _statuses.decode(body)
+    except msgspec.MsgspecError:
+        return _Status()
+    return told if told.kind == "Status" else _Status()
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Read a Retry-After header, where it is in seconds.
+
+    >>> _seconds("2"), _seconds("86400"), _seconds("Fri, 31 Dec 1999 23:59:59 GMT"), _seconds(None)
+    (2.0, 30.0, None, None)
+    """
+    if retry_after is None or not re.fullmatch(r"[0-9]{1,9}", retry_after):
+        return None
+    return min(LONGEST_RETRY_AFTER, float(retry_after))
+
+
+@contextmanager
+def translated(what: str, server: str = "") -> Iterator[None]:
+    """Translate what can become of a connection to *server*, and answers that are none."""
+    try:
+        yield
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise Retry(": ".join(filter(None, (what, server, reason(error))))) from error
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise Retry(f"{what}: the answer cannot be read: {error}") from error
