@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from kubernetes import config
+from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from hack.local.cluster import LocalCluster
@@ -168,13 +168,11 @@ def complaint(world: World, *command: str) -> str:
     return ""
 
 
-def test_it_is_applied_by_kubectl_alone_and_a_second_time_nothing_changes(
-    cluster: LocalCluster, overlay, apply, world: World
-):
-    folder = overlay(*COMPONENTS)
-    apply(cluster.kubectl("kustomize", str(folder)))
-    said = cluster.kubectl("apply", "-k", str(folder)).splitlines()
-    assert [line for line in said if not line.endswith(" unchanged")] == []
+def test_kubectl_applies_all_components_at_once_and_finds_no_difference_then(world: World, overlay, apply):
+    folder = str(overlay(*COMPONENTS))
+    apply(world.kubectl("kustomize", folder))
+    world.kubectl("apply", "-k", folder)
+    assert world.kubectl("diff", "-k", folder) == ""
 
 
 @pytest.mark.parametrize(
@@ -334,14 +332,16 @@ def test_its_requests_have_seats_of_their_own(cluster: LocalCluster, install, tm
         for found in json.loads(cluster.kubectl("get", "prioritylevelconfigurations", "-o", "json"))["items"]
     }
 
-    def level(path: str) -> str:
-        try:
-            _, _, headers = api.call_api(path, "GET", auth_settings=["BearerToken"], _preload_content=False)
-        except ApiException as error:
-            headers = error.headers
-        return levels[headers["X-Kubernetes-Pf-Prioritylevel-Uid"]]
+    def level(headers: Mapping[str, str]) -> str:
+        return str(levels[headers["X-Kubernetes-Pf-Prioritylevel-Uid"]])
 
-    own = installed.the("PriorityLevelConfiguration")["metadata"]["name"]
-    leases = f"/apis/coordination.k8s.io/v1/namespaces/{installed.namespace}/leases/rpcregistry"
-    eventually(lambda: level("/api/v1/pods?limit=1") == own)
-    eventually(lambda: level(leases) == "leader-election")
+    def of_pods() -> str:
+        return level(client.CoreV1Api(api).list_pod_for_all_namespaces_with_http_info(limit=1)[2])
+
+    def of_its_lease() -> str:
+        with pytest.raises(ApiException, match="leases") as missing:
+            client.CoordinationV1Api(api).read_namespaced_lease("rpcregistry", installed.namespace)
+        return level(missing.value.headers)
+
+    eventually(lambda: of_pods() == installed.the("PriorityLevelConfiguration")["metadata"]["name"])
+    eventually(lambda: of_its_lease() == "leader-election")
