@@ -1,5 +1,6 @@
 """What ``deploy/kustomize`` puts out, without a cluster: one source, nothing that names what is not there."""
 
+import json
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from os.path import relpath
@@ -33,7 +34,7 @@ def overlay(folder: Path, *components: str, **names: str) -> Path:
         "resources": [relpath(manifests.BASE, folder)],
         "components": [relpath(DEPLOY / "components" / name, folder) for name in components],
     }
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    (folder / "kustomization.yaml").write_text(json.dumps(content))
     return folder
 
 

@@ -107,7 +107,7 @@ def overlay(world: World, tag: str, tmp_path: Path) -> Callable[..., Path]:
             "resources": [relpath(DEPLOY / "base", folder)],
             "components": [relpath(DEPLOY / "components" / name, folder) for name in components],
         }
-        (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
+        (folder / "kustomization.yaml").write_text(json.dumps(content))
         return folder
 
     return overlay
