@@ -1,4 +1,4 @@
-"""The move from kube2zk and back, and a rebuilt cluster, by the README's own commands."""
+"""The commands of README and docs/, typed: a first look, the move from kube2zk, a rebuilt cluster."""
 
 import json
 import os
@@ -6,38 +6,34 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from hack.local.binaries import find
 from hack.local.cluster import LocalCluster
-from tests.cluster.fixtures import CRDS
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, World
+from tests.pages import TOP, Page
 
-TOP = CRDS.parent
 NAMESPACE = "rpcregistry"
 BEFORE = b'{"config":["zone mine 1M"],"servers":["10.0.0.1"]}'
 
 
-def commands(after: str) -> list[str]:
-    """What people type in the README's blocks that follow some words, up to the next heading."""
-    section = (TOP / "README.md").read_text().partition(after)[2].partition("\n#")[0]
-    blocks = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
-    return re.findall(r"^\$ (.*?)(?: +#.*)?$", "".join(blocks), re.MULTILINE)
-
-
 @pytest.fixture
-def typed(cluster: LocalCluster, world: World) -> Iterator[Callable[[str], str]]:
+def typed(cluster: LocalCluster, world: World, tmp_path: Path) -> Iterator[Callable[[str], str]]:
     """Types a command in the repository's folder; returns what it printed, and fails where it does."""
     programs = sorted({str(Path(program).parent) for program in (sys.executable, find("kubectl"))})
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(Path(cluster.kubeconfig).read_text())
     environment = {
         **os.environ,
-        "KUBECONFIG": str(cluster.kubeconfig),
+        "KUBECONFIG": str(kubeconfig),
         "RPCREGISTRY_ZK_SERVERS": cluster.zk_servers,
         "RPCREGISTRY_NAMESPACE": world.namespace,
         "RPCREGISTRY_CLUSTER_ID": f"test-{world.namespace}",
+        "RPCREGISTRY_LAYOUT": f"kube2zk={world.base}",
         "PATH": os.pathsep.join([*programs, os.environ["PATH"]]),
     }
 
@@ -49,15 +45,38 @@ def typed(cluster: LocalCluster, world: World) -> Iterator[Callable[[str], str]]
         assert done.returncode == 0, f"{command}: {done.stdout} {done.stderr}"
         return done.stdout
 
+    run(f"kubectl config set-context --current --namespace={world.namespace}")
     yield run
     cluster.kubectl("delete", "--ignore-not-found", "-f", str(TOP / "examples" / "controller.yaml"))
 
 
 @pytest.mark.full
-def test_the_readmes_commands_move_over_from_kube2zk_and_back(
+def test_sixty_seconds_of_the_readme_show_what_it_says(
+    world: World, controller: Controller, typed: Callable[[str], str]
+):
+    start, *steps, stop = Page("README.md").shown("Sixty seconds")
+    assert (start[0], stop[0]) == ("make up && . .local/env", "make down")  # here, the fixtures'
+    for command, output in steps:
+        wanted = without_ages(output.replace("…\n", ""))
+        eventually(partial(shows, typed, command, wanted))
+
+
+def shows(typed: Callable[[str], str], command: str, wanted: str) -> bool:
+    return wanted in without_ages(typed(command))
+
+
+def without_ages(text: str) -> str:
+    """A table of kubectl's with no ages, or the summary of ``verify`` as a terminal shows it."""
+    return re.sub(r" \d+s$|; cluster .*", "", text, flags=re.MULTILINE)
+
+
+@pytest.mark.full
+def test_the_commands_of_the_docs_move_over_from_kube2zk_and_back(
     world: World, start_controller: Callable[..., Controller], typed: Callable[[str], str]
 ):
-    crds, before, apply, after, stop, delete = commands("### Move over from kube2zk\n")
+    page = Page("docs/migrate-from-kube2zk.md")
+    crds, before, apply, after = page.commands("Move")
+    stop, delete = page.commands("Go back")
     world.zk.create(f"{world.base}/echo", BEFORE, makepath=True)
     world.create_pod("a", "echo", ip="10.0.0.1")
     typed(crds)
@@ -78,13 +97,13 @@ def test_the_readmes_commands_move_over_from_kube2zk_and_back(
 
 
 @pytest.mark.full
-def test_the_readmes_commands_take_over_from_a_cluster_that_was_rebuilt(
+def test_the_commands_of_the_docs_take_over_from_a_cluster_that_was_rebuilt(
     cluster: LocalCluster,
     world: World,
     start_controller: Callable[..., Controller],
     typed: Callable[[str], str],
 ):
-    look, set_env = commands("A cluster\nthat was rebuilt has a new id")[:2]
+    look, set_env = Page("docs/layouts.md").commands("A rebuilt cluster")
     old = start_controller(
         "--lease-namespace", NAMESPACE, "--cluster-id", "old", wait=False, leader_elect=True
     )

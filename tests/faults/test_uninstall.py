@@ -1,4 +1,4 @@
-"""Uninstalling as the README has it, word for word; and in the wrong order."""
+"""Uninstalling as docs/uninstall.md has it, word for word; and in the wrong order."""
 
 import json
 import os
@@ -16,23 +16,16 @@ from tests.cluster.fixtures import CRDS
 from tests.cluster.layouts import children, contents, directory, flags, holds, serve
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, World
+from tests.pages import TOP, Page
 
-TOP = CRDS.parent
 LAYOUTS = ("kube2zk", "curator", "dubbo", "serverset", "sofa", "spring-cloud")
 IPS = ("172.16.0.1", "172.16.0.2")
 NAMESPACE = "rpcregistry"
 
 
-def commands() -> list[str]:
-    """What the README's section on uninstalling has people type."""
-    section = (TOP / "README.md").read_text().partition("### Uninstall\n")[2].partition("\n## ")[0]
-    console = section.partition("```console\n")[2].partition("```")[0]
-    return re.findall(r"^\$ (.*?)(?: +#.*)?$", console, re.MULTILINE)
-
-
 @pytest.fixture
 def installed(cluster: LocalCluster) -> Iterator[LocalCluster]:
-    """A cluster with all that the README has people apply, and again afterwards what other tests need."""
+    """A cluster with all that the page has people apply, and again afterwards what other tests need."""
     cluster.kubectl("apply", "-f", str(TOP / "examples" / "controller.yaml"))
     yield cluster
     cluster.kubectl("apply", "-f", str(CRDS))
@@ -73,12 +66,12 @@ def publish(world: World, start_controller: Callable[..., Controller]) -> Contro
 
 
 @pytest.mark.full
-def test_the_readmes_commands_withdraw_what_is_ours_and_nothing_else(
+def test_the_commands_of_the_docs_withdraw_what_is_ours_and_nothing_else(
     installed: LocalCluster, world: World, start_controller: Callable[..., Controller]
 ):
     controller = publish(world, start_controller)
     before = contents(world)
-    stop, show, withdraw, *delete = commands()
+    stop, show, withdraw, *delete = Page("docs/uninstall.md").commands("Uninstall")
     refused = typed(installed, withdraw)
     assert (refused.returncode, "stop the controllers first" in refused.stderr) == (1, True)
     assert contents(world) == before

@@ -1,0 +1,93 @@
+"""The pages that people read, as tests see them: README, docs/ and the other Markdown of this repository."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+TOP = Path(__file__).parents[1]
+STEP = re.compile(r"^\$ (.*?)(?: +#.*)?\n((?:(?!\$ ).*\n)*)", re.MULTILINE)  # a command and its output
+
+
+class Page:
+    """One Markdown file; *path* is relative to the repository."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+        self._tokens = MarkdownIt().enable("table").parse((TOP / path).read_text())
+
+    @cached_property
+    def anchors(self) -> frozenset[str]:
+        """What a link may have after its ``#``, as GitHub makes it of a heading."""
+        seen: Counter[str] = Counter()
+        anchors = set()
+        for heading, _ in self._sections():
+            slug = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+            anchors.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
+            seen[slug] += 1
+        return frozenset(anchors)
+
+    @cached_property
+    def links(self) -> tuple[str, ...]:
+        """Where its links and pictures lead, in the order in which they stand."""
+        targets = (token.attrGet("href") or token.attrGet("src") for token in self._inline())
+        return tuple(str(target) for target in targets if target)
+
+    @cached_property
+    def code(self) -> tuple[str, ...]:
+        """What stands between backticks in its text."""
+        return tuple(token.content for token in self._inline() if token.type == "code_inline")
+
+    def first_column(self, heading: str) -> list[str]:
+        """What stands between backticks in the first column of the tables below a heading."""
+        rows = (
+            tokens[number + 2]
+            for title, tokens in self._sections()
+            if title == heading
+            for number, token in enumerate(tokens)
+            if token.type == "tr_open"
+        )
+        return [child.content for row in rows for child in row.children or () if child.type == "code_inline"]
+
+    def shown(self, heading: str) -> list[tuple[str, str]]:
+        """The commands of the console blocks below a heading, each with its output; never empty."""
+        shown = [step for title, tokens in self._sections() if title == heading for step in _shown(tokens)]
+        assert shown, f"{self.path} shows no commands below {heading!r}"
+        return shown
+
+    def commands(self, heading: str) -> list[str]:
+        """What people type in the console blocks below a heading, without the comments; never empty."""
+        return [command for command, _ in self.shown(heading)]
+
+    def all_commands(self) -> list[str]:
+        """What people type in all its console blocks."""
+        return [command for command, _ in _shown(self._tokens)]
+
+    def _inline(self) -> Iterator[Token]:
+        for token in self._tokens:
+            yield from token.children or ()
+
+    def _sections(self) -> Iterator[tuple[str, list[Token]]]:
+        """Each heading, and what follows it up to the next."""
+        starts = [n for n, token in enumerate(self._tokens) if token.type == "heading_open"]
+        for start, end in zip(starts, [*starts[1:], len(self._tokens)], strict=True):
+            title = "".join(child.content for child in self._tokens[start + 1].children or ())
+            yield title, self._tokens[start + 3 : end]
+
+
+def _shown(tokens: Iterable[Token]) -> list[tuple[str, str]]:
+    blocks = (token.content for token in tokens if token.type == "fence" and token.info == "console")
+    return [step for block in blocks for step in STEP.findall(block)]
+
+
+def pages() -> list[str]:
+    """The paths of all pages."""
+    found = [
+        *TOP.glob("*.md"),
+        *(path for top in ("deploy", "docs", "examples", "tests") for path in (TOP / top).rglob("*.md")),
+    ]
+    return sorted(str(path.relative_to(TOP)) for path in found)
