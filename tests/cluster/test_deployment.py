@@ -26,6 +26,7 @@ import pytest
 from hack.local.cluster import LocalCluster
 from tests.cluster.waiting import eventually
 from tests.cluster.world import World
+from tests.pages import Page
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = REPOSITORY / "examples"
@@ -445,6 +446,18 @@ def test_of_a_pod_the_controller_may_change(
     eventually(lambda: complaint(cluster, *command, '{"metadata":{"labels":{"x":"y"}}}', "--dry-run=server"))
     said = complaint(cluster, *command, patch)
     assert refusal in said if refusal else not said, said
+
+
+@pytest.mark.usefixtures("deployment")
+def test_the_command_that_the_page_on_kustomize_shows_tells_whether_the_policy_holds(
+    cluster: LocalCluster, world: World
+) -> None:
+    ((command, output),) = Page("deploy/kustomize/README.md").shown("The policy on pods' labels")
+    _, *words = shlex.split(command.replace("POD", "p"))
+    world.create_pod("p", ip="10.0.0.1")
+    eventually(
+        lambda: output.strip().replace("POD", "p") in complaint(cluster, *words, "-n", world.namespace)
+    )
 
 
 def complaint(cluster: LocalCluster, *command: str) -> str:

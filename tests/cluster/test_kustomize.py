@@ -257,6 +257,11 @@ def test_several_namespaces_are_served_and_no_others(
     cluster.kubectl("delete", "namespace", installed.namespace, "--wait=false")
 
 
+def test_the_pods_of_the_example_overlay_are_admitted(cluster: LocalCluster, apply):
+    installed = apply(cluster.kubectl("kustomize", str(DEPLOY / "overlays" / "example")))
+    cluster.kubectl("rollout", "status", "-n", installed.namespace, "deployment/rpcregistry", "--timeout=60s")
+
+
 def change(world: World, patch: str, *user: str) -> str:
     """What is said against a change of the pod ``p``; empty where it is made."""
     command = ("patch", "pod", "p", "-n", world.namespace, "--type=strategic", "-p", patch, *user)
