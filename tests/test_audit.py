@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from rpcregistry.errors import Rejected, Retry
+from rpcregistry.manifests.made import SELF_REVIEWS
 from rpcregistry.model import Regarding
-from rpcregistry.telemetry.audit import REVIEWS, audit
+from rpcregistry.telemetry.audit import audit
 
 LEASE = Regarding("coordination.k8s.io/v1", "Lease", "rpcregistry", "rpcregistry", "lease-uid")
 
@@ -24,7 +25,7 @@ class Api:
         assert method == "POST"
         if plural in self._failures:
             raise self._failures[plural]
-        if path == REVIEWS:
+        if path == SELF_REVIEWS.path():
             return {"status": {"userInfo": {"username": "jane"}}}
         assert path == "/apis/events.k8s.io/v1/namespaces/rpcregistry/events"
         self.events.append(dict(body))

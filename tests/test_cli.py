@@ -13,6 +13,7 @@ import pytest
 from kazoo.security import OPEN_ACL_UNSAFE
 
 from rpcregistry.cli import CONTROLLERS, main, run_command, translate
+from rpcregistry.plan.publication import Adopt, CrossNamespace, Policy
 
 UNREACHABLE = """
 apiVersion: v1
@@ -103,7 +104,7 @@ DEFAULTS: dict[str, Any] = {
     "templates": (),
     "cluster_id": "",
     "from_cluster": "",
-    "cross_namespace": "union",
+    "cross_namespace": CrossNamespace.UNION,
     "require_register_permission": False,
     "leader_elect": True,
     "lease_namespace": "",
@@ -111,8 +112,8 @@ DEFAULTS: dict[str, Any] = {
     "batch_window": 0.1,
     "resync_period": 3600.0,
     "compare_period": 60.0,
-    "policy": "sync",
-    "adopt": "unowned",
+    "policy": Policy.SYNC,
+    "adopt": Adopt.UNOWNED,
     "guard_confirm": 30.0,
     "ownership_grace": 86400.0,
     "endpoints_per_object": 100,
@@ -147,7 +148,7 @@ def test_the_defaults_are_those_of_the_contract():
         ("LAYOUT", "kube2zk=/a kube2zk=/b", "layouts", ("kube2zk=/a", "kube2zk=/b")),
         ("CLUSTER_ID", "c", "cluster_id", "c"),
         ("FROM_CLUSTER", "old", "from_cluster", "old"),
-        ("CROSS_NAMESPACE", "deny", "cross_namespace", "deny"),
+        ("CROSS_NAMESPACE", "deny", "cross_namespace", CrossNamespace.DENY),
         ("REQUIRE_REGISTER_PERMISSION", "true", "require_register_permission", True),
         ("LEADER_ELECT", "false", "leader_elect", False),
         ("LEASE_NAMESPACE", "x", "lease_namespace", "x"),
@@ -155,8 +156,8 @@ def test_the_defaults_are_those_of_the_contract():
         ("BATCH_WINDOW", "1s", "batch_window", 1.0),
         ("RESYNC_PERIOD", "0", "resync_period", 0.0),
         ("COMPARE_PERIOD", "5m", "compare_period", 300.0),
-        ("POLICY", "upsert-only", "policy", "upsert-only"),
-        ("ADOPT", "never", "adopt", "never"),
+        ("POLICY", "upsert-only", "policy", Policy.UPSERT_ONLY),
+        ("ADOPT", "never", "adopt", Adopt.NEVER),
         ("GUARD_CONFIRM", "1m30s", "guard_confirm", 90.0),
         ("OWNERSHIP_GRACE", "1h", "ownership_grace", 3600.0),
         ("ENDPOINTS_PER_OBJECT", "3", "endpoints_per_object", 3),

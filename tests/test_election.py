@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from rpcregistry.errors import Conflict, Fenced, Rejected, Retry
-from rpcregistry.runtime.election import Elector, Lease, Lost, Timing, Wait, Write, decide, decode, encode
+from rpcregistry.manifests import made, read_lease
+from rpcregistry.model import Lease
+from rpcregistry.runtime.election import Elector, Lost, Timing, Wait, Write, decide
 
 NEVER = float("inf")
 STAMP = "2026-11-21T02:02:02.000000Z"
@@ -88,17 +90,17 @@ def test_what_to_do_about_a_lease(observed, unchanged, leading, decision):
 
 @pytest.mark.parametrize("spec", [pytest.param({}, id="no spec"), pytest.param({"spec": None}, id="null")])
 def test_a_lease_object_without_a_spec_is_read(spec):
-    assert decode({"metadata": {"resourceVersion": "7"}, **spec}) == Lease(resource_version="7")
+    assert read_lease({"metadata": {"resourceVersion": "7"}, **spec}) == Lease(resource_version="7")
 
 
 def test_a_lease_object_is_read_as_it_was_written():
     for lease in (OURS, RELEASED):
-        assert decode({"metadata": {"resourceVersion": "7"}, "spec": encode(lease)}) == lease
+        assert read_lease(made.lease_patch(lease, {})) == lease
 
 
 def test_what_is_empty_is_absent_from_a_lease_object():
-    assert encode(RELEASED)["holderIdentity"] is None
-    assert encode(Lease())["renewTime"] is None
+    assert made.lease_patch(RELEASED, {})["spec"]["holderIdentity"] is None
+    assert "renewTime" not in made.lease("echo", Lease(), {})["spec"]
 
 
 class Server:

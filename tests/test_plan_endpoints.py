@@ -3,18 +3,19 @@
 import msgspec
 import pytest
 
+from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import PerEndpoint
 from rpcregistry.model import Endpoint
-from rpcregistry.plan.ledger import Layout, Ledger
+from rpcregistry.plan.ledger import Ledger, ledger_path, ledger_root
 from rpcregistry.plan.one_each import LARGEST_LISTING
 from rpcregistry.plan.ops import Create, Delete, Set, Znode
 from rpcregistry.plan.outcome import Outcome
-from rpcregistry.plan.publication import Publication, Settings
+from rpcregistry.plan.publication import Policy, Publication, PublicationSettings
 from rpcregistry.plan.znodes import plan
 from rpcregistry.reconcile.memory import Memory
 from tests.worlds import ZooKeeperInMemory
 
-C1, C2 = Settings("c1"), Settings("c2")
+C1, C2 = PublicationSettings("c1"), PublicationSettings("c2")
 CURATOR, SERVERSET, DUBBO = Layout("curator", "/b"), Layout("serverset", "/b"), Layout("dubbo", "/b")
 ALL = [pytest.param(layout, id=layout.name) for layout in (CURATOR, SERVERSET, DUBBO)]
 
@@ -37,12 +38,14 @@ class Registry:
         self.layout = layout
         self.zookeeper = ZooKeeperInMemory()
 
-    def plan(self, want: Publication, settings: Settings = C1, due: tuple[str, ...] = ()) -> Outcome:
+    def plan(
+        self, want: Publication, settings: PublicationSettings = C1, due: tuple[str, ...] = ()
+    ) -> Outcome:
         memory = Memory(self.zookeeper, [self.layout], settings.clusters)
         memory.read(["echo"])
         return plan(self.layout, "echo", want, memory.view(self.layout, "echo"), settings, "", due=due)
 
-    def settle(self, want: Publication, settings: Settings = C1) -> None:
+    def settle(self, want: Publication, settings: PublicationSettings = C1) -> None:
         """Plan and write until nothing is left to do."""
         due: tuple[str, ...] = ()
         for _ in range(5):
@@ -54,7 +57,7 @@ class Registry:
                 return
         raise AssertionError("never settles")
 
-    def names(self, want: Publication, settings: Settings = C1) -> set[str]:
+    def names(self, want: Publication, settings: PublicationSettings = C1) -> set[str]:
         """The children that *want* stands for."""
         form = self.layout.form
         assert isinstance(form, PerEndpoint)
@@ -65,7 +68,7 @@ class Registry:
 
     def claims(self) -> dict[str, tuple[str, ...]]:
         """The namespaces in the ledger, by cluster."""
-        root = self.layout.ledger_root
+        root = ledger_root(self.layout)
         entries = (self.zookeeper.znodes[f"{root}/{name}"][0] for name in self.zookeeper.children(root))
         decoded = (msgspec.json.decode(entry, type=Ledger) for entry in entries)
         return {entry.cluster: entry.namespaces for entry in decoded}
@@ -76,7 +79,7 @@ def test_a_new_service_is_claimed_with_its_directory_before_its_first_endpoint(l
     registry = Registry(layout)
     first, *rest = registry.plan(wanted(row(1), row(2))).steps
 
-    entry = layout.ledger_path("echo", "c1")
+    entry = ledger_path(layout, "echo", "c1")
     assert [op.path for op in first] == [*layout.parents("echo"), entry]
     assert entry.endswith("%2Fb%2Fecho@c1")
     assert all(isinstance(op, Create) for step in rest for op in step)
@@ -180,10 +183,10 @@ def test_what_was_put_off_once_is_not_put_off_for_ever():
     [
         pytest.param(wanted(row(2), frozen=True), C1, id="unknown"),
         pytest.param(wanted(frozen=True, services=0), C1, id="all of it unknown"),
-        pytest.param(wanted(row(2)), Settings("c1", policy="upsert-only"), id="upsert-only"),
+        pytest.param(wanted(row(2)), PublicationSettings("c1", policy=Policy.UPSERT_ONLY), id="upsert-only"),
     ],
 )
-def test_what_removes_no_child(layout: Layout, want: Publication, settings: Settings):
+def test_what_removes_no_child(layout: Layout, want: Publication, settings: PublicationSettings):
     registry = Registry(layout)
     registry.settle(wanted(row(1), namespaces=("default", "other")))
     registry.settle(want, settings)
@@ -232,7 +235,7 @@ def test_an_ephemeral_znode_is_left_alone_whatever_it_is_called():
 def test_children_that_carry_our_mark_and_no_claim_are_not_removed_and_are_claimed_again():
     registry = Registry(DUBBO)
     registry.settle(wanted(row(1)))
-    del registry.zookeeper.znodes[DUBBO.ledger_path("echo", "c1")]
+    del registry.zookeeper.znodes[ledger_path(DUBBO, "echo", "c1")]
     assert registry.plan(wanted(services=0)) == Outcome()
 
     registry.settle(wanted(row(2)))
@@ -244,7 +247,7 @@ def test_children_that_carry_our_mark_and_no_claim_are_not_removed_and_are_claim
 def test_a_rebuilt_cluster_takes_over_once_it_has_something_to_publish(layout: Layout):
     registry = Registry(layout)
     registry.settle(wanted(row(1), row(2)), C1)
-    rebuilt = Settings("c2", from_cluster="c1")
+    rebuilt = PublicationSettings("c2", from_cluster="c1")
     registry.settle(wanted(), rebuilt)
     assert registry.children() == registry.names(wanted(row(1), row(2)), C1)
 
@@ -258,9 +261,9 @@ def test_what_no_entry_of_the_previous_cluster_names_is_not_taken_over(layout: L
     """Somebody deleted its entry: nothing says any more that its children are ours to take."""
     registry = Registry(layout)
     registry.settle(wanted(row(1)), C1)
-    registry.settle(wanted(row(3)), Settings("c2"))
-    del registry.zookeeper.znodes[layout.ledger_path("echo", "c1")]
-    registry.settle(wanted(services=0), Settings("c2", from_cluster="c1"))
+    registry.settle(wanted(row(3)), PublicationSettings("c2"))
+    del registry.zookeeper.znodes[ledger_path(layout, "echo", "c1")]
+    registry.settle(wanted(services=0), PublicationSettings("c2", from_cluster="c1"))
 
     assert registry.children() == registry.names(wanted(row(1)), C1)
 
@@ -269,7 +272,7 @@ def test_a_namespace_that_publishes_no_more_is_forgotten_after_its_endpoints():
     registry = Registry(SERVERSET)
     registry.settle(wanted(row(1), row(2), namespaces=("a", "b")))
     *_, last = registry.plan(wanted(row(1), namespaces=("a",))).steps
-    assert [op.path for op in last] == [SERVERSET.ledger_path("echo", "c1")]
+    assert [op.path for op in last] == [ledger_path(SERVERSET, "echo", "c1")]
 
     moved = registry.plan(wanted(row(1), row(3), namespaces=("a",)))
     assert [type(op) for op in moved.ops] == [Create], "not before its endpoints"
@@ -294,7 +297,7 @@ def test_an_endpoint_that_grows_too_large_keeps_what_it_had():
     registry.settle(wanted(row(1), row(2)))
     before = registry.children()
     outcome = registry.plan(
-        wanted(row(1), row(2, metadata={"k": "x" * 300})), Settings("c1", max_znode_bytes=200)
+        wanted(row(1), row(2, metadata={"k": "x" * 300})), PublicationSettings("c1", max_znode_bytes=200)
     )
 
     assert (outcome.steps, outcome.refusal.reason) == ((), "TooLarge")
@@ -306,7 +309,7 @@ def test_an_only_endpoint_that_grows_too_large_keeps_its_claim():
     registry.settle(wanted(row(1)))
 
     assert not registry.plan(
-        wanted(row(1, metadata={"k": "x" * 300})), Settings("c1", max_znode_bytes=200)
+        wanted(row(1, metadata={"k": "x" * 300})), PublicationSettings("c1", max_znode_bytes=200)
     ).steps
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rpcregistry.errors import Conflict
-from rpcregistry.layouts import LAYOUTS
+from rpcregistry.layouts import LAYOUTS, Layout
 from rpcregistry.layouts.forms import Child, PerEndpoint
 from rpcregistry.model import Endpoint, LabelSelector, RpcServiceSpec, RpcServiceStatus, ServiceKey
 from rpcregistry.plan import rpcservices
@@ -19,10 +19,10 @@ from rpcregistry.plan.invariants import (
     object_violations,
     violations,
 )
-from rpcregistry.plan.ledger import Layout, Ledger
+from rpcregistry.plan.ledger import Ledger, ledger_path
 from rpcregistry.plan.ops import Create, Delete, Set, Step, Znode
-from rpcregistry.plan.outcome import Observed
-from rpcregistry.plan.publication import Publication, Settings
+from rpcregistry.plan.outcome import ObservedZnodes
+from rpcregistry.plan.publication import Adopt, Policy, Publication, PublicationSettings
 from rpcregistry.plan.znodes import plan
 from rpcregistry.reconcile.memory import Memory
 from tests import test_plan_rpcservices as objects
@@ -43,10 +43,10 @@ FORM = PerEndpoint(a_child, a_slot)
 LAYOUT = Layout("mine", "/b", FORM)
 OVERLAP = Layout("mine", "/b", msgspec.structs.replace(FORM, overlap=True))
 KUBE2ZK = Layout("kube2zk", "/b")
-C1 = Settings("c1")
-REBUILT = Settings("c1", from_cluster="c0")
-OURS, PREVIOUS = LAYOUT.ledger_path("echo", "c1"), LAYOUT.ledger_path("echo", "c0")
-ENTRY = KUBE2ZK.ledger_path("echo", "c1")
+C1 = PublicationSettings("c1")
+REBUILT = PublicationSettings("c1", from_cluster="c0")
+OURS, PREVIOUS = ledger_path(LAYOUT, "echo", "c1"), ledger_path(LAYOUT, "echo", "c0")
+ENTRY = ledger_path(KUBE2ZK, "echo", "c1")
 
 
 def entry(*namespaces: str) -> bytes:
@@ -65,15 +65,15 @@ def drop(name: str) -> Delete:
     return Delete(f"/b/echo/{name}", 0)
 
 
-def there(*names: str, **fields: object) -> Observed:
+def there(*names: str, **fields: object) -> ObservedZnodes:
     """A directory with these children, claimed."""
     children = {name: Znode(b"", 0) for name in names}
     defaults: dict[str, object] = {"ledger": Znode(entry("a", "b"), 0), "children": children}
-    return Observed(Znode(b"", 0), **{**defaults, **fields})
+    return ObservedZnodes(Znode(b"", 0), **{**defaults, **fields})
 
 
 CLAIM, WITHDRAW = Create(OURS, entry("a")), Delete(OURS, 0)
-NOTHING = Observed(None, None, missing=("/b/echo",))
+NOTHING = ObservedZnodes(None, None, missing=("/b/echo",))
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ NOTHING = Observed(None, None, missing=("/b/echo",))
     ],
 )
 def test_what_breaks_an_invariant_of_one_znode_an_endpoint(
-    steps: list[Step], observed: Observed, broken: str
+    steps: list[Step], observed: ObservedZnodes, broken: str
 ):
     found = list(violations(LAYOUT, "echo", C1, observed, steps))
 
@@ -226,7 +226,9 @@ PATH = "/b/echo"
         pytest.param([(Set(PATH, b"", 0), Delete(PATH, 0))], there(), "twice", id="a stale version"),
     ],
 )
-def test_what_breaks_an_invariant_of_one_znode_a_service(steps: list[Step], observed: Observed, broken: str):
+def test_what_breaks_an_invariant_of_one_znode_a_service(
+    steps: list[Step], observed: ObservedZnodes, broken: str
+):
     found = list(violations(KUBE2ZK, "echo", C1, observed, steps))
 
     assert bool(found) == bool(broken)
@@ -299,7 +301,7 @@ publications = st.builds(
     st.integers(0, 1),
 )
 processes = st.builds(
-    lambda cluster, taken_over, policy, limit, adopt: Settings(
+    lambda cluster, taken_over, policy, limit, adopt: PublicationSettings(
         cluster,
         from_cluster=taken_over if taken_over != cluster else "",
         policy=policy,
@@ -308,9 +310,9 @@ processes = st.builds(
     ),
     st.sampled_from(["c1", "c2"]),
     st.sampled_from(["", "c1"]),
-    st.sampled_from(["sync", "sync", "upsert-only"]),
+    st.sampled_from([Policy.SYNC, Policy.SYNC, Policy.UPSERT_ONLY]),
     st.sampled_from([200, 10**6]),
-    st.sampled_from(["unowned", "never"]),
+    st.sampled_from(Adopt),
 )
 chapters = st.lists(
     st.tuples(
@@ -510,7 +512,9 @@ uids = st.sets(st.sampled_from([f"u{n}" for n in range(6)]))
 def test_no_plan_of_rpcservices_breaks_one_and_whatever_is_refused_loses_no_row(
     found, pods, confirmed, held, unknown, refused, wary
 ):
-    observed = rpcservices.Observed(found, {pod.name: pod for pod in pods}, {each.name for each in found})
+    observed = rpcservices.ObservedRpcServices(
+        found, {pod.name: pod for pod in pods}, {each.name for each in found}
+    )
     absences = rpcservices.Absences(confirmed, held, unknown)
     ops = rpcservices.plan(KEY, observed, absences, objects.SETTINGS, NOW)
     check_objects(KEY, ops)

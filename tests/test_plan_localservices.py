@@ -8,13 +8,13 @@ import pytest
 
 from rpcregistry.model import (
     Declaration,
+    KubeService,
     LabelSelector,
     LocalService,
     LocalServiceSpec,
     Node,
     Pod,
     Problem,
-    Service,
     ServicePort,
 )
 from rpcregistry.plan import podlabels
@@ -144,7 +144,7 @@ def found(
     pods: list[Pod], count: int = 3, problems: dict[str, Problem] | None = None, held: Collection[str] = ()
 ):
     asked = local()
-    services: dict[str, Service] = {}
+    services: dict[str, KubeService] = {}
     for node in nodes(count):
         if node.name not in (problems or {}):
             service = served(asked, node.name)

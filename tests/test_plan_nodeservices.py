@@ -7,9 +7,10 @@ import msgspec
 import pytest
 
 from rpcregistry.manifests import decode_localservice, decode_service
-from rpcregistry.model import LocalService, Node, Service
+from rpcregistry.manifests.made import node_service
+from rpcregistry.model import KubeService, LocalService, Node
 from rpcregistry.names import node_service_name
-from rpcregistry.plan.nodeservices import Create, Delete, Observed, Outcome, Patch, Replace, desired, plan
+from rpcregistry.plan.nodeservices import Create, Delete, ObservedNodeService, Outcome, Patch, Replace, plan
 
 LABEL = "rpcregistry.dev/node"
 NODE = Node(name="n1", uid="n", ready=True, labels={"disk": "ssd"})
@@ -21,9 +22,9 @@ def local(name: str = "app", uid: str = "l", **spec: Any) -> LocalService:
     return decode_localservice(json.dumps({"metadata": metadata, "spec": fields}).encode())
 
 
-def served(asked: LocalService, node: str = "n1", **changes: Any) -> Service:
+def served(asked: LocalService, node: str = "n1", **changes: Any) -> KubeService:
     """The Service as the server has it: with its defaults, and with *changes* of its fields."""
-    manifest = desired(asked, node, LABEL)
+    manifest = node_service(asked, node, LABEL)
     metadata = {**manifest["metadata"], "uid": "s", "resourceVersion": "7", **changes.pop("metadata", {})}
     spec = {key: value for key, value in manifest["spec"].items() if value}
     ports = [{**port, "nodePort": 30080} for port in spec.get("ports", ())]
@@ -33,9 +34,9 @@ def served(asked: LocalService, node: str = "n1", **changes: Any) -> Service:
 
 
 def planned(
-    asked: LocalService, named: Service | None, node: Node | None = NODE, gone: bool = False
+    asked: LocalService, named: KubeService | None, node: Node | None = NODE, gone: bool = False
 ) -> Outcome:
-    return plan(asked, "n1", Observed(node, named, [named] if named else [], gone), LABEL)
+    return plan(asked, "n1", ObservedNodeService(node, named, [named] if named else [], gone), LABEL)
 
 
 def test_a_node_that_matches_gets_a_service():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from rpcregistry.model import Declaration, LabelSelector, Pod, RpcService, RpcServiceSpec
 from rpcregistry.plan.invariants import lost
+from rpcregistry.plan.pods import newest_of
 from rpcregistry.plan.rpcservices import (
     MOST_REFUSED_CREATES,
     ROWS_BYTES,
@@ -18,7 +19,6 @@ from rpcregistry.plan.rpcservices import (
     Place,
     SetStatus,
     Writes,
-    newest_of,
 )
 from tests.test_plan_rpcservices import NOW, SETTINGS, World, pod, pods_strategy, service, verbose
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rpcregistry.layouts import Layout
 from rpcregistry.model import (
     Declaration,
     Endpoint,
@@ -15,26 +16,23 @@ from rpcregistry.model import (
     ServiceKey,
 )
 from rpcregistry.plan.invariants import check_objects
-from rpcregistry.plan.ledger import Layout
+from rpcregistry.plan.pods import addressed, is_listed, names_service
 from rpcregistry.plan.rpcservices import (
     ROWS_BYTES,
     Absences,
     Create,
     Delete,
-    Observed,
+    ObservedRpcServices,
     Op,
+    ProjectionSettings,
     SetStatus,
-    Settings,
-    addressed,
-    is_listed,
-    names_service,
     plan,
     suspects,
 )
 
 NOW = "2026-11-21T02:02:02Z"
 KEY = ServiceKey("default", "echo")
-SETTINGS = Settings(endpoints_per_object=3, layouts=(Layout("kube2zk", "/rpc_v2"),))
+SETTINGS = ProjectionSettings(endpoints_per_object=3, layouts=(Layout("kube2zk", "/rpc_v2"),))
 
 
 def pod(name: str, *services: str, **fields: object) -> Pod:
@@ -61,7 +59,7 @@ def service(name: str, *, generated: bool = True, created: str = "1", **fields: 
     )
 
 
-def planned(key: ServiceKey, observed: Observed, absences: Absences) -> list[Op]:
+def planned(key: ServiceKey, observed: ObservedRpcServices, absences: Absences) -> list[Op]:
     """A plan that breaks no invariant."""
     ops = plan(key, observed, absences, SETTINGS, NOW)
     check_objects(key, ops)
@@ -77,9 +75,9 @@ class World:
         self.absences = Absences()
         self.bad_nodes: set[str] = set()
 
-    def observe(self) -> Observed:
+    def observe(self) -> ObservedRpcServices:
         mine = [service for service in self.services.values() if service.service_name == "echo"]
-        return Observed(mine, self.pods, self.services, self.bad_nodes)
+        return ObservedRpcServices(mine, self.pods, self.services, self.bad_nodes)
 
     def plan(self) -> list[Op]:
         return planned(KEY, self.observe(), self.absences)
@@ -334,7 +332,7 @@ def test_a_declared_one_is_never_deleted():
 )
 def test_the_name_of_a_generated_rpcservice(service_name, taken, name):
     key = ServiceKey("default", service_name)
-    (op,) = planned(key, Observed([], {"p": pod("p", service_name)}, taken), Absences())
+    (op,) = planned(key, ObservedRpcServices([], {"p": pod("p", service_name)}, taken), Absences())
 
     assert isinstance(op, Create)
     assert op.name == name

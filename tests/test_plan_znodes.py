@@ -5,18 +5,26 @@ import json
 import msgspec
 import pytest
 
+from rpcregistry.layouts import Layout
 from rpcregistry.layouts.kube2zk import DEFAULT_CONFIG, Content, encode, parse, servers
 from rpcregistry.model import Endpoint, RpcService, RpcServiceSpec, RpcServiceStatus
-from rpcregistry.plan.ledger import Layout, Ledger
+from rpcregistry.plan.ledger import Ledger
 from rpcregistry.plan.ops import Create, Delete, Set, Znode
-from rpcregistry.plan.outcome import Observed
-from rpcregistry.plan.publication import Publication, Settings, publication
+from rpcregistry.plan.outcome import ObservedZnodes
+from rpcregistry.plan.publication import (
+    Adopt,
+    CrossNamespace,
+    Policy,
+    Publication,
+    PublicationSettings,
+    publication,
+)
 from rpcregistry.plan.znodes import plan, synced
 
 NOW = "2026-11-21T02:02:02Z"
 LAYOUT = Layout("kube2zk", "/rpc_v2")
 PATH, ENTRY = "/rpc_v2/echo", "/rpcregistry/owned/kube2zk/%2Frpc_v2%2Fecho"
-OURS = Settings(cluster_id="c1")
+OURS = PublicationSettings(cluster_id="c1")
 
 
 def row(ip: str, **fields: object) -> Endpoint:
@@ -159,7 +167,7 @@ WITHDRAWN = Ledger("c1", config=DEFAULT_CONFIG, withdrawn_at=NOW).encode()
     ],
 )
 def test_the_writes_for_one_service(want, znode, ledger, ops):
-    assert plan(LAYOUT, "echo", want, Observed(znode, ledger), OURS, NOW).ops == ops
+    assert plan(LAYOUT, "echo", want, ObservedZnodes(znode, ledger), OURS, NOW).ops == ops
 
 
 @pytest.mark.parametrize(
@@ -178,19 +186,23 @@ def test_the_writes_for_one_service(want, znode, ledger, ops):
             Znode(b"", 1, ephemeral=True), None, OURS, "OwnedElsewhere", id="a server's own ephemeral znode"
         ),
         pytest.param(
-            Znode(content(), 1), None, Settings("c1", adopt="never"), "OwnedElsewhere", id="adopt=never"
+            Znode(content(), 1),
+            None,
+            PublicationSettings("c1", adopt=Adopt.NEVER),
+            "OwnedElsewhere",
+            id="adopt=never",
         ),
         pytest.param(
             Znode(content("10.0.0.9"), 1),
             entry(),
-            Settings("c1", max_znode_bytes=20),
+            PublicationSettings("c1", max_znode_bytes=20),
             "TooLarge",
             id="too large",
         ),
     ],
 )
 def test_what_is_refused_is_left_as_it_is(znode, ledger, settings, reason):
-    outcome = plan(LAYOUT, "echo", wanted("10.0.0.1"), Observed(znode, ledger), settings, NOW)
+    outcome = plan(LAYOUT, "echo", wanted("10.0.0.1"), ObservedZnodes(znode, ledger), settings, NOW)
 
     assert outcome.ops == ()
     assert outcome.refusal.reason == reason
@@ -200,13 +212,13 @@ def test_what_is_refused_is_left_as_it_is(znode, ledger, settings, reason):
     "name", ["", ".", "..", "../esc", "a/b", "/a", "zookeeper", "a b", "ü", "a\n", "x" * 254]
 )
 def test_a_name_that_is_no_path_segment_never_becomes_a_path(name):
-    outcome = plan(LAYOUT, name, wanted("10.0.0.1"), Observed(None, None), OURS, NOW)
+    outcome = plan(LAYOUT, name, wanted("10.0.0.1"), ObservedZnodes(None, None), OURS, NOW)
 
     assert (outcome.ops, outcome.refusal.reason) == ((), "InvalidName")
 
 
 def test_an_entry_past_its_grace_is_forgotten():
-    observed = Observed(None, entry(withdrawn_at=NOW))
+    observed = ObservedZnodes(None, entry(withdrawn_at=NOW))
 
     assert plan(LAYOUT, "echo", wanted(), observed, OURS, NOW, grace_over=True).ops == (Delete(ENTRY, 3),)
 
@@ -216,13 +228,13 @@ def test_an_entry_past_its_grace_is_forgotten():
     [pytest.param(False, b'"config":["mine"]', id="within"), pytest.param(True, b"keepalive 32", id="past")],
 )
 def test_a_service_that_comes_back_has_the_config_that_it_had_within_its_grace(over: bool, config: bytes):
-    observed = Observed(None, entry(withdrawn_at=NOW, config=("mine",)))
+    observed = ObservedZnodes(None, entry(withdrawn_at=NOW, config=("mine",)))
     (step,) = plan(LAYOUT, "echo", wanted("10.0.0.1"), observed, OURS, NOW, grace_over=over).steps
 
     assert config in step[-1].data
 
 
-REBUILT = Settings("c2", from_cluster="c1")
+REBUILT = PublicationSettings("c2", from_cluster="c1")
 
 
 @pytest.mark.parametrize(
@@ -241,21 +253,26 @@ REBUILT = Settings("c2", from_cluster="c1")
     ],
 )
 def test_a_rebuilt_cluster_takes_over_from_the_one_that_was(want, ops):
-    observed = Observed(Znode(content("10.0.0.1"), 7), entry("c1"))
+    observed = ObservedZnodes(Znode(content("10.0.0.1"), 7), entry("c1"))
 
     assert plan(LAYOUT, "echo", want, observed, REBUILT, NOW).ops == ops
 
 
 def test_upsert_only_never_removes_a_znode():
-    observed = Observed(Znode(content("10.0.0.1"), 7), entry())
+    observed = ObservedZnodes(Znode(content("10.0.0.1"), 7), entry())
 
-    assert plan(LAYOUT, "echo", wanted(), observed, Settings("c1", policy="upsert-only"), NOW).ops == ()
+    assert (
+        plan(
+            LAYOUT, "echo", wanted(), observed, PublicationSettings("c1", policy=Policy.UPSERT_ONLY), NOW
+        ).ops
+        == ()
+    )
 
 
 def test_a_cut_off_plan_is_no_case_of_its_own_because_a_path_and_its_entry_are_one_transaction():
     for want, observed in [
-        (wanted("10.0.0.1"), Observed(None, None)),
-        (wanted(), Observed(Znode(content("10.0.0.1"), 7), entry())),
+        (wanted("10.0.0.1"), ObservedZnodes(None, None)),
+        (wanted(), ObservedZnodes(Znode(content("10.0.0.1"), 7), entry())),
     ]:
         ops = plan(LAYOUT, "echo", want, observed, OURS, NOW).ops
         assert {op.path for op in ops} == {PATH, ENTRY}
@@ -291,13 +308,15 @@ def test_a_cut_off_plan_is_no_case_of_its_own_because_a_path_and_its_entry_are_o
     ],
 )
 def test_what_becomes_of_a_znodes_content(data, expected):
-    (op,) = plan(LAYOUT, "echo", wanted("10.0.0.1"), Observed(Znode(data, 1), entry()), OURS, NOW).ops[-1:]
+    (op,) = plan(LAYOUT, "echo", wanted("10.0.0.1"), ObservedZnodes(Znode(data, 1), entry()), OURS, NOW).ops[
+        -1:
+    ]
 
     assert op.data.decode() == (expected or content("10.0.0.1").decode())
 
 
 def test_replaced_content_is_told():
-    outcome = plan(LAYOUT, "echo", wanted("10.0.0.1"), Observed(Znode(b"nonsense", 1), None), OURS, NOW)
+    outcome = plan(LAYOUT, "echo", wanted("10.0.0.1"), ObservedZnodes(Znode(b"nonsense", 1), None), OURS, NOW)
 
     assert [note.reason for note in outcome.notes] == ["ContentReplaced"]
 
@@ -407,7 +426,9 @@ def test_the_oldest_declared_ones_config_counts():
 def test_deny_gives_the_path_to_one_namespace_declared_before_generated():
     generated = service(READY, name="a", namespace="first", created="1")
     declared = service(row("10.0.0.9"), name="b", namespace="second", created="2", generated=False)
-    result = publication([generated, declared], False, Settings("c1", cross_namespace="deny"))
+    result = publication(
+        [generated, declared], False, PublicationSettings("c1", cross_namespace=CrossNamespace.DENY)
+    )
 
     assert [endpoint.ip for endpoint in result.endpoints] == ["10.0.0.9"]
     assert synced(generated, result, ()).reason == "OwnedElsewhere"

@@ -4,10 +4,11 @@ import pytest
 
 from rpcregistry.commands.purge import Claim, claimed, withdraw
 from rpcregistry.errors import Fenced
+from rpcregistry.layouts import Layout
 from rpcregistry.layouts.template import layout as from_template
 from rpcregistry.plan import heartbeat
-from rpcregistry.plan.ledger import Layout
-from rpcregistry.plan.publication import Publication, Settings
+from rpcregistry.plan.ledger import ledger_root
+from rpcregistry.plan.publication import Publication, PublicationSettings
 from rpcregistry.plan.znodes import plan
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.memory import Memory
@@ -20,9 +21,9 @@ THEIRS = (*LAYOUTS[1:], Layout("kube2zk", "/theirs"))
 
 
 def publish(zookeeper: ZooKeeperInMemory, cluster: str, *layouts: Layout) -> None:
-    settings = Settings(cluster)
+    settings = PublicationSettings(cluster)
     for layout in layouts:
-        zookeeper.znodes[layout.ledger_root] = (b"", 0)  # parents are made outside of transactions
+        zookeeper.znodes[ledger_root(layout)] = (b"", 0)  # parents are made outside of transactions
         memory = Memory(zookeeper, [layout], settings.clusters)
         memory.read(["echo"])
         want: Publication = wanted(row(1), row(2))
@@ -42,7 +43,7 @@ def zookeeper() -> ZooKeeperInMemory:
 
 def purge(zookeeper: ZooKeeperInMemory) -> None:
     claims = list(claimed(zookeeper, ("c1",), {"mine": MINE}))
-    withdraw(zookeeper, Fence(zookeeper, "c1", lambda: None), claims, Settings("c1"))
+    withdraw(zookeeper, Fence(zookeeper, "c1", lambda: None), claims, PublicationSettings("c1"))
 
 
 def test_it_finds_what_the_ledger_names_of_whatever_layout(zookeeper: ZooKeeperInMemory):
@@ -66,7 +67,7 @@ def test_all_that_is_ours_goes_and_nothing_else(zookeeper: ZooKeeperInMemory):
 
 def test_a_layout_that_nobody_knows_is_left(zookeeper: ZooKeeperInMemory):
     claims = list(claimed(zookeeper, ("c1",), {}))
-    withdraw(zookeeper, Fence(zookeeper, "c1", lambda: None), claims, Settings("c1"))
+    withdraw(zookeeper, Fence(zookeeper, "c1", lambda: None), claims, PublicationSettings("c1"))
 
     assert len(zookeeper.children("/mine/echo")) == 4
     assert list(claimed(zookeeper, ("c1",), {})) == [Claim("mine", "/mine/echo", None)]

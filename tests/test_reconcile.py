@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from rpcregistry.errors import Rejected, Retry
+from rpcregistry.layouts import Layout
 from rpcregistry.model import (
     HELD,
     RELEASE,
@@ -27,8 +28,7 @@ from rpcregistry.model import (
 )
 from rpcregistry.plan import rpcservices as rpcservice_plan
 from rpcregistry.plan.heartbeat import Heartbeat
-from rpcregistry.plan.ledger import Layout
-from rpcregistry.plan.publication import Settings
+from rpcregistry.plan.publication import CrossNamespace, PublicationSettings
 from rpcregistry.reconcile import byname, rpcservices
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.held import HeldOnLease
@@ -54,7 +54,7 @@ class World:
     def __init__(self) -> None:
         self.clock = Clock()
         self.endpoints_per_object = 250
-        self.cross_namespace = "union"
+        self.cross_namespace = CrossNamespace.UNION
         self.layouts: tuple[Layout, ...] = (LAYOUT,)
         self.kube: KubeInMemory[RpcService] = KubeInMemory()
         self.zookeeper = ZooKeeperInMemory()
@@ -86,14 +86,14 @@ class World:
         settling = self.settling = Settling()
         settling.subscribe(lambda name: self.names.add(name))
         self.conditions: set[ObjectKey] = set()
-        self.projector = RpcServiceReconciler(
+        self.rpcservices = RpcServiceReconciler(
             kube=self.kube,
             pods=self.pods,
             nodes=self.nodes,
             services=self.services,
             read_node=lambda name: self.node_now or self.nodes.get(ObjectKey("", name)),
             may_register=lambda pod, name: (pod.name, name) not in self.denied,
-            settings=rpcservice_plan.Settings(
+            settings=rpcservice_plan.ProjectionSettings(
                 endpoints_per_object=self.endpoints_per_object, layouts=self.layouts
             ),
             clock=self.clock,
@@ -112,7 +112,7 @@ class World:
             give_way=lambda _: None,
         )
         writer = RegistryWriter(
-            registry=self.zookeeper,
+            zookeeper=self.zookeeper,
             layouts=self.layouts,
             clusters=["c1"],
             fence=Fence(self.zookeeper, "c1", lambda: None),
@@ -124,7 +124,7 @@ class World:
         missing = Missing(
             writer=writer,
             services=self.services,
-            reader=Reader(self),
+            second_look=SecondLook(self),
             layouts=self.layouts,
             clusters=["c1"],
             namespaces=(),
@@ -147,13 +147,13 @@ class World:
             services=self.services,
             settling=settling,
             layouts=self.layouts,
-            settings=Settings("c1", cross_namespace=self.cross_namespace),
+            settings=PublicationSettings("c1", cross_namespace=self.cross_namespace),
             grace=timedelta(hours=24),
             enqueue=lambda names: self.names.update(names),
             clock=self.clock,
         )
-        self.projector.begin()
-        self.keys |= self.projector.every_key()
+        self.rpcservices.begin()
+        self.keys |= self.rpcservices.every_key()
         self.compared = False
 
     def _require_clear(self) -> None:
@@ -161,17 +161,17 @@ class World:
             raise Retry("looking for other controllers")
 
     def _pod_changed(self, change):
-        self.projector.note_pod(change)
-        self.keys |= self.projector.pod_keys(change)
+        self.rpcservices.note_pod(change)
+        self.keys |= self.rpcservices.pod_keys(change)
 
     def _node_changed(self, change):
-        self.projector.note_node(change)
-        self.keys |= self.projector.node_keys(change)
+        self.rpcservices.note_node(change)
+        self.keys |= self.rpcservices.node_keys(change)
 
     def _service_changed(self, change):
-        self.projector.note_service(change)
+        self.rpcservices.note_service(change)
         self.registry.note_service(change)
-        self.keys |= self.projector.service_keys(change)
+        self.keys |= self.rpcservices.service_keys(change)
         self.names |= self.registry.service_names(change)
 
     def settle(self) -> "World":
@@ -181,7 +181,7 @@ class World:
             self.compared = True
         for _ in range(100):
             if self.keys:
-                self.projector.reconcile(self.keys.pop())
+                self.rpcservices.reconcile(self.keys.pop())
             elif self.names:
                 names, self.names = sorted(self.names), set()
                 failures, _ = self.registry.reconcile(names)
@@ -190,7 +190,7 @@ class World:
             elif self.conditions:
                 self.synced.reconcile(self.conditions.pop())
             else:
-                self.projector.guard.look_once()
+                self.rpcservices.guard.look_once()
                 self.registry.guard.look_once()
                 if not (self.keys or self.names):
                     return self
@@ -211,7 +211,7 @@ class World:
             self.pods.put(pod(number, service, **fields))
 
 
-class Reader:
+class SecondLook:
     """What the registry's guard reads of a world."""
 
     def __init__(self, world: World) -> None:
@@ -486,7 +486,7 @@ def test_a_word_lets_go_once_what_the_pods_of_an_unreadable_namespace_show(world
     world.pods.unknown = "forbidden"
     assert len(turn(3)) == 2, "a word given while nothing was held"
     world.pods.unknown = None
-    world.keys |= world.projector.every_key()  # as a LIST that was taken in does
+    world.keys |= world.rpcservices.every_key()  # as a LIST that was taken in does
     assert len(world.settle().servers()) == 1
 
 
@@ -600,7 +600,7 @@ def test_a_znode_of_kube2zk_is_taken_over_without_a_gap(world: World):
     world.start()
     world.names |= world.registry.compare()
     for namespace in ("default", "elsewhere"):
-        world.projector.reconcile(ServiceKey(namespace, "echo"))
+        world.rpcservices.reconcile(ServiceKey(namespace, "echo"))
         world.registry.reconcile(["echo"])
         assert world.servers() == ["10.0.0.1", "10.0.0.2"]
 
@@ -609,7 +609,7 @@ def test_a_znode_of_kube2zk_is_taken_over_without_a_gap(world: World):
 
 
 def test_while_the_namespace_that_has_a_name_is_missing_no_other_gets_it(world: World):
-    world.cross_namespace = "deny"
+    world.cross_namespace = CrossNamespace.DENY
     world.start()
     world.serve(1)
     world.settle()
@@ -636,15 +636,15 @@ def test_pods_that_are_gone_are_not_remembered_for_ever(world: World):
     world.settle()
     for number in range(1, 29):
         world.pods.drop(key(number))
-    world.projector.forget_withdrawn()
+    world.rpcservices.forget_withdrawn()
     assert len(world.settle().servers()) == 1, "those that are still listed are"
-    world.projector.forget_withdrawn()
+    world.rpcservices.forget_withdrawn()
     world.services.drop(ObjectKey("default", "echo"))
     world.pods._items.clear()
     world.settle()
     world.registry.compare()
 
-    assert (world.servers(), len(world.projector.guard.confirmed)) == (None, 0)
+    assert (world.servers(), len(world.rpcservices.guard.confirmed)) == (None, 0)
     assert len(world.registry.guard.confirmed) == 0
 
 
@@ -1090,7 +1090,7 @@ def test_a_pod_that_is_silenced_before_its_node_is_seen_to_be(
     world.node_now = Node(name="n1", uid="n1", ready=node_ready)
     world.pods.put(pod(1, ready=False, silenced=silenced))
     while world.keys:
-        world.projector.reconcile(world.keys.pop())
+        world.rpcservices.reconcile(world.keys.pop())
     world.registry.reconcile(["echo"])
 
     assert len(world.servers() or ()) == published
@@ -1103,7 +1103,7 @@ def test_a_pod_that_may_not_register_declares_nothing(world: World):
     assert (world.settle().servers(), world.servers("other")) == (["10.0.0.2"], ["10.0.0.3"])
 
     world.denied.clear()
-    world.keys |= world.projector.every_key()
+    world.keys |= world.rpcservices.every_key()
     assert world.settle().servers() == ["10.0.0.1", "10.0.0.2"]
 
 
@@ -1111,7 +1111,7 @@ def test_whoever_alone_serves_and_loses_the_permission_is_withdrawn(world: World
     world.serve(1)
     world.settle()
     world.denied = {("p1", "echo")}
-    world.keys |= world.projector.every_key()
+    world.keys |= world.rpcservices.every_key()
 
     assert world.settle().servers() is None
     assert world.services.values() == []
@@ -1122,11 +1122,11 @@ def test_a_change_that_comes_while_another_is_written_waits_from_then_on(world: 
     world.serve(1)
     world.settle()
     world.serve(2)
-    world.projector.reconcile(world.keys.pop())
+    world.rpcservices.reconcile(world.keys.pop())
 
     def another_pod() -> None:
         world.serve(3)
-        world.projector.reconcile(world.keys.pop())
+        world.rpcservices.reconcile(world.keys.pop())
 
     world.zookeeper.meanwhile.append(another_pod)
     world.registry.reconcile(["echo"])

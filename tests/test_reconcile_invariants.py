@@ -3,10 +3,10 @@
 import pytest
 
 from rpcregistry.errors import Failure
+from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import Child, PerEndpoint
 from rpcregistry.model import Endpoint, ObjectKey, RpcService, ServiceKey
 from rpcregistry.plan.invariants import Broken
-from rpcregistry.plan.ledger import Layout
 from rpcregistry.reconcile import byname, rpcservices
 from rpcregistry.reconcile.reports import UNAVAILABLE_AFTER
 from tests.test_reconcile import World
@@ -35,7 +35,7 @@ def reconcile(world: World) -> dict[str, Exception]:
     """Project, and reconcile all names in one batch, as the registry's thread does."""
     world.registry.compare()
     while world.keys:
-        world.projector.reconcile(world.keys.pop())
+        world.rpcservices.reconcile(world.keys.pop())
     failures, _ = world.registry.reconcile(["echo", "other"])
     while world.conditions:
         world.synced.reconcile(world.conditions.pop())
@@ -101,5 +101,5 @@ def test_no_rpcservice_of_another_service_is_written(world: World):
     writes = len(world.kube.writes)
 
     with pytest.raises(Broken, match="this service"):
-        world.projector.reconcile(ServiceKey("default", "other"))
+        world.rpcservices.reconcile(ServiceKey("default", "other"))
     assert len(world.kube.writes) == writes

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from rpcregistry.errors import Conflict, Retry
+from rpcregistry.layouts import Layout
 from rpcregistry.model import ObjectKey
-from rpcregistry.plan.ledger import Layout
 from rpcregistry.plan.ops import Create, Delete
 from rpcregistry.reconcile.memory import REARM
 from tests.test_reconcile import CONFIRM, World, declared, key, pod

@@ -9,7 +9,16 @@ import pytest
 
 from rpcregistry.errors import Conflict, Failure, Rejected, Retry
 from rpcregistry.manifests import Resource
-from rpcregistry.model import HELD, RELEASE, LocalService, Node, NodeServiceKey, ObjectKey, Regarding, Service
+from rpcregistry.model import (
+    HELD,
+    RELEASE,
+    KubeService,
+    LocalService,
+    Node,
+    NodeServiceKey,
+    ObjectKey,
+    Regarding,
+)
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.nodeservices import NodeServiceReconciler, service_indexes
 from rpcregistry.runtime.informer import Change
@@ -23,12 +32,12 @@ LEASE = Regarding("coordination.k8s.io/v1", "Lease", "default", "rpcregistry", "
 class Server:
     """The API server's Services; writes are counted, and refused where a test says so."""
 
-    def __init__(self, services: Held[Service]) -> None:
+    def __init__(self, services: Held[KubeService]) -> None:
         self.services = services
         self.writes: list[str] = []
         self.refuses_trials = False
         self.refuses: Failure | None = None  # to create
-        self.hidden: Service | None = None  # there, and not watched yet
+        self.hidden: KubeService | None = None  # there, and not watched yet
 
     def create(
         self, resource: Resource[Any], namespace: str, manifest: Mapping[str, Any], trial: bool = False
@@ -66,7 +75,7 @@ class World:
         self.events = EventsInMemory()
         self.locals: Held[LocalService] = Held({}, self._local_changed)
         self.nodes: Held[Node] = Held({}, self._node_changed)
-        self.services: Held[Service] = Held(
+        self.services: Held[KubeService] = Held(
             service_indexes(), lambda change: self.add(self.under.service_keys(change))
         )
         self.server = Server(self.services)

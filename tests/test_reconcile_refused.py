@@ -3,8 +3,8 @@
 import pytest
 
 from rpcregistry.errors import Conflict, Ending, Failure, Fenced, Partial, Rejected, Retry
+from rpcregistry.layouts import Layout
 from rpcregistry.model import Declaration, ObjectKey, ServiceKey
-from rpcregistry.plan.ledger import Layout
 from rpcregistry.reconcile.rpcservices import MOST_TOLD, TOLD_AFTER
 from rpcregistry.runtime.worker import work
 from rpcregistry.runtime.workqueue import Workqueue
@@ -233,7 +233,7 @@ def test_what_is_told_when(world: World, failure: Failure, seconds: float, count
     world.kube.refuses = lambda *_: None
     world.keys.add(ECHO)
     world.settle()
-    assert ECHO not in world.projector._refused
+    assert ECHO not in world.rpcservices._refused
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_what_is_raised_once_all_was_tried(world: World, verb: str, failure: Fai
     world.pods.drop(key(1))
     serve(world, 4, 5)
     with pytest.raises(raised) as caught:
-        world.projector.reconcile(ECHO)
+        world.rpcservices.reconcile(ECHO)
 
     assert type(caught.value) is raised
     assert getattr(caught.value, "after", None) == getattr(failure, "after", None)
@@ -267,7 +267,7 @@ def test_after_a_conflict_nothing_more_is_written(world: World):
         world.pods.drop(key(number))
     writes = len(world.kube.writes)
     with pytest.raises(Conflict):
-        world.projector.reconcile(ECHO)
+        world.rpcservices.reconcile(ECHO)
 
     assert all(name != "echo" for _, name in world.kube.writes[writes:])
     assert world.services.get(ObjectKey("default", "echo"))
@@ -320,6 +320,6 @@ def test_a_write_that_takes_long_to_be_refused_is_tried_once(world: World, secon
     world.kube.refuses = refuses
     serve(world, *range(4, 16))
     with pytest.raises(Retry):
-        world.projector.reconcile(ECHO)
+        world.rpcservices.reconcile(ECHO)
 
     assert len(tried) == attempts

@@ -5,6 +5,7 @@ import pytest
 
 from rpcregistry.errors import Retry
 from rpcregistry.model import Problem
+from rpcregistry.plan.ledger import ledger_path
 from rpcregistry.reconcile.memory import REARM
 from tests.test_reconcile import World, declared
 from tests.test_reconcile_layouts import CURATOR, DUBBO, KUBE2ZK, everywhere, instances, providers, serve
@@ -63,7 +64,7 @@ def told(world: World, reason: str = "Repaired") -> list[tuple[str, Problem]]:
             id="URL given data",
         ),
         pytest.param(
-            lambda world: DUBBO.ledger_path("echo", "c1"), None, "deleted", id="entry of the ledger deleted"
+            lambda world: ledger_path(DUBBO, "echo", "c1"), None, "deleted", id="entry of the ledger deleted"
         ),
     ],
 )
@@ -151,7 +152,7 @@ def reconnect(world: World) -> None:
 
 def lose_an_answer(world: World) -> None:
     serve(world, 3)
-    world.projector.reconcile(world.keys.pop())
+    world.rpcservices.reconcile(world.keys.pop())
     world.zookeeper.lose_answer = True
     names, world.names = sorted(world.names), set()
     failures, _ = world.registry.reconcile(names)

@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 
 from rpcregistry.errors import Rejected
+from rpcregistry.layouts import Layout
 from rpcregistry.model import (
     HELD,
     LabelSelector,
@@ -16,7 +17,7 @@ from rpcregistry.model import (
     RpcServiceSpec,
     ServiceKey,
 )
-from rpcregistry.plan.ledger import Layout
+from rpcregistry.plan.ledger import ledger_path
 from rpcregistry.plan.ops import Create, Delete
 from rpcregistry.reconcile.doubts import Doubts
 from rpcregistry.reconcile.guard import Confirmed, Guard, Sight
@@ -426,7 +427,7 @@ def test_the_heartbeat_is_looked_at_by_two():
 def test_the_guard_looks_into_the_memory_while_the_registry_changes_it():
     layout = Layout("serverset", "/base")
     memory = Memory(ZooKeeperInMemory(), [layout], ["cluster"], Clock())
-    paths = [layout.ledger_path(f"echo{number}", "cluster") for number in range(MANY)]
+    paths = [ledger_path(layout, f"echo{number}", "cluster") for number in range(MANY)]
     over = threading.Event()
 
     def write() -> None:

@@ -11,6 +11,7 @@ from rpcregistry.commands.release import GIVE_AGAIN, Cluster, Release
 from rpcregistry.errors import Absent, Failure, Rejected, Unknown
 from rpcregistry.leases import ZOOKEEPER
 from rpcregistry.manifests import LOCALSERVICES, RPCSERVICES, Resource
+from rpcregistry.manifests.made import SELF_REVIEWS
 from rpcregistry.model import (
     HELD,
     RELEASE,
@@ -23,7 +24,6 @@ from rpcregistry.model import (
     RpcServiceSpec,
     RpcServiceStatus,
 )
-from rpcregistry.telemetry.audit import REVIEWS
 from rpcregistry.watch import Listing
 from tests.worlds import Clock
 
@@ -86,7 +86,7 @@ class World:
         self.words.append((str(key), patch["metadata"]["annotations"][RELEASE]))
 
     def raw(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        if path == REVIEWS:
+        if path == SELF_REVIEWS.path():
             return {"status": {"userInfo": {"username": "jane"}}}
         if path.endswith("/events"):
             self.events.append(f"{body['reason']}: {body['note']}")

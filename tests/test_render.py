@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from rpcregistry.cli import run_command
-from rpcregistry.manifests import RPCSERVICES
+from rpcregistry.manifests import RPCSERVICES, made
 from rpcregistry.model import ObjectKey, RpcService
 from rpcregistry.plan.ops import Create, Delete, Set, Znode
 from rpcregistry.reconcile import rpcservices
-from rpcregistry.run.dryrun import DryRunKube, DryRunRegistry
+from rpcregistry.run.dryrun import DryRunKube, DryRunZooKeeper
 from tests.worlds import Held, ZooKeeperInMemory
 
 POD = """
@@ -120,7 +120,7 @@ def test_what_is_wrong_is_said_in_one_line(
 def test_a_dry_run_goes_on_from_what_it_would_have_created():
     services: Held[RpcService] = Held(rpcservices.service_indexes(), lambda _: None)
     kube = DryRunKube({"rpcservices": services})
-    created = kube.create(RPCSERVICES, "default", rpcservices.generated_manifest("default", "echo", "echo"))
+    created = kube.create(RPCSERVICES, "default", made.rpcservice("default", "echo", "echo"))
     patched = kube.patch(RPCSERVICES, ObjectKey("default", "echo"), {"status": {}}, "status")
 
     assert (patched, services.values()) == (created, [])
@@ -129,7 +129,7 @@ def test_a_dry_run_goes_on_from_what_it_would_have_created():
 def test_a_dry_run_reads_zookeeper_and_writes_nothing():
     zookeeper = ZooKeeperInMemory()
     zookeeper.znodes["/rpc_v2/echo"] = (b"1", 4)
-    dry = DryRunRegistry(zookeeper)
+    dry = DryRunZooKeeper(zookeeper)
     dry.make_parents("/rpc_v2/x/y")
     versions = dry.commit([Set("/rpc_v2/echo", b"2", 4), Create("/rpc_v2/x", b""), Delete("/rpc_v2/echo", 4)])
 

@@ -12,11 +12,10 @@ import pytest
 import rpcregistry
 from rpcregistry.leases import KubeLease
 from rpcregistry.manifests import RPCSERVICES
-from rpcregistry.model import ObjectKey, Problem, Regarding
+from rpcregistry.model import Lease, ObjectKey, Problem, Regarding
 from rpcregistry.run.dryrun import DryRunKube
 from rpcregistry.run.propagation import Propagation
 from rpcregistry.runtime.crew import Crew
-from rpcregistry.runtime.election import Lease
 from rpcregistry.runtime.informer import Change, Informer, Store
 from rpcregistry.runtime.workqueue import Workqueue
 from rpcregistry.sdk.subscriptions import Pods, Subscription, Subscriptions

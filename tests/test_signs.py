@@ -7,10 +7,10 @@ import pytest
 
 from rpcregistry.commands.signs import FoundLease, Leases, SignsOfLife, require_nobody
 from rpcregistry.errors import Rejected
+from rpcregistry.model import Lease
 from rpcregistry.plan import heartbeat
 from rpcregistry.plan.heartbeat import SURE, Heartbeat
 from rpcregistry.reconcile.lookout import Lookout
-from rpcregistry.runtime.election import Lease
 from tests.worlds import Clock, ZooKeeperInMemory
 
 NAME = "rpcregistry/rpcregistry"

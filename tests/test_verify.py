@@ -17,6 +17,7 @@ from rpcregistry.commands.report import REPORTS, Inspection, show_table
 from rpcregistry.commands.verify import Inspector, inspect_twice, require_namespaces
 from rpcregistry.commands.whereabouts import Whereabouts
 from rpcregistry.errors import Absent, Misconfigured, Rejected, Unknown
+from rpcregistry.layouts import Layout
 from rpcregistry.manifests import RPCSERVICES, Resource
 from rpcregistry.model import (
     Condition,
@@ -31,11 +32,11 @@ from rpcregistry.model import (
 )
 from rpcregistry.plan.findings import DRIFT, Counts, Finding, exit_code, exit_states, summary
 from rpcregistry.plan.heartbeat import Heartbeat
-from rpcregistry.plan.ledger import Layout, Ledger
+from rpcregistry.plan.ledger import Ledger, ledger_path
 from rpcregistry.plan.listing import Statuses
 from rpcregistry.plan.ops import Znode
-from rpcregistry.plan.outcome import Observed
-from rpcregistry.plan.publication import Settings
+from rpcregistry.plan.outcome import ObservedZnodes
+from rpcregistry.plan.publication import Adopt, PublicationSettings
 from rpcregistry.plan.scope import Scope, differences, keeper
 from rpcregistry.plan.verify import Cluster, findings_of, findings_of_znodes
 from rpcregistry.watch import Listing, Unreadable
@@ -43,7 +44,7 @@ from tests.worlds import ZooKeeperInMemory
 
 LAYOUT = Layout("kube2zk", "/rpc_v2")
 DUBBO = Layout("dubbo", "/dubbo")
-OURS = Settings("c1")
+OURS = PublicationSettings("c1")
 
 
 def pod(name: str, *services: str, ip: str = "10.0.0.1", port: int | None = None, **fields: Any) -> Pod:
@@ -266,13 +267,13 @@ def test_a_pod_that_is_listed_but_gone_says_why(found, why):
     ],
 )
 def test_what_verify_finds(services, znode, ledger, state):
-    view = Observed(Znode(znode, 3) if znode else None, Znode(ledger, 1) if ledger else None)
+    view = ObservedZnodes(Znode(znode, 3) if znode else None, Znode(ledger, 1) if ledger else None)
     findings = findings_of_znodes(LAYOUT, Cluster((), services), {"echo": view}, OURS)
 
     assert states(findings) == ([state] if state else [])
 
 
-PUBLISHED = Observed(Znode(content("10.0.0.1", "10.0.0.2"), 3), Znode(entry("default"), 1))
+PUBLISHED = ObservedZnodes(Znode(content("10.0.0.1", "10.0.0.2"), 3), Znode(entry("default"), 1))
 
 
 @pytest.mark.parametrize(
@@ -321,7 +322,7 @@ UNWRITTEN = service("echo", known=False)
 )
 def test_what_is_published_of_pods_that_are_not_listed_is_not_called_wrong(services, ips, found):
     cluster = Cluster([ECHO, pod("b", "echo", ip="10.0.0.2")], services)
-    view = Observed(Znode(content(*ips), 3), Znode(entry("default"), 1))
+    view = ObservedZnodes(Znode(content(*ips), 3), Znode(entry("default"), 1))
     findings = findings_of(cluster, [(LAYOUT, {"echo": view})], OURS, kept_up=True)
 
     assert [state for state in states(findings) if state != "not listed"] == found
@@ -332,12 +333,19 @@ def test_what_is_published_of_pods_that_are_not_listed_is_not_called_wrong(servi
     ("settings", "znode", "state"),
     [
         pytest.param(OURS, Znode(content("10.0.0.1"), 3), "would be adopted", id="of kube2zk"),
-        pytest.param(Settings("c1", adopt="never"), Znode(content(), 3), "foreign", id="and none is adopted"),
+        pytest.param(
+            PublicationSettings("c1", adopt=Adopt.NEVER),
+            Znode(content(), 3),
+            "foreign",
+            id="and none is adopted",
+        ),
         pytest.param(OURS, Znode(content(), 3, ephemeral=True), "foreign", id="of an RPC server itself"),
     ],
 )
 def test_what_verify_finds_where_pods_name_a_service_before_the_first_controller_runs(settings, znode, state):
-    (finding,) = findings_of_znodes(LAYOUT, Cluster([ECHO], []), {"echo": Observed(znode, None)}, settings)
+    (finding,) = findings_of_znodes(
+        LAYOUT, Cluster([ECHO], []), {"echo": ObservedZnodes(znode, None)}, settings
+    )
 
     assert finding.state == state
 
@@ -390,14 +398,14 @@ def providers(*ips: str) -> dict[str, Znode]:
     ],
 )
 def test_what_verify_finds_where_each_endpoint_has_a_znode(services, view, found):
-    observed = Observed(Znode(b"", 0), **view)
+    observed = ObservedZnodes(Znode(b"", 0), **view)
     findings = findings_of_znodes(DUBBO, Cluster((), services), {"echo": observed}, OURS)
 
     assert states(findings) == found
 
 
 def test_what_other_namespaces_publish_is_no_drift_to_who_looks_at_one():
-    view = Observed(Znode(content("10.0.0.1", "10.0.0.2"), 3), Znode(entry("default", "other"), 1))
+    view = ObservedZnodes(Znode(content("10.0.0.1", "10.0.0.2"), 3), Znode(entry("default", "other"), 1))
     services = [service("echo", "10.0.0.1")]
 
     assert not list(findings_of_znodes(LAYOUT, Cluster((), services, ["default"]), {"echo": view}, OURS))
@@ -593,7 +601,7 @@ def registry(**znodes: bytes) -> ZooKeeperInMemory:
     zookeeper.znodes["/rpcregistry/heartbeat/c1"] = (b'{"at":"T","waiting":0,"lease":"rpc/rpcregistry"}', 1)
     for name, data in znodes.items():
         zookeeper.znodes[f"/rpc_v2/{name}"] = (data, 1)
-        zookeeper.znodes[LAYOUT.ledger_path(name, "c1")] = (entry("default"), 1)
+        zookeeper.znodes[ledger_path(LAYOUT, name, "c1")] = (entry("default"), 1)
     return zookeeper
 
 
@@ -616,7 +624,7 @@ def test_only_our_own_znodes_are_counted():
     zookeeper = registry(echo=content("10.0.0.1"))
     zookeeper.znodes["/rpc_v2/theirs"] = (content(), 1)
     zookeeper.znodes["/rpc_v2/others"] = (content(), 1)
-    zookeeper.znodes[LAYOUT.ledger_path("others", "c2")] = (entry("default", cluster="c2"), 1)
+    zookeeper.znodes[ledger_path(LAYOUT, "others", "c2")] = (entry("default", cluster="c2"), 1)
 
     assert inspect(KubeWorld(), zookeeper).counts == Counts(services=0, znodes=1, pods=0)
 
@@ -650,7 +658,7 @@ def test_only_what_is_there_is_left():
         ("gone", {}),
         ("withdrawn", {"withdrawn_at": "2026-11-21T02:02:02Z"}),
     ):
-        path = Layout("kube2zk", "/old").ledger_path(name, "c1")
+        path = ledger_path(Layout("kube2zk", "/old"), name, "c1")
         for parent in ("/rpcregistry/owned", "/rpcregistry/owned/kube2zk"):
             zookeeper.znodes[parent] = (b"", 1)
         zookeeper.znodes[path] = (entry("default", **fields), 1)

@@ -3,7 +3,7 @@
 import pytest
 
 from rpcregistry.commands.whereabouts import Whereabouts
-from rpcregistry.plan.ledger import Layout
+from rpcregistry.layouts import Layout
 
 CLUSTER = {"server": "https://k8s:6443", "cluster_id": "8d86"}
 

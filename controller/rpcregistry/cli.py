@@ -1,21 +1,27 @@
-"""The command line: one function per subcommand; flags and environment become ``Settings``."""
+"""The command line: one function per subcommand; flags and environment become ``RunSettings``."""
 
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from enum import Enum
 from functools import wraps
 from typing import Any, TypeVar
 
 import click
 
 from rpcregistry.errors import Failure, Misconfigured
+from rpcregistry.layouts import Layout
+from rpcregistry.layouts.forms import PerEndpoint
 from rpcregistry.model import NODE
 from rpcregistry.plan.findings import DRIFT, NO_DRIFT, exit_states
+from rpcregistry.plan.publication import Adopt, CrossNamespace, Policy
+from rpcregistry.plan.scope import Scope
 from rpcregistry.selector import label_selector
 from rpcregistry.settings import (
-    Settings,
+    RunSettings,
+    Target,
     base_path,
     bind_address,
     check_bases,
@@ -29,9 +35,11 @@ from rpcregistry.settings import (
     template,
     zk_servers,
 )
-from rpcregistry.zookeeper.access import SCHEMES, Access, acl, load
+from rpcregistry.zookeeper.access import SCHEMES, Access, AclEntries, acl, load
 
 R = TypeVar("R")
+
+Templates = tuple[tuple[str, PerEndpoint], ...]  # by name
 
 CONTROLLERS = ("rpcservice", "localservice", "registry")
 ENVIRONMENT = {"auto_envvar_prefix": "RPCREGISTRY"}  # the same variables for every command
@@ -58,6 +66,17 @@ class _Parsed(click.ParamType[Any]):
             return self._parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class _OneOf(click.Choice[Any]):
+    """A member of an enum, by its value."""
+
+    def __init__(self, members: type[Enum]) -> None:
+        super().__init__([member.value for member in members])
+        self._members = members
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return self._members(super().convert(value, param, ctx))
 
 
 DURATION = _Parsed("duration", duration)
@@ -173,10 +192,24 @@ def _zookeeper_options(command: Callable[..., R]) -> Callable[..., R]:
     """The options of every command that connects to ZooKeeper; how becomes its *zk_access*."""
 
     @wraps(command)
-    def with_access(**flags: Any) -> R:
-        fields = ("auth_file", "auth_scheme", "acl", "tls_ca", "tls_cert", "tls_key")
+    def with_access(
+        zk_auth_file: str | None,
+        zk_auth_scheme: str,
+        zk_acl: AclEntries | None,
+        zk_tls_ca: str | None,
+        zk_tls_cert: str | None,
+        zk_tls_key: str | None,
+        **flags: Any,
+    ) -> R:
         try:
-            access = Access(**{field: flags.pop(f"zk_{field}") for field in fields})
+            access = Access(
+                auth_file=zk_auth_file,
+                auth_scheme=zk_auth_scheme,
+                acl=zk_acl,
+                tls_ca=zk_tls_ca,
+                tls_cert=zk_tls_cert,
+                tls_key=zk_tls_key,
+            )
         except ValueError as error:
             raise click.UsageError(str(error), click.get_current_context()) from error
         load(access)  # what is wrong with a file is said before anything is done
@@ -187,20 +220,48 @@ def _zookeeper_options(command: Callable[..., R]) -> Callable[..., R]:
     return with_access
 
 
-def _cluster_options(command: Callable[..., R]) -> Callable[..., R]:
-    """The options of every command that reads the cluster or the registry."""
+def _target_options(command: Callable[..., R]) -> Callable[..., R]:
+    """The options of every command that compares a cluster with its registry; they become its *target*."""
 
     @wraps(command)
-    def checked(**flags: Any) -> R:
-        if flags["from_cluster"] and flags["from_cluster"] == flags["cluster_id"]:
+    def with_target(
+        kubeconfig: str | None,
+        context: str | None,
+        namespaces: tuple[str, ...],
+        zk_servers: str,
+        zk_access: Access,
+        layouts: tuple[str, ...],
+        templates: Templates,
+        zkpath: str | None,
+        cluster_id: str,
+        from_cluster: str,
+        cross_namespace: CrossNamespace,
+        adopt: Adopt,
+        max_znode_bytes: int,
+        **flags: Any,
+    ) -> R:
+        if from_cluster and from_cluster == cluster_id:
             raise click.UsageError(
                 "--from-cluster and --cluster-id name the same cluster: --from-cluster is for one that is"
                 " no more",
                 click.get_current_context(),
             )
-        return command(**flags)
+        target = Target(
+            kubeconfig=kubeconfig,
+            context=context,
+            namespaces=namespaces,
+            zk_servers=zk_servers,
+            zk_access=zk_access,
+            layouts=_layouts(layouts, zkpath, templates),
+            cluster_id=cluster_id,
+            from_cluster=from_cluster,
+            cross_namespace=cross_namespace,
+            adopt=adopt,
+            max_znode_bytes=max_znode_bytes,
+        )
+        return command(target=target, **flags)
 
-    with_options: Callable[..., R] = checked
+    with_options: Callable[..., R] = with_target
     for option in reversed(
         [
             KUBECONFIG,
@@ -226,14 +287,14 @@ def _cluster_options(command: Callable[..., R]) -> Callable[..., R]:
             ),
             click.option(
                 "--cross-namespace",
-                type=click.Choice(["union", "deny"]),
+                type=_OneOf(CrossNamespace),
                 default="union",
                 show_default=True,
                 help="What the same service name in several namespaces means.",
             ),
             click.option(
                 "--adopt",
-                type=click.Choice(["unowned", "never"]),
+                type=_OneOf(Adopt),
                 default="unowned",
                 show_default=True,
                 help="Whether znodes that were there before are taken over.",
@@ -281,7 +342,7 @@ main.command_class = _Command
 
 
 @main.command(context_settings=ENVIRONMENT)
-@_cluster_options
+@_target_options
 @POD_LABEL_SELECTOR
 @click.option(
     "--controllers",
@@ -308,7 +369,7 @@ main.command_class = _Command
 @click.option("--compare-period", type=PERIOD, default="60s", show_default=True)
 @click.option(
     "--policy",
-    type=click.Choice(["sync", "upsert-only"]),
+    type=_OneOf(Policy),
     default="sync",
     show_default=True,
     help="upsert-only never removes a znode.",
@@ -343,24 +404,53 @@ main.command_class = _Command
     show_default=True,
 )
 def run(
+    target: Target,
+    pod_label_selector: str,
+    controllers: tuple[str, ...],
+    node_label: str,
+    require_register_permission: bool,
+    leader_elect: bool,
+    lease_namespace: str,
+    dry_run: bool,
+    batch_window: float,
+    resync_period: float,
+    compare_period: float,
+    policy: Policy,
+    guard_confirm: float,
+    ownership_grace: float,
+    endpoints_per_object: int,
+    bind_address: str,
     log_format: str | None,
     log_level: str,
-    zkpath: str | None,
-    templates: tuple[Any, ...],
-    ownership_grace: float,
-    **flags: Any,
 ) -> None:
     """Run the controllers until SIGTERM."""
     from rpcregistry.run.process import run_controllers
     from rpcregistry.telemetry.logging import configure_logging
 
     configure_logging(log_format, log_level)
-    flags["layouts"] = _layouts(flags["layouts"], zkpath, templates)
-    sys.exit(run_controllers(Settings(**flags, ownership_grace=timedelta(seconds=ownership_grace))))
+    settings = RunSettings(
+        target=target,
+        pod_label_selector=pod_label_selector,
+        controllers=controllers,
+        node_label=node_label,
+        require_register_permission=require_register_permission,
+        leader_elect=leader_elect,
+        lease_namespace=lease_namespace,
+        dry_run=dry_run,
+        batch_window=batch_window,
+        resync_period=resync_period,
+        compare_period=compare_period,
+        policy=policy,
+        guard_confirm=guard_confirm,
+        ownership_grace=timedelta(seconds=ownership_grace),
+        endpoints_per_object=endpoints_per_object,
+        bind_address=bind_address,
+    )
+    sys.exit(run_controllers(settings))
 
 
 @main.command(context_settings=ENVIRONMENT)
-@_cluster_options
+@_target_options
 @TIMEOUT
 @POD_LABEL_SELECTOR
 @REGISTER_PERMISSION
@@ -374,7 +464,12 @@ def run(
     help=f"In which states what is found means exit 1.  Default: all but {', '.join(NO_DRIFT)}.",
 )
 def verify(
-    output: str, layouts: tuple[str, ...], zkpath: str | None, templates: tuple[Any, ...], **flags: Any
+    target: Target,
+    timeout: float,
+    pod_label_selector: str,
+    require_register_permission: bool,
+    output: str,
+    exit_on: tuple[str, ...],
 ) -> None:
     """Compare the pods with the RpcServices, and those with the registry.
 
@@ -383,7 +478,13 @@ def verify(
     """
     from rpcregistry.commands.verify import verify_registry
 
-    sys.exit(verify_registry(output=output, layouts=_layouts(layouts, zkpath, templates), **flags))
+    scope = Scope(
+        layouts=tuple(f"{layout.name}={layout.base}" for layout in target.layouts),
+        namespaces=tuple(dict.fromkeys(target.namespaces)),
+        pod_label_selector=pod_label_selector,
+        require_register_permission=require_register_permission,
+    )
+    sys.exit(verify_registry(target, scope, timeout=timeout, output=output, exit_on=exit_on))
 
 
 @main.command(context_settings=ENVIRONMENT)
@@ -391,7 +492,7 @@ def verify(
 @LAYOUTS
 @TEMPLATES
 @_quiet
-def render(files: tuple[str, ...], layouts: tuple[str, ...], templates: tuple[Any, ...]) -> None:
+def render(files: tuple[str, ...], layouts: tuple[str, ...], templates: Templates) -> None:
     """Show, offline, the RpcServices and znodes that manifests would give.
 
     FILE is YAML or JSON: pods, workloads with a pod template, RpcServices; ``-`` is standard input.
@@ -435,19 +536,36 @@ def render(files: tuple[str, ...], layouts: tuple[str, ...], templates: tuple[An
 )
 @click.argument("services", nargs=-1, metavar="[SERVICE]…")
 @_quiet
-def release(everything: bool, services: tuple[str, ...], **flags: Any) -> None:
+def release(
+    kubeconfig: str | None,
+    context: str | None,
+    namespaces: tuple[str, ...],
+    lease_namespace: str,
+    timeout: float,
+    everything: bool,
+    services: tuple[str, ...],
+) -> None:
     """Withdraw now what is Held: all that can be seen, or that of the SERVICEs named.
 
     Waits until that is done, and says what was withdrawn.  Exits with 1 where nothing is held.
     """
     from rpcregistry.commands.release import release_held
 
-    if everything and (services or flags["namespaces"]):
+    if everything and (services or namespaces):
         raise click.UsageError(
             "--all is for all services of all namespaces: give neither SERVICE nor --namespace with it",
             click.get_current_context(),
         )
-    sys.exit(release_held(everything=everything, services=services, **flags))
+    code = release_held(
+        kubeconfig=kubeconfig,
+        context=context,
+        namespaces=namespaces,
+        lease_namespace=lease_namespace,
+        timeout=timeout,
+        everything=everything,
+        services=services,
+    )
+    sys.exit(code)
 
 
 @main.command(context_settings=ENVIRONMENT)
@@ -466,7 +584,18 @@ def release(everything: bool, services: tuple[str, ...], **flags: Any) -> None:
 )
 @click.option("--yes", is_flag=True, help="Withdraw it; without this, it is only shown.")
 @_quiet
-def purge(templates: tuple[Any, ...], **flags: Any) -> None:
+def purge(
+    kubeconfig: str | None,
+    context: str | None,
+    timeout: float,
+    zk_servers: str,
+    zk_access: Access,
+    cluster_id: str,
+    templates: Templates,
+    lease_namespace: str,
+    wait: float,
+    yes: bool,
+) -> None:
     """On uninstall: withdraw all that the ledger says this cluster published.
 
     Stop the controllers first.  While anything shows that one of them lives, nothing is withdrawn; where
@@ -474,10 +603,22 @@ def purge(templates: tuple[Any, ...], **flags: Any) -> None:
     """
     from rpcregistry.commands.purge import purge_registry
 
-    sys.exit(purge_registry(templates=dict(templates), **flags))
+    code = purge_registry(
+        kubeconfig=kubeconfig,
+        context=context,
+        timeout=timeout,
+        zk_servers=zk_servers,
+        zk_access=zk_access,
+        cluster_id=cluster_id,
+        lease_namespace=lease_namespace,
+        templates=dict(templates),
+        wait=wait,
+        yes=yes,
+    )
+    sys.exit(code)
 
 
-def _layouts(texts: tuple[str, ...], zkpath: str | None, templates: tuple[Any, ...]) -> tuple[Any, ...]:
+def _layouts(texts: tuple[str, ...], zkpath: str | None, templates: Templates) -> tuple[Layout, ...]:
     context = click.get_current_context()
     if texts and context.get_parameter_source("zkpath") == click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError(

@@ -10,14 +10,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import structlog
 
 from rpcregistry.errors import Absent, Ending, Failure, Rejected
 from rpcregistry.kube.client import Kube
-from rpcregistry.model import Regarding
+from rpcregistry.manifests import LEASES, annotations_of, made, read_lease, regarding_lease
+from rpcregistry.model import RELEASED_BY, Lease, Regarding
 from rpcregistry.reconcile.lookout import Lookout
-from rpcregistry.runtime.election import Lease, decode, encode
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +25,6 @@ NAMESPACE = "rpcregistry"  # where the Lease lies, seen from outside of a cluste
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 CLUSTER_ID = "rpcregistry.dev/cluster-id"
 ZOOKEEPER = "rpcregistry.dev/zookeeper"
-RELEASED_BY = "rpcregistry.dev/released-by"
 KEEP_EVERY = 2.0  # seconds
 KEEP_AGAIN = 30.0  # seconds, where it cannot be kept: nobody needs it to publish
 
@@ -46,12 +44,6 @@ def heard_namespace(lookout: Lookout) -> str:
     return found.lease.partition("/")[0] if found and found.lease else NAMESPACE
 
 
-def lease_from(manifest: Mapping[str, Any]) -> Lease:
-    """The record of a Lease object, with who released it."""
-    annotations = manifest["metadata"].get("annotations") or {}
-    return msgspec.structs.replace(decode(manifest), released_by=annotations.get(RELEASED_BY, ""))
-
-
 class KubeLease:
     """The Lease *name* in *namespace*; what a ``Lease`` and our annotations do not hold is left alone.
 
@@ -62,7 +54,7 @@ class KubeLease:
 
     def __init__(self, kube: Kube, namespace: str, name: str = LEASE) -> None:
         self._kube = kube
-        self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._namespace = namespace
         self._name = name
         self.full_name = f"{namespace}/{name}"
         self.regarding: Regarding | None = None  # replaced as a whole
@@ -89,7 +81,7 @@ class KubeLease:
     def get(self) -> Lease | None:
         """The Lease, if there is one."""
         try:
-            return self._seen(self._kube.raw("GET", f"{self._collection}/{self._name}"))
+            return self._seen(self._kube.raw("GET", LEASES.path(self._namespace, self._name)))
         except Absent:
             return None
 
@@ -97,23 +89,17 @@ class KubeLease:
         """Create it; ``Conflict`` where there is one."""
         with self._lock:  # all of them: one that was deleted by hand had them, too
             annotations = {name: value for name, value in self._wanted.items() if value is not None}
-        manifest = {
-            "apiVersion": "coordination.k8s.io/v1",
-            "kind": "Lease",
-            "metadata": {"name": self._name, "annotations": annotations},
-            "spec": {key: value for key, value in encode(lease).items() if value is not None},
-        }
+        manifest = made.lease(self._name, lease, annotations)
         try:
-            return self._seen(self._kube.raw("POST", self._collection, manifest))
+            return self._seen(self._kube.raw("POST", LEASES.path(self._namespace), manifest))
         except Ending as failure:
-            namespace = self.full_name.partition("/")[0]
-            mend = f"kubectl create namespace {namespace}, or give another --lease-namespace"
-            raise Rejected(f"there is no namespace {namespace} for the Lease: {mend}") from failure
+            mend = f"kubectl create namespace {self._namespace}, or give another --lease-namespace"
+            raise Rejected(f"there is no namespace {self._namespace} for the Lease: {mend}") from failure
 
     def update(self, lease: Lease) -> Lease:
         """Write it; ``Conflict`` where somebody else wrote it since it was read."""
         self.annotate(RELEASED_BY, lease.released_by or None)
-        return self._patch({"resourceVersion": lease.resource_version}, {"spec": encode(lease)})
+        return self._patch(lease)
 
     def keep(self, over: threading.Event) -> None:
         """Without a leader election: until *over*, keep the Lease there, held by nobody, as annotated."""
@@ -123,18 +109,16 @@ class KubeLease:
                 if self.get() is None:
                     self.create(Lease(seconds=1))  # as one that was released
                 if self._missing():
-                    self._patch({}, {})
+                    self._patch(None)
                 said, pause = "", KEEP_EVERY
             except Failure as failure:
                 if str(failure) != said:
                     log.warning("there is no Lease for Events and releases", reason=str(failure))
                 said, pause = str(failure), KEEP_AGAIN
 
-    def _patch(self, metadata: Mapping[str, Any], body: Mapping[str, Any]) -> Lease:
-        annotations = self._missing()
-        changes = {"annotations": annotations} if annotations else {}
-        patch = {**body, "metadata": {**metadata, **changes}}
-        return self._seen(self._kube.raw("PATCH", f"{self._collection}/{self._name}", patch))
+    def _patch(self, lease: Lease | None) -> Lease:
+        patch = made.lease_patch(lease, self._missing())
+        return self._seen(self._kube.raw("PATCH", LEASES.path(self._namespace, self._name), patch))
 
     def _missing(self) -> dict[str, str | None]:
         """What of the annotations has to be written."""
@@ -146,19 +130,11 @@ class KubeLease:
             }
 
     def _seen(self, manifest: Mapping[str, Any]) -> Lease:
-        annotations = manifest["metadata"].get("annotations") or {}
+        annotations = annotations_of(manifest)
         with self._lock:
             changed, self._annotations = annotations != self._annotations, annotations
-        self.regarding = regarding(manifest)
+        self.regarding = regarding_lease(manifest)
         if changed:
             for told in self._told:
                 told(annotations)
-        return lease_from(manifest)
-
-
-def regarding(manifest: Mapping[str, Any]) -> Regarding:
-    """A Lease object as an Event names it."""
-    metadata = manifest["metadata"]
-    return Regarding(
-        "coordination.k8s.io/v1", "Lease", metadata["namespace"], metadata["name"], metadata["uid"]
-    )
+        return read_lease(manifest)

@@ -8,6 +8,7 @@ MANAGED_BY = ("app.kubernetes.io/managed-by", "rpcregistry")
 PART_OF = "rpcregistry.dev/part-of"
 RELEASE = "rpcregistry.dev/release"
 HELD = "rpcregistry.dev/held"
+RELEASED_BY = "rpcregistry.dev/released-by"
 LOCAL_SERVICE = "rpcregistry.dev/localservice"
 NODE = "rpcregistry.dev/node"
 NODE_NAME = "rpcregistry.dev/node-name"
@@ -404,8 +405,8 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, renam
     block_owner_deletion: bool | None = None
 
 
-class Service(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A Service; of one that we never made, nothing but which one it is.
+class KubeService(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A Service of Kubernetes; of one that we never made, nothing but which one it is.
 
     *labels* and *spec* as the server has them, *spec* as JSON; *node_name*: for which node we made it.
     """
@@ -428,3 +429,23 @@ class Service(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     def controller(self) -> Owner | None:
         """The object that manages it."""
         return next((owner for owner in self.owners if owner.controller), None)
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """A Lease's record, as others wrote it; *acquired* and *renewed* are for people to read.
+
+    *resource_version* is ``""`` where it has yet to be created; *released_by*: who gave it up last.
+    """
+
+    holder: str = ""
+    released_by: str = ""
+    seconds: int = 0
+    acquired: str = ""
+    renewed: str = ""
+    transitions: int = 0
+    resource_version: str = ""
+
+    @property
+    def released(self) -> bool:
+        """Whether its holder gave it up; a person who only clears the holder does not say that."""
+        return not self.holder and self.seconds == 1

@@ -15,11 +15,11 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from rpcregistry.layouts import LAYOUTS
+from rpcregistry.layouts import LAYOUTS, Layout
 from rpcregistry.layouts.forms import PerEndpoint
 from rpcregistry.layouts.template import layout as from_template
 from rpcregistry.names import is_label_name
-from rpcregistry.plan.ledger import Layout
+from rpcregistry.plan.publication import Adopt, CrossNamespace, Policy, PublicationSettings
 from rpcregistry.zookeeper.access import Access
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -31,21 +31,40 @@ LONGEST_DURATION = 10 * 366 * 86400.0
 _MULTIPLES = {"": 1, "B": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The flags of ``rpcregistry run``; durations are in seconds, *max_znode_bytes* in bytes."""
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """Which cluster and ZooKeeper a command is for, and how services are written there."""
 
     kubeconfig: str | None
     context: str | None
     namespaces: tuple[str, ...]
-    pod_label_selector: str
-    controllers: tuple[str, ...]
-    node_label: str
     zk_servers: str
     zk_access: Access
     layouts: tuple[Layout, ...]
     cluster_id: str
     from_cluster: str
-    cross_namespace: str
+    cross_namespace: CrossNamespace
+    adopt: Adopt
+    max_znode_bytes: int
+
+    def publication(self, cluster_id: str, policy: Policy = Policy.SYNC) -> PublicationSettings:
+        """The rules by which a plan writes, for the cluster of that id."""
+        return PublicationSettings(
+            cluster_id=cluster_id,
+            cross_namespace=self.cross_namespace,
+            policy=policy,
+            adopt=self.adopt,
+            max_znode_bytes=self.max_znode_bytes,
+            from_cluster=self.from_cluster,
+        )
+
+
+class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The flags of ``rpcregistry run``; durations are in seconds."""
+
+    target: Target
+    pod_label_selector: str
+    controllers: tuple[str, ...]
+    node_label: str
     require_register_permission: bool
     leader_elect: bool
     lease_namespace: str
@@ -53,12 +72,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_window: float
     resync_period: float
     compare_period: float
-    policy: str
-    adopt: str
+    policy: Policy
     guard_confirm: float
     ownership_grace: timedelta
     endpoints_per_object: int
-    max_znode_bytes: int
     bind_address: str
 
 

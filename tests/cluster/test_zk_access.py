@@ -440,7 +440,7 @@ def test_a_ca_that_the_system_trusts_is_not_believed_where_another_is_given(
     program = (
         "import sys, ssl, structlog\n"
         "from rpcregistry.zookeeper.client import ZooKeeper\n"
-        "from controller.zkaccess import Access\n"
+        "from rpcregistry.zookeeper.access import Access\n"
         "structlog.configure(logger_factory=structlog.ReturnLoggerFactory())\n"
         "print(len(ssl.create_default_context().get_ca_certs()))\n"
         "zookeeper = ZooKeeper(sys.argv[1], access=Access(tls_ca=sys.argv[2]))\n"

@@ -15,20 +15,19 @@ from rpcregistry.commands.signs import Leases, SignsOfLife, find_leases, require
 from rpcregistry.commands.whereabouts import Whereabouts
 from rpcregistry.errors import Failure, Rejected
 from rpcregistry.kube.client import Kube
-from rpcregistry.layouts import LAYOUTS
+from rpcregistry.layouts import LAYOUTS, Layout
 from rpcregistry.layouts.forms import PerEndpoint
 from rpcregistry.leases import KubeLease, heard_namespace, own_namespace
 from rpcregistry.plan import heartbeat
 from rpcregistry.plan.heartbeat import Look
-from rpcregistry.plan.ledger import Layout
 from rpcregistry.plan.ops import Delete, Op, batches
 from rpcregistry.plan.outcome import Outcome
-from rpcregistry.plan.publication import Publication, Settings
+from rpcregistry.plan.publication import Publication, PublicationSettings
 from rpcregistry.plan.znodes import plan
+from rpcregistry.reconcile import ports
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.lookout import Lookout
 from rpcregistry.reconcile.memory import Memory, uncovered
-from rpcregistry.reconcile.ports import Registry
 from rpcregistry.runtime.clock import SystemClock
 from rpcregistry.telemetry.audit import audit
 from rpcregistry.zookeeper.access import Access
@@ -62,7 +61,7 @@ def purge_registry(
     take to stop.
     """
     kube = Kube.from_config(kubeconfig, context)
-    settings = Settings(cluster_id or kube.cluster_id())
+    settings = PublicationSettings(cluster_id or kube.cluster_id())
     where = Whereabouts.of(kube, settings.cluster_id, zk_servers).describe()
     with ZooKeeper.connected_to(zk_servers, timeout, zk_access) as zookeeper:
         claims = sorted(
@@ -146,38 +145,45 @@ def _tell(kube: Kube, lease: KubeLease, note: str) -> None:
 
 
 def claimed(
-    registry: Registry, clusters: Collection[str], templates: Mapping[str, PerEndpoint]
+    zookeeper: ports.ZooKeeper, clusters: Collection[str], templates: Mapping[str, PerEndpoint]
 ) -> Iterator[Claim]:
     """What the ledger says is ours, of whatever layout and base path."""
-    for name, path in uncovered(registry, (), clusters):
+    for name, path in uncovered(zookeeper, (), clusters):
         layout = Layout(name, path.rpartition("/")[0], templates.get(name))
         yield Claim(name, path, layout if name in {*LAYOUTS, *templates} else None)
 
 
-def withdraw(registry: Registry, fence: Fence, claims: Collection[Claim], settings: Settings) -> None:
+def withdraw(
+    zookeeper: ports.ZooKeeper, fence: Fence, claims: Collection[Claim], settings: PublicationSettings
+) -> None:
     """Remove the znodes of *claims*, their entries in the ledger, and our heartbeat."""
     now = SystemClock().stamp()
     for claim in claims:
         if claim.layout is None:
             continue
         for grace_over in (False, True):  # what was withdrawn is remembered, and then forgotten
-            outcome = _plan(registry, claim.layout, claim.path.rpartition("/")[2], settings, now, grace_over)
+            outcome = _plan(zookeeper, claim.layout, claim.path.rpartition("/")[2], settings, now, grace_over)
             for batch in batches(("", step) for step in outcome.steps):
-                _commit(registry, fence, [op for _, step in batch for op in step])
+                _commit(zookeeper, fence, [op for _, step in batch for op in step])
     path = heartbeat.path(settings.cluster_id)
-    found = registry.read([path])[path]
+    found = zookeeper.read([path])[path]
     if found:
-        _commit(registry, fence, [Delete(path, found.version)])
+        _commit(zookeeper, fence, [Delete(path, found.version)])
 
 
 def _plan(
-    registry: Registry, layout: Layout, service_name: str, settings: Settings, now: str, grace_over: bool
+    zookeeper: ports.ZooKeeper,
+    layout: Layout,
+    service_name: str,
+    settings: PublicationSettings,
+    now: str,
+    grace_over: bool,
 ) -> Outcome:
-    memory = Memory(registry, [layout], settings.clusters)
+    memory = Memory(zookeeper, [layout], settings.clusters)
     memory.read([service_name])
     view = memory.view(layout, service_name)
     return plan(layout, service_name, Publication(), view, settings, now, grace_over)
 
 
-def _commit(registry: Registry, fence: Fence, ops: list[Op]) -> None:
-    registry.commit([fence.check(), *ops])
+def _commit(zookeeper: ports.ZooKeeper, fence: Fence, ops: list[Op]) -> None:
+    zookeeper.commit([fence.check(), *ops])

@@ -19,12 +19,21 @@ import msgspec
 from rpcregistry.commands.whereabouts import Whereabouts
 from rpcregistry.errors import Absent, Conflict, Failure, Retry, Unknown
 from rpcregistry.kube.client import Kube
-from rpcregistry.leases import LEASE, NAMESPACE, ZOOKEEPER, own_namespace, regarding
-from rpcregistry.manifests import LOCALSERVICES, RPCSERVICES, Named, Resource
+from rpcregistry.leases import LEASE, NAMESPACE, ZOOKEEPER, own_namespace
+from rpcregistry.manifests import (
+    LEASES,
+    LOCALSERVICES,
+    RPCSERVICES,
+    Named,
+    Resource,
+    annotations_of,
+    made,
+    read_lease,
+    regarding_lease,
+)
 from rpcregistry.model import HELD, RELEASE, LocalService, ObjectKey, Regarding, RpcService
 from rpcregistry.plan.held import named
 from rpcregistry.plan.release import Held, HeldLocal, HeldName, HeldService, Seen, held, outcome
-from rpcregistry.runtime import election
 from rpcregistry.telemetry.audit import audit
 from rpcregistry.watch import Listing
 
@@ -94,7 +103,7 @@ class Cluster:
     def __init__(self, kube: Api, lease_namespace: str, where: str) -> None:
         self._kube = kube
         self._where = where
-        self._lease_path = f"/apis/coordination.k8s.io/v1/namespaces/{lease_namespace}/leases/{LEASE}"
+        self._lease_path = LEASES.path(lease_namespace, LEASE)
         self.lease: LeaseSeen | None = None
         self.left_out = False
 
@@ -134,16 +143,13 @@ class Cluster:
         return self._seen(services, locals_)
 
     def _seen(self, services: list[RpcService], locals_: list[LocalService]) -> Seen:
-        noted, more = (
-            named((self.lease.annotations or {}).get(HELD, "")) if self.lease else (frozenset[str](), 0)
-        )
+        noted, more = named(self.lease.annotations.get(HELD, "")) if self.lease else (frozenset[str](), 0)
         return Seen(services, locals_, noted, more)
 
     def _read_lease(self) -> LeaseSeen:
         found = self._kube.raw("GET", self._lease_path)
-        lease = election.decode(found)
-        annotations = found["metadata"].get("annotations") or {}
-        return LeaseSeen(regarding(found), lease.holder, lease.renewed, annotations)
+        lease = read_lease(found)
+        return LeaseSeen(regarding_lease(found), lease.holder, lease.renewed, annotations_of(found))
 
     def give(self, item: HeldService | HeldLocal, word: str) -> None:
         """Give the word to the objects that hold something."""
@@ -156,11 +162,11 @@ class Cluster:
 
     def _annotate(self, resource: Resource[Any], key: ObjectKey, word: str) -> None:
         with suppress(Conflict):  # it is gone, and holds nothing any more
-            self._kube.patch(resource, key, {"metadata": {"annotations": {RELEASE: word}}})
+            self._kube.patch(resource, key, made.annotated({RELEASE: word}))
 
     def give_on_lease(self, value: str) -> None:
         """Give a word for what has no object."""
-        self._kube.raw("PATCH", self._lease_path, {"metadata": {"annotations": {RELEASE: value}}})
+        self._kube.raw("PATCH", self._lease_path, made.annotated({RELEASE: value}))
 
     @property
     def is_whole(self) -> bool:
@@ -189,7 +195,7 @@ class Cluster:
             _complain("no Event Released is left: the Lease cannot be read")
             _say(audit(self._kube, None, "Released", f"{note}: {self._where}"))
             return
-        zookeeper = (self.lease.annotations or {}).get(ZOOKEEPER)
+        zookeeper = self.lease.annotations.get(ZOOKEEPER)
         where = f"{self._where}, ZooKeeper {zookeeper}" if zookeeper else self._where
         _say(audit(self._kube, self.lease.regarding, "Released", f"{note}: {where}"))
 

@@ -17,13 +17,14 @@ import msgspec
 import yaml
 
 from rpcregistry.errors import Misconfigured
-from rpcregistry.manifests import builtins, decode_pod, decode_rpcservice
+from rpcregistry.layouts import Layout
+from rpcregistry.manifests import decode_pod, decode_rpcservice, made
 from rpcregistry.model import Pod, RpcService, RpcServiceSpec, ServiceKey
 from rpcregistry.plan import rpcservices, znodes
-from rpcregistry.plan.ledger import Layout
+from rpcregistry.plan.ledger import ledger_root
 from rpcregistry.plan.ops import Create
-from rpcregistry.plan.outcome import Observed
-from rpcregistry.plan.publication import Settings, publication
+from rpcregistry.plan.outcome import ObservedZnodes
+from rpcregistry.plan.publication import PublicationSettings, publication
 
 Manifest = Mapping[str, Any]
 NOW = "1970-01-01T00:00:00Z"  # conditions carry a time, and offline there is none worth printing
@@ -38,7 +39,10 @@ def render_files(files: Sequence[str], layouts: Sequence[Layout]) -> int:
         raise Misconfigured(f"{', '.join(files)}: a manifest that cannot be read: {error}") from error
     services = settle(pods, declared, layouts)
     problems = [(pod, problem) for pod in pods for problem in pod.problems]
-    documents = [*map(_manifest, services), {"znodes": _znodes(services, layouts)}]
+    documents = [
+        *(_plain(made.whole_rpcservice(service)) for service in services),
+        {"znodes": _znodes(services, layouts)},
+    ]
     yaml.safe_dump_all(documents, sys.stdout, sort_keys=False, explicit_start=True, width=1_000_000)
     for pod, problem in dict.fromkeys((pod.key, problem) for pod, problem in problems):
         sys.stderr.write(f"{pod}: {problem.reason}: {problem.message}\n")
@@ -52,7 +56,7 @@ def settle(
     services = {service.key: service for service in declared}
     keys = {ServiceKey(pod.namespace, d.service_name) for pod in pods for d in pod.declarations}
     keys |= {service.service_key for service in declared}
-    settings = rpcservices.Settings(layouts=tuple(layouts))
+    settings = rpcservices.ProjectionSettings(layouts=tuple(layouts))
     for key in sorted(keys):
         while ops := rpcservices.plan(
             key, _observe(key, pods, services.values()), rpcservices.Absences(), settings, NOW
@@ -63,9 +67,11 @@ def settle(
     return [services[key] for key in sorted(services)]
 
 
-def _observe(key: ServiceKey, pods: Iterable[Pod], services: Iterable[RpcService]) -> rpcservices.Observed:
+def _observe(
+    key: ServiceKey, pods: Iterable[Pod], services: Iterable[RpcService]
+) -> rpcservices.ObservedRpcServices:
     local = [service for service in services if service.namespace == key.namespace]
-    return rpcservices.Observed(
+    return rpcservices.ObservedRpcServices(
         services=[service for service in local if service.service_key == key],
         pods={pod.name: pod for pod in pods if pod.namespace == key.namespace},
         taken={service.name for service in local},
@@ -93,18 +99,6 @@ def _applied(op: rpcservices.Op, number: int) -> RpcService:
             return service
 
 
-def _manifest(service: RpcService) -> dict[str, Any]:
-    status = builtins(service.status)
-    del status["conditions"]
-    return {
-        "apiVersion": "rpcregistry.dev/v1alpha1",
-        "kind": "RpcService",
-        "metadata": {"name": service.name, "namespace": service.namespace},
-        "spec": _plain(builtins(service.spec)),
-        "status": _plain(status),
-    }
-
-
 def _plain(value: Any) -> Any:
     match value:
         case dict():
@@ -116,17 +110,17 @@ def _plain(value: Any) -> Any:
 
 
 def _znodes(services: Sequence[RpcService], layouts: Sequence[Layout]) -> dict[str, str]:
-    settings = Settings(cluster_id="")
+    settings = PublicationSettings(cluster_id="")
     rendered: dict[str, str] = {}
     for layout in layouts:
         for name in sorted({service.service_name for service in services}):
             same = [service for service in services if service.service_name == name]
-            observed = Observed(None, None, missing=layout.parents(name))
+            observed = ObservedZnodes(None, None, missing=layout.parents(name))
             outcome = znodes.plan(layout, name, publication(same, False, settings), observed, settings, NOW)
             rendered |= {
                 op.path: op.data.decode()
                 for op in outcome.ops
-                if isinstance(op, Create) and not op.path.startswith(layout.ledger_root)
+                if isinstance(op, Create) and not op.path.startswith(ledger_root(layout))
             }
     return rendered
 

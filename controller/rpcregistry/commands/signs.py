@@ -12,12 +12,12 @@ import msgspec
 
 from rpcregistry.errors import Absent, Rejected, Unknown
 from rpcregistry.kube.client import Kube
-from rpcregistry.leases import CLUSTER_ID, LEASE, ZOOKEEPER, lease_from
+from rpcregistry.leases import CLUSTER_ID, LEASE, ZOOKEEPER
+from rpcregistry.manifests import LEASES, annotations_of, read_lease
+from rpcregistry.model import Lease
 from rpcregistry.plan.heartbeat import SURE, Candidate, Look
 from rpcregistry.reconcile.lookout import Lookout
-from rpcregistry.runtime.election import Lease
 
-LEASES = "/apis/coordination.k8s.io/v1"
 LOOK_AGAIN = 0.5  # seconds
 
 
@@ -49,14 +49,14 @@ def find_leases(kube: Kube, namespaces: Iterable[str]) -> Leases:
     """The Leases ``rpcregistry`` of all namespaces; where those may not be listed, those of *namespaces*."""
     query = {"fieldSelector": f"metadata.name={LEASE}"}
     try:
-        listed = msgspec.json.decode(kube.read("list leases", f"{LEASES}/leases", query))
+        listed = msgspec.json.decode(kube.read("list leases", LEASES.path(), query))
         return Leases(tuple(_found(item) for item in listed["items"]))
     except Unknown:
         pass
     found, unread = [], []
     for namespace in sorted(set(namespaces)):
         try:
-            found.append(_found(kube.raw("GET", f"{LEASES}/namespaces/{namespace}/leases/{LEASE}")))
+            found.append(_found(kube.raw("GET", LEASES.path(namespace, LEASE))))
         except Absent:
             continue
         except Unknown:
@@ -68,11 +68,10 @@ def find_leases(kube: Kube, namespaces: Iterable[str]) -> Leases:
 
 
 def _found(manifest: dict[str, Any]) -> FoundLease:
-    metadata = manifest["metadata"]
-    annotations = metadata.get("annotations") or {}
+    metadata, annotations = manifest["metadata"], annotations_of(manifest)
     return FoundLease(
         f"{metadata['namespace']}/{metadata['name']}",
-        lease_from(manifest),
+        read_lease(manifest),
         annotations.get(CLUSTER_ID, ""),
         annotations.get(ZOOKEEPER, ""),
     )

@@ -13,23 +13,24 @@ from rpcregistry.commands.report import REPORTS, Inspection
 from rpcregistry.commands.whereabouts import Whereabouts
 from rpcregistry.errors import Absent, Failure, Misconfigured, Rejected, Unknown
 from rpcregistry.kube.client import Kube
-from rpcregistry.manifests import PODS, RPCSERVICES, Named, Resource
+from rpcregistry.layouts import Layout
+from rpcregistry.manifests import LEASES, PODS, RPCSERVICES, Named, Resource, annotations_of
 from rpcregistry.model import HELD, Pod, Problem, Regarding, ServiceKey
 from rpcregistry.names import is_service_name
 from rpcregistry.plan import heartbeat
 from rpcregistry.plan.findings import Counts, Finding, confirmed, exit_code
 from rpcregistry.plan.held import named
-from rpcregistry.plan.ledger import Layout
+from rpcregistry.plan.ledger import ledger_root, service_name_of
 from rpcregistry.plan.listing import owners
-from rpcregistry.plan.publication import Settings
-from rpcregistry.plan.rpcservices import silent_on
+from rpcregistry.plan.pods import silent_on
+from rpcregistry.plan.publication import PublicationSettings
 from rpcregistry.plan.scope import Scope
 from rpcregistry.plan.verify import Cluster, Views, findings_of, ours
+from rpcregistry.reconcile import ports
 from rpcregistry.reconcile.memory import Memory, uncovered_entries
-from rpcregistry.reconcile.ports import Registry
 from rpcregistry.reconcile.registration import Registration
+from rpcregistry.settings import Target
 from rpcregistry.watch import Listing
-from rpcregistry.zookeeper.access import Access
 from rpcregistry.zookeeper.client import ZooKeeper
 
 T = TypeVar("T", bound=Named)
@@ -38,42 +39,25 @@ SECOND_LOOK = 5.0  # seconds after the first: longer than a change takes on its 
 
 
 def verify_registry(
-    *,
-    output: str,
-    exit_on: Collection[str],
-    kubeconfig: str | None,
-    context: str | None,
-    zk_servers: str,
-    zk_access: Access,
-    timeout: float,
-    layouts: Sequence[Layout],
-    namespaces: tuple[str, ...],
-    pod_label_selector: str,
-    require_register_permission: bool,
-    cluster_id: str,
-    **options: Any,
+    target: Target, scope: Scope, *, timeout: float, output: str, exit_on: Collection[str]
 ) -> int:
-    """Print what differs; return 2 where we could not look, 1 where a state is one of *exit_on*, else 0."""
-    scope = Scope(
-        layouts=tuple(f"{layout.name}={layout.base}" for layout in layouts),
-        namespaces=tuple(dict.fromkeys(namespaces)),
-        pod_label_selector=pod_label_selector,
-        require_register_permission=require_register_permission,
-    )
+    """Print what differs; return 2 where we could not look, 1 where a state is one of *exit_on*, else 0.
+
+    *timeout*: how many seconds ZooKeeper may take to answer first.
+    """
     try:
-        kube = Kube.from_config(kubeconfig, context)
-        where = Whereabouts.of(kube, cluster_id, zk_servers, layouts)
+        kube = Kube.from_config(target.kubeconfig, target.context)
+        where = Whereabouts.of(kube, target.cluster_id, target.zk_servers, target.layouts)
         report = REPORTS[output](where, scope)
-        require_namespaces(kube, namespaces)
-        settings = Settings(cluster_id=where.cluster_id, **options)
+        require_namespaces(kube, target.namespaces)
         with ExitStack() as stack:
-            connection = ZooKeeper.connected_to(zk_servers, timeout, zk_access)
+            connection = ZooKeeper.connected_to(target.zk_servers, timeout, target.zk_access)
             inspector = Inspector(
                 kube=kube,
                 connect=lambda: stack.enter_context(connection),
-                layouts=layouts,
+                layouts=target.layouts,
                 scope=scope,
-                settings=settings,
+                settings=target.publication(where.cluster_id),
             )
             inspection = inspect_twice(inspector.inspect, lambda: time.sleep(SECOND_LOOK))
     except Failure as failure:
@@ -117,10 +101,10 @@ class Inspector:
         self,
         *,
         kube: Reads,
-        connect: Callable[[], Registry],
+        connect: Callable[[], ports.ZooKeeper],
         layouts: Sequence[Layout],
         scope: Scope,
-        settings: Settings,
+        settings: PublicationSettings,
     ) -> None:
         self._kube = kube
         self._connect = connect
@@ -130,7 +114,7 @@ class Inspector:
         self._permissions = _Permissions(kube) if scope.require_register_permission else None
 
     @cached_property
-    def _registry(self) -> Registry:
+    def _zookeeper(self) -> ports.ZooKeeper:
         """Asked for once the cluster was read: what is wrong there need not wait for ZooKeeper."""
         return self._connect()
 
@@ -186,19 +170,17 @@ class Inspector:
         """The names of services that the Lease calls held; none where it may not be read."""
         namespace, _, name = lease.partition("/")
         try:
-            manifest = self._kube.raw(
-                "GET", f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}"
-            )
+            manifest = self._kube.raw("GET", LEASES.path(namespace, name))
         except (Absent, Rejected):
             return frozenset()
-        names, _ = named((manifest["metadata"].get("annotations") or {}).get(HELD, ""))
+        names, _ = named(annotations_of(manifest).get(HELD, ""))
         return names
 
     # the registry
 
     def _beat(self) -> heartbeat.Heartbeat | None:
         path = heartbeat.path(self._settings.cluster_id)
-        znode = self._registry.read([path])[path]
+        znode = self._zookeeper.read([path])[path]
         return heartbeat.decode(znode.data) if znode else None
 
     def _views(self, cluster: Cluster) -> tuple[Views, list[Finding]]:
@@ -208,9 +190,10 @@ class Inspector:
         names: list[tuple[Layout, set[str]]] = []
         strange: list[Finding] = []
         for layout in self._layouts:
-            present = set(self._registry.children(layout.base))
+            present = set(self._zookeeper.children(layout.base))
             ledgered = {
-                layout.service_name(entry, clusters) for entry in self._registry.children(layout.ledger_root)
+                service_name_of(layout, entry, clusters)
+                for entry in self._zookeeper.children(ledger_root(layout))
             }
             services = set(filter(is_service_name, present))
             names.append((layout, listed | services | set(filter(None, ledgered))))
@@ -218,16 +201,16 @@ class Inspector:
                 Finding(layout.name, layout.path(name), "foreign", "nothing of ours")
                 for name in present - services
             ]
-        memory = Memory(self._registry, self._layouts, clusters)
+        memory = Memory(self._zookeeper, self._layouts, clusters)
         memory.read({name for _, services in names for name in services})
         views = [(layout, {name: memory.view(layout, name) for name in found}) for layout, found in names]
         return views, strange
 
     def _left(self) -> Iterator[Finding]:
         """What the ledger names that no layout of ours covers, and that is still there."""
-        entries = uncovered_entries(self._registry, self._layouts, self._settings.clusters)
+        entries = uncovered_entries(self._zookeeper, self._layouts, self._settings.clusters)
         standing = [(name, path) for (name, path), entry in entries.items() if not entry.withdrawn_at]
-        znodes = self._registry.read({path for _, path in standing})
+        znodes = self._zookeeper.read({path for _, path in standing})
         for name, path in standing:
             if znodes[path]:
                 missing = f"--layout {name}={path.rpartition('/')[0]}"

@@ -6,7 +6,7 @@ import msgspec
 
 from rpcregistry.kube.access import IN_CLUSTER
 from rpcregistry.kube.client import Kube
-from rpcregistry.plan.ledger import Layout
+from rpcregistry.layouts import Layout
 from rpcregistry.telemetry.logging import printable
 
 

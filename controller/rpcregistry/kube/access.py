@@ -41,7 +41,7 @@ _SOCKET_OPTIONS = [
 ]
 
 
-class Access(NamedTuple):
+class ApiServer(NamedTuple):
     """*pool* connects to *host*, a URL without a path.
 
     *authorization* returns the header's value, ``""`` for none, to one thread at a time; it raises
@@ -54,7 +54,9 @@ class Access(NamedTuple):
     context: str
 
 
-def access(kubeconfig: str | None, context: str | None, service_account: Path, connections: int) -> Access:
+def api_server(
+    kubeconfig: str | None, context: str | None, service_account: Path, connections: int
+) -> ApiServer:
     """What *context* of the file *kubeconfig* says, with at most *connections* kept open.
 
     Without a file: what ``$KUBECONFIG`` names, else the pod's service account, else ``~/.kube/config``; a
@@ -76,7 +78,7 @@ def _in_cluster(service_account: Path) -> bool:
     return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and (service_account / "token").is_file()
 
 
-def _of_service_account(folder: Path, connections: int) -> Access:
+def _of_service_account(folder: Path, connections: int) -> ApiServer:
     """What a kubelet tells every container; no proxy leads there.
 
     Source: kubernetes.io, Accessing the Kubernetes API from a Pod.
@@ -94,11 +96,11 @@ def _of_service_account(folder: Path, connections: int) -> Access:
         ca_certs=str(certificate),
     )
     url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-    return Access(url, pool, token, IN_CLUSTER)
+    return ApiServer(url, pool, token, IN_CLUSTER)
 
 
 class _TokenFile:
-    """The token, as it is in the file by now; for one thread at a time: ``Access.authorization``."""
+    """The token, as it is in the file by now; for one thread at a time: ``ApiServer.authorization``."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -114,7 +116,7 @@ class _TokenFile:
         return f"Bearer {self._token}"
 
 
-def _of_kubeconfig(file: str, context: str | None, connections: int) -> Access:
+def _of_kubeconfig(file: str, context: str | None, connections: int) -> ApiServer:
     from kubernetes.client.configuration import Configuration
     from kubernetes.client.rest import RESTClientObject
     from kubernetes.config.config_exception import ConfigException
@@ -141,7 +143,7 @@ def _of_kubeconfig(file: str, context: str | None, connections: int) -> Access:
         return (value or "").strip()
 
     pool = RESTClientObject(configuration).pool_manager
-    return Access(configuration.host.rstrip("/"), pool, authorization, chosen)
+    return ApiServer(configuration.host.rstrip("/"), pool, authorization, chosen)
 
 
 def _merged(file: str) -> Any:

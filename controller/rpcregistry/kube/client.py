@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from rpcregistry.errors import Absent, Rejected
-from rpcregistry.kube.access import SERVICE_ACCOUNT, Access, access
+from rpcregistry.kube.access import SERVICE_ACCOUNT, ApiServer, api_server
 from rpcregistry.kube.failures import translated
 from rpcregistry.kube.reader import Reader, url_path
 from rpcregistry.kube.requests import TIMEOUTS, Requests, Timeouts
@@ -30,7 +30,9 @@ class Kube:
     A LIST has *page* objects a page, each of which is in memory as a whole.
     """
 
-    def __init__(self, load: Callable[[], Access], timeouts: Timeouts = TIMEOUTS, page: int = PAGE) -> None:
+    def __init__(
+        self, load: Callable[[], ApiServer], timeouts: Timeouts = TIMEOUTS, page: int = PAGE
+    ) -> None:
         self._requests = Requests(load, timeouts)
         self._page = page
 
@@ -45,21 +47,21 @@ class Kube:
         page: int = PAGE,
         service_account: Path = SERVICE_ACCOUNT,
     ) -> "Kube":
-        """A client that has access as ``access`` says; raises ``Misconfigured``.
+        """A client that reaches the API server as ``api_server`` says; raises ``Misconfigured``.
 
         *connections* should cover the watches and the writers at work at once.
         """
-        return cls(lambda: access(kubeconfig, context, service_account, connections), timeouts, page)
+        return cls(lambda: api_server(kubeconfig, context, service_account, connections), timeouts, page)
 
     @property
     def context(self) -> str:
         """The kubeconfig's context in force, or ``in-cluster``."""
-        return self._requests.access.context
+        return self._requests.server.context
 
     @property
     def server(self) -> str:
         """The API server's URL."""
-        return self._requests.access.host
+        return self._requests.server.host
 
     def reader(self, resource: Resource[T], namespace: str = "", label_selector: str = "") -> Reader[T]:
         """What an informer reads."""

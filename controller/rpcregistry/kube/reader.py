@@ -191,6 +191,4 @@ def url_path(resource: Resource[T], namespace: str, *names: str) -> str:
     for name in (*((namespace,) if namespace else ()), *names):
         if not is_subdomain(name):
             raise Rejected(f"{resource.kind} {name!r}: that is no object's name")
-    root = f"/apis/{resource.group}" if resource.group else "/api"
-    within = ("namespaces", namespace) if namespace else ()
-    return "/".join((root, resource.version, *within, resource.plural, *names))
+    return resource.path(namespace, *names)

@@ -15,7 +15,7 @@ import msgspec
 import urllib3
 
 from rpcregistry.errors import Misconfigured, Retry
-from rpcregistry.kube.access import Access
+from rpcregistry.kube.access import ApiServer
 from rpcregistry.kube.failures import failure, kind_of, translated
 from rpcregistry.manifests import FIELD_MANAGER
 
@@ -54,16 +54,16 @@ class _Request(NamedTuple):
 class _Transport:
     """A pool of connections, and the credentials that go with it."""
 
-    def __init__(self, access: Access) -> None:
-        self.access = access
-        self._lock = threading.Lock()  # protects what access.authorization keeps
+    def __init__(self, server: ApiServer) -> None:
+        self.server = server
+        self._lock = threading.Lock()  # protects what server.authorization keeps
 
     def send(self, request: _Request) -> urllib3.BaseHTTPResponse:
         """Send *request*; the body of the answer is still to be read."""
         connect, read = request.timeout
-        return self.access.pool.request(
+        return self.server.pool.request(
             request.method,
-            self.access.host + request.target,
+            self.server.host + request.target,
             body=request.body,
             headers={**request.headers, **self._authorization()},
             timeout=urllib3.Timeout(connect=connect, read=read),
@@ -72,14 +72,14 @@ class _Transport:
 
     def _authorization(self) -> dict[str, str]:
         with self._lock:
-            value = self.access.authorization()
+            value = self.server.authorization()
         if not (value.isascii() and value.isprintable()):
             raise ValueError("the token holds characters that no header can")
         return {"Authorization": value} if value else {}
 
     def close(self) -> None:
         """Close the connections that are idle; the others when they become it."""
-        self.access.pool.clear()
+        self.server.pool.clear()
 
 
 class Requests:
@@ -88,7 +88,7 @@ class Requests:
     *load* reads the configuration; it is called again where credentials or certificates are refused.
     """
 
-    def __init__(self, load: Callable[[], Access], timeouts: Timeouts) -> None:
+    def __init__(self, load: Callable[[], ApiServer], timeouts: Timeouts) -> None:
         self._load = load
         self._timeouts = timeouts
         self._lock = threading.Lock()  # protects _watches, _stopped, _renewed_at and _transport (to write)
@@ -98,9 +98,9 @@ class Requests:
         self._transport = _Transport(load())  # replaced as a whole
 
     @property
-    def access(self) -> Access:
+    def server(self) -> ApiServer:
         """How the server is reached now."""
-        return self._transport.access
+        return self._transport.server
 
     def read(self, what: str, path: str, query: Mapping[str, str] | None = None) -> bytearray:
         """The answer to a GET."""
@@ -141,7 +141,7 @@ class Requests:
     def _respond(self, request: _Request) -> urllib3.BaseHTTPResponse:
         """Send *request*; return the answer where it is a success, and raise what it means otherwise."""
         transport = self._transport
-        with translated(request.what, transport.access.host):
+        with translated(request.what, transport.server.host):
             try:
                 response = transport.send(request)
             except urllib3.exceptions.SSLError:

@@ -5,6 +5,8 @@ A layout is a value of one of the two forms in ``forms``.  To add one, write the
 
 from collections.abc import Mapping
 
+import msgspec
+
 from rpcregistry.layouts import curator, dubbo, kube2zk, serverset, sofa, spring_cloud
 from rpcregistry.layouts.forms import PerEndpoint, PerService
 
@@ -16,3 +18,33 @@ LAYOUTS: Mapping[str, PerService | PerEndpoint] = {
     "serverset": serverset.LAYOUT,
     "sofa": sofa.LAYOUT,
 }
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """A layout in use: its name and the path under which it writes; *template*: one that is not built in."""
+
+    name: str
+    base: str
+    template: PerEndpoint | None = None
+
+    @property
+    def form(self) -> PerService | PerEndpoint:
+        """How it writes."""
+        return self.template or LAYOUTS[self.name]
+
+    def path(self, service_name: str) -> str:
+        """The service's path."""
+        return f"{self.base.rstrip('/')}/{service_name}"
+
+    def parents(self, service_name: str) -> tuple[str, ...]:
+        """The directories of the service, the topmost first: the last one holds its endpoints."""
+        match self.form:
+            case PerEndpoint(below=below):
+                path = self.path(service_name)
+                return (path, f"{path}/{below}") if below else (path,)
+            case PerService():
+                return ()
+
+    def directory(self, service_name: str) -> str:
+        """Where clients look: the service's znode, or the directory of its endpoints."""
+        return (self.path(service_name), *self.parents(service_name))[-1]

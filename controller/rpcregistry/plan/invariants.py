@@ -28,13 +28,14 @@ Of the operations that make the RpcServices of one key right (``check_objects``)
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import PerEndpoint, PerService
 from rpcregistry.model import RpcServiceStatus, ServiceKey
 from rpcregistry.plan import rpcservices
-from rpcregistry.plan.ledger import Layout, decode_ledger
+from rpcregistry.plan.ledger import decode_ledger, ledger_path
 from rpcregistry.plan.ops import Create, Delete, Op, Set, Step
-from rpcregistry.plan.outcome import Observed
-from rpcregistry.plan.publication import Settings
+from rpcregistry.plan.outcome import ObservedZnodes
+from rpcregistry.plan.publication import PublicationSettings
 from rpcregistry.plan.rpcservices import Place
 
 Slot = str | None  # which endpoint's a child is; None: none of our cluster's
@@ -52,7 +53,11 @@ class Broken(AssertionError):
 
 
 def check(
-    layout: Layout, service_name: str, settings: Settings, observed: Observed, steps: Sequence[Step]
+    layout: Layout,
+    service_name: str,
+    settings: PublicationSettings,
+    observed: ObservedZnodes,
+    steps: Sequence[Step],
 ) -> None:
     """Raise ``Broken`` where *steps*, planned on what was *observed*, break an invariant."""
     if steps:
@@ -77,7 +82,11 @@ def check_objects(key: ServiceKey, ops: Sequence[rpcservices.Op]) -> None:
 
 
 def violations(
-    layout: Layout, service_name: str, settings: Settings, observed: Observed, steps: Sequence[Step]
+    layout: Layout,
+    service_name: str,
+    settings: PublicationSettings,
+    observed: ObservedZnodes,
+    steps: Sequence[Step],
 ) -> Iterator[str]:
     """What *steps* break, in words."""
     yield from clashes([op for step in steps for op in step])
@@ -85,7 +94,7 @@ def violations(
         yield "a step is empty"
     match layout.form:
         case PerService():
-            entry = layout.ledger_path(service_name, settings.cluster_id)
+            entry = ledger_path(layout, service_name, settings.cluster_id)
             yield from _of_one_znode(layout.path(service_name), entry, observed, steps)
         case PerEndpoint() as form:
             yield from _OneEach(form, layout, service_name, settings, observed, steps).violations()
@@ -111,7 +120,7 @@ def clashes(ops: Iterable[Op]) -> Iterator[str]:
         opened.add(directory)
 
 
-def _of_one_znode(path: str, entry: str, observed: Observed, steps: Sequence[Step]) -> Iterator[str]:
+def _of_one_znode(path: str, entry: str, observed: ObservedZnodes, steps: Sequence[Step]) -> Iterator[str]:
     """1, 3 and 5, in a layout with one znode a service."""
     if len(steps) > 1:
         yield f"{path} and its ledger entry change in {len(steps)} steps"
@@ -134,8 +143,8 @@ class _OneEach:
         form: PerEndpoint,
         layout: Layout,
         service_name: str,
-        settings: Settings,
-        observed: Observed,
+        settings: PublicationSettings,
+        observed: ObservedZnodes,
         steps: Sequence[Step],
     ) -> None:
         self._form = form
@@ -144,8 +153,8 @@ class _OneEach:
         self._steps = steps
         self._directories = layout.parents(service_name)
         self._within = self._directories[-1] + "/"
-        self._entry = layout.ledger_path(service_name, self._cluster)
-        self._previous = layout.ledger_path(service_name, self._from_cluster) if self._from_cluster else ""
+        self._entry = ledger_path(layout, service_name, self._cluster)
+        self._previous = ledger_path(layout, service_name, self._from_cluster) if self._from_cluster else ""
         # As the steps go on:
         self._claimed = observed.ledger is not None
         self._brought: set[Slot] = set()

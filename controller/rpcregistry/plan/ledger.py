@@ -14,62 +14,34 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from rpcregistry.layouts import LAYOUTS
+from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import PerEndpoint, PerService
 
 OWNED = "/rpcregistry/owned"
 FENCES = "/rpcregistry/fence"
 
 
-class Layout(msgspec.Struct, frozen=True):
-    """A layout in use: its name and the path under which it writes; *template*: one that is not built in."""
+def ledger_root(layout: Layout) -> str:
+    """Where the layout's entries lie."""
+    return f"{OWNED}/{layout.name}"
 
-    name: str
-    base: str
-    template: PerEndpoint | None = None
 
-    @property
-    def form(self) -> PerService | PerEndpoint:
-        """How it writes."""
-        return self.template or LAYOUTS[self.name]
+def ledger_path(layout: Layout, service_name: str, cluster_id: str) -> str:
+    """Where the entry of a service lies."""
+    entry = f"{ledger_root(layout)}/{_quoted(layout.path(service_name))}"
+    return entry if isinstance(layout.form, PerService) else f"{entry}@{cluster_id}"
 
-    def path(self, service_name: str) -> str:
-        """The service's path."""
-        return f"{self.base.rstrip('/')}/{service_name}"
 
-    def parents(self, service_name: str) -> tuple[str, ...]:
-        """The directories of the service, the topmost first: the last one holds its endpoints."""
-        match self.form:
-            case PerEndpoint(below=below):
-                path = self.path(service_name)
-                return (path, f"{path}/{below}") if below else (path,)
-            case PerService():
-                return ()
+def service_name_of(layout: Layout, entry: str, clusters: Collection[str]) -> str | None:
+    """Whose entry a child of ``ledger_root`` is; None for another base path's, or other clusters'.
 
-    def directory(self, service_name: str) -> str:
-        """Where clients look: the service's znode, or the directory of its endpoints."""
-        return (self.path(service_name), *self.parents(service_name))[-1]
-
-    @property
-    def ledger_root(self) -> str:
-        """Where the layout's ledger entries lie."""
-        return f"{OWNED}/{self.name}"
-
-    def ledger_path(self, service_name: str, cluster_id: str) -> str:
-        """Where the ledger's entry of a service lies."""
-        entry = f"{self.ledger_root}/{_quoted(self.path(service_name))}"
-        return entry if isinstance(self.form, PerService) else f"{entry}@{cluster_id}"
-
-    def service_name(self, entry: str, clusters: Collection[str]) -> str | None:
-        """Whose entry a child of ``ledger_root`` is; None for another base path's, or other clusters'.
-
-        >>> Layout("kube2zk", "/rpc_v2").service_name("%2Frpc_v2%2Fecho", ["c1"])
-        'echo'
-        """
-        path, cluster = entry_parts(entry)
-        base, _, name = path.rpartition("/")
-        foreign = isinstance(self.form, PerEndpoint) and cluster not in clusters
-        return None if foreign or base != self.base.rstrip("/") else name
+    >>> service_name_of(Layout("kube2zk", "/rpc_v2"), "%2Frpc_v2%2Fecho", ["c1"])
+    'echo'
+    """
+    path, cluster = entry_parts(entry)
+    base, _, name = path.rpartition("/")
+    foreign = isinstance(layout.form, PerEndpoint) and cluster not in clusters
+    return None if foreign or base != layout.base.rstrip("/") else name
 
 
 @lru_cache(maxsize=32768)  # asked for several times in every plan

@@ -8,6 +8,7 @@ import msgspec
 from rpcregistry.model import Endpoint, LabelSelector, ObjectKey, Pod, RpcService, ServiceKey
 from rpcregistry.plan import rpcservices
 from rpcregistry.plan.findings import Finding
+from rpcregistry.plan.pods import is_finished
 from rpcregistry.plan.publication import Unlisted
 
 RowId = tuple[str, int | None]
@@ -77,7 +78,7 @@ class _Index:
     def keys(self) -> list[ServiceKey]:
         return sorted(self._services.keys() | self._declaring.keys())
 
-    def observed(self, key: ServiceKey) -> rpcservices.Observed:
+    def observed(self, key: ServiceKey) -> rpcservices.ObservedRpcServices:
         services = self._services.get(key, [])
         pods = {pod.name: pod for pod in self._declaring.get(key, ())}
         for service in services:
@@ -87,7 +88,7 @@ class _Index:
             pod = self._pods.get(ObjectKey(key.namespace, name))
             if pod:
                 pods[name] = pod
-        return rpcservices.Observed(services, pods, self._taken[key.namespace], _AnyNode())
+        return rpcservices.ObservedRpcServices(services, pods, self._taken[key.namespace], _AnyNode())
 
     def _selected(self, namespace: str, selector: LabelSelector) -> Iterator[Pod]:
         """The pods that a selector matches: looked for among those that have its first label."""
@@ -107,7 +108,7 @@ class _AnyNode:
         return True
 
 
-def _rows(key: ServiceKey, observed: rpcservices.Observed) -> _Rows:
+def _rows(key: ServiceKey, observed: rpcservices.ObservedRpcServices) -> _Rows:
     listed = {
         (row.pod_uid, row.port): (service.name, row)
         for service in observed.services
@@ -120,7 +121,7 @@ def _rows(key: ServiceKey, observed: rpcservices.Observed) -> _Rows:
     return _Rows({(row.pod_uid, row.port): row for row in desired}, listed)
 
 
-def _findings(key: ServiceKey, observed: rpcservices.Observed, rows: _Rows) -> Iterator[Finding]:
+def _findings(key: ServiceKey, observed: rpcservices.ObservedRpcServices, rows: _Rows) -> Iterator[Finding]:
     pods = {identity: row.pod_name for identity, (_, row) in rows.listed.items()}
     pods |= {identity: row.pod_name for identity, row in rows.desired.items()}
     found: dict[tuple[str, str], str] = {}
@@ -138,7 +139,7 @@ def _state_of(
     desired: Endpoint | None,
     listed: Endpoint | None,
     home: str,
-    observed: rpcservices.Observed,
+    observed: rpcservices.ObservedRpcServices,
 ) -> tuple[str, str]:
     """State and detail of one row; *home*: the RpcService that lists it."""
     match desired, listed:
@@ -167,7 +168,7 @@ def _why_gone(pod: Pod | None, row: Endpoint, service_name: str) -> str:
         return "the pod is gone"
     if pod.terminating:
         return "the pod is terminating"
-    if pod.phase in rpcservices.FINISHED:
+    if is_finished(pod):
         return f"the pod has {pod.phase}"
     if not pod.ips:
         return "the pod has no address"

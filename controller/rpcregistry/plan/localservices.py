@@ -11,6 +11,7 @@ import msgspec
 from rpcregistry.model import (
     LOCAL_LABELS,
     Condition,
+    KubeService,
     LocalService,
     LocalServiceSpec,
     LocalServiceStatus,
@@ -18,13 +19,12 @@ from rpcregistry.model import (
     NodeServiceRow,
     Pod,
     Problem,
-    Service,
     ServicePort,
 )
 from rpcregistry.names import label_value, local_service_name, node_service_name
 from rpcregistry.plan.conditions import with_condition
 from rpcregistry.plan.nodeservices import owns
-from rpcregistry.plan.rpcservices import FINISHED, is_listed
+from rpcregistry.plan.pods import asks_locality, is_listed
 
 MOST_ROWS = 500
 MOST_ADDRESSES = 20
@@ -62,13 +62,6 @@ def local_label(name: str) -> str:
     'local-service.rpcregistry.dev/echo'
     """
     return LOCAL_LABELS + label_value(name)
-
-
-def asks_locality(pod: Pod, service_name: str) -> bool:
-    """Whether the pod asks for node-local routing to the service, and may still come to serve it."""
-    return pod.phase not in FINISHED and any(
-        declared.local and declared.service_name == service_name for declared in pod.declarations
-    )
 
 
 def project(
@@ -123,7 +116,7 @@ def _same(observed: LocalServiceSpec, wanted: LocalServiceSpec) -> bool:
 def status(
     local: LocalService,
     nodes: Iterable[Node],
-    services: Mapping[str, Service],
+    services: Mapping[str, KubeService],
     pods: Iterable[Pod],
     node_label: str,
     problems: Mapping[str, Problem],

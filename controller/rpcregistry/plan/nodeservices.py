@@ -10,21 +10,17 @@ from typing import Any
 
 import msgspec
 
+from rpcregistry.manifests import LOCALSERVICES, made
 from rpcregistry.model import (
     LOCAL_SERVICE,
     MANAGED_BY,
-    NODE,
     NODE_NAME,
+    KubeService,
     LocalService,
-    LocalServiceSpec,
     Node,
-    Owner,
     Problem,
-    Service,
 )
-from rpcregistry.names import label_value, node_service_name
-
-KIND = "LocalService"
+from rpcregistry.names import node_service_name
 
 
 class Create(msgspec.Struct, frozen=True):
@@ -36,35 +32,35 @@ class Create(msgspec.Struct, frozen=True):
 class Patch(msgspec.Struct, frozen=True):
     """Merge *patch* into a Service."""
 
-    service: Service
+    service: KubeService
     patch: Mapping[str, Any]
 
 
 class Replace(msgspec.Struct, frozen=True):
     """Delete a Service and create it anew: what differs cannot be changed."""
 
-    service: Service
+    service: KubeService
     manifest: Mapping[str, Any]
 
 
 class Delete(msgspec.Struct, frozen=True):
     """Delete a Service."""
 
-    service: Service
+    service: KubeService
 
 
 Op = Create | Patch | Replace | Delete
 
 
-class Observed(msgspec.Struct, frozen=True):
+class ObservedNodeService(msgspec.Struct, frozen=True):
     """What was read: the cluster node, the Service that has the name, and those of ours for that node.
 
     *gone*: where the node is not there, whether that is confirmed.
     """
 
     node: Node | None
-    named: Service | None
-    ours: Collection[Service]
+    named: KubeService | None
+    ours: Collection[KubeService]
     gone: bool = False
 
 
@@ -75,7 +71,7 @@ class Outcome(msgspec.Struct, frozen=True):
     problem: Problem | None = None
 
 
-def plan(local: LocalService, node_name: str, observed: Observed, node_label: str) -> Outcome:
+def plan(local: LocalService, node_name: str, observed: ObservedNodeService, node_label: str) -> Outcome:
     """The writes that make the LocalService's Service for one node right.
 
     A node that is not Ready keeps its Service; one that merely is not there does until that is
@@ -86,17 +82,17 @@ def plan(local: LocalService, node_name: str, observed: Observed, node_label: st
     name, ops, problem = "", list[Op](), None
     if local.matches(observed.node):
         name = node_service_name(local.name, node_name)
-        if made := _made_otherwise(local, node_name, observed.named):
+        if otherwise := _made_otherwise(local, node_name, observed.named):
             problem = Problem(
-                "NameTaken", f"Service {name} for node {node_name} was made {made}, and is left alone"
+                "NameTaken", f"Service {name} for node {node_name} was made {otherwise}, and is left alone"
             )
         else:
-            ops += _write(desired(local, node_name, node_label), observed.named)
+            ops += _write(made.node_service(local, node_name, node_label), observed.named)
     ops += [Delete(service) for service in observed.ours if service.name != name and not service.deleting]
     return Outcome(tuple(ops), problem)
 
 
-def _made_otherwise(local: LocalService, node_name: str, named: Service | None) -> str | None:
+def _made_otherwise(local: LocalService, node_name: str, named: KubeService | None) -> str | None:
     """By or for whom the Service of a node's name was made, where it is not for that node to have."""
     if named is None:
         return None
@@ -108,7 +104,7 @@ def _made_otherwise(local: LocalService, node_name: str, named: Service | None) 
     return f"for node {other}" if is_others else None
 
 
-def owns(local: LocalService, service: Service) -> bool:
+def owns(local: LocalService, service: KubeService) -> bool:
     """Whether *service* is a node Service of *local*.
 
     One that we labelled and nobody controls was orphaned by a person, and one whose LocalService of
@@ -119,78 +115,12 @@ def owns(local: LocalService, service: Service) -> bool:
         return True
     key, value = MANAGED_BY
     labelled = service.labels.get(key) == value and service.labels.get(LOCAL_SERVICE) == local.name
-    return labelled and (controller is None or (controller.kind, controller.name) == (KIND, local.name))
-
-
-def desired(local: LocalService, node_name: str, node_label: str) -> dict[str, Any]:
-    """The manifest of the Service for a node; None stands for a field that must not be set."""
-    key, value = MANAGED_BY
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {
-            "name": node_service_name(local.name, node_name),
-            "namespace": local.namespace,
-            "labels": {
-                key: value,
-                "owner": local.name,
-                LOCAL_SERVICE: local.name,
-                NODE: label_value(node_name),
-            },
-            "annotations": {NODE_NAME: node_name},
-            "ownerReferences": [msgspec.to_builtins(_owner(local))],
-        },
-        "spec": _spec(local.spec, node_label, node_name),
-    }
-
-
-def _owner(local: LocalService) -> Owner:
-    return Owner(
-        api_version="rpcregistry.dev/v1alpha1",
-        kind=KIND,
-        name=local.name,
-        uid=local.uid,
-        controller=True,
-        block_owner_deletion=False,
+    return labelled and (
+        controller is None or (controller.kind, controller.name) == (LOCALSERVICES.kind, local.name)
     )
 
 
-def _spec(spec: LocalServiceSpec, node_label: str, node_name: str) -> dict[str, Any]:
-    """All fields that a LocalService can have: one that is taken out of it goes back to its default."""
-    sticky = spec.session_affinity == "ClientIP"
-    config = spec.session_affinity_config and spec.session_affinity_config.client_ip
-    fields: dict[str, Any] = {
-        "type": spec.type,
-        "selector": {**spec.selector, node_label: label_value(node_name)},
-        "ports": [
-            {
-                "port": port.port,
-                "protocol": port.protocol,
-                "targetPort": port.target_port or port.port,
-                **({"name": port.name} if port.name else {}),
-            }
-            for port in spec.ports
-        ],
-        "sessionAffinity": spec.session_affinity,
-        "sessionAffinityConfig": (
-            {"clientIP": {"timeoutSeconds": (config and config.timeout_seconds) or 10800}} if sticky else None
-        ),
-        "publishNotReadyAddresses": spec.publish_not_ready_addresses,
-        "internalTrafficPolicy": spec.internal_traffic_policy or "Cluster",
-        "externalTrafficPolicy": (
-            (spec.external_traffic_policy or "Cluster") if spec.type == "NodePort" else None
-        ),
-    }
-    if spec.cluster_ip:
-        fields["clusterIP"] = spec.cluster_ip
-    if spec.ip_families:
-        fields["ipFamilies"] = list(spec.ip_families)
-    if spec.ip_family_policy:
-        fields["ipFamilyPolicy"] = spec.ip_family_policy
-    return fields
-
-
-def _write(manifest: dict[str, Any], observed: Service | None) -> Iterator[Op]:
+def _write(manifest: dict[str, Any], observed: KubeService | None) -> Iterator[Op]:
     if observed is None:
         yield Create(_without_unset(manifest))
     elif not observed.deleting:  # the deletion's event brings it back here
@@ -215,7 +145,7 @@ def _is_fixed(observed: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     )
 
 
-def _patch(manifest: dict[str, Any], observed: Service, spec: Mapping[str, Any]) -> dict[str, Any] | None:
+def _patch(manifest: dict[str, Any], observed: KubeService, spec: Mapping[str, Any]) -> dict[str, Any] | None:
     """A merge patch of what differs, for *observed* as it was read; None where nothing does."""
     wanted, metadata = manifest["spec"], {}
     changes = {key: value for key, value in wanted.items() if not _covers(value, spec.get(key))}
@@ -231,8 +161,7 @@ def _patch(manifest: dict[str, Any], observed: Service, spec: Mapping[str, Any])
         metadata["ownerReferences"] = [*manifest["metadata"]["ownerReferences"], *others]
     if not changes and not metadata:
         return None
-    at = {"uid": observed.uid, "resourceVersion": observed.resource_version}
-    return {"metadata": {**metadata, **at}, **({"spec": changes} if changes else {})}
+    return {"metadata": {**metadata, **made.as_read(observed)}, **({"spec": changes} if changes else {})}
 
 
 def _covers(wanted: Any, observed: Any) -> bool:

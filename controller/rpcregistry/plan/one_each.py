@@ -12,12 +12,13 @@ from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
+from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import Child, PerEndpoint
 from rpcregistry.model import Problem
-from rpcregistry.plan.ledger import Layout, Ledger, decode_ledger
+from rpcregistry.plan.ledger import Ledger, decode_ledger, ledger_path
 from rpcregistry.plan.ops import Create, Delete, Op, Step, Znode, write
-from rpcregistry.plan.outcome import Observed, Outcome
-from rpcregistry.plan.publication import Publication, Settings
+from rpcregistry.plan.outcome import ObservedZnodes, Outcome
+from rpcregistry.plan.publication import Publication, PublicationSettings
 
 # Java clients drop the connection over a list of children of 1 MiB, in which a name takes 4 bytes more.
 LARGEST_LISTING = 900 * 1024
@@ -25,10 +26,14 @@ OVERHEAD = 4
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """Names of children: *added*; *replaced*, each with the names it comes in place of; *gone*."""
+    """Names of children: *added*; *replaced*, each with the names it comes in place of; *gone*.
+
+    *superseded*: older names of endpoints that are there under another.
+    """
 
     added: Sequence[str]
     replaced: Mapping[str, Sequence[str]]
+    superseded: Sequence[str]
     gone: Sequence[str]
 
 
@@ -39,8 +44,8 @@ class OneEach(msgspec.Struct, frozen=True):
     layout: Layout
     service_name: str
     wanted: Publication
-    observed: Observed
-    settings: Settings
+    observed: ObservedZnodes
+    settings: PublicationSettings
     due: Collection[str]
 
     def plan(self) -> Outcome:
@@ -64,10 +69,11 @@ class OneEach(msgspec.Struct, frozen=True):
             changes = msgspec.structs.replace(changes, added=())
         # 3. What waits a window: removals beside additions, so that clients see the new endpoints first (but
         #    only once, or a service that always changes would keep the dead ones), and names that overlap.
-        put_off = [name for name in changes.gone if changes.added and name not in self.due]
+        leaving = (*changes.superseded, *changes.gone)
+        put_off = [name for name in leaving if changes.added and name not in self.due]
         if self.form.overlap:
             put_off += [name for names in changes.replaced.values() for name in names]
-        going = [name for name in changes.gone if name not in put_off]
+        going = [name for name in leaving if name not in put_off]
         # 4. The entry changes once in a plan: it grows now, or it ends now, once all that it names is gone.
         claim = self.claim(desired)
         end = () if put_off or claim else self.end(desired, going)
@@ -76,12 +82,21 @@ class OneEach(msgspec.Struct, frozen=True):
             *((Create(self.path(name), desired[name]),) for name in changes.added),  # before any goes
             *(self.replacement(name, desired[name], old) for name, old in changes.replaced.items()),
             *(self.repair(name, data) for name, data in desired.items()),  # what changed in place
-            *((self.delete(name),) for name in going),  # what waited a window, or nothing replaces
+            *((self.delete(name),) for name in changes.superseded if name in going),
+        ]
+        removals = [
+            *((self.delete(name),) for name in changes.gone if name in going),
             end,  # after the last endpoint: what is not named would stay for ever
         ]
         # 5. What is left to do: to remove what waits, or to end what only now could be claimed.
         again = bool(put_off or (claim and self.end(desired, going)))
-        return Outcome(tuple(filter(None, steps)), refusal, put_off=tuple(put_off), again=again)
+        return Outcome(
+            tuple(filter(None, steps)),
+            refusal,
+            put_off=tuple(put_off),
+            again=again,
+            removals=tuple(filter(None, removals)),
+        )
 
     # what there should be
 
@@ -122,17 +137,16 @@ class OneEach(msgspec.Struct, frozen=True):
         # Without its entry in the ledger nothing says that the previous cluster's children are ours to take.
         taken_over = self.inherited if self.observed.previous and self.takes_over(desired) else set()
         slots = {self.slot(name) for name in desired}
-        superseded = {name for slot, names in leaving.items() if slot in slots for name in names}
-        gone = {*taken_over, *(name for slot, names in leaving.items() if slot not in kept for name in names)}
+        frozen = self.wanted.frozen
+        leaving = {slot: names for slot, names in leaving.items() if frozen or slot not in kept}
+        superseded = [name for slot, names in leaving.items() if slot in slots for name in names]
+        gone = [name for slot, names in leaving.items() if slot not in slots for name in names]
         return Changes(
             added=[name for name in new if name not in replaced],
             replaced=replaced,
-            gone=sorted(gone if self.removes else superseded),
+            superseded=sorted(superseded),
+            gone=[] if frozen else sorted({*taken_over, *gone}),
         )
-
-    @property
-    def removes(self) -> bool:
-        return not self.wanted.frozen and self.settings.policy != "upsert-only"
 
     def takes_over(self, desired: Mapping[str, bytes]) -> bool:
         """Whether what the previous cluster left goes: not before there is something in its place."""
@@ -190,7 +204,7 @@ class OneEach(msgspec.Struct, frozen=True):
 
     @property
     def entry(self) -> str:
-        return self.layout.ledger_path(self.service_name, self.settings.cluster_id)
+        return ledger_path(self.layout, self.service_name, self.settings.cluster_id)
 
     @property
     def recorded(self) -> set[str]:
@@ -205,17 +219,19 @@ class OneEach(msgspec.Struct, frozen=True):
 
     def end(self, desired: Mapping[str, bytes], going: Sequence[str]) -> Step:
         """The entries once nothing is left that only they tell of."""
+        if self.wanted.frozen:
+            return ()
         ops: list[Op] = []
         observed = self.observed
-        if self.removes and observed.ledger:
+        if observed.ledger:
             if desired:
                 kept = self.recorded if self.wanted.unlisted else ()
                 entry = self.ledger({*self.wanted.namespaces, *kept})
                 ops += write(self.entry, entry, observed.ledger)
             elif self.ours <= set(going):
                 ops.append(Delete(self.entry, observed.ledger.version))
-        if self.removes and observed.previous and self.takes_over(desired):
-            previous = self.layout.ledger_path(self.service_name, self.settings.from_cluster)
+        if observed.previous and self.takes_over(desired):
+            previous = ledger_path(self.layout, self.service_name, self.settings.from_cluster)
             ops.append(Delete(previous, observed.previous.version))
         return tuple(ops)
 

@@ -6,8 +6,8 @@ from rpcregistry.layouts.forms import Config, PerService, Rendered
 from rpcregistry.model import Problem
 from rpcregistry.plan.ledger import Ledger, decode_ledger
 from rpcregistry.plan.ops import Delete, Op, Set, Znode, write
-from rpcregistry.plan.outcome import Observed, Outcome
-from rpcregistry.plan.publication import Publication, Settings
+from rpcregistry.plan.outcome import ObservedZnodes, Outcome
+from rpcregistry.plan.publication import Adopt, Publication, PublicationSettings
 
 
 class OneZnode(msgspec.Struct, frozen=True):
@@ -17,8 +17,8 @@ class OneZnode(msgspec.Struct, frozen=True):
     path: str
     entry: str
     wanted: Publication
-    observed: Observed
-    settings: Settings
+    observed: ObservedZnodes
+    settings: PublicationSettings
 
     @property
     def ledger(self) -> Ledger | None:
@@ -31,14 +31,16 @@ class OneZnode(msgspec.Struct, frozen=True):
             return Outcome(refusal=refusal if self.wanted.endpoints else None)
         if self.wanted.endpoints:
             return self.publish(grace_over)
-        if ledger is None or self.wanted.frozen or self.settings.policy == "upsert-only":
+        if ledger is None or self.wanted.frozen:
             return Outcome()
         if ledger.cluster != self.settings.cluster_id and self.wanted.services:
             return Outcome()  # what a previous cluster left stays until there is something in its place
         if ledger.withdrawn_at:
-            return Outcome(((Delete(self.entry, _version(self.observed.ledger)),),) if grace_over else ())
+            forgotten = (Delete(self.entry, _version(self.observed.ledger)),)
+            return Outcome(removals=(forgotten,) if grace_over else ())
         if self.form.count(self.render(ledger.config).data):
-            return self.publish(grace_over)  # what is unlisted
+            unlisted = self.publish(grace_over)  # all else goes
+            return msgspec.structs.replace(unlisted, steps=(), removals=unlisted.steps)
         return self.withdraw(ledger, now)
 
     def refusal(self, grace_over: bool) -> Problem | None:
@@ -49,7 +51,7 @@ class OneZnode(msgspec.Struct, frozen=True):
             return Problem("OwnedElsewhere", f"the ledger says the path belongs to cluster {ledger.cluster}")
         if znode and znode.ephemeral:
             return Problem("OwnedElsewhere", "an RPC server registered itself there with an ephemeral znode")
-        if znode and ledger is None and self.settings.adopt == "never":
+        if znode and ledger is None and self.settings.adopt is Adopt.NEVER:
             return Problem("OwnedElsewhere", "the znode was there before (--adopt=never)")
         return None
 
@@ -90,7 +92,7 @@ class OneZnode(msgspec.Struct, frozen=True):
             step += write(self.path, rest.data, znode)
         elif znode:
             step.append(Delete(self.path, znode.version))
-        return Outcome((tuple(step),))
+        return Outcome(removals=(tuple(step),))
 
 
 def _version(znode: Znode | None) -> int:

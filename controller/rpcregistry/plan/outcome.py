@@ -8,7 +8,7 @@ from rpcregistry.model import Problem
 from rpcregistry.plan.ops import Op, Step, Znode
 
 
-class Observed(msgspec.Struct, frozen=True):
+class ObservedZnodes(msgspec.Struct, frozen=True):
     """What was read: the service's znode, or the directory of its endpoints, and its ledger entry.
 
     For layouts with one znode an endpoint also: the directories that are *missing*, the topmost first;
@@ -27,7 +27,8 @@ class Observed(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True):
     """What to write; *refusal*: why the path is not (fully) ours to write; *notes*: what to tell.
 
-    *put_off*: names to remove once clients had the time to see what is added; *again*: plan anew then.
+    *removals*: steps after *steps* that only take away, before the policy is asked.  *put_off*: names to
+    remove once clients had the time to see what is added; *again*: plan anew then.
     """
 
     steps: tuple[Step, ...] = ()
@@ -35,6 +36,7 @@ class Outcome(msgspec.Struct, frozen=True):
     notes: tuple[Problem, ...] = ()
     put_off: Collection[str] = ()
     again: bool = False
+    removals: tuple[Step, ...] = ()
 
     @property
     def ops(self) -> tuple[Op, ...]:

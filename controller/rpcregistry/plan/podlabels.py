@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from rpcregistry.model import LOCAL_LABELS, LabelSelector, Pod
 from rpcregistry.names import label_value
 from rpcregistry.plan.localservices import local_label
-from rpcregistry.plan.rpcservices import FINISHED
+from rpcregistry.plan.pods import is_finished
 
 
 def plan(
@@ -16,7 +16,7 @@ def plan(
     *selectors* are those of its namespace's LocalServices, *locals_* the names of the LocalServices
     that it asks for.  Of the labels only the node label and those under ``LOCAL_LABELS`` are ours.
     """
-    if pod.terminating or pod.phase in FINISHED:
+    if pod.terminating or is_finished(pod):
         return {}
     asked = {local_label(name): "true" for name in locals_}
     ours = [key for key in pod.labels if key.startswith(LOCAL_LABELS)]

@@ -1,22 +1,46 @@
 """What all RpcServices of one name publish together: they are one service to RPC clients."""
 
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from enum import Enum
 
 import msgspec
 
 from rpcregistry.model import Endpoint, Problem, RpcService
 
 
-class Settings(msgspec.Struct, frozen=True):
-    """*policy*: ``sync`` or ``upsert-only``; *adopt*: ``unowned`` or ``never``.
+class CrossNamespace(Enum):
+    """What the same service name in several namespaces means: one service of all, or of the first only."""
 
-    *from_cluster*: the id of a cluster that is no more, whose paths this one takes over, or ``""``.
-    """
+    UNION = "union"
+    DENY = "deny"
+
+
+class Policy(Enum):
+    """Which changes are written: all, or those that take nothing away."""
+
+    SYNC = "sync"
+    UPSERT_ONLY = "upsert-only"
+
+    @property
+    def removes(self) -> bool:
+        """Whether what only takes away is written, too."""
+        return self is Policy.SYNC
+
+
+class Adopt(Enum):
+    """Whether znodes that no ledger entry names are taken over."""
+
+    UNOWNED = "unowned"
+    NEVER = "never"
+
+
+class PublicationSettings(msgspec.Struct, frozen=True):
+    """*from_cluster*: the id of a cluster that is no more, whose paths this one takes over, or ``""``."""
 
     cluster_id: str
-    cross_namespace: str = "union"
-    policy: str = "sync"
-    adopt: str = "unowned"
+    cross_namespace: CrossNamespace = CrossNamespace.UNION
+    policy: Policy = Policy.SYNC
+    adopt: Adopt = Adopt.UNOWNED
     max_znode_bytes: int = 512 * 1024
     from_cluster: str = ""
 
@@ -56,7 +80,7 @@ class Publication(msgspec.Struct, frozen=True):
 def publication(
     services: Collection[RpcService],
     frozen: bool,
-    settings: Settings,
+    settings: PublicationSettings,
     holder: str = "",
     unlisted: Unlisted = ALL_LISTED,
 ) -> Publication:
@@ -66,7 +90,7 @@ def publication(
     """
     ordered = sorted(services, key=lambda service: (service.generated, *service.age))
     refused: dict[str, Problem] = {}
-    if settings.cross_namespace == "deny" and ordered:
+    if settings.cross_namespace is CrossNamespace.DENY and ordered:
         home = holder or ordered[0].namespace
         problem = Problem(
             "OwnedElsewhere", f"namespace {home} has this service name (--cross-namespace=deny)"

@@ -13,12 +13,12 @@ from itertools import chain, count, groupby
 
 import msgspec
 
+from rpcregistry.layouts import Layout
 from rpcregistry.model import Condition, Declaration, Endpoint, Pod, RpcService, RpcServiceStatus, ServiceKey
 from rpcregistry.names import object_name, part_name
 from rpcregistry.plan.conditions import with_condition
-from rpcregistry.plan.ledger import Layout
+from rpcregistry.plan.pods import is_listed, names_service
 
-FINISHED = ("Succeeded", "Failed")
 ROWS_BYTES = 1024 * 1024  # of one object, as JSON; etcd takes 1.5 MiB, metadata and conditions included
 
 
@@ -56,7 +56,7 @@ Op = Create | SetStatus | Delete
 Place = tuple[str, int | None]
 
 
-class Observed(msgspec.Struct, frozen=True):
+class ObservedRpcServices(msgspec.Struct, frozen=True):
     """What was read for one key.
 
     *services*: the RpcServices of the name.  *pods*, by name: those that declare the service, are
@@ -82,7 +82,7 @@ class Absences(msgspec.Struct, frozen=True):
     unknown: bool = False
 
 
-class Settings(msgspec.Struct, frozen=True):
+class ProjectionSettings(msgspec.Struct, frozen=True):
     """*endpoints_per_object*: the most rows in one RpcService; *layouts*: how services are written."""
 
     endpoints_per_object: int = 100
@@ -93,41 +93,10 @@ class Settings(msgspec.Struct, frozen=True):
         return ",".join(layout.directory(service_name) for layout in self.layouts)
 
 
-def names_service(pod: Pod, service_name: str) -> bool:
-    """Whether the pod says that it serves *service_name*, and may still come to do so.
-
-    Pods without an address and terminating ones count: a rolling update must not delete the
-    RpcService between two pods.
-    """
-    return pod.phase not in FINISHED and any(d.service_name == service_name for d in pod.declarations)
-
-
-def newest_of(service_name: str, pods: Iterable[Pod], besides: Container[str]) -> list[Pod]:
-    """The pods that name the service, and those with the uids *besides*, the newest first."""
-    named = [pod for pod in pods if names_service(pod, service_name) or pod.uid in besides]
-    # Those that have not started yet are the newest.
-    return sorted(named, key=lambda pod: (not pod.started_at, pod.started_at, pod.name), reverse=True)
-
-
-def is_listed(pod: Pod) -> bool:
-    """Whether the pod is an endpoint at all, Ready or not.
-
-    A terminating pod is withdrawn at once: it still answers, but it is about to stop.  A finished
-    one (an evicted pod is Failed) may keep its address in the API long after it was given away.
-    """
-    return bool(pod.ips) and not pod.terminating and pod.phase not in FINISHED
-
-
 def owner_name(key: ServiceKey, services: Collection[RpcService], taken: Container[str]) -> str:
     """The name of the RpcService that annotated pods are listed by, or will be once it is there."""
     owner = _owner(sorted(services, key=lambda service: service.age))
     return owner.name if owner else object_name(key.service_name, taken)
-
-
-def silent_on(pod: Pod, service_name: str) -> Pod:
-    """The pod without what it declares of one service."""
-    others = tuple(d for d in pod.declarations if d.service_name != service_name)
-    return msgspec.structs.replace(pod, declarations=others)
 
 
 def _owner(by_age: Sequence[RpcService]) -> RpcService | None:
@@ -136,17 +105,9 @@ def _owner(by_age: Sequence[RpcService]) -> RpcService | None:
     return next(chain(declared, generated), None)
 
 
-def addressed(pod: Pod | None) -> tuple[str, frozenset[str]] | None:
-    """The pod's address and the services that it names, while clients are sent there; else None.
-
-    What does not change this need not change a znode.
-    """
-    if pod is None or not is_listed(pod) or not pod.ready:
-        return None
-    return pod.ips[0], frozenset(declaration.service_name for declaration in pod.declarations)
-
-
-def plan(key: ServiceKey, observed: Observed, absences: Absences, settings: Settings, now: str) -> list[Op]:
+def plan(
+    key: ServiceKey, observed: ObservedRpcServices, absences: Absences, settings: ProjectionSettings, now: str
+) -> list[Op]:
     """The operations that make the RpcServices of *key* right, in the order to apply them.
 
     Whatever adds endpoints comes before whatever removes them, so that a pod that moves from one
@@ -197,7 +158,7 @@ def desired_rows(
     key: ServiceKey,
     services: Sequence[RpcService],
     owner: RpcService | None,
-    observed: Observed,
+    observed: ObservedRpcServices,
     absences: Absences,
 ) -> dict[str, list[Endpoint]]:
     """The endpoints that belong to each head, by its name (``""``: to one that has to be created)."""
@@ -220,14 +181,14 @@ def desired_rows(
     return by_head
 
 
-def wanted_rows(key: ServiceKey, observed: Observed, absences: Absences) -> list[Endpoint]:
+def wanted_rows(key: ServiceKey, observed: ObservedRpcServices, absences: Absences) -> list[Endpoint]:
     """All rows that the RpcServices of *key* should list, in whichever of them."""
     services = sorted(observed.services, key=lambda service: service.age)
     by_head = desired_rows(key, services, _owner(services), observed, absences)
     return [row for rows in by_head.values() for row in rows]
 
 
-def suspects(key: ServiceKey, observed: Observed) -> dict[str, int]:
+def suspects(key: ServiceKey, observed: ObservedRpcServices) -> dict[str, int]:
     """The listed pods that are absent, confirmed or not: uid to how many rows."""
     rows = _shown(key, sorted(observed.services, key=lambda service: service.age), "", observed.pods.values())
     weights: dict[str, int] = {}
@@ -319,7 +280,11 @@ def _endpoint(pod: Pod, declaration: Declaration) -> Endpoint:
 
 
 def _create(
-    key: ServiceKey, rows: list[Endpoint], observed: Observed, settings: Settings, now: str
+    key: ServiceKey,
+    rows: list[Endpoint],
+    observed: ObservedRpcServices,
+    settings: ProjectionSettings,
+    now: str,
 ) -> Create:
     """A new head.  What does not fit follows once it exists: parts need its uid."""
     name = object_name(key.service_name, observed.taken)
@@ -335,7 +300,7 @@ def _spread(
     parts: Sequence[RpcService],
     rows: Iterable[Endpoint],
     taken: Container[str],
-    settings: Settings,
+    settings: ProjectionSettings,
     now: str,
 ) -> Iterable[Op]:
     """Lay *rows* out over *head* and its *parts*: a pod stays in its object, a new one goes where room is."""
@@ -367,7 +332,7 @@ def _spread(
 class _Page:
     """The rows that one object is to have, within what it has room for; any single pod fits."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ProjectionSettings) -> None:
         self._limit = settings.endpoints_per_object
         self._bytes = 0
         self.rows: list[Endpoint] = []
@@ -394,7 +359,7 @@ def _by_pod(rows: Iterable[Endpoint]) -> Iterable[list[Endpoint]]:
     return [list(pod_rows) for _, pod_rows in groupby(ordered, key=lambda row: row.pod_uid)]
 
 
-def _remove(service: RpcService, settings: Settings, now: str) -> Iterable[Op]:
+def _remove(service: RpcService, settings: ProjectionSettings, now: str) -> Iterable[Op]:
     """Empty the status first: an RpcService that goes with endpoints in it withdraws nothing."""
     if service.status.endpoints:
         yield from _set_status(service, [], settings, now)
@@ -403,7 +368,7 @@ def _remove(service: RpcService, settings: Settings, now: str) -> Iterable[Op]:
 
 
 def _set_status(
-    service: RpcService, rows: Iterable[Endpoint], settings: Settings, now: str
+    service: RpcService, rows: Iterable[Endpoint], settings: ProjectionSettings, now: str
 ) -> Iterable[SetStatus]:
     status = _status(service, service.service_name, rows, settings, now)
     if status != service.status:
@@ -411,7 +376,7 @@ def _set_status(
 
 
 def _status(
-    service: RpcService, service_name: str, rows: Iterable[Endpoint], settings: Settings, now: str
+    service: RpcService, service_name: str, rows: Iterable[Endpoint], settings: ProjectionSettings, now: str
 ) -> RpcServiceStatus:
     endpoints = tuple(sorted(rows, key=_row_order))
     ready = sum(endpoint.ready for endpoint in endpoints)
@@ -474,7 +439,9 @@ class Writes:
     *unlisted*: the rows that are to be listed, by an operation that was not made (yet).
     """
 
-    def __init__(self, ops: Sequence[Op], settings: Settings, now: str, *, wary: bool = False) -> None:
+    def __init__(
+        self, ops: Sequence[Op], settings: ProjectionSettings, now: str, *, wary: bool = False
+    ) -> None:
         self._ops = ops
         self._settings = settings
         self._now = now

@@ -9,18 +9,27 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import PerEndpoint, PerService
 from rpcregistry.model import Condition, Pod, RpcService
-from rpcregistry.plan import rpcservices, znodes
+from rpcregistry.plan import znodes
 from rpcregistry.plan.findings import Finding
-from rpcregistry.plan.ledger import Layout, decode_ledger
+from rpcregistry.plan.ledger import decode_ledger
 from rpcregistry.plan.listing import Statuses
 from rpcregistry.plan.ops import Create, Delete, Op, Set
-from rpcregistry.plan.outcome import Observed, Outcome
-from rpcregistry.plan.publication import ALL_LISTED, Publication, Settings, Unlisted, publication
+from rpcregistry.plan.outcome import ObservedZnodes, Outcome
+from rpcregistry.plan.pods import is_finished
+from rpcregistry.plan.publication import (
+    ALL_LISTED,
+    Adopt,
+    Publication,
+    PublicationSettings,
+    Unlisted,
+    publication,
+)
 from rpcregistry.watch import Unreadable
 
-Views = Sequence[tuple[Layout, Mapping[str, Observed]]]  # by layout, and by service name
+Views = Sequence[tuple[Layout, Mapping[str, ObservedZnodes]]]  # by layout, and by service name
 
 
 class Cluster(msgspec.Struct, frozen=True):
@@ -42,7 +51,7 @@ class Cluster(msgspec.Struct, frozen=True):
         return {
             declaration.service_name
             for pod in self.pods
-            if pod.phase not in rpcservices.FINISHED
+            if not is_finished(pod)
             for declaration in pod.declarations
         }
 
@@ -58,7 +67,9 @@ def _held_by(service: RpcService) -> Condition | None:
     return condition if condition and condition.reason == "Held" else None
 
 
-def findings_of(cluster: Cluster, views: Views, settings: Settings, kept_up: bool) -> list[Finding]:
+def findings_of(
+    cluster: Cluster, views: Views, settings: PublicationSettings, kept_up: bool
+) -> list[Finding]:
     """All that is not as it should be; *kept_up*: controllers have run for this cluster.
 
     Before they do, a service that is to be adopted is one finding, and its pods are none.
@@ -87,8 +98,8 @@ def _of_objects(cluster: Cluster) -> Iterator[Finding]:
 def findings_of_znodes(
     layout: Layout,
     cluster: Cluster,
-    views: Mapping[str, Observed],
-    settings: Settings,
+    views: Mapping[str, ObservedZnodes],
+    settings: PublicationSettings,
     unlisted: Mapping[str, Unlisted] = {},
 ) -> Iterator[Finding]:
     """What is not as it should be among the services of *views* (by name), as they were observed.
@@ -107,7 +118,7 @@ def findings_of_znodes(
         unseen = bool(cluster.namespaces) and not published <= set(cluster.namespaces)
         frozen = unseen or bool(published & blurred)
         wanted = publication(by_name.get(name, []), frozen, settings, unlisted=unlisted.get(name, ALL_LISTED))
-        awaited = name in named and settings.adopt != "never"
+        awaited = name in named and settings.adopt is not Adopt.NEVER
         found = _of_view(layout, name, wanted, view, settings, awaited)
         if name in waiting and not wanted.frozen:
             kept = _of_view(
@@ -127,7 +138,12 @@ def _held(found: Iterable[Finding], kept: Iterable[Finding]) -> Iterator[Finding
 
 
 def _of_view(
-    layout: Layout, name: str, wanted: Publication, view: Observed, settings: Settings, awaited: bool
+    layout: Layout,
+    name: str,
+    wanted: Publication,
+    view: ObservedZnodes,
+    settings: PublicationSettings,
+    awaited: bool,
 ) -> list[Finding]:
     path = layout.directory(name)
     outcome = znodes.plan(layout, name, wanted, view, settings, "", due=view.children)
@@ -143,7 +159,7 @@ def _of_view(
 
 
 def _of_znode(
-    layout: Layout, path: str, outcome: Outcome, view: Observed, wanted: Publication, awaited: bool
+    layout: Layout, path: str, outcome: Outcome, view: ObservedZnodes, wanted: Publication, awaited: bool
 ) -> Iterator[Finding]:
     """What is wrong with the one znode of a service; *awaited*: one that pods will have published."""
     writes = [op for op in outcome.ops if op.path == path]
@@ -165,7 +181,7 @@ def _of_znode(
         yield from _of_writes(layout, writes)
 
 
-def _of_children(layout: Layout, path: str, outcome: Outcome, view: Observed) -> Iterator[Finding]:
+def _of_children(layout: Layout, path: str, outcome: Outcome, view: ObservedZnodes) -> Iterator[Finding]:
     """What is wrong in the directory of a service's endpoints."""
     within = f"{path}/"
     yield from _of_writes(layout, [op for op in outcome.ops if op.path.startswith(within)])
@@ -184,7 +200,7 @@ def _of_writes(layout: Layout, writes: Iterable[Op]) -> Iterator[Finding]:
                 yield Finding(layout.name, path, "orphaned", "no RpcService publishes it any more")
 
 
-def ours(layout: Layout, view: Observed, settings: Settings) -> int:
+def ours(layout: Layout, view: ObservedZnodes, settings: PublicationSettings) -> int:
     """How many znodes of a service are ours."""
     if isinstance(layout.form, PerEndpoint):
         return len(view.children)

@@ -6,23 +6,26 @@ wherever the steps are cut off, the next plan goes on from there.
 
 from collections.abc import Collection, Iterable
 
+import msgspec
+
+from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import PerEndpoint, PerService
 from rpcregistry.model import Condition, Problem, RpcService
 from rpcregistry.names import is_service_name
 from rpcregistry.plan.invariants import check
-from rpcregistry.plan.ledger import Layout
+from rpcregistry.plan.ledger import ledger_path
 from rpcregistry.plan.one_each import OneEach
 from rpcregistry.plan.one_znode import OneZnode
-from rpcregistry.plan.outcome import Observed, Outcome
-from rpcregistry.plan.publication import Publication, Settings
+from rpcregistry.plan.outcome import ObservedZnodes, Outcome
+from rpcregistry.plan.publication import Publication, PublicationSettings
 
 
 def plan(
     layout: Layout,
     service_name: str,
     wanted: Publication,
-    observed: Observed,
-    settings: Settings,
+    observed: ObservedZnodes,
+    settings: PublicationSettings,
     now: str,
     grace_over: bool = False,
     due: Collection[str] = (),
@@ -36,12 +39,14 @@ def plan(
         return Outcome(refusal=Problem("InvalidName", "the service name cannot be a znode's name"))
     match layout.form:
         case PerService() as form:
-            path, entry = layout.path(service_name), layout.ledger_path(service_name, settings.cluster_id)
+            path, entry = layout.path(service_name), ledger_path(layout, service_name, settings.cluster_id)
             outcome = OneZnode(form, path, entry, wanted, observed, settings).plan(now, grace_over)
         case PerEndpoint() as form:
             outcome = OneEach(form, layout, service_name, wanted, observed, settings, due).plan()
-    check(layout, service_name, settings, observed, outcome.steps)
-    return outcome
+    # The policy decides here alone: both forms plan removals whatever it is.
+    steps = (*outcome.steps, *(outcome.removals if settings.policy.removes else ()))
+    check(layout, service_name, settings, observed, steps)
+    return msgspec.structs.replace(outcome, steps=steps, removals=())
 
 
 def synced(service: RpcService, wanted: Publication, outcomes: Iterable[Outcome]) -> Condition:

@@ -16,7 +16,7 @@ from rpcregistry.manifests import Named, Resource
 from rpcregistry.model import ObjectKey
 from rpcregistry.plan.ledger import FENCES
 from rpcregistry.plan.ops import Check, Create, Set
-from rpcregistry.reconcile.ports import Kube, Registry
+from rpcregistry.reconcile.ports import Kube, ZooKeeper
 
 T = TypeVar("T", bound=Named)
 
@@ -24,8 +24,8 @@ T = TypeVar("T", bound=Named)
 class Fence:
     """The fence of one cluster id; *renew* renews the Lease, or raises where it is not ours any more."""
 
-    def __init__(self, registry: Registry, cluster_id: str, renew: Callable[[], None]) -> None:
-        self._registry = registry
+    def __init__(self, zookeeper: ZooKeeper, cluster_id: str, renew: Callable[[], None]) -> None:
+        self._zookeeper = zookeeper
         self._renew = renew
         self._path = f"{FENCES}/{cluster_id}"
         self._version: int | None = None  # of the registry's thread, as all here
@@ -48,12 +48,12 @@ class Fence:
         An old leader that wakes between the two cannot win: either its Lease cannot be renewed, or
         the version it read is no longer the fence's.
         """
-        self._registry.make_parents(self._path)
-        observed = self._registry.read([self._path])[self._path]
+        self._zookeeper.make_parents(self._path)
+        observed = self._zookeeper.read([self._path])[self._path]
         self._renew()
         token = secrets.token_hex(8).encode()
         op = Set(self._path, token, observed.version) if observed else Create(self._path, token)
-        version = self._registry.commit([op])[0]
+        version = self._zookeeper.commit([op])[0]
         if version is None:
             raise Conflict(f"{self._path}: the version written is not known")
         return version

@@ -1,26 +1,23 @@
 """The LocalServices themselves: those that pods ask for, and what the status of each says."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
-from rpcregistry.manifests import API_VERSION, GROUP, LOCALSERVICES, builtins, regarding
+from rpcregistry.manifests import LOCALSERVICES, made, regarding
 from rpcregistry.model import (
-    MANAGED_BY,
-    SERVICE_NAME,
+    KubeService,
     LocalService,
-    LocalServiceSpec,
     Node,
     ObjectKey,
     Pod,
     Problem,
     RpcService,
-    Service,
     ServiceKey,
 )
 from rpcregistry.names import local_service_name
 from rpcregistry.plan import localservices as planning
 from rpcregistry.plan.conditions import says_the_same
-from rpcregistry.plan.rpcservices import owner_name, silent_on
+from rpcregistry.plan.pods import asks_locality, silent_on
+from rpcregistry.plan.rpcservices import owner_name
 from rpcregistry.reconcile.nodeservices import OF_LOCAL, NodeServiceReconciler
 from rpcregistry.reconcile.ports import Change, Clock, Events, Kube, Source
 from rpcregistry.reconcile.refusals import Refusals
@@ -52,7 +49,7 @@ def local_keys(pod: Pod) -> set[ServiceKey]:
     return {ServiceKey(pod.namespace, found.service_name) for found in pod.declarations if found.local}
 
 
-class LocalServiceReconciler:
+class LocalServiceStatusReconciler:
     """Writes the status of a LocalService; ``Selections.touched_by`` tells whose."""
 
     def __init__(
@@ -61,7 +58,7 @@ class LocalServiceReconciler:
         kube: Kube,
         locals_: Source[LocalService],
         nodes: Source[Node],
-        services: Source[Service],
+        services: Source[KubeService],
         pods: Source[Pod],
         selections: Selections[LocalService],
         node_services: NodeServiceReconciler,
@@ -98,8 +95,7 @@ class LocalServiceReconciler:
         )
         if status == local.status:
             return False
-        at = {"uid": local.uid, "resourceVersion": local.resource_version}
-        patch = {"metadata": at, "status": builtins(status)}
+        patch = made.localservice_status(local, status)
         written = self._kube.patch(LOCALSERVICES, key, patch, "status")
         self._locals.observe(written)
         self._tell(local, written)
@@ -117,7 +113,7 @@ class LocalServiceReconciler:
             )
 
 
-class LocalServiceProjector:
+class LocalServiceReconciler:
     """Makes the LocalService that the pods of one key ask for."""
 
     def __init__(
@@ -200,32 +196,12 @@ class LocalServiceProjector:
     def _apply(self, op: planning.Op, key: ServiceKey) -> None:
         match op:
             case planning.Create(namespace, name, spec):
-                manifest = generated_manifest(namespace, name, key.service_name, spec)
+                manifest = made.localservice(namespace, name, key.service_name, spec)
                 self._locals.observe(self._kube.create(LOCALSERVICES, namespace, manifest))
             case planning.SetSpec(local, spec):
-                at = {"uid": local.uid, "resourceVersion": local.resource_version}
-                selector = {**dict.fromkeys(local.spec.selector), **spec.selector}
-                patch = {"metadata": at, "spec": {**builtins(spec), "selector": selector}}
+                patch = made.localservice_spec(local, spec)
                 self._locals.observe(self._kube.patch(LOCALSERVICES, local.key, patch))
             case planning.Delete(local):
                 pods = [] if local.name != self.name(key)[1] else self._list_pods(key.namespace)
-                if not any(planning.asks_locality(pod, key.service_name) for pod in pods):
+                if not any(asks_locality(pod, key.service_name) for pod in pods):
                     self._kube.delete(LOCALSERVICES, local.key, local.uid, local.resource_version)
-
-
-def generated_manifest(
-    namespace: str, name: str, service_name: str, spec: LocalServiceSpec
-) -> dict[str, Any]:
-    """The manifest of a LocalService that pods ask for."""
-    key, value = MANAGED_BY
-    return {
-        "apiVersion": f"{GROUP}/{API_VERSION}",
-        "kind": LOCALSERVICES.kind,
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "labels": {key: value},
-            "annotations": {SERVICE_NAME: service_name},
-        },
-        "spec": builtins(spec),
-    }

@@ -7,7 +7,7 @@ from contextlib import suppress
 from rpcregistry.errors import Failure
 from rpcregistry.plan import heartbeat
 from rpcregistry.plan.heartbeat import Candidate, Look, Sighting
-from rpcregistry.reconcile.ports import Registry
+from rpcregistry.reconcile.ports import ZooKeeper
 
 LOOK_EVERY = 2.0  # seconds
 
@@ -18,8 +18,8 @@ class Lookout:
     A follower looks out all the time: what it saw by the time its Lease falls to it spares it a wait.
     """
 
-    def __init__(self, registry: Registry, cluster_id: str, clock: Callable[[], float]) -> None:
-        self._registry = registry
+    def __init__(self, zookeeper: ZooKeeper, cluster_id: str, clock: Callable[[], float]) -> None:
+        self._zookeeper = zookeeper
         self._path = heartbeat.path(cluster_id)
         self._clock = clock
         self._lock = threading.Lock()  # protects _seen; held while the heartbeat is read
@@ -28,7 +28,7 @@ class Lookout:
     def look(self) -> Sighting:
         """Read the heartbeat; fails with an ``errors.Failure``."""
         with self._lock:
-            found = self._registry.read([self._path])[self._path]
+            found = self._zookeeper.read([self._path])[self._path]
             self._seen = heartbeat.sight(self._seen, found, self._clock())
             return self._seen
 

@@ -5,13 +5,22 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 
 from rpcregistry.errors import Rejected
+from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import PerEndpoint, PerService
 from rpcregistry.names import is_service_name
-from rpcregistry.plan.ledger import OWNED, Layout, Ledger, decode_ledger, entry_parts
+from rpcregistry.plan.ledger import (
+    OWNED,
+    Ledger,
+    decode_ledger,
+    entry_parts,
+    ledger_path,
+    ledger_root,
+    service_name_of,
+)
 from rpcregistry.plan.ops import Create, Delete, Op, Set, Znode
-from rpcregistry.plan.outcome import Observed
+from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.reconcile.doubts import Doubts
-from rpcregistry.reconcile.ports import Registry
+from rpcregistry.reconcile.ports import ZooKeeper
 
 EDITED, DELETED = "edited", "deleted"
 REARM = 0.3  # seconds after which a znode that we wrote is read, to be told of changes again
@@ -27,13 +36,13 @@ class Memory:
 
     def __init__(
         self,
-        registry: Registry,
+        zookeeper: ZooKeeper,
         layouts: Sequence[Layout],
         clusters: Sequence[str],
         clock: Callable[[], float] = time.monotonic,
         doubts: Doubts | None = None,
     ) -> None:
-        self._registry = registry
+        self._zookeeper = zookeeper
         self._layouts = layouts
         self._clusters = clusters
         # The guard's thread reads this and _listed, by one ``get`` or ``copy`` each: CPython does that in one
@@ -48,7 +57,7 @@ class Memory:
 
     def anew(self) -> "Memory":
         """An empty one, which is told of changes together with this one."""
-        return Memory(self._registry, self._layouts, self._clusters, self._clock, self._doubts)
+        return Memory(self._zookeeper, self._layouts, self._clusters, self._clock, self._doubts)
 
     def changed(self, path: str) -> set[str]:
         """Note that a znode changed, or its children; return the names that are to be looked at."""
@@ -63,8 +72,8 @@ class Memory:
         for layout in self._layouts:
             root, _, child = path.rpartition("/")
             base = layout.base.rstrip("/") + "/"
-            if root == layout.ledger_root:
-                found.add(layout.service_name(child, self._clusters))
+            if root == ledger_root(layout):
+                found.add(service_name_of(layout, child, self._clusters))
             elif path.startswith(base):
                 found.add(path[len(base) :].partition("/")[0])
         return {name for name in found if name}
@@ -79,13 +88,13 @@ class Memory:
         for layout in self._layouts:
             base = layout.path("").rstrip("/")
             with suppress(Rejected):  # to write there, nobody needs to list it
-                self._began_with[base] = frozenset(self._registry.children(base or "/"))
-            self._began_with[layout.ledger_root] = frozenset(self._registry.children(layout.ledger_root))
+                self._began_with[base] = frozenset(self._zookeeper.children(base or "/"))
+            self._began_with[ledger_root(layout)] = frozenset(self._zookeeper.children(ledger_root(layout)))
         return {
             name
             for layout in self._layouts
-            for entry in self._began_with[layout.ledger_root]
-            if (name := layout.service_name(entry, self._clusters))
+            for entry in self._began_with[ledger_root(layout)]
+            if (name := service_name_of(layout, entry, self._clusters))
         }
 
     def _never_was(self, path: str) -> bool:
@@ -103,7 +112,7 @@ class Memory:
         relist = [path for path in directories if path in self._doubts or path not in self._listed]
         self._take(self._paths(names))
         unlisted = [path for path in relist if self._znodes.get(path)]
-        found = self._registry.listed(unlisted) if unlisted else {}
+        found = self._zookeeper.listed(unlisted) if unlisted else {}
         for path in relist:
             listed = frozenset(found.get(path) or ())
             for name in self._listed.get(path, frozenset()) - listed:
@@ -122,7 +131,7 @@ class Memory:
         unread = [path for path in unread if path not in found]
         self._doubts.dispel(unread)
         if unread:
-            found |= self._registry.read(unread)
+            found |= self._zookeeper.read(unread)
         for path, znode in found.items():
             self._note(path, self._znodes.get(path), znode)
         self._znodes.update(found)
@@ -202,7 +211,7 @@ class Memory:
         ]
 
     def _entries(self, layout: Layout, name: str) -> list[str]:
-        return list(dict.fromkeys(layout.ledger_path(name, cluster) for cluster in self._clusters))
+        return list(dict.fromkeys(ledger_path(layout, name, cluster) for cluster in self._clusters))
 
     def _directories(self, names: Iterable[str]) -> dict[str, PerEndpoint]:
         return {
@@ -219,12 +228,12 @@ class Memory:
 
     # looking
 
-    def view(self, layout: Layout, name: str) -> Observed:
+    def view(self, layout: Layout, name: str) -> ObservedZnodes:
         """What is known of a service in a layout."""
         entry, *previous = (self._znodes.get(path) for path in self._entries(layout, name))
         match layout.form:
             case PerService():
-                return Observed(self._znodes.get(layout.path(name)), entry)
+                return ObservedZnodes(self._znodes.get(layout.path(name)), entry)
             case PerEndpoint() as form:
                 directory = layout.directory(name)
                 children = {
@@ -232,7 +241,7 @@ class Memory:
                     for child in self._ours(directory, form)
                     if (znode := self._znodes.get(f"{directory}/{child}"))
                 }
-                return Observed(
+                return ObservedZnodes(
                     self._znodes.get(directory),
                     entry,
                     missing=tuple(path for path in layout.parents(name) if not self._znodes.get(path)),
@@ -253,8 +262,8 @@ class Memory:
             name
             for layout in self._layouts
             for path, znode in known
-            if znode and path.startswith(layout.ledger_root + "/")
-            if (name := layout.service_name(path.rpartition("/")[2], self._clusters))
+            if znode and path.startswith(ledger_root(layout) + "/")
+            if (name := service_name_of(layout, path.rpartition("/")[2], self._clusters))
         }
 
     def size(self, name: str) -> int:
@@ -271,22 +280,22 @@ class Memory:
 
 
 def uncovered(
-    registry: Registry, layouts: Sequence[Layout], clusters: Collection[str]
+    zookeeper: ZooKeeper, layouts: Sequence[Layout], clusters: Collection[str]
 ) -> set[tuple[str, str]]:
     """What the ledger says belongs to *clusters* and none of *layouts* writes: layouts' names and paths."""
-    return set(uncovered_entries(registry, layouts, clusters))
+    return set(uncovered_entries(zookeeper, layouts, clusters))
 
 
 def uncovered_entries(
-    registry: Registry, layouts: Sequence[Layout], clusters: Collection[str]
+    zookeeper: ZooKeeper, layouts: Sequence[Layout], clusters: Collection[str]
 ) -> dict[tuple[str, str], Ledger]:
     """The ledger's entries of what is ``uncovered``."""
     covered = {(layout.name, layout.base.rstrip("/")) for layout in layouts}
     found = {
         f"{OWNED}/{name}/{entry}": (name, path)
-        for name in registry.children(OWNED)
-        for entry in registry.children(f"{OWNED}/{name}")
+        for name in zookeeper.children(OWNED)
+        for entry in zookeeper.children(f"{OWNED}/{name}")
         if (path := entry_parts(entry)[0]) and (name, path.rpartition("/")[0]) not in covered
     }
-    entries = {path: decode_ledger(znode.data) for path, znode in registry.read(found).items() if znode}
+    entries = {path: decode_ledger(znode.data) for path, znode in zookeeper.read(found).items() if znode}
     return {found[path]: entry for path, entry in entries.items() if entry.cluster in clusters}

@@ -5,10 +5,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from rpcregistry.errors import Retry
+from rpcregistry.layouts import Layout
 from rpcregistry.manifests import RPCSERVICES
 from rpcregistry.model import Pod, RpcService, ServiceKey
-from rpcregistry.plan.ledger import Layout, Ledger
-from rpcregistry.plan.rpcservices import FINISHED
+from rpcregistry.plan.ledger import Ledger
+from rpcregistry.plan.pods import is_finished
 from rpcregistry.reconcile.byname import listing, services_of
 from rpcregistry.reconcile.guard import Decision, Guard, Sight, log_released
 from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
@@ -21,7 +22,7 @@ from rpcregistry.reconcile.transactions import RegistryWriter
 Subject = tuple[str, str, str]
 
 
-class Reader(Protocol):
+class SecondLook(Protocol):
     """What the guard's second look reads."""
 
     def pods(self) -> Iterable[Pod]:
@@ -43,7 +44,7 @@ class Missing:
         *,
         writer: RegistryWriter,
         services: Source[RpcService],
-        reader: Reader,
+        second_look: SecondLook,
         layouts: Sequence[Layout],
         clusters: Collection[str],
         namespaces: Collection[str],
@@ -54,7 +55,7 @@ class Missing:
     ) -> None:
         self._writer = writer
         self._services = services
-        self._reader = reader
+        self._second_look = second_look
         self._layouts = layouts
         self._clusters = clusters
         self._namespaces = namespaces
@@ -152,7 +153,7 @@ class Missing:
         missing = {subject for name in ledgered for subject in self.of(name)}
         if not missing - set(confirmed):
             return None
-        self._reader.require_crd()
+        self._second_look.require_crd()
         listed = {
             (service.service_name, service.namespace, uid)
             for service in self._services.second_look()
@@ -160,8 +161,8 @@ class Missing:
         }
         named = {
             (declaration.service_name, pod.namespace, uid)
-            for pod in self._reader.pods()
-            if pod.phase not in FINISHED
+            for pod in self._second_look.pods()
+            if not is_finished(pod)
             for declaration in pod.declarations
             for uid in ("", pod.uid)
         }

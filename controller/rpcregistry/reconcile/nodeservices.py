@@ -6,8 +6,8 @@ from typing import Any
 import structlog
 
 from rpcregistry.errors import Conflict, Rejected
-from rpcregistry.manifests import NODES, SERVICES
-from rpcregistry.model import LocalService, Node, NodeServiceKey, ObjectKey, Problem, Service
+from rpcregistry.manifests import LOCALSERVICES, NODES, SERVICES
+from rpcregistry.model import KubeService, LocalService, Node, NodeServiceKey, ObjectKey, Problem
 from rpcregistry.names import digest, node_service_name
 from rpcregistry.plan import nodeservices as planning
 from rpcregistry.reconcile.guard import Decision, Guard, Sight, log_released
@@ -26,7 +26,7 @@ FOR_NODE = "node"  # index of Services: NodeServiceKey
 Missing = tuple[str, str]
 
 
-def service_indexes() -> Mapping[str, Callable[[Service], Iterable[ObjectKey | NodeServiceKey]]]:
+def service_indexes() -> Mapping[str, Callable[[KubeService], Iterable[ObjectKey | NodeServiceKey]]]:
     """The indexes that the Service store needs."""
     return {
         OF_LOCAL: lambda service: [key.owner for key in controlled(service)],
@@ -34,10 +34,10 @@ def service_indexes() -> Mapping[str, Callable[[Service], Iterable[ObjectKey | N
     }
 
 
-def controlled(service: Service) -> list[NodeServiceKey]:
+def controlled(service: KubeService) -> list[NodeServiceKey]:
     """Which LocalService's and node's Service it is, if it is one."""
     controller = service.controller
-    if controller is None or controller.kind != planning.KIND:
+    if controller is None or controller.kind != LOCALSERVICES.kind:
         return []
     return [NodeServiceKey(service.namespace, controller.name, service.node_name)]
 
@@ -53,10 +53,10 @@ class NodeServiceReconciler:
         self,
         *,
         kube: Kube,
-        read: Callable[[ObjectKey], Service | None],
+        read: Callable[[ObjectKey], KubeService | None],
         locals_: Source[LocalService],
         nodes: Source[Node],
-        services: Source[Service],
+        services: Source[KubeService],
         node_label: str,
         clock: Clock,
         confirm: float,
@@ -87,7 +87,7 @@ class NodeServiceReconciler:
         if old and new and new.released != old.released:
             self.guard.poke()
         if old and (new.uid != old.uid if new else not change.listed):
-            self.guard.gone((planning.KIND, old.uid))
+            self.guard.gone((LOCALSERVICES.kind, old.uid))
 
     def local_keys(self, change: Change[LocalService]) -> set[NodeServiceKey]:
         """The keys that a LocalService's change touches; what its status says touches none."""
@@ -114,7 +114,7 @@ class NodeServiceReconciler:
             if local.matches(change.old) or local.matches(change.new)
         }
 
-    def service_keys(self, change: Change[Service]) -> set[NodeServiceKey]:
+    def service_keys(self, change: Change[KubeService]) -> set[NodeServiceKey]:
         """The keys that a Service's change touches: one of ours, or one that was in the way."""
         keys = {key for service in (change.old, change.new) if service for key in controlled(service)}
         service = change.new or change.old
@@ -183,13 +183,15 @@ class NodeServiceReconciler:
         self._note(key, outcome.problem)
         return bool(outcome.ops or orphans)
 
-    def _observe(self, key: NodeServiceKey, local: LocalService, name: ObjectKey) -> planning.Observed:
+    def _observe(
+        self, key: NodeServiceKey, local: LocalService, name: ObjectKey
+    ) -> planning.ObservedNodeService:
         ours = [
             service
             for service in self._services.store.indexed(FOR_NODE, key)
             if service.controller and service.controller.uid == local.uid
         ]
-        return planning.Observed(
+        return planning.ObservedNodeService(
             node=self._nodes.store.get(ObjectKey("", key.node)),
             named=self._services.store.get(name),
             ours=ours,
@@ -211,7 +213,7 @@ class NodeServiceReconciler:
             and (local is None or service.controller.uid != local.uid)
             and service.uid not in taken_over
             and not service.deleting
-            and self._is_gone((planning.KIND, service.controller.uid))
+            and self._is_gone((LOCALSERVICES.kind, service.controller.uid))
         ]
 
     def _is_gone(self, subject: Missing) -> bool:
@@ -272,18 +274,18 @@ class NodeServiceReconciler:
     def _look(self, confirmed: Collection[Missing]) -> Sight[Missing] | None:
         weights: dict[Missing, int] = {}
         owners: dict[Missing, set[ObjectKey]] = {}
-        there = {(planning.KIND, local.uid) for local in self._locals.store.values()}
+        there = {(LOCALSERVICES.kind, local.uid) for local in self._locals.store.values()}
         known = there | {(NODES.kind, node.name) for node in self._nodes.store.values()}
         total = 0
         for service in self._services.store.values():
             for subject in _depends_on(service):
-                total += subject[0] == planning.KIND
+                total += subject[0] == LOCALSERVICES.kind
                 if subject not in known and subject not in confirmed:
                     weights[subject] = weights.get(subject, 0) + 1
                     owners.setdefault(subject, set()).add(controlled(service)[0].owner)
         if not weights:
             return None
-        present = {(planning.KIND, local.uid) for local in self._locals.second_look()}
+        present = {(LOCALSERVICES.kind, local.uid) for local in self._locals.second_look()}
         present |= {(NODES.kind, node.name) for node in self._nodes.second_look()}
         absent = {subject: weight for subject, weight in weights.items() if subject not in present}
         return Sight(absent, total, words={subject: self._words(owners[subject]) for subject in absent})
@@ -316,20 +318,20 @@ class NodeServiceReconciler:
         """Have the Lease name the LocalServices that are missing, and whose Services are held for that."""
         held = self.guard.held
         missing: dict[str, WithoutObject] = {}
-        if any(kind == planning.KIND for kind, _ in held):
+        if any(kind == LOCALSERVICES.kind for kind, _ in held):
             for service in self._services.store.values():
                 for subject, key in zip(_depends_on(service)[:1], controlled(service), strict=False):
                     if subject in held:
                         count = missing[key.local_service].count if key.local_service in missing else 0
                         missing[key.local_service] = WithoutObject(count + 1, held[subject].until)
-        self._lease.show(planning.KIND, missing)
+        self._lease.show(LOCALSERVICES.kind, missing)
 
 
-def _depends_on(service: Service) -> list[Missing]:
+def _depends_on(service: KubeService) -> list[Missing]:
     """What a node Service is there for."""
     if not service.controller or not controlled(service):
         return []
-    return [(planning.KIND, service.controller.uid), (NODES.kind, service.node_name)]
+    return [(LOCALSERVICES.kind, service.controller.uid), (NODES.kind, service.node_name)]
 
 
 def _reason(failure: Rejected) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from rpcregistry.errors import Rejected
-from rpcregistry.manifests import PODS, regarding
+from rpcregistry.manifests import PODS, made, regarding
 from rpcregistry.model import LocalService, ObjectKey, Pod, Problem, ServiceKey
 from rpcregistry.plan import podlabels as planning
 from rpcregistry.reconcile.localservices import local_keys
@@ -65,7 +65,7 @@ class PodLabelReconciler:
         if pod is None or not labels:
             return False
         try:
-            self._kube.patch(PODS, key, {"metadata": {"uid": pod.uid, "labels": labels}})
+            self._kube.patch(PODS, key, made.pod_labels(pod, labels))
         except Rejected as failure:
             self._events.record(
                 regarding(PODS, pod), Problem("LabelRefused", str(failure)), "Label", warning=True

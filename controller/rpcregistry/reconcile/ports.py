@@ -66,8 +66,8 @@ class Source(Protocol[T]):
     def observe(self, written: T) -> None: ...
 
 
-class Registry(Protocol):
-    """ZooKeeper.  Each call fails with an ``errors.Failure``; ``commit`` is one transaction."""
+class ZooKeeper(Protocol):
+    """Where the registry is.  Each call fails with an ``errors.Failure``; ``commit`` is one transaction."""
 
     @property
     def connected(self) -> bool: ...

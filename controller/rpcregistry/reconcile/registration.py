@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rpcregistry.manifests import GROUP, PODS, RPCSERVICES, regarding
+from rpcregistry.manifests.made import ACCESS_REVIEWS, access_review
 from rpcregistry.model import Pod, Problem
 from rpcregistry.reconcile.ports import Events
 
-REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 ALLOWED_FOR = 60.0  # seconds for which an answer is believed; whoever was denied is told to try again soon
 DENIED_FOR = 5.0
 
@@ -63,7 +63,7 @@ class Registration:
         subject = (pod.namespace, pod.service_account or "default", name)
         allowed = self._answers.get(subject, self._clock())
         if allowed is None:
-            answer = self._post("POST", REVIEWS, review(*subject))
+            answer = self._post("POST", ACCESS_REVIEWS.path(), access_review(*subject))
             allowed = bool(answer["status"].get("allowed"))
             self._answers.note(subject, allowed, self._clock())
         if not allowed:
@@ -75,26 +75,3 @@ class Registration:
                 regarding(PODS, pod), Problem("RegisterDenied", message), "Declare", warning=True
             )
         return allowed
-
-
-def review(namespace: str, account: str, name: str) -> dict[str, Any]:
-    """The question, as a SubjectAccessReview (authorization.k8s.io/v1)."""
-    return {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SubjectAccessReview",
-        "spec": {
-            "user": f"system:serviceaccount:{namespace}:{account}",
-            "groups": [
-                "system:serviceaccounts",
-                f"system:serviceaccounts:{namespace}",
-                "system:authenticated",
-            ],
-            "resourceAttributes": {
-                "namespace": namespace,
-                "verb": "register",
-                "group": GROUP,
-                "resource": RPCSERVICES.plural,
-                "name": name,
-            },
-        },
-    }

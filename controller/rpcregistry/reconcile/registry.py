@@ -8,11 +8,12 @@ from zlib import crc32
 import structlog
 
 from rpcregistry.errors import Conflict, Fenced, Retry
+from rpcregistry.layouts import Layout
 from rpcregistry.model import RpcService
 from rpcregistry.plan import znodes as planning
-from rpcregistry.plan.ledger import Layout, Ledger
+from rpcregistry.plan.ledger import Ledger
 from rpcregistry.plan.outcome import Outcome
-from rpcregistry.plan.publication import Publication, Settings, publication
+from rpcregistry.plan.publication import Publication, PublicationSettings, publication
 from rpcregistry.reconcile.byname import services_of
 from rpcregistry.reconcile.memory import REARM
 from rpcregistry.reconcile.missing import Missing
@@ -42,7 +43,7 @@ class RegistryReconciler:
         services: Source[RpcService],
         settling: Settling,
         layouts: Sequence[Layout],
-        settings: Settings,
+        settings: PublicationSettings,
         grace: timedelta,
         enqueue: Callable[[Iterable[str]], None],
         clock: Clock,

@@ -8,10 +8,8 @@ import msgspec
 import structlog
 
 from rpcregistry.errors import Ending, Partial, Rejected, Retry
-from rpcregistry.manifests import API_VERSION, GROUP, PODS, RPCSERVICES, builtins, regarding
+from rpcregistry.manifests import PODS, RPCSERVICES, made, regarding
 from rpcregistry.model import (
-    MANAGED_BY,
-    PART_OF,
     Endpoint,
     Node,
     ObjectKey,
@@ -21,9 +19,9 @@ from rpcregistry.model import (
     RpcServiceStatus,
     ServiceKey,
 )
-from rpcregistry.names import label_value
 from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.invariants import check_objects
+from rpcregistry.plan.pods import newest_of, silent_on
 from rpcregistry.plan.publication import Unlisted
 from rpcregistry.reconcile.guard import Decision, Guard, Sight, log_released
 from rpcregistry.reconcile.held import HeldOnLease
@@ -74,7 +72,7 @@ class RpcServiceReconciler:
         services: Source[RpcService],
         read_node: Callable[[str], Node | None],
         may_register: Callable[[Pod, str], bool],
-        settings: planning.Settings,
+        settings: planning.ProjectionSettings,
         clock: Clock,
         confirm: float,
         enqueue: Callable[[Iterable[ServiceKey]], None],
@@ -224,18 +222,18 @@ class RpcServiceReconciler:
         if isinstance(failure, Ending) or (isinstance(failure, Retry) and not lasts):
             return
         listed = () if isinstance(op, planning.Delete) else op.status.endpoints
-        concerned = planning.newest_of(key.service_name, pods, {row.pod_uid for row in listed})
+        concerned = newest_of(key.service_name, pods, {row.pod_uid for row in listed})
         for pod in concerned[:MOST_TOLD]:
             problem = Problem("RpcServiceRefused", str(failure))
             self._events.record(regarding(PODS, pod), problem, "Publish", warning=True)
 
-    def _observe(self, key: ServiceKey) -> planning.Observed:
+    def _observe(self, key: ServiceKey) -> planning.ObservedRpcServices:
         services = self._services.store.indexed(NAMED, key)
         taken = Taken(self._services.store, key.namespace)
         name = planning.owner_name(key, services, taken)
         declaring = self._pods.store.indexed(DECLARED, key)
         pods = {
-            pod.name: pod if self._may_register(pod, name) else planning.silent_on(pod, key.service_name)
+            pod.name: pod if self._may_register(pod, name) else silent_on(pod, key.service_name)
             for pod in declaring
         }
         names = {row.pod_name for service in services for row in service.status.endpoints}
@@ -245,7 +243,7 @@ class RpcServiceReconciler:
             pod = self._pods.store.get(ObjectKey(key.namespace, name))
             if pod:
                 pods[name] = pod
-        return planning.Observed(
+        return planning.ObservedRpcServices(
             services=services,
             pods=pods,
             taken=taken,
@@ -258,7 +256,7 @@ class RpcServiceReconciler:
         nodes = (self._nodes.store.get(ObjectKey("", name)) for name in names)
         return {node.name for node in nodes if node and not node.ready}
 
-    def _silent_nodes(self, observed: planning.Observed) -> set[str]:
+    def _silent_nodes(self, observed: planning.ObservedRpcServices) -> set[str]:
         """The nodes that turned not-Ready, and whose watch event is behind that of their pods.
 
         Two watches keep no order: read the Node of a pod that was silenced while its Node still
@@ -298,7 +296,7 @@ class RpcServiceReconciler:
     def _apply(self, op: planning.Op, latest: dict[str, RpcService]) -> None:
         match op:
             case planning.Create(namespace, name, service_name, status, head):
-                manifest = generated_manifest(namespace, name, service_name, head)
+                manifest = made.rpcservice(namespace, name, service_name, head)
                 created = self._kube.create(RPCSERVICES, namespace, manifest)
                 self._set_status(created, status)
             case planning.SetStatus(service, status):
@@ -309,7 +307,7 @@ class RpcServiceReconciler:
 
     def _set_status(self, service: RpcService, status: RpcServiceStatus) -> RpcService:
         status = msgspec.structs.replace(status, observed_generation=service.generation)
-        manifest = status_manifest(service, status)
+        manifest = made.rpcservice_status(service, status)
         written = self._kube.replace(RPCSERVICES, service.key, manifest, "status")
         self._services.observe(written)
         return written
@@ -378,50 +376,6 @@ class RpcServiceReconciler:
 
 def _turned(change: Change[Node]) -> bool:
     return not (change.old and change.new and change.old.ready == change.new.ready)
-
-
-def generated_manifest(
-    namespace: str, name: str, service_name: str, head: RpcService | None = None
-) -> dict[str, Any]:
-    """The manifest of a generated RpcService, or of a part of *head*."""
-    key, value = MANAGED_BY
-    metadata: dict[str, Any] = {"name": name, "namespace": namespace, "labels": {key: value}}
-    if head:
-        metadata["labels"][PART_OF] = label_value(head.name)
-        metadata["ownerReferences"] = [
-            {
-                "apiVersion": f"{GROUP}/{API_VERSION}",
-                "kind": RPCSERVICES.kind,
-                "name": head.name,
-                "uid": head.uid,
-                "controller": True,
-                "blockOwnerDeletion": False,
-            }
-        ]
-    return {
-        "apiVersion": f"{GROUP}/{API_VERSION}",
-        "kind": RPCSERVICES.kind,
-        "metadata": metadata,
-        "spec": {"serviceName": service_name},
-    }
-
-
-def status_manifest(service: RpcService, status: RpcServiceStatus) -> dict[str, Any]:
-    """What replaces the status of *service* as it was read, and nothing else of it; fails otherwise.
-
-    A merge patch would do, too: it costs the API server more, which then has to make out what it changes.
-    """
-    return {
-        "apiVersion": RPCSERVICES.api_version,
-        "kind": RPCSERVICES.kind,
-        "metadata": {
-            "namespace": service.namespace,
-            "name": service.name,
-            "uid": service.uid,
-            "resourceVersion": service.resource_version,
-        },
-        "status": builtins(status),
-    }
 
 
 class _Store(Protocol):

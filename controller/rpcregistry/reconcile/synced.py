@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from rpcregistry.manifests import RPCSERVICES, builtins, regarding
+from rpcregistry.manifests import RPCSERVICES, made, regarding
 from rpcregistry.model import Condition, ObjectKey, Problem, RpcService
 from rpcregistry.plan.conditions import says_the_same, with_condition
 from rpcregistry.reconcile.ports import Clock, Events, Kube, Source
@@ -66,10 +66,7 @@ class SyncedReconciler:
     def _write(self, service: RpcService, wanted: Condition) -> None:
         now = self._clock.stamp()
         conditions = with_condition(service, wanted, now)
-        patch = {
-            "metadata": {"uid": service.uid, "resourceVersion": service.resource_version},
-            "status": {"conditions": builtins(conditions)},
-        }
+        patch = made.rpcservice_conditions(service, conditions)
         written = self._kube.patch(RPCSERVICES, service.key, patch, "status")
         self._services.observe(written)
         stamped = written.status.condition(wanted.type)

@@ -7,14 +7,15 @@ import msgspec
 import structlog
 
 from rpcregistry.errors import Conflict, Rejected, Retry
+from rpcregistry.layouts import Layout
 from rpcregistry.plan import heartbeat
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.invariants import check_transaction
-from rpcregistry.plan.ledger import Layout
+from rpcregistry.plan.ledger import ledger_root
 from rpcregistry.plan.ops import Delete, Op, Step, batches
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.memory import Memory, uncovered
-from rpcregistry.reconcile.ports import Clock, Registry
+from rpcregistry.reconcile.ports import Clock, ZooKeeper
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +33,7 @@ class RegistryWriter:
     def __init__(
         self,
         *,
-        registry: Registry,
+        zookeeper: ZooKeeper,
         layouts: Sequence[Layout],
         clusters: Sequence[str],
         fence: Fence | None,
@@ -41,7 +42,7 @@ class RegistryWriter:
         written: Callable[[str, str, str], None],
         clock: Clock,
     ) -> None:
-        self._registry = registry
+        self._zookeeper = zookeeper
         self._layouts = layouts
         self._clusters = clusters
         self._fence = fence
@@ -49,7 +50,7 @@ class RegistryWriter:
         self._require_clear = require_clear
         self._tell_written = written
         self._clock = clock
-        self.memory = Memory(registry, layouts, clusters, clock.monotonic)
+        self.memory = Memory(zookeeper, layouts, clusters, clock.monotonic)
         self._generation = -1  # of the connection with which everything was read last
         self._written: set[str] = set()  # names, until they are taken
         self._repaired: dict[str, dict[str, str]] = {}  # by name: paths, and what others had done to them
@@ -59,17 +60,17 @@ class RegistryWriter:
     @property
     def compared(self) -> bool:
         """Whether everything was read since the connection was made."""
-        return self._generation == self._registry.generation
+        return self._generation == self._zookeeper.generation
 
     def read_anew(self, listed: Iterable[str]) -> tuple[set[str], bool]:
         """Read everything of what is *listed* and of what the ledger has.
 
         Return these names, and whether ZooKeeper was wiped: it has lost what we published.
         """
-        generation = self._registry.generation
+        generation = self._zookeeper.generation
         for layout in self._layouts:
-            self._registry.make_parents(layout.path("x"))
-            self._registry.make_parents(f"{layout.ledger_root}/x")
+            self._zookeeper.make_parents(layout.path("x"))
+            self._zookeeper.make_parents(f"{ledger_root(layout)}/x")
         fresh = self.memory.anew()
         names = fresh.ledgered().union(listed)
         try:
@@ -88,11 +89,11 @@ class RegistryWriter:
 
     def uncovered(self) -> set[tuple[str, str]]:
         """What the ledger names, layouts and paths, that no layout of ours covers."""
-        return uncovered(self._registry, self._layouts, self._clusters)
+        return uncovered(self._zookeeper, self._layouts, self._clusters)
 
     def read(self, names: Collection[str]) -> None:
         """Read what is not known of *names*, to write them; fails where that may not, or cannot, be done."""
-        if not self._registry.connected:
+        if not self._zookeeper.connected:
             raise Retry("ZooKeeper is not connected")
         self._require_clear()
         self.memory.read(names)
@@ -132,8 +133,8 @@ class RegistryWriter:
         if self._fence is None:
             return
         path = heartbeat.path(self._clusters[0])
-        self._registry.make_parents(path)
-        observed = self._registry.read([path])[path]
+        self._zookeeper.make_parents(path)
+        observed = self._zookeeper.read([path])[path]
         says = msgspec.structs.replace(
             self._heartbeat, at=self._clock.stamp(), waiting=waiting, stopped=stopped
         )
@@ -145,7 +146,7 @@ class RegistryWriter:
         for op in step:
             if op.path in self.memory.disturbed and not isinstance(op, Delete):
                 self._repaired.setdefault(name, {})[op.path] = self.memory.disturbed[op.path]
-            if op.path not in layout.parents(name) and not op.path.startswith(layout.ledger_root):
+            if op.path not in layout.parents(name) and not op.path.startswith(ledger_root(layout)):
                 self._tell_written(layout.name, type(op).__name__.lower(), name)
 
     def _transact(self, ops: Sequence[Op]) -> None:
@@ -158,11 +159,11 @@ class RegistryWriter:
         self.memory.expect(ops)
         try:
             fence = [self._fence.check()] if self._fence else []
-            return self._registry.commit([*fence, *ops])[len(fence) :]
+            return self._zookeeper.commit([*fence, *ops])[len(fence) :]
         except Conflict as conflict:
             path = getattr(conflict, "path", "")
             if self._fence:
                 self._fence.gone(path)
             if path:
-                self._registry.make_parents(path)
+                self._zookeeper.make_parents(path)
             raise

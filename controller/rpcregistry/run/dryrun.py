@@ -11,7 +11,7 @@ from rpcregistry.errors import Conflict
 from rpcregistry.manifests import Named, Resource
 from rpcregistry.model import ObjectKey, Regarding
 from rpcregistry.plan.ops import Check, Create, Delete, Op, Set
-from rpcregistry.reconcile.ports import Registry, Source
+from rpcregistry.reconcile.ports import Source, ZooKeeper
 
 log = structlog.get_logger(__name__)
 
@@ -73,24 +73,24 @@ class DryRunKube:
         log.info("dry run: delete", kind=resource.kind, key=str(key))
 
 
-class DryRunRegistry:
+class DryRunZooKeeper:
     """Reads ZooKeeper and writes nothing to it."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-        self.read = registry.read
-        self.children = registry.children
-        self.listed = registry.listed
+    def __init__(self, zookeeper: ZooKeeper) -> None:
+        self._zookeeper = zookeeper
+        self.read = zookeeper.read
+        self.children = zookeeper.children
+        self.listed = zookeeper.listed
 
     @property
     def connected(self) -> bool:
-        """As the registry's."""
-        return self._registry.connected
+        """As ZooKeeper's."""
+        return self._zookeeper.connected
 
     @property
     def generation(self) -> int:
-        """As the registry's."""
-        return self._registry.generation
+        """As ZooKeeper's."""
+        return self._zookeeper.generation
 
     def commit(self, ops: Sequence[Op]) -> list[int | None]:
         """Log what would be written; the versions are those that it would leave behind."""

@@ -18,10 +18,11 @@ from rpcregistry.kube.client import Kube
 from rpcregistry.kube.requests import LEASE_TIMEOUTS
 from rpcregistry.leases import CLUSTER_ID, NAMESPACE, ZOOKEEPER, KubeLease, heard_namespace, own_namespace
 from rpcregistry.plan.heartbeat import SURE, Candidate, Heartbeat, Look, Sighting
+from rpcregistry.plan.ledger import ledger_root, service_name_of
 from rpcregistry.reconcile.lookout import Lookout
 from rpcregistry.runtime.crew import Crew
 from rpcregistry.runtime.election import Elector
-from rpcregistry.settings import Settings
+from rpcregistry.settings import RunSettings
 from rpcregistry.telemetry.audit import audit
 from rpcregistry.zookeeper.client import ZooKeeper
 
@@ -32,14 +33,16 @@ WITHOUT_ZOOKEEPER = 5.0  # seconds, after which statuses are kept right though n
 NOBODY = Sighting(None, 0.0)
 
 
-def make_lease(settings: Settings, cluster_id: str, zookeeper: ZooKeeper | None) -> KubeLease:
+def make_lease(settings: RunSettings, cluster_id: str, zookeeper: ZooKeeper | None) -> KubeLease:
     """The Lease to hold, which says what its holder keeps up; *zookeeper* has been started."""
     namespace = settings.lease_namespace or own_namespace() or _heard_namespace(cluster_id, zookeeper)
-    kube = Kube.from_config(settings.kubeconfig, settings.context, connections=2, timeouts=LEASE_TIMEOUTS)
+    kube = Kube.from_config(
+        settings.target.kubeconfig, settings.target.context, connections=2, timeouts=LEASE_TIMEOUTS
+    )
     lease = KubeLease(kube, namespace)
     lease.annotate(CLUSTER_ID, cluster_id)
     if zookeeper:
-        lease.annotate(ZOOKEEPER, settings.zk_servers)
+        lease.annotate(ZOOKEEPER, settings.target.zk_servers)
     return lease
 
 
@@ -60,7 +63,7 @@ class Leadership:
     def __init__(
         self,
         *,
-        settings: Settings,
+        settings: RunSettings,
         kube: Kube,
         lease: KubeLease,
         zookeeper: ZooKeeper | None,
@@ -185,7 +188,7 @@ class Leadership:
         message = (
             f"{self._identity} does not lead: {found.holder or 'another controller'} (Lease"
             f" {found.lease or 'unknown'}) keeps up the registry of cluster {self._cluster_id} in ZooKeeper"
-            f" {self._settings.zk_servers}; stop that one, or give this one a --cluster-id of its own"
+            f" {self._settings.target.zk_servers}; stop that one, or give this one a --cluster-id of its own"
         )
         log.error("not leading", reason=audit(self._kube, self.lease.regarding, "NotLeading", message))
         self._end(message)
@@ -202,7 +205,8 @@ class Leadership:
     def _tell_takeover(self, found: Heartbeat) -> None:
         note = (
             f"{self._identity} took over from {found.holder} (Lease {found.lease}), which did not stop in"
-            f" order: cluster {self._cluster_id}, ZooKeeper {self._settings.zk_servers}, {self._count()}"
+            f" order: cluster {self._cluster_id}, ZooKeeper {self._settings.target.zk_servers},"
+            f" {self._count()}"
         )
         log.warning("took over", reason=audit(self._kube, self.lease.regarding, "TookOver", note))
 
@@ -213,9 +217,9 @@ class Leadership:
         names = {self._cluster_id}
         try:
             entries = [
-                layout.service_name(entry, names)
-                for layout in self._settings.layouts
-                for entry in self._zookeeper.children(layout.ledger_root)
+                service_name_of(layout, entry, names)
+                for layout in self._settings.target.layouts
+                for entry in self._zookeeper.children(ledger_root(layout))
             ]
         except Failure:
             return "an unknown number of services"

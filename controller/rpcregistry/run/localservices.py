@@ -4,9 +4,17 @@ from collections.abc import Iterable
 from functools import partial
 
 from rpcregistry.manifests import LOCALSERVICES, PODS, SERVICES
-from rpcregistry.model import LocalService, NodeServiceKey, ObjectKey, Pod, RpcService, Service, ServiceKey
+from rpcregistry.model import (
+    KubeService,
+    LocalService,
+    NodeServiceKey,
+    ObjectKey,
+    Pod,
+    RpcService,
+    ServiceKey,
+)
 from rpcregistry.reconcile import localservices, nodeservices
-from rpcregistry.reconcile.localservices import LocalServiceProjector, LocalServiceReconciler
+from rpcregistry.reconcile.localservices import LocalServiceReconciler, LocalServiceStatusReconciler
 from rpcregistry.reconcile.nodeservices import NodeServiceReconciler
 from rpcregistry.reconcile.podlabels import PodLabelReconciler
 from rpcregistry.reconcile.selections import Selections
@@ -26,17 +34,17 @@ KIND = "localservice"
 
 def localservices_part(shared: Shared) -> Part:
     """The part ``localservice``."""
-    namespaces = shared.settings.namespaces
+    namespaces = shared.settings.target.namespaces
     locals_ = shared.source(LOCALSERVICES, namespaces, localservices.local_indexes())
     found = shared.source(SERVICES, namespaces, nodeservices.service_indexes())
     selections: Selections[LocalService] = Selections(shared.pods.store, lambda local: local.spec.pods)
     # Who is selected is known before anybody asks.
     locals_.subscribe(selections.note)
     shared.pods.subscribe(selections.note_pod)
-    statuses: Workqueue[ObjectKey] = Workqueue(STATUS_WINDOW)
-    services = _node_services(shared, locals_, found, statuses)
+    status_queue: Workqueue[ObjectKey] = Workqueue(STATUS_WINDOW)
+    services = _node_services(shared, locals_, found, status_queue)
     serve = _serve(shared, locals_, found, *services)
-    projector = LocalServiceProjector(
+    reconciler = LocalServiceReconciler(
         kube=shared.writer,
         pods=shared.pods,
         rpc_services=shared.services,
@@ -44,9 +52,9 @@ def localservices_part(shared: Shared) -> Part:
         list_pods=partial(_list_pods, shared),
         may_register=shared.may_register,
     )
-    project = _project(shared, locals_, projector)
-    label = _label(shared, locals_, selections, projector)
-    report = _report(shared, locals_, found, selections, services[0], statuses)
+    project = _project(shared, locals_, reconciler)
+    label = _label(shared, locals_, selections, reconciler)
+    report = _report(shared, locals_, found, selections, services[0], status_queue)
     return Part(
         name=KIND,
         sources=(shared.services, shared.pods, shared.nodes, locals_, found),
@@ -58,9 +66,12 @@ def localservices_part(shared: Shared) -> Part:
 
 
 def _node_services(
-    shared: Shared, locals_: Source[LocalService], found: Source[Service], statuses: Workqueue[ObjectKey]
+    shared: Shared,
+    locals_: Source[LocalService],
+    found: Source[KubeService],
+    status_queue: Workqueue[ObjectKey],
 ) -> tuple[NodeServiceReconciler, Workqueue[NodeServiceKey]]:
-    queue: Workqueue[NodeServiceKey] = Workqueue(shared.settings.batch_window)
+    node_service_queue: Workqueue[NodeServiceKey] = Workqueue(shared.settings.batch_window)
     reconciler = NodeServiceReconciler(
         kube=shared.writer,
         read=partial(shared.kube.get, SERVICES),
@@ -70,26 +81,26 @@ def _node_services(
         node_label=shared.settings.node_label,
         clock=shared.clock,
         confirm=shared.settings.guard_confirm,
-        enqueue=queue.add_all,
-        report=lambda key: statuses.add_after(key, STATUS_DELAY),
+        enqueue=node_service_queue.add_all,
+        report=lambda key: status_queue.add_after(key, STATUS_DELAY),
         lease=shared.on_lease,
     )
     locals_.subscribe(reconciler.note_local)
     shared.nodes.subscribe(reconciler.note_node)
-    return reconciler, queue
+    return reconciler, node_service_queue
 
 
 def _serve(
     shared: Shared,
     locals_: Source[LocalService],
-    found: Source[Service],
+    found: Source[KubeService],
     reconciler: NodeServiceReconciler,
-    queue: Workqueue[NodeServiceKey],
+    node_service_queue: Workqueue[NodeServiceKey],
 ) -> Controller[NodeServiceKey]:
     """The Service of each LocalService on each node."""
     serve = Controller(
         "nodeservice",
-        queue,
+        node_service_queue,
         reconciler.reconcile,
         kind=KIND,
         workers=SERVICE_WRITERS,
@@ -102,14 +113,14 @@ def _serve(
 
 
 def _project(
-    shared: Shared, locals_: Source[LocalService], projector: LocalServiceProjector
+    shared: Shared, locals_: Source[LocalService], reconciler: LocalServiceReconciler
 ) -> Controller[ServiceKey]:
     """The LocalServices that pods ask for."""
-    queue: Workqueue[ServiceKey] = Workqueue(shared.settings.batch_window)
-    project = Controller(KIND, queue, projector.reconcile, every_key=projector.every_key)
-    project.watch(shared.pods, projector.pod_keys)
-    project.watch(shared.services, projector.rpc_service_keys)
-    project.watch(locals_, projector.local_keys)
+    service_queue: Workqueue[ServiceKey] = Workqueue(shared.settings.batch_window)
+    project = Controller(KIND, service_queue, reconciler.reconcile, every_key=reconciler.every_key)
+    project.watch(shared.pods, reconciler.pod_keys)
+    project.watch(shared.services, reconciler.rpc_service_keys)
+    project.watch(locals_, reconciler.local_keys)
     return project
 
 
@@ -117,15 +128,15 @@ def _label(
     shared: Shared,
     locals_: Source[LocalService],
     selections: Selections[LocalService],
-    projector: LocalServiceProjector,
+    reconciler: LocalServiceReconciler,
 ) -> Controller[ObjectKey]:
     """The labels by which node Services find their pods."""
-    queue: Workqueue[ObjectKey] = Workqueue(shared.settings.batch_window)
+    pod_queue: Workqueue[ObjectKey] = Workqueue(shared.settings.batch_window)
     labeller = PodLabelReconciler(
         kube=shared.writer,
         pods=shared.pods,
         selections=selections,
-        names=projector.name,
+        names=reconciler.name,
         may_register=shared.may_register,
         node_label=shared.settings.node_label,
         events=shared.events,
@@ -134,10 +145,10 @@ def _label(
     def renamed(change: Change[RpcService]) -> set[ObjectKey]:
         """A LocalService that pods ask for has the name of their RpcService."""
         is_there_anew = change.old is None or change.new is None
-        return labeller.pods_of(projector.rpc_service_keys(change)) if is_there_anew else set()
+        return labeller.pods_of(reconciler.rpc_service_keys(change)) if is_there_anew else set()
 
     label = Controller(
-        "podlabel", queue, labeller.reconcile, workers=LABEL_WRITERS, every_key=labeller.every_key
+        "podlabel", pod_queue, labeller.reconcile, workers=LABEL_WRITERS, every_key=labeller.every_key
     )
     label.watch(shared.pods, labeller.pod_keys)
     label.watch(shared.services, renamed)
@@ -148,13 +159,13 @@ def _label(
 def _report(
     shared: Shared,
     locals_: Source[LocalService],
-    found: Source[Service],
+    found: Source[KubeService],
     selections: Selections[LocalService],
     services: NodeServiceReconciler,
-    queue: Workqueue[ObjectKey],
+    status_queue: Workqueue[ObjectKey],
 ) -> Controller[ObjectKey]:
     """The status of each LocalService."""
-    reconciler = LocalServiceReconciler(
+    reconciler = LocalServiceStatusReconciler(
         kube=shared.writer,
         locals_=locals_,
         nodes=shared.nodes,
@@ -168,7 +179,7 @@ def _report(
     )
     report = Controller(
         "localservice-status",
-        queue,
+        status_queue,
         reconciler.reconcile,
         kind=KIND,
         every_key=lambda: [local.key for local in locals_.store.values()],

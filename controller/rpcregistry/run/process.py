@@ -23,7 +23,7 @@ from rpcregistry.run.part import Part
 from rpcregistry.run.shared import Relay, Shared
 from rpcregistry.runtime.crew import Crew
 from rpcregistry.runtime.stop import Stop
-from rpcregistry.settings import Settings
+from rpcregistry.settings import RunSettings
 from rpcregistry.telemetry.metrics import Metrics
 from rpcregistry.telemetry.probes import Health, serve
 from rpcregistry.zookeeper.client import ZooKeeper
@@ -35,14 +35,14 @@ TICK = 0.2  # seconds between two looks at what has no queue
 SHUTDOWN = 4.0  # seconds
 
 
-def run_controllers(settings: Settings) -> int:
+def run_controllers(settings: RunSettings) -> int:
     """Run until SIGTERM or SIGINT; return the exit code."""
     with Stop() as stop:
         sys.setswitchinterval(SWITCH)
-        kube = Kube.from_config(settings.kubeconfig, settings.context)
+        kube = Kube.from_config(settings.target.kubeconfig, settings.target.context)
         metrics, probes = Metrics(), Probes()
         serve(settings.bind_address, metrics, Health(probes.why_not_live, probes.why_not_ready))
-        cluster_id = settings.cluster_id or _patiently(kube.cluster_id, stop, probes)
+        cluster_id = settings.target.cluster_id or _patiently(kube.cluster_id, stop, probes)
         if cluster_id is None:
             return 0
         process = make_process(settings, kube, cluster_id, metrics)
@@ -98,7 +98,7 @@ def _patiently(read: Callable[[], str], stop: Stop, probes: Probes) -> str | Non
         return None
 
 
-def make_process(settings: Settings, kube: Kube, cluster_id: str, metrics: Metrics) -> "Process":
+def make_process(settings: RunSettings, kube: Kube, cluster_id: str, metrics: Metrics) -> "Process":
     """Make all that the process takes, in one pass: nothing is half made.
 
     Nothing has started but the connection to ZooKeeper: the heartbeat there may tell where the Lease lies.
@@ -108,7 +108,10 @@ def make_process(settings: Settings, kube: Kube, cluster_id: str, metrics: Metri
     connection: Relay[bool] = Relay()
     changed: Relay[str] = Relay()
     zookeeper = ZooKeeper(
-        settings.zk_servers, on_connection=connection, on_changed=changed, access=settings.zk_access
+        settings.target.zk_servers,
+        on_connection=connection,
+        on_changed=changed,
+        access=settings.target.zk_access,
     )
     writes = "registry" in settings.controllers
     connection.subscribe(metrics.connected)

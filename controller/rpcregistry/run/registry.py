@@ -11,7 +11,7 @@ from rpcregistry.errors import Failure, Rejected, Retry
 from rpcregistry.model import ObjectKey, RpcService
 from rpcregistry.plan.heartbeat import PERIOD as HEARTBEAT
 from rpcregistry.plan.heartbeat import Heartbeat
-from rpcregistry.plan.publication import Settings as PublicationSettings
+from rpcregistry.plan.publication import PublicationSettings
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.memory import REARM
 from rpcregistry.reconcile.missing import Missing
@@ -21,7 +21,7 @@ from rpcregistry.reconcile.reports import Reports
 from rpcregistry.reconcile.settling import Settling
 from rpcregistry.reconcile.synced import SyncedReconciler
 from rpcregistry.reconcile.transactions import RegistryWriter
-from rpcregistry.run.dryrun import DryRunRegistry
+from rpcregistry.run.dryrun import DryRunZooKeeper
 from rpcregistry.run.part import Part
 from rpcregistry.run.shared import Shared
 from rpcregistry.run.sources import SecondLook
@@ -46,25 +46,25 @@ CONDITION_DELAY = 0.2  # seconds, in which one condition may make way for the ne
 
 def registry_part(shared: Shared) -> Part:
     """The part ``registry``."""
-    names: Workqueue[str] = Workqueue(shared.settings.batch_window)
-    shared.traffic.add(lambda: names.busy)
-    conditions: Workqueue[ObjectKey] = Workqueue(0.0)
+    name_queue: Workqueue[str] = Workqueue(shared.settings.batch_window)
+    shared.traffic.add(lambda: name_queue.busy)
+    condition_queue: Workqueue[ObjectKey] = Workqueue(0.0)
     synced = SyncedReconciler(
         kube=shared.writer,
         services=shared.services,
         events=shared.events,
         clock=shared.clock,
-        enqueue=lambda key: conditions.add_after(key, CONDITION_DELAY),
+        enqueue=lambda key: condition_queue.add_after(key, CONDITION_DELAY),
         give_way=shared.traffic.give_way,
     )
-    reconciler = _reconciler(shared, names, synced)
-    loop = RegistryLoop(shared, reconciler, names)
-    _subscribe(shared, reconciler, names)
+    reconciler = _reconciler(shared, name_queue, synced)
+    loop = RegistryLoop(shared, reconciler, name_queue)
+    _subscribe(shared, reconciler, name_queue)
     projected = (shared.pods, shared.nodes) if shared.runs("rpcservice") else ()
     return Part(
         name="registry",
         sources=(shared.services, *projected),
-        works=(loop, Controller("condition", conditions, synced.reconcile, workers=CONDITION_WRITERS)),
+        works=(loop, Controller("condition", condition_queue, synced.reconcile, workers=CONDITION_WRITERS)),
         counted=(loop,),
         guards=(reconciler.guard,),
         may_look=lambda: reconciler.compared,
@@ -74,28 +74,21 @@ def registry_part(shared: Shared) -> Part:
     )
 
 
-def _reconciler(shared: Shared, names: Workqueue[str], synced: SyncedReconciler) -> RegistryReconciler:
+def _reconciler(shared: Shared, name_queue: Workqueue[str], synced: SyncedReconciler) -> RegistryReconciler:
     settings = shared.settings
-    publishing = PublicationSettings(
-        cluster_id=shared.cluster_id,
-        cross_namespace=settings.cross_namespace,
-        policy=settings.policy,
-        adopt=settings.adopt,
-        max_znode_bytes=settings.max_znode_bytes,
-        from_cluster=settings.from_cluster,
-    )
+    publishing = settings.target.publication(shared.cluster_id, settings.policy)
     writer = _writer(shared, publishing)
     return RegistryReconciler(
         writer=writer,
-        missing=_missing(shared, publishing, writer, names),
+        missing=_missing(shared, publishing, writer, name_queue),
         reports=_reports(shared, synced),
         services=shared.services,
         # A dry run's statuses are never written, so it would wait for them for ever.
         settling=Settling() if settings.dry_run else shared.settling,
-        layouts=settings.layouts,
+        layouts=settings.target.layouts,
         settings=publishing,
         grace=settings.ownership_grace,
-        enqueue=names.add_all,
+        enqueue=name_queue.add_all,
         clock=shared.clock,
     )
 
@@ -111,23 +104,23 @@ def _reports(shared: Shared, synced: SyncedReconciler) -> Reports:
 
 
 def _missing(
-    shared: Shared, publishing: PublicationSettings, writer: RegistryWriter, names: Workqueue[str]
+    shared: Shared, publishing: PublicationSettings, writer: RegistryWriter, name_queue: Workqueue[str]
 ) -> Missing:
     settings = shared.settings
     return Missing(
         writer=writer,
         services=shared.services,
-        reader=SecondLook(
+        second_look=SecondLook(
             kube=shared.kube,
-            namespaces=settings.namespaces,
+            namespaces=settings.target.namespaces,
             label_selector=settings.pod_label_selector,
             watched=shared.pods if shared.runs("rpcservice") else None,
         ),
-        layouts=settings.layouts,
+        layouts=settings.target.layouts,
         clusters=publishing.clusters,
-        namespaces=settings.namespaces,
+        namespaces=settings.target.namespaces,
         confirm=settings.guard_confirm,
-        enqueue=names.add_all,
+        enqueue=name_queue.add_all,
         on_lease=shared.on_lease,
         clock=shared.clock,
     )
@@ -135,15 +128,15 @@ def _missing(
 
 def _writer(shared: Shared, publishing: PublicationSettings) -> RegistryWriter:
     settings = shared.settings
-    zookeeper = DryRunRegistry(shared.zookeeper) if settings.dry_run else shared.zookeeper
+    zookeeper = DryRunZooKeeper(shared.zookeeper) if settings.dry_run else shared.zookeeper
 
     def written(layout: str, op: str, name: str) -> None:
         shared.metrics.registry_written(layout, op)
         shared.propagation.written(name)
 
     return RegistryWriter(
-        registry=zookeeper,
-        layouts=settings.layouts,
+        zookeeper=zookeeper,
+        layouts=settings.target.layouts,
         clusters=publishing.clusters,
         fence=None if settings.dry_run else Fence(zookeeper, shared.cluster_id, shared.leadership.renew),
         heartbeat=_heartbeat(shared),
@@ -159,29 +152,29 @@ def _heartbeat(shared: Shared) -> Heartbeat:
     return Heartbeat(
         lease=shared.leadership.lease.full_name,
         holder=shared.identity,
-        layouts=tuple(f"{layout.name}={layout.base}" for layout in settings.layouts),
-        namespaces=settings.namespaces,
+        layouts=tuple(f"{layout.name}={layout.base}" for layout in settings.target.layouts),
+        namespaces=settings.target.namespaces,
         pod_label_selector=settings.pod_label_selector,
         require_register_permission=settings.require_register_permission,
     )
 
 
-def _subscribe(shared: Shared, reconciler: RegistryReconciler, names: Workqueue[str]) -> None:
+def _subscribe(shared: Shared, reconciler: RegistryReconciler, name_queue: Workqueue[str]) -> None:
     """Hear of changes, from when this process leads: until then they are another one's to write."""
 
     def service_changed(change: Change[RpcService]) -> None:
         if shared.began.is_set():
             reconciler.note_service(change)
-            names.add_all(reconciler.service_names(change))
+            name_queue.add_all(reconciler.service_names(change))
 
     def settled(name: str) -> None:
         if shared.began.is_set():
-            names.add(name)
+            name_queue.add(name)
 
     def path_changed(path: str) -> None:
         if shared.began.is_set():
             for name, seconds in reconciler.path_changed(path).items():
-                names.add_after(name, seconds)
+                name_queue.add_after(name, seconds)
 
     def connection_changed(connected: bool) -> None:
         if not connected and shared.began.is_set() and not shared.stopping.is_set():
@@ -200,10 +193,10 @@ class RegistryLoop:
     ``resync``.
     """
 
-    def __init__(self, shared: Shared, reconciler: RegistryReconciler, names: Workqueue[str]) -> None:
+    def __init__(self, shared: Shared, reconciler: RegistryReconciler, name_queue: Workqueue[str]) -> None:
         self._shared = shared
         self._reconciler = reconciler
-        self._names = names
+        self._name_queue = name_queue
         self._pause = shared.settings.compare_period / COMPARE_PARTS
         self._due = self._again = self._beat = self._rested = 0.0
         # Each is replaced by the thread, and read by others.
@@ -216,11 +209,11 @@ class RegistryLoop:
     @property
     def depth(self) -> int:
         """How many names are due."""
-        return self._names.depth
+        return self._name_queue.depth
 
     def resync(self) -> None:
         """Look at everything once more."""
-        self._names.add_all({service.service_name for service in self._shared.services.store.values()})
+        self._name_queue.add_all({service.service_name for service in self._shared.services.store.values()})
 
     def start_beating(self, crew: Crew) -> None:
         """Start its thread, which at first only shows that this process lives."""
@@ -230,13 +223,20 @@ class RegistryLoop:
         """Have its thread write."""
         self._work.append(
             partial(
-                work_batches, "registry", self._names, self._reconcile, BATCH, meter, stopped, self._prepare
+                work_batches,
+                "registry",
+                self._name_queue,
+                self._reconcile,
+                BATCH,
+                meter,
+                stopped,
+                self._prepare,
             )
         )
 
     def stop(self) -> None:
         """Let its thread end."""
-        self._names.close()
+        self._name_queue.close()
 
     def why_not_ready(self) -> str | None:
         """What keeps the registry from being written."""
@@ -303,10 +303,10 @@ class RegistryLoop:
         self._beat_if_due()
         now = time.monotonic()
         if not self._reconciler.compared:
-            self._names.add_all(self._reconciler.compare())
+            self._name_queue.add_all(self._reconciler.compare())
             self._due = time.monotonic() + self._pause
         elif now >= self._due:
-            self._names.add_all(self._reconciler.compare_next(COMPARE_PARTS))
+            self._name_queue.add_all(self._reconciler.compare_next(COMPARE_PARTS))
             self._due = now + self._pause
 
     def _reconcile(self, names: Sequence[str]) -> tuple[Mapping[str, Exception], Collection[str]]:
@@ -320,6 +320,6 @@ class RegistryLoop:
         shared.stopping.wait(max(0.0, self._rested - time.monotonic()))
         # What nobody sees can wait; but not for ever, where there is always something to do.
         for name, seconds in self._reconciler.unwatched(PATIENCE if shared.traffic.busy else REARM).items():
-            self._names.add_after(name, seconds)
+            self._name_queue.add_after(name, seconds)
         if self._is_ready():
             self._attempt(self._look)

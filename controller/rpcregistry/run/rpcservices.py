@@ -3,6 +3,7 @@
 from rpcregistry.manifests import NODES
 from rpcregistry.model import ObjectKey, Pod, ServiceKey
 from rpcregistry.plan import rpcservices as planning
+from rpcregistry.plan.pods import addressed
 from rpcregistry.reconcile.annotations import AnnotationReconciler
 from rpcregistry.reconcile.rpcservices import RpcServiceReconciler
 from rpcregistry.run.part import Part
@@ -17,7 +18,7 @@ WRITERS = 8
 def rpcservices_part(shared: Shared) -> Part:
     """The part ``rpcservice``."""
     settings = shared.settings
-    queue: Workqueue[ServiceKey] = Workqueue(settings.batch_window)
+    service_queue: Workqueue[ServiceKey] = Workqueue(settings.batch_window)
     reconciler = RpcServiceReconciler(
         kube=shared.writer,
         pods=shared.pods,
@@ -25,10 +26,10 @@ def rpcservices_part(shared: Shared) -> Part:
         services=shared.services,
         read_node=lambda name: shared.kube.get(NODES, ObjectKey("", name)),
         may_register=shared.may_register,
-        settings=planning.Settings(settings.endpoints_per_object, settings.layouts),
+        settings=planning.ProjectionSettings(settings.endpoints_per_object, settings.target.layouts),
         clock=shared.clock,
         confirm=settings.guard_confirm,
-        enqueue=queue.add_all,
+        enqueue=service_queue.add_all,
         settling=shared.settling,
         lease=shared.on_lease,
         events=shared.events,
@@ -38,17 +39,17 @@ def rpcservices_part(shared: Shared) -> Part:
     shared.nodes.subscribe(reconciler.note_node)
     shared.services.subscribe(reconciler.note_service)
     project = Controller(
-        "rpcservice", queue, reconciler.reconcile, workers=WRITERS, every_key=reconciler.every_key
+        "rpcservice", service_queue, reconciler.reconcile, workers=WRITERS, every_key=reconciler.every_key
     )
     shared.pods.subscribe(lambda change: _time(shared, reconciler, change))
     project.watch(shared.pods, reconciler.pod_keys)
     project.watch(shared.nodes, reconciler.node_keys)
     project.watch(shared.services, reconciler.service_keys)
-    shared.traffic.add(lambda: queue.busy)
+    shared.traffic.add(lambda: service_queue.busy)
 
-    problems: Workqueue[ObjectKey] = Workqueue(0.0)
+    annotation_queue: Workqueue[ObjectKey] = Workqueue(0.0)
     annotations = AnnotationReconciler(shared.pods, shared.events)
-    tell = Controller("annotation", problems, annotations.reconcile)
+    tell = Controller("annotation", annotation_queue, annotations.reconcile)
     tell.watch(shared.pods, annotations.pod_keys)
 
     def begin() -> None:
@@ -68,5 +69,5 @@ def rpcservices_part(shared: Shared) -> Part:
 
 def _time(shared: Shared, reconciler: RpcServiceReconciler, change: Change[Pod]) -> None:
     """Begin to time what a pod's own change does to addresses."""
-    if not change.listed and planning.addressed(change.old) != planning.addressed(change.new):
+    if not change.listed and addressed(change.old) != addressed(change.new):
         shared.propagation.seen(key.service_name for key in reconciler.pod_keys(change))

@@ -18,7 +18,7 @@ from rpcregistry.run.leadership import Leadership
 from rpcregistry.run.propagation import Propagation
 from rpcregistry.run.sources import Source
 from rpcregistry.runtime.clock import SystemClock
-from rpcregistry.settings import Settings
+from rpcregistry.settings import RunSettings
 from rpcregistry.telemetry.events import EventRecorder
 from rpcregistry.telemetry.metrics import Metrics
 from rpcregistry.zookeeper.client import ZooKeeper
@@ -80,7 +80,7 @@ class Shared:
     def __init__(
         self,
         *,
-        settings: Settings,
+        settings: RunSettings,
         kube: Kube,
         zookeeper: ZooKeeper,
         connection: Relay[bool],
@@ -107,13 +107,15 @@ class Shared:
         self.sources: dict[str, Source[Any]] = {}  # by plural; grows before anything starts
         self.pods: Source[Pod] = self.source(
             PODS,
-            settings.namespaces,
+            settings.target.namespaces,
             {**rpcservices.pod_indexes(), **localservices.pod_indexes()},
             settings.pod_label_selector,
         )
         self.nodes: Source[Node] = self.source(NODES, (), {})
         self.services: Source[RpcService] = self.source(
-            RPCSERVICES, settings.namespaces, {**rpcservices.service_indexes(), **byname.service_indexes()}
+            RPCSERVICES,
+            settings.target.namespaces,
+            {**rpcservices.service_indexes(), **byname.service_indexes()},
         )
         self.writer: ports.Kube = (
             DryRunKube(self.sources) if settings.dry_run else FencedKube(kube, lambda: leadership.leading)

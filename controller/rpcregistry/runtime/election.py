@@ -10,60 +10,17 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 import structlog
 
 from rpcregistry.errors import Conflict, Failure, Fenced
+from rpcregistry.model import Lease
 
 log = structlog.get_logger(__name__)
-
-
-class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """A Lease's record, as others wrote it; *acquired* and *renewed* are for people to read.
-
-    *resource_version* is ``""`` where it has yet to be created; *released_by*: who gave it up last.
-    """
-
-    holder: str = ""
-    released_by: str = ""
-    seconds: int = 0
-    acquired: str = ""
-    renewed: str = ""
-    transitions: int = 0
-    resource_version: str = ""
-
-    @property
-    def released(self) -> bool:
-        """Whether its holder gave it up; a person who only clears the holder does not say that."""
-        return not self.holder and self.seconds == 1
-
-
-def decode(manifest: Mapping[str, Any]) -> Lease:
-    """The record of a coordination.k8s.io/v1 Lease object."""
-    spec = manifest.get("spec") or {}
-    return Lease(
-        holder=spec.get("holderIdentity") or "",
-        seconds=spec.get("leaseDurationSeconds") or 0,
-        acquired=spec.get("acquireTime") or "",
-        renewed=spec.get("renewTime") or "",
-        transitions=spec.get("leaseTransitions") or 0,
-        resource_version=manifest["metadata"]["resourceVersion"],
-    )
-
-
-def encode(lease: Lease) -> dict[str, Any]:
-    """The spec of a Lease object; what is None has to be absent there."""
-    return {
-        "holderIdentity": lease.holder or None,
-        "leaseDurationSeconds": lease.seconds,
-        "acquireTime": lease.acquired or None,
-        "renewTime": lease.renewed or None,
-        "leaseTransitions": lease.transitions,
-    }
 
 
 class Timing(msgspec.Struct, frozen=True):

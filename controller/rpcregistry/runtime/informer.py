@@ -47,7 +47,7 @@ class Change(msgspec.Struct, Generic[T], frozen=True):
     ours: bool = False
 
 
-class Reader(Protocol[T]):
+class ListWatch(Protocol[T]):
     """What an informer reads; each fails with an ``errors.Failure``."""
 
     def list(self) -> Listing[T]: ...
@@ -209,7 +209,7 @@ class Informer(Generic[T]):
     def __init__(
         self,
         name: str,
-        reader: Reader[T],
+        reader: ListWatch[T],
         indexes: Mapping[str, Callable[[T], Iterable[Hashable]]],
         *,
         on_change: Callable[[Change[T]], None],

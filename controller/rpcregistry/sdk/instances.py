@@ -13,7 +13,7 @@ import msgspec
 
 from rpcregistry.dialects import DIALECTS
 from rpcregistry.model import Declaration, Endpoint, LabelSelector, Pod, RpcService
-from rpcregistry.plan.rpcservices import is_listed
+from rpcregistry.plan.pods import is_listed
 
 Kind = Literal["added", "changed", "removed"]
 K = TypeVar("K", bound=Hashable)

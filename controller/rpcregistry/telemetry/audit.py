@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from rpcregistry.errors import Failure
+from rpcregistry.manifests import EVENTS
+from rpcregistry.manifests.made import SELF_REVIEWS, self_review
 from rpcregistry.model import Problem, Regarding
 from rpcregistry.telemetry.events import event_manifest
-
-REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
 
 class Api(Protocol):
@@ -32,9 +32,8 @@ def audit(kube: Api, lease: Regarding | None, reason: str, note: str) -> str:
     # The same person may do the same once more: each time is an Event of its own.
     salt, now = secrets.token_hex(8), datetime.now(UTC)
     event = event_manifest(lease, problem, reason, False, salt, socket.gethostname(), now)
-    path = f"/apis/events.k8s.io/v1/namespaces/{event['metadata']['namespace']}/events"
     try:
-        kube.raw("POST", path, event)
+        kube.raw("POST", EVENTS.path(event["metadata"]["namespace"]), event)
     except Failure as failure:
         sys.stderr.write(f"rpcregistry: no Event {reason} was left on the Lease: {failure}\n")
     return said
@@ -42,8 +41,7 @@ def audit(kube: Api, lease: Regarding | None, reason: str, note: str) -> str:
 
 def user(kube: Api) -> str:
     """The name by which the API server knows us; where it does not say, that."""
-    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
     try:
-        return str(kube.raw("POST", REVIEWS, review)["status"]["userInfo"]["username"])
+        return str(kube.raw("POST", SELF_REVIEWS.path(), self_review())["status"]["userInfo"]["username"])
     except (Failure, KeyError):  # Kubernetes before 1.28 has no such review
         return "a user whom the API server does not name"

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import structlog
 
 from rpcregistry.errors import Conflict, Ending, Failure, Retry
-from rpcregistry.model import MANAGED_BY, Problem, Regarding
+from rpcregistry.manifests import EVENTS, made
+from rpcregistry.model import ObjectKey, Problem, Regarding
 from rpcregistry.telemetry.logging import printable
 
 log = structlog.get_logger(__name__)
@@ -43,29 +44,15 @@ def event_manifest(
     said = (regarding.uid, problem.reason, note, *([salt] if salt else []))
     digest = sha256("\0".join(said).encode()).hexdigest()[:16]
     name = regarding.name[: _LONGEST_NAME - 1 - len(digest)].rstrip("-.")
-    return {
-        "apiVersion": "events.k8s.io/v1",
-        "kind": "Event",
-        "metadata": {
-            "name": f"{name}.{digest}",
-            "namespace": regarding.namespace or "default",
-            "labels": dict([MANAGED_BY]),
-        },
-        "regarding": {
-            "apiVersion": regarding.api_version,
-            "kind": regarding.kind,
-            "namespace": regarding.namespace,
-            "name": regarding.name,
-            "uid": regarding.uid,
-        },
-        "type": "Warning" if warning else "Normal",
-        "reason": problem.reason,
-        "action": action,
-        "note": note,
-        "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "reportingController": MANAGED_BY[1],
-        "reportingInstance": identity[:128],
-    }
+    return made.event(
+        ObjectKey(regarding.namespace or "default", f"{name}.{digest}"),
+        regarding,
+        Problem(problem.reason, note),
+        action=action,
+        warning=warning,
+        time=now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        instance=identity[:128],
+    )
 
 
 def _note(message: str) -> str:
@@ -139,9 +126,8 @@ class EventRecorder:
 
     def _post(self, event: dict[str, Any], failures: int) -> tuple[int, float]:
         """Post *event*, or put it back; return the failures in a row, and for how long to pause."""
-        path = f"/apis/events.k8s.io/v1/namespaces/{event['metadata']['namespace']}/events"
         try:
-            self._poster.raw("POST", path, event)
+            self._poster.raw("POST", EVENTS.path(event["metadata"]["namespace"]), event)
         except Conflict:
             pass  # told before, perhaps by another process
         except Retry as retry:

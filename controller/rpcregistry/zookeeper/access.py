@@ -38,6 +38,9 @@ _ENTRY = re.compile(r"(auth|digest|ip|sasl|world|x509):(.*):([cdrwa]+)")
 _IDS = {"auth": r"", "digest": r"[^:]+:[^:]+", "world": r"anyone"}  # of the rest: anything
 
 
+AclEntries = tuple[ACL, ...]
+
+
 class Access(msgspec.Struct, frozen=True, kw_only=True):
     """The flags ``--zk-…``: the names of files, never what is in them.  Raises ``ValueError``.
 
@@ -47,7 +50,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
 
     auth_scheme: str = "digest"
     auth_file: str | None = None
-    acl: tuple[ACL, ...] | None = None
+    acl: AclEntries | None = None
     tls_ca: str | None = None
     tls_cert: str | None = None
     tls_key: str | None = None

@@ -1,4 +1,4 @@
-"""Kubernetes JSON to nouns and back: only the fields we use are decoded.
+"""Kubernetes JSON to nouns: only the fields we use are decoded.  ``made`` is the way back.
 
 A *resource* says where a kind is served and how one object of it is read.  An object that cannot be
 read raises ``msgspec.MsgspecError`` (or ``ValueError``), and costs that object only.
@@ -19,7 +19,10 @@ from rpcregistry.model import (
     NODE_NAME,
     PART_OF,
     RELEASE,
+    RELEASED_BY,
     SERVICE_NAME,
+    KubeService,
+    Lease,
     LocalService,
     LocalServiceSpec,
     LocalServiceStatus,
@@ -31,7 +34,6 @@ from rpcregistry.model import (
     RpcService,
     RpcServiceSpec,
     RpcServiceStatus,
-    Service,
 )
 
 GROUP = "rpcregistry.dev"
@@ -52,18 +54,34 @@ T = TypeVar("T", bound=Named)
 
 
 @dataclass(frozen=True)
-class Resource(Generic[T]):
-    """Where a kind is served (*group* is ``""`` for the core API), and how an object of it is decoded."""
+class ApiType:
+    """Where a kind is served; *group* is ``""`` for the core API."""
 
     group: str
     version: str
     plural: str
     kind: str
-    decode: Callable[[bytes | msgspec.Raw], T]
 
     @property
     def api_version(self) -> str:
         return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str = "", *names: str) -> str:
+        """The path of a collection (of all namespaces where that is ``""``), or of what has *names* in it.
+
+        >>> LEASES.path("ns", "a"), PODS.path()
+        ('/apis/coordination.k8s.io/v1/namespaces/ns/leases/a', '/api/v1/pods')
+        """
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        within = f"{root}/namespaces/{namespace}" if namespace else root
+        return "/".join([within, self.plural, *names])
+
+
+@dataclass(frozen=True)
+class Resource(ApiType, Generic[T]):
+    """A kind that is listed and watched, and how an object of it is decoded."""
+
+    decode: Callable[[bytes | msgspec.Raw], T]
 
 
 class _FieldsEntry(msgspec.Struct, rename="camel"):
@@ -275,11 +293,11 @@ def decode_localservice(data: bytes | msgspec.Raw) -> LocalService:
     )
 
 
-def decode_service(data: bytes | msgspec.Raw) -> Service:
+def decode_service(data: bytes | msgspec.Raw) -> KubeService:
     """A Service from its JSON; what others made is not looked into."""
     found = _services.decode(data)
     meta = found.metadata
-    service = Service(
+    service = KubeService(
         namespace=meta.namespace,
         name=meta.name,
         uid=meta.uid,
@@ -359,9 +377,35 @@ RPCSERVICES: Resource[RpcService] = Resource(
 LOCALSERVICES: Resource[LocalService] = Resource(
     GROUP, API_VERSION, "localservices", "LocalService", decode_localservice
 )
-SERVICES: Resource[Service] = Resource("", "v1", "services", "Service", decode_service)
+SERVICES: Resource[KubeService] = Resource("", "v1", "services", "Service", decode_service)
+
+LEASES = ApiType("coordination.k8s.io", "v1", "leases", "Lease")
+EVENTS = ApiType("events.k8s.io", "v1", "events", "Event")
 
 
-def builtins(value: Any) -> Any:
-    """A struct as the plain dicts and lists that go into a request's body."""
-    return msgspec.to_builtins(value)
+def read_lease(manifest: Mapping[str, Any]) -> Lease:
+    """What a Lease object records."""
+    spec, metadata = manifest.get("spec") or {}, manifest["metadata"]
+    return Lease(
+        holder=spec.get("holderIdentity") or "",
+        released_by=annotations_of(manifest).get(RELEASED_BY, ""),
+        seconds=spec.get("leaseDurationSeconds") or 0,
+        acquired=spec.get("acquireTime") or "",
+        renewed=spec.get("renewTime") or "",
+        transitions=spec.get("leaseTransitions") or 0,
+        resource_version=metadata["resourceVersion"],
+    )
+
+
+def annotations_of(manifest: Mapping[str, Any]) -> Mapping[str, str]:
+    """The annotations of any object."""
+    annotations: Mapping[str, str] | None = manifest["metadata"].get("annotations")
+    return annotations or {}
+
+
+def regarding_lease(manifest: Mapping[str, Any]) -> Regarding:
+    """A Lease object as an Event names it."""
+    metadata = manifest["metadata"]
+    return Regarding(
+        LEASES.api_version, LEASES.kind, metadata["namespace"], metadata["name"], metadata["uid"]
+    )

@@ -1,0 +1,60 @@
+"""What a pod's state says: whether it is an endpoint, and of which services."""
+
+from collections.abc import Container, Iterable
+
+import msgspec
+
+from rpcregistry.model import Pod
+
+
+def is_finished(pod: Pod) -> bool:
+    """Whether its containers have stopped for good."""
+    return pod.phase in ("Succeeded", "Failed")
+
+
+def is_listed(pod: Pod) -> bool:
+    """Whether the pod is an endpoint at all, Ready or not.
+
+    A terminating pod is withdrawn at once: it still answers, but it is about to stop.  A finished
+    one (an evicted pod is Failed) may keep its address in the API long after it was given away.
+    """
+    return bool(pod.ips) and not pod.terminating and not is_finished(pod)
+
+
+def names_service(pod: Pod, service_name: str) -> bool:
+    """Whether the pod says that it serves *service_name*, and may still come to do so.
+
+    Pods without an address and terminating ones count: a rolling update must not delete the
+    RpcService between two pods.
+    """
+    return not is_finished(pod) and any(d.service_name == service_name for d in pod.declarations)
+
+
+def asks_locality(pod: Pod, service_name: str) -> bool:
+    """Whether the pod asks for node-local routing to the service, and may still come to serve it."""
+    return not is_finished(pod) and any(
+        declared.local and declared.service_name == service_name for declared in pod.declarations
+    )
+
+
+def newest_of(service_name: str, pods: Iterable[Pod], besides: Container[str]) -> list[Pod]:
+    """The pods that name the service, and those with the uids *besides*, the newest first."""
+    named = [pod for pod in pods if names_service(pod, service_name) or pod.uid in besides]
+    # Those that have not started yet are the newest.
+    return sorted(named, key=lambda pod: (not pod.started_at, pod.started_at, pod.name), reverse=True)
+
+
+def silent_on(pod: Pod, service_name: str) -> Pod:
+    """The pod without what it declares of one service."""
+    others = tuple(d for d in pod.declarations if d.service_name != service_name)
+    return msgspec.structs.replace(pod, declarations=others)
+
+
+def addressed(pod: Pod | None) -> tuple[str, frozenset[str]] | None:
+    """The pod's address and the services that it names, while clients are sent there; else None.
+
+    What does not change this need not change a znode.
+    """
+    if pod is None or not is_listed(pod) or not pod.ready:
+        return None
+    return pod.ips[0], frozenset(declaration.service_name for declaration in pod.declarations)
