@@ -168,11 +168,14 @@ def complaint(world: World, *command: str) -> str:
     return ""
 
 
-def test_kubectl_applies_all_components_at_once_and_finds_no_difference_then(world: World, overlay, apply):
+@pytest.mark.parametrize("how", [(), ("--server-side", "--force-conflicts")], ids=["by client", "by server"])
+def test_all_components_at_once_are_applied_and_nothing_differs_then(
+    world: World, overlay, apply, how: tuple[str, ...]
+):
     folder = str(overlay(*COMPONENTS))
     apply(world.kubectl("kustomize", folder))
-    world.kubectl("apply", "-k", folder)
-    assert world.kubectl("diff", "-k", folder) == ""
+    world.kubectl("apply", *how, "-k", folder)
+    assert world.kubectl("diff", *how, "-k", folder) == ""
 
 
 @pytest.mark.parametrize(
