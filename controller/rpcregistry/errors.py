@@ -6,7 +6,10 @@ the original as the cause.  What a user got wrong is no exception but a value: `
 
 
 class Failure(Exception):
-    """Something outside failed; the message says what, and where, for an operator."""
+    """Something outside failed; the message says what, and where, for an operator.
+
+    Its kind says what to do next.
+    """
 
 
 class Retry(Failure):
@@ -37,7 +40,7 @@ class Expired(Retry):
 
 
 class Rejected(Failure):
-    """The other side understood and refused.  It stays refused until something there changes."""
+    """The other side understood and refused.  It stays refused until a person changes something there."""
 
 
 class Ending(Rejected):
@@ -45,7 +48,10 @@ class Ending(Rejected):
 
 
 class Unknown(Rejected):
-    """The source refuses to be read (401, 403, 404): what it holds is unknown, not empty."""
+    """The source refuses to be read (401, 403, 404): what it holds is unknown, not empty.
+
+    Keep what was read before.
+    """
 
 
 class Fenced(Failure):
