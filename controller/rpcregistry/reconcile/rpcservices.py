@@ -309,7 +309,7 @@ class RpcServiceReconciler:
     def _show_unplaced(
         self, observed: planning.ObservedRpcServices, unplaced: int, refused: Container[str]
     ) -> None:
-        """Have the head say how many endpoints nobody lists; where that is *refused*, the next plan has it."""
+        """Have the head say how many endpoints nobody lists.  Where it is *refused*, the next plan has it."""
         head = planning.owner_of(observed.services)
         if head is None or head.uid in refused:
             return
