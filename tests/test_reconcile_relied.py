@@ -452,3 +452,76 @@ def test_a_server_that_is_away_is_tried_often_enough_to_be_right_soon_after(worl
     pauses = [later - earlier for earlier, later in pairwise(sorted(set(tried)))]
     assert max(pauses) <= LONGEST_PAUSE_AWAY
     assert len(tried) < 50
+
+
+# Synced is ZooKeeper's answer
+
+
+def synced(world: World, name: str = "echo") -> tuple[str, str] | None:
+    while world.conditions:
+        world.synced.reconcile(world.conditions.pop())
+    condition = world.services.get(ObjectKey("default", name)).status.condition("Synced")
+    return condition and (condition.status, condition.reason)
+
+
+def project(world: World) -> None:
+    while world.keys:
+        world.rpcservices.reconcile(world.keys.pop())
+
+
+@pytest.mark.parametrize("away", [9, 11])
+def test_it_turns_false_ten_seconds_after_a_first_attempt_failed_whenever_the_next_one_is(
+    world: World, away: int
+):
+    world.serve(1)
+    world.settle()
+    world.clock.seconds += 300.0
+    world.zookeeper.writes_left = 0
+    world.serve(2)
+    project(world)
+    world.registry.reconcile(["echo"])
+    world.clock.seconds += away
+    world.registry.report_late()
+
+    assert synced(world) == (("False", "RegistryUnavailable") if away > 10 else ("True", "Synced"))
+
+
+def test_a_service_that_was_never_written_is_never_true(world: World):
+    world.zookeeper.refused = {"/rpc_v2/echo"}
+    world.registry.compare()
+    world.serve(1)
+    project(world)
+    for _ in range(3):
+        world.registry.reconcile(["echo"])
+        world.clock.seconds += 4.0
+        world.registry.report_late()
+        assert synced(world) in (None, ("False", "RegistryUnavailable"))
+    assert synced(world) == ("False", "RegistryUnavailable")
+
+
+def test_nothing_is_written_while_zookeeper_answers_again_and_the_queue_is_worked_off(world: World):
+    world.serve(1)
+    world.serve(2, service="other")
+    world.settle()
+    world.zookeeper.writes_left = 0
+    world.serve(3)
+    world.serve(4, service="other")
+    project(world)
+    world.registry.reconcile(["echo", "other"])
+    world.clock.seconds += 8.0
+    world.zookeeper.writes_left = None
+    world.registry.reconcile(["other"])
+    world.clock.seconds += 8.0
+    world.registry.report_late()
+    assert synced(world) == ("True", "Synced"), "it waits for its turn"
+
+    world.registry.reconcile(["echo"])
+    assert synced(world) == ("True", "Synced")
+
+
+def test_a_service_with_nothing_to_publish_is_true_once_that_was_read(world: World):
+    world.services.put(declared("echo"))
+    world.settle()
+
+    assert synced(world) == ("True", "Synced")
+    assert not world.servers()

@@ -1,16 +1,18 @@
 """The registry controller: keeps ZooKeeper equal to what RpcService statuses list."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from zlib import crc32
 
 import structlog
 
-from rpcregistry.errors import Conflict, Fenced, Retry
+from rpcregistry.errors import Conflict, Fenced, Rejected, Retry
 from rpcregistry.layouts import Layout
 from rpcregistry.model import RpcService
 from rpcregistry.plan import znodes as planning
+from rpcregistry.plan.invariants import Broken
 from rpcregistry.plan.ledger import Ledger
 from rpcregistry.plan.outcome import Outcome
 from rpcregistry.plan.publication import Publication, PublicationSettings, publication
@@ -18,7 +20,7 @@ from rpcregistry.reconcile.byname import services_of
 from rpcregistry.reconcile.memory import REARM
 from rpcregistry.reconcile.missing import Missing
 from rpcregistry.reconcile.ports import Change, Clock, Source
-from rpcregistry.reconcile.reports import Reports
+from rpcregistry.reconcile.reports import UNAVAILABLE_AFTER, Reports
 from rpcregistry.reconcile.settling import Settling
 from rpcregistry.reconcile.transactions import RegistryWriter
 from rpcregistry.reconcile.unwritten import Unwritten
@@ -60,6 +62,8 @@ class RegistryReconciler:
         self._grace = grace
         self._enqueue = enqueue
         self._clock = clock
+        self._failing: dict[str, _Failing] = {}  # of the thread that reconciles, as the next one
+        self._answered_at = float("-inf")
         self._unwritten = Unwritten()  # names whose own change is not written yet
         self._put_off: dict[str, Collection[str]] = {}  # by service path
         self._part = 0  # of all names, that was compared last
@@ -149,10 +153,28 @@ class RegistryReconciler:
                 log.debug("one by one", services=len(names), reason=str(failure))
                 failures = self._one_by_one(names)
         self._unwritten.put_back({name: since for name, since in taken.items() if name in failures})
-        for name, error in failures.items():
-            now = self._clock.monotonic()
-            self._reports.failed(name, error, now - self._unwritten.since(name, now))
+        now = self._clock.monotonic()
+        for name in names:
+            before = self._failing.pop(name, None)
+            if name in failures:
+                self._failing[name] = _Failing(before.since if before else now, now, failures[name])
+        if len(failures) < len(names):
+            self._answered_at = now
+        self.report_late()
         return failures, self._writer.take_written()
+
+    def report_late(self) -> None:
+        """Report the names whose own change has failed for a while, whenever it is tried again.
+
+        Where ZooKeeper answers again, those that got no answer wait for their turn, which is no failure.
+        """
+        now = self._clock.monotonic()
+        for name, failing in self._failing.items():
+            turn = not isinstance(failing.error, Rejected | Broken) and self._answered_at > failing.at
+            late = now - failing.since >= UNAVAILABLE_AFTER and name in self._unwritten
+            if late and not turn and not failing.reported:
+                failing.reported = True
+                self._reports.failed(name, failing.error)
 
     def beat(self, stopped: bool = False) -> None:
         """Tell readers how fresh the registry is; called by the thread that reconciles, or after its end."""
@@ -233,6 +255,16 @@ class RegistryReconciler:
         """Whether something about the name is unknown: then nothing of it is removed."""
         unknown = self._services.unknown is not None or self._is_unlooked(name)
         return unknown or self._missing.is_out_of_sight(name) or self._settling.is_unsettled(name)
+
+
+@dataclass
+class _Failing:
+    """A name that is not written: *since* when, when it was last tried, and what came of that."""
+
+    since: float
+    at: float
+    error: Exception
+    reported: bool = False
 
 
 def _names(change: Change[RpcService]) -> set[str]:

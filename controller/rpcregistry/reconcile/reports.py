@@ -59,10 +59,8 @@ class Reports:
             if service.known:
                 self._conditions(service, planning.synced(service, wanted, outcomes))
 
-    def failed(self, name: str, failure: Exception, seconds: float) -> None:
-        """Tell why a name is not written, once it has waited for so many *seconds* that somebody may ask."""
-        if seconds < UNAVAILABLE_AFTER:
-            return
+    def failed(self, name: str, failure: Exception) -> None:
+        """Report why a name has not been written for ``UNAVAILABLE_AFTER``."""
         # What was refused stays refused, and says the same each time: it belongs into a status.
         reason = str(failure) if isinstance(failure, Rejected | Broken) else ""
         for service in services_of(self._services, name):
