@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from rpcregistry.errors import Partial, Rejected, Retry
+from rpcregistry.layouts import Layout
 from rpcregistry.model import (
     HELD,
     RELEASE,
@@ -24,6 +25,7 @@ from rpcregistry.model import (
 from rpcregistry.plan.publication import CrossNamespace
 from rpcregistry.reconcile.memory import REARM
 from rpcregistry.reconcile.synced import SyncedReconciler
+from rpcregistry.reconcile.troubles import LONGEST_PAUSE
 from tests.builders import declared, pod, pod_key
 from tests.worlds import Held
 from tests.worlds.registry import CONFIRM, LEASE, World
@@ -699,10 +701,33 @@ def test_a_service_that_is_refused_costs_no_other(world: World):
     world.zookeeper.refused.add("/rpc_v2/bad")
     world.serve(1, service="bad")
     world.serve(2, service="good")
-    with pytest.raises(Rejected):
+    with pytest.raises(Partial):
         world.settle()
 
     assert (world.servers("good"), world.servers("bad")) == (["10.0.0.2"], None)
+
+
+def test_a_layout_that_is_refused_costs_no_other_and_is_tried_ever_later(world: World):
+    world.layouts = (Layout("kube2zk", "/rpc_v2"), Layout("dubbo", "/dubbo"))
+    world.start()
+    world.serve(1, port=80)
+    world.settle()
+    world.zookeeper.refused.add("/rpc_v2/echo")
+    tried = []
+    for number in range(2, 40):
+        world.serve(number, port=80)
+        commits = world.zookeeper.refusals
+        world.settle_except(Partial)
+        tried += [number] * (world.zookeeper.refusals - commits)
+        assert len(world.zookeeper.children("/dubbo/echo/providers")) == number
+        world.clock.seconds += 1.0
+    assert world.servers() == ["10.0.0.1"]
+    assert sorted(set(tried)) == [2, 3, 5, 9, 17, 33]
+
+    world.zookeeper.refused.clear()
+    world.clock.seconds += LONGEST_PAUSE
+    world.names.add("echo")
+    assert len(world.settle().servers()) == 39
 
 
 def test_a_znode_that_may_not_be_read_costs_no_other(world: World):
@@ -830,7 +855,7 @@ def test_a_change_that_zookeeper_refuses_shows_after_ten_seconds(world: World):
     world.serve(1)
     for seconds in (0, 11):
         world.clock.seconds += seconds
-        with pytest.raises(Rejected):
+        with pytest.raises(Partial):
             world.settle()
         world.names.add("echo")
     for waiting in list(world.conditions):

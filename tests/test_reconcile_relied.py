@@ -461,7 +461,7 @@ def synced(world: World, name: str = "echo") -> tuple[str, str] | None:
     while world.conditions:
         world.synced.reconcile(world.conditions.pop())
     condition = world.services.get(ObjectKey("default", name)).status.condition("Synced")
-    return condition and (condition.status, condition.reason)
+    return (condition.status, condition.reason) if condition else None
 
 
 def project(world: World) -> None:

@@ -330,7 +330,7 @@ def test_a_word_is_used_up_once_whoever_comes_first():
 
 
 def test_two_threads_agree_since_when():
-    troubles: Troubles[int] = Troubles()
+    troubles: Troubles[int, Exception] = Troubles()
     found: list[list[float]] = [[], []]
 
     def work(me: int) -> None:
