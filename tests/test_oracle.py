@@ -585,7 +585,7 @@ DIFFERENCES = [
         KUBE2ZK,
         {"10.0.0.1"},
         set(),
-        id="where an RpcService is deleted by hand, so does a pod that names the service and may not register",
+        id="so does one that names the service and may not register",
     ),
 ]
 """Where the controllers do otherwise than CONTRACT.md's rules: what they publish, and what would be right."""
