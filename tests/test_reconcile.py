@@ -251,9 +251,11 @@ def pod(number: int, service: str = "echo", **fields: object) -> Pod:
     return Pod(name=f"p{number}", **{**defaults, **fields})
 
 
-def declared(name: str, uid: str = "", created: str = "", **spec: object) -> RpcService:
+def declared(
+    name: str, uid: str = "", created: str = "", namespace: str = "default", **spec: object
+) -> RpcService:
     return RpcService(
-        namespace="default",
+        namespace=namespace,
         name=name,
         uid=uid or name,
         resource_version="1",
@@ -856,6 +858,19 @@ def test_each_service_that_is_held_without_an_rpcservice_is_told_once(world: Wor
 
     assert [note.partition(":")[0] for note in notes_of(world, "Held")] == ["echo", "other"]
     assert world.notes.annotations == {HELD: '["echo","other"]'}
+
+
+@pytest.mark.parametrize("gone", [{"terminating": True}, {"ips": ()}])
+def test_a_pod_that_ends_keeps_nothing_published_of_an_rpcservice_that_was_deleted(world: World, gone):
+    world.serve(1, 2)
+    world.services.put(declared("theirs", namespace="other"))
+    world.serve(3, namespace="other")
+    world.settle()
+    world.serve(3, namespace="other", **gone)
+    world.pods.drop(key(2))
+    world.services.drop(ObjectKey("other", "theirs"))
+
+    assert world.settle().servers() == ["10.0.0.1"]
 
 
 def test_a_declared_rpcservice_that_is_deleted_is_withdrawn_once_nobody_names_it(world: World):
