@@ -1,12 +1,14 @@
 """Both controllers on a world in memory where others write RpcServices, and where ours are refused."""
 
+from itertools import pairwise
+
 import msgspec
 import pytest
 
-from rpcregistry.errors import Rejected, Retry
+from rpcregistry.errors import Rejected, Retry, Unanswered
 from rpcregistry.model import Declaration, Endpoint, ObjectKey, RpcServiceStatus, ServiceKey
 from rpcregistry.reconcile.rpcservices import OLD_CRD
-from rpcregistry.reconcile.troubles import COUNT_PERIOD, LONGEST_PAUSE
+from rpcregistry.reconcile.troubles import COUNT_PERIOD, LONGEST_PAUSE, LONGEST_PAUSE_AWAY
 from tests.test_reconcile import CONFIRM, World, declared, key, pod
 
 ECHO = ObjectKey("default", "echo")
@@ -339,6 +341,8 @@ def test_a_declared_rpcservice_whose_spec_cannot_be_read_keeps_its_path_as_it_is
     world.pods.drop(key(1), listed=True)
     writes = len(world.kube.writes)
     world.settle()
+    forge(world, row(9))
+    world.settle()
 
     assert world.servers() == before
     assert world.services.get(ECHO).status.condition("Synced").reason == "Unreadable"
@@ -424,3 +428,24 @@ def test_a_refused_write_is_not_tried_earlier_whatever_else_changes(world: World
         world.clock.seconds += 0.25
 
     assert [at - began for at in tried] == [0.0, 1.0, 3.0, 7.0]
+
+
+def test_a_server_that_is_away_is_tried_often_enough_to_be_right_soon_after(world: World):
+    world.serve(1)
+    world.settle()
+    tried = []
+
+    def refuses(verb: str, name: str) -> Retry:
+        tried.append(world.clock.seconds)
+        return Unanswered("connection refused")
+
+    world.kube.refuses = refuses
+    world.serve(2)
+    for _ in range(120):
+        world.settle_except(Retry)
+        world.clock.seconds += 1.0
+        world.keys.add(KEY)
+
+    pauses = [later - earlier for earlier, later in pairwise(sorted(set(tried)))]
+    assert max(pauses) <= LONGEST_PAUSE_AWAY
+    assert len(tried) < 50

@@ -11,6 +11,7 @@ K = TypeVar("K", bound=Hashable)
 
 FIRST_PAUSE = 1.0  # seconds
 LONGEST_PAUSE = 60.0
+LONGEST_PAUSE_AWAY = 8.0  # while the server is away: once it answers again, nothing is to wait for long
 COUNT_PERIOD = 10.0  # seconds between two counts of what has no room that people are shown
 
 
@@ -46,11 +47,12 @@ class Trouble:
         attempt = self._attempts.get(write)
         return attempt.failure if attempt and now < attempt.until else None
 
-    def refused(self, write: Hashable, failure: Rejected | Retry, now: float) -> None:
-        """*write* was refused (again)."""
+    def refused(self, write: Hashable, failure: Rejected | Retry, now: float, *, away: bool = False) -> None:
+        """*write* was refused (again); *away*: the server did not answer, and took no time for that."""
         before = self._attempts.get(write)
         failures = before.failures + 1 if before else 1
         pause = max(backoff(failures), getattr(failure, "after", None) or 0.0)
+        pause = min(pause, LONGEST_PAUSE_AWAY) if away else pause
         self._attempts[write] = _Attempt(failures, now + pause, failure)
 
     def keep(self, writes: set[Hashable]) -> None:
