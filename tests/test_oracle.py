@@ -22,9 +22,9 @@ from rpcregistry.manifests import decode_node, decode_pod, decode_rpcservice
 from rpcregistry.model import ObjectKey, RpcService
 from rpcregistry.names import object_name
 from rpcregistry.plan.publication import CrossNamespace
-from tests import test_reconcile
 from tests.faults.harness import oracle
 from tests.faults.harness.oracle import Manifest
+from tests.worlds.registry import CONFIRM, World
 
 LAYOUTS = [
     ("kube2zk", "/rpc_v2"),
@@ -260,7 +260,7 @@ class Controllers:
     """Both controllers in memory: shown one moment after the other, and left to do all there is to do."""
 
     def __init__(self, world: oracle.World, endpoints_per_object: int = 100) -> None:
-        self._memory = memory = test_reconcile.World()
+        self._memory = memory = World()
         memory.endpoints_per_object = endpoints_per_object
         memory.cross_namespace = CrossNamespace(world.cross_namespace)
         memory.layouts = tuple(Layout(*layout) for layout in world.layouts)
@@ -313,7 +313,7 @@ class Controllers:
         """Do all there is to do, until nothing is held any more."""
         for _ in range(2):
             self.settle()
-            self._memory.clock.seconds += test_reconcile.CONFIRM + 1
+            self._memory.clock.seconds += CONFIRM + 1
         self.settle()
 
     def rpcservices(self) -> Sequence[Manifest]:

@@ -99,7 +99,7 @@ class RpcServiceReconciler:
         self._settling = settling
         self._relied = relied
         self._read_pod = read_pod
-        self._troubles: Troubles[ServiceKey] = Troubles()
+        self._troubles: Troubles[ServiceKey, Rejected | Retry] = Troubles()
         self._rewrites = Rewrites()
         self._selected: Selections[RpcService] = Selections(
             pods.store, lambda service: None if service.is_part else service.spec.selector
