@@ -261,7 +261,7 @@ class RpcServiceReconciler:
         written = {op.service.uid for op in ops if isinstance(op, planning.SetStatus)}
         for service in observed.services:
             if service.uid not in written:
-                self._relied.vouch(service)
+                self._relied.vouch_if_there(service)
         for op in refusals.all:
             if isinstance(op, planning.SetStatus):
                 self._relied.vouch_for_nothing(op.service)
