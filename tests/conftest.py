@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from tests import skips
+from hack.local.cluster import LocalCluster
+from tests import skips, workers
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,6 +18,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     allowed = skips.parse(skips.FILE.read_text())
     config.pluginmanager.register(skips.Skips(allowed, kernel=config.getoption("skips") == "kernel"))
+    if config.pluginmanager.has_plugin("xdist"):
+        config.pluginmanager.register(workers)
 
 
 @pytest.fixture(autouse=True)
@@ -29,3 +32,10 @@ def logging_as_it_was() -> Iterator[None]:
     root.setLevel(levels[0])
     ours.setLevel(levels[1])
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """A control plane, three kwok nodes and a ZooKeeper: one for all suites that break nothing of it."""
+    with LocalCluster(tmp_path_factory.mktemp("cluster")) as local:
+        yield local
