@@ -1,4 +1,4 @@
-"""For all suites: logging as it was before; which tests may be skipped."""
+"""For all suites: logging as it was before; which tests may be skipped, and what they may cost."""
 
 import logging
 from collections.abc import Iterator
@@ -7,17 +7,20 @@ import pytest
 import structlog
 
 from hack.local.cluster import LocalCluster
-from tests import skips, workers
+from tests import budget, skips, workers
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("rpcregistry")
     group.addoption("--skips", choices=skips.CHOICES, default="listed", help="which skips are no failures")
+    group.addoption("--budget", choices=budget.CHOICES, help="what comes of a share that costs too much")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     allowed = skips.parse(skips.FILE.read_text())
     config.pluginmanager.register(skips.Skips(allowed, kernel=config.getoption("skips") == "kernel"))
+    shares, wanted = budget.parse(budget.FILE.read_text()), config.getoption("budget")
+    config.pluginmanager.register(budget.Budget(shares, show=bool(wanted), keep=wanted == "kept"))
     if config.pluginmanager.has_plugin("xdist"):
         config.pluginmanager.register(workers)
 
