@@ -1,4 +1,4 @@
-"""For all suites: logging as it was before; which tests may be skipped, and what they may cost."""
+"""For all suites: logging as it was before; which tests are deep, may be skipped, and what they may cost."""
 
 import logging
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from hack.local.cluster import LocalCluster
-from tests import budget, skips, workers
+from tests import budget, deep, skips, workers
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,6 +21,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(skips.Skips(allowed, kernel=config.getoption("skips") == "kernel"))
     shares, wanted = budget.parse(budget.FILE.read_text()), config.getoption("budget")
     config.pluginmanager.register(budget.Budget(shares, show=bool(wanted), keep=wanted == "kept"))
+    config.pluginmanager.register(deep.Deep(deep.parse(deep.FILE.read_text())))
     if config.pluginmanager.has_plugin("xdist"):
         config.pluginmanager.register(workers)
 
