@@ -29,6 +29,10 @@ def unit_of(nodeid: str) -> str:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Have xdist share the tests by ``unit_of``, the largest units first."""
     from xdist.scheduler import LoadScopeScheduling
+    from xdist.workermanage import NodeManager
+
+    # After a Ctrl-C, workers have this long to end their clusters; those of a killed worker would go on.
+    NodeManager.EXIT_TIMEOUT = 60
 
     class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
