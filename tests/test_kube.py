@@ -35,11 +35,13 @@ from rpcregistry.errors import (
     Retry,
     Unknown,
 )
+from rpcregistry.kube import failures
 from rpcregistry.kube.client import Kube
 from rpcregistry.kube.failures import failure
 from rpcregistry.kube.requests import Timeouts
 from rpcregistry.manifests import PODS, RPCSERVICES
 from rpcregistry.model import ObjectKey
+from rpcregistry.sdk import Registry, Service, registry
 from rpcregistry.watch import Applied, Bookmark, Deleted, Unreadable
 
 # The server
@@ -265,6 +267,46 @@ def test_what_the_server_answers_says_what_to_do_next(
     assert type(told) is means or (means is Conflict and isinstance(told, Absent))
     assert str(told).startswith(f"touch Pod default/x: {code}")
     assert message in str(told)
+
+
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        pytest.param(
+            'pods "x" is forbidden: User "system:serviceaccount:a:b" cannot patch resource "pods"'
+            ' in API group "" in the namespace "a"',
+            ": needs patch on pods: see the role in examples/some.yaml",
+            id="a right that is missing",
+        ),
+        pytest.param(
+            "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'p' denied request: no",
+            "denied request: no",
+            id="a policy that denies",
+        ),
+    ],
+)
+def test_a_right_that_is_missing_is_named_with_the_file_that_gives_it(message: str, advice: str) -> None:
+    body = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": message}
+    told = failure("PATCH", "patch Pod a/x", 403, msgspec.json.encode(body), roles="examples/some.yaml")
+    assert type(told) is Rejected
+    assert str(told).endswith(advice)
+
+
+@pytest.mark.parametrize("file", [failures.ROLES, registry.ROLES])
+def test_the_file_that_gives_a_right_is_there(file: str) -> None:
+    assert "kind: Role\n" in (Path(__file__).parents[1] / file).read_text()
+
+
+def test_an_rpc_process_learns_of_a_role_of_its_own(
+    server: Server, script: list[Answer], tmp_path: Path
+) -> None:
+    script.append(status(403, "Forbidden", 'pods "p" is forbidden: User "u" cannot get resource "pods"'))
+    config = kubeconfig(tmp_path, f"http://127.0.0.1:{server.port}")
+    with (
+        Registry.from_kubeconfig(config, namespace="default", pod_name="p") as own_registry,
+        pytest.raises(Unknown, match=r"needs get on pods: see the role in examples/sdk-role\.yaml$"),
+    ):
+        own_registry.register(Service(name="a"))
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from rpcregistry.model import Declaration, LabelSelector, Pod, RpcService, RpcServiceSpec
 from rpcregistry.plan.invariants import lost
 from rpcregistry.plan.pods import newest_of
+from rpcregistry.plan.publication import Place
 from rpcregistry.plan.rpcservices import (
     MOST_REFUSED_CREATES,
     ROWS_BYTES,
     Absences,
     Create,
     Op,
-    Place,
     SetStatus,
     Writes,
 )

@@ -6,6 +6,7 @@ from rpcregistry.errors import Conflict, Ending, Failure, Fenced, Partial, Rejec
 from rpcregistry.layouts import Layout
 from rpcregistry.model import Declaration, ObjectKey, ServiceKey
 from rpcregistry.reconcile.rpcservices import MOST_TOLD, TOLD_AFTER
+from rpcregistry.reconcile.troubles import FIRST_PAUSE, LONGEST_PAUSE
 from rpcregistry.runtime.worker import work
 from rpcregistry.runtime.workqueue import Workqueue
 from tests.test_reconcile import World, declared, key, pod
@@ -31,6 +32,13 @@ def serve(world: World, *numbers: int) -> None:
 
 def refuse(world: World, verb: str, failure: Failure, name: str | None = None) -> None:
     world.kube.refuses = lambda asked, of: failure if asked == verb and of == (name or of) else None
+
+
+def accept(world: World) -> None:
+    """Refuse nothing any more; what was refused is due again."""
+    world.kube.refuses = lambda *_: None
+    world.clock.seconds += LONGEST_PAUSE
+    world.keys.add(ECHO)
 
 
 def work_off(world: World) -> None:
@@ -76,8 +84,7 @@ def test_the_dead_leave_while_a_part_cannot_be_made(world: World, failure: Failu
     serve(world, 6, 7)
     world.pods.drop(key(5))
     work_off(world)
-    world.kube.refuses = lambda *_: None
-    world.keys.add(ECHO)
+    accept(world)
     work_off(world)
     assert published(world) == {"3", "4", "6", "7"}
 
@@ -136,8 +143,7 @@ def test_what_is_published_and_can_be_listed_no_more_stays_as_long_as_its_pod_sh
     work_off(world)
     assert published(world) == {"2", "3", "5"}, "its place is another one's that was lost"
 
-    world.kube.refuses = lambda *_: None
-    world.keys.add(ECHO)
+    accept(world)
     work_off(world)
     assert published(world) == {"2", "3", "5", "6"}
     assert world.settling.unlisted("echo").endpoints == ()
@@ -173,8 +179,7 @@ def test_a_pod_that_a_declared_rpcservice_takes_over_stays_published_while_that_
     assert published(world) == {"1"}
     assert {service.name for service in world.services.values()} == {"echo", "mine"}
 
-    world.kube.refuses = lambda *_: None
-    world.keys.add(ECHO)
+    accept(world)
     work_off(world)
     assert published(world) == {"1"}
     assert {service.name for service in world.services.values()} == {"mine"}
@@ -192,7 +197,7 @@ def test_a_refusal_is_told_on_the_newest_pods_with_the_servers_words(world: Worl
     refuse(world, "create", QUOTA)
     for number in range(1, 16):
         world.pods.put(pod(number, started_at=f"2026-11-21T02:02:{number:02}Z"))
-    with pytest.raises(Rejected):
+    with pytest.raises(Partial):
         world.settle()
 
     assert told(world) == [(f"p{number}", str(QUOTA)) for number in range(15, 15 - MOST_TOLD, -1)]
@@ -204,7 +209,7 @@ def test_a_status_that_is_refused_is_told_on_the_pods(world: World, name: str):
         world.services.put(declared("mine"))
     refuse(world, "replace", QUOTA, name)
     serve(world, 1)
-    with pytest.raises(Rejected):
+    with pytest.raises(Partial):
         world.settle()
 
     assert told(world) == [("p1", str(QUOTA))]
@@ -222,26 +227,25 @@ def test_a_status_that_is_refused_is_told_on_the_pods(world: World, name: str):
 def test_what_is_told_when(world: World, failure: Failure, seconds: float, count: int):
     refuse(world, "create", failure)
     serve(world, 1)
-    with pytest.raises(type(failure)):
+    with pytest.raises(Partial):
         world.settle()
     world.clock.seconds += seconds
     serve(world, 2)
-    with pytest.raises(type(failure)):
+    with pytest.raises(Partial):
         world.settle()
 
     assert len({name for name, _ in told(world)}) == count or (failure is QUOTA and told(world))
-    world.kube.refuses = lambda *_: None
-    world.keys.add(ECHO)
+    accept(world)
     world.settle()
-    assert ECHO not in world.rpcservices._refused
+    assert world.rpcservices._troubles.get(ECHO) is None
 
 
 @pytest.mark.parametrize(
     ("verb", "failure", "raised"),
     [
-        pytest.param("create", Retry("429", after=30.0), Partial, id="a create: a removal may come"),
-        pytest.param("replace", Retry("429", after=30.0), Retry, id="a status: wait as the server says"),
-        pytest.param("create", Rejected("403"), Rejected, id="rejected"),
+        pytest.param("create", Retry("429", after=30.0), Partial, id="a create"),
+        pytest.param("replace", Retry("429", after=30.0), Partial, id="a status"),
+        pytest.param("create", Rejected("403"), Partial, id="rejected"),
         pytest.param("create", Conflict("409"), Conflict, id="overtaken: read and plan again"),
         pytest.param("replace", Fenced("the Lease is lost"), Fenced, id="stop"),
     ],
@@ -256,7 +260,9 @@ def test_what_is_raised_once_all_was_tried(world: World, verb: str, failure: Fai
         world.rpcservices.reconcile(ECHO)
 
     assert type(caught.value) is raised
-    assert getattr(caught.value, "after", None) == getattr(failure, "after", None)
+    if isinstance(caught.value, Partial):
+        assert caught.value.after == (getattr(failure, "after", None) or FIRST_PAUSE)
+        assert caught.value.rejected == isinstance(failure, Rejected)
 
 
 def test_after_a_conflict_nothing_more_is_written(world: World):

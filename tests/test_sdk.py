@@ -4,12 +4,17 @@ import json
 import re
 import subprocess
 import sys
+from enum import StrEnum
+from http import HTTPStatus
+from types import MappingProxyType
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import rpcregistry
+import rpcregistry.sdk
 from rpcregistry.dialects import APP_IO, RPC_SERVICE, read, write
 from rpcregistry.model import (
     Declaration,
@@ -25,6 +30,7 @@ from rpcregistry.sdk import Peer, Service
 from rpcregistry.sdk.announcement import REGISTERED, OwnPod, announce, is_lost, withdraw
 from rpcregistry.sdk.instances import instances, peers
 from rpcregistry.sdk.subscriptions import Subscription, Subscriptions
+from tests.pages import Page
 
 ECHO = Declaration(service_name="echo", port=8080, version="v1")
 TIME = Declaration(service_name="time", port=9090)
@@ -73,6 +79,28 @@ def as_set(*expected):
 
 
 # importing
+
+
+def test_the_package_has_what_the_sdk_has():
+    assert rpcregistry.__all__ == rpcregistry.sdk.__all__
+    assert set(rpcregistry.__all__) <= set(dir(rpcregistry))
+    for name in rpcregistry.__all__:
+        assert getattr(rpcregistry, name) is getattr(rpcregistry.sdk, name)
+    with pytest.raises(AttributeError, match="no attribute 'Informer'"):
+        rpcregistry.Informer  # noqa: B018
+
+
+def test_the_page_on_the_sdk_has_each_exception():
+    values = {name: getattr(rpcregistry, name) for name in rpcregistry.__all__}
+    failures = {name for name, value in values.items() if issubclass(value, rpcregistry.Failure)}
+    assert set(Page("docs/sdk.md").first_column("What can fail")) == failures
+
+
+def test_a_command_does_not_import_the_sdk():
+    """It would begin 50 ms later."""
+    code = "import rpcregistry.cli, sys; print(*(name for name in sys.modules if 'rpcregistry.sdk' in name))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_a_process_in_a_pod_imports_neither_zookeeper_nor_the_controllers_libraries(tmp_path):
@@ -422,6 +450,61 @@ def test_a_service_is_a_declaration_field_by_field():
         metadata={"k": "v"},
         local=True,
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        pytest.param({"name": "a b"}, 'name: "a b" is not a service name: 1 to 253 of', id="name"),
+        pytest.param({"name": 7}, "name: 7 is not of type 'string'", id="type of the name"),
+        pytest.param({"port": "8080"}, "port: \"8080\" is not of type 'integer'", id="type of the port"),
+        pytest.param({"port": True}, "port: true is not of type 'integer'", id="a port that is true"),
+        pytest.param({"port": 0}, "port: 0 is less than the minimum of 1", id="port"),
+        pytest.param({"weight": 10001}, "weight: 10001 is greater than the maximum of 10000", id="weight"),
+        pytest.param({"version": None}, "version: null is not of type 'string'", id="type of a text"),
+        pytest.param({"group": "a\nb"}, 'group: "a\\nb" is not a text of at most 256 bytes', id="text"),
+        pytest.param({"protocol": "é" * 129}, "is not a text of at most 256 bytes", id="length of a text"),
+        pytest.param({"metadata": 7}, "metadata: 7 is not of type 'object'", id="type of metadata"),
+        pytest.param({"metadata": {"k": 7}}, "metadata/k: 7 is not of type 'string'", id="metadata"),
+        pytest.param({"metadata": {7: "v"}}, "metadata: 7 is not of type 'string'", id="a key of metadata"),
+        pytest.param({"metadata": dict.fromkeys(map(str, range(33)), "")}, "more than 32 keys", id="keys"),
+        pytest.param({"local": True}, "needs a port, because of", id="local without a port"),
+        pytest.param({"port": object}, "<class 'object'>", id="a value that is no JSON"),
+        pytest.param({"name": "", "port": 0}, '"" is not a service name', id="the first of two mistakes"),
+        pytest.param({"name": "", "port": 0}, "; port: 0 is less than", id="the second of two mistakes"),
+    ],
+)
+def test_a_service_that_breaks_a_rule_is_refused_where_it_is_made(fields, why):
+    with pytest.raises(ValueError, match="^no Service: .*" + re.escape(why)):
+        Service(**{"name": "a"} | fields)
+
+
+class Text(str):
+    """As other libraries have them."""
+
+
+class Color(StrEnum):
+    RED = "red"
+
+
+def test_what_enums_and_other_subclasses_add_to_a_value_is_left_out():
+    service = Service(
+        name=Text("a"),
+        port=HTTPStatus.OK,
+        version=Color.RED,
+        metadata=MappingProxyType({Text("k"): Color.RED}),
+    )
+    assert service.declaration == Declaration(
+        service_name="a", port=200, version="red", metadata={"k": "red"}
+    )
+    assert msgspec.json.encode(service.declaration)
+    assert type(service.declaration.version) is str
+
+
+@given(declarations)
+def test_a_service_may_be_all_that_a_declaration_may(declaration):
+    fields = msgspec.structs.asdict(declaration)
+    assert Service(name=fields.pop("service_name"), **fields).declaration == declaration
 
 
 # telling

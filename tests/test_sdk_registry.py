@@ -18,7 +18,7 @@ from rpcregistry.model import (
     RpcServiceSpec,
     RpcServiceStatus,
 )
-from rpcregistry.sdk import Registry, Service
+from rpcregistry.sdk import Misconfigured, Registry, Service
 from rpcregistry.watch import Applied, Bookmark, Deleted, Listing
 from tests.cluster.waiting import PATIENCE
 
@@ -185,11 +185,8 @@ def test_who_does_as_told_knows_what_there_is(seed):
 @pytest.mark.parametrize(
     ("services", "dialect", "why"),
     [
-        pytest.param("echo", "app.io", "Expected `object`", id="a name only"),
+        pytest.param("echo", "app.io", "no Service: 'e'", id="a name only"),
         pytest.param(7, "app.io", "not iterable", id="nothing of the kind"),
-        pytest.param(Service(name=7), "app.io", "$.name", id="a name that is no text"),
-        pytest.param(Service(name="a", port="80"), "app.io", "$.port", id="a port that is a text"),
-        pytest.param(Service(name="a", metadata=7), "app.io", "$.metadata", id="metadata that are no object"),
         pytest.param(
             Service(name="a"), "dubbo", "'dubbo' is none of app.io, rpc-service", id="another dialect"
         ),
@@ -199,6 +196,34 @@ def test_what_is_no_service_is_refused_before_anything_is_asked(services, dialec
     registry = Registry(Server(), "default", "own")
     with pytest.raises(ValueError, match=re.escape(why)):
         registry.register(services, dialect=dialect)
+
+
+def test_metadata_that_changed_since_are_checked_again():
+    metadata = {}
+    service = Service(name="a", metadata=metadata)
+    metadata["k"] = 7
+    with pytest.raises(ValueError, match="metadata/k: 7 is not of type 'string'"):
+        Registry(Server(), "default", "own").register(service)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "pod_name", "options", "error", "why"),
+    [
+        pytest.param("a b", "own", {}, Misconfigured, "namespace: 'a b' is no object's name", id="namespace"),
+        pytest.param("default", "", {}, Misconfigured, "pod_name: '' is no object's name", id="pod name"),
+        pytest.param(
+            "default",
+            "own",
+            {"label_selector": "a=b=c"},
+            ValueError,
+            "'a=b=c' is no label selector",
+            id="label selector",
+        ),
+    ],
+)
+def test_what_cannot_be_watched_is_refused_at_once(namespace, pod_name, options, error, why):
+    with pytest.raises(error, match=why):
+        Registry(Server(), namespace, pod_name, **options)
 
 
 def test_a_registry_that_is_closed_registers_nothing():

@@ -6,7 +6,10 @@ the original as the cause.  What a user got wrong is no exception but a value: `
 
 
 class Failure(Exception):
-    """Something outside failed; the message says what, and where, for an operator."""
+    """Something outside failed; the message says what, and where, for an operator.
+
+    Its kind says what to do next.
+    """
 
 
 class Retry(Failure):
@@ -18,10 +21,15 @@ class Retry(Failure):
 
 
 class Partial(Retry):
-    """Some of several writes were refused.  Try again as after ``Retry``, and at once after a new change.
+    """Some of several writes were refused.  Try again in *after* seconds, and at once after a new change.
 
     What is new may be a removal, which is not refused: it waits for no time that was named for the others.
+    *rejected*: the other side understood what it refused.
     """
+
+    def __init__(self, message: str, after: float, *, rejected: bool = False) -> None:
+        super().__init__(message, after)
+        self.rejected = rejected
 
 
 class Conflict(Retry):
@@ -37,7 +45,7 @@ class Expired(Retry):
 
 
 class Rejected(Failure):
-    """The other side understood and refused.  It stays refused until something there changes."""
+    """The other side understood and refused.  It stays refused until a person changes something there."""
 
 
 class Ending(Rejected):
@@ -45,7 +53,10 @@ class Ending(Rejected):
 
 
 class Unknown(Rejected):
-    """The source refuses to be read (401, 403, 404): what it holds is unknown, not empty."""
+    """The source refuses to be read (401, 403, 404): what it holds is unknown, not empty.
+
+    Keep what was read before.
+    """
 
 
 class Fenced(Failure):

@@ -225,7 +225,7 @@ API: list[Any] = [
     ),
     pytest.param(
         lambda e: e.kubeconfig(token=e.nobody()),
-        r"403 Forbidden: .*system:serviceaccount:default:default.* cannot \w+ resource .*: give that right",
+        r"403 Forbidden: .*:serviceaccount:default:default.* cannot .*: needs \w+ on \w+: see the role in",
         id="no rights",
     ),
 ]

@@ -152,12 +152,3 @@ def test_the_generated_code_is_what_the_proto_gives(tmp_path):
     made = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*.py*")}
     assert len(made) == 3
     assert {path: (EXAMPLE / path).read_text() for path in made} == made
-
-
-def test_the_image_has_the_very_packages_that_the_controller_has():
-    """``rpcregistry.sdk`` is tested with those."""
-    own, controller = (
-        {line for line in (folder / "requirements.lock").read_text().splitlines() if "==" in line}
-        for folder in (EXAMPLE, EXAMPLE.parents[1])
-    )
-    assert controller < own

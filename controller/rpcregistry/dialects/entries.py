@@ -82,7 +82,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Repeated:
 
 def shown(value: Any) -> str:
     """*value* as JSON of ASCII characters, cut short: safe in a log and on a terminal."""
-    return cut(json.dumps(value, default=lambda repeated: {repeated.key: "..."}), 60)
+    return cut(json.dumps(value, default=_as_json, skipkeys=True), 60)
+
+
+def _as_json(value: object) -> Any:
+    """What is no JSON: *value* may be an RPC process's own."""
+    return {value.key: "..."} if isinstance(value, Repeated) else repr(value)
 
 
 def cut(text: str, length: int) -> str:

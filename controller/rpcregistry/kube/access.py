@@ -71,7 +71,14 @@ def api_server(
         return _of_kubeconfig(file or USUAL_FILE, context, connections)
     except Exception as error:
         source = service_account if in_cluster else file or USUAL_FILE
-        raise Misconfigured(f"cannot connect to a cluster with {source}: {error}") from error
+        raise Misconfigured(f"cannot connect to a cluster with {source}: {_unusable(error)}") from error
+
+
+def _unusable(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError):  # of an RPC process, which needs no such file in its pod
+        needs = f'to read it takes the extra "kubeconfig" (there is no module {error.name})'
+        return f'{needs}: pip install "rpcregistry[kubeconfig]"'
+    return str(error)
 
 
 def _in_cluster(service_account: Path) -> bool:

@@ -10,7 +10,7 @@ import msgspec
 
 from rpcregistry.errors import Absent, Rejected
 from rpcregistry.kube.access import SERVICE_ACCOUNT, ApiServer, api_server
-from rpcregistry.kube.failures import translated
+from rpcregistry.kube.failures import ROLES, translated
 from rpcregistry.kube.reader import Reader, url_path
 from rpcregistry.kube.requests import TIMEOUTS, Requests, Timeouts
 from rpcregistry.manifests import Named, Resource
@@ -27,13 +27,18 @@ class Kube:
     """A client of one API server, for any number of threads.
 
     *load* reads the configuration; it is called again where credentials or certificates are refused.
-    A LIST has *page* objects a page, each of which is in memory as a whole.
+    A LIST has *page* objects a page, each of which is in memory as a whole.  *roles*: the file that a message
+    names where a right is missing.
     """
 
     def __init__(
-        self, load: Callable[[], ApiServer], timeouts: Timeouts = TIMEOUTS, page: int = PAGE
+        self,
+        load: Callable[[], ApiServer],
+        timeouts: Timeouts = TIMEOUTS,
+        page: int = PAGE,
+        roles: str = ROLES,
     ) -> None:
-        self._requests = Requests(load, timeouts)
+        self._requests = Requests(load, timeouts, roles)
         self._page = page
 
     @classmethod
@@ -45,13 +50,18 @@ class Kube:
         connections: int = 32,
         timeouts: Timeouts = TIMEOUTS,
         page: int = PAGE,
+        roles: str = ROLES,
         service_account: Path = SERVICE_ACCOUNT,
     ) -> "Kube":
         """A client that reaches the API server as ``api_server`` says; raises ``Misconfigured``.
 
         *connections* should cover the watches and the writers at work at once.
         """
-        return cls(lambda: api_server(kubeconfig, context, service_account, connections), timeouts, page)
+
+        def load() -> ApiServer:
+            return api_server(kubeconfig, context, service_account, connections)
+
+        return cls(load, timeouts, page, roles)
 
     @property
     def context(self) -> str:

@@ -17,6 +17,7 @@ from rpcregistry.kube.access import reason
 from rpcregistry.manifests import GROUP, LOCALSERVICES, RPCSERVICES
 
 LONGEST_RETRY_AFTER = 30.0
+ROLES = "examples/controller.yaml"
 
 
 class _Cause(msgspec.Struct):
@@ -41,17 +42,23 @@ _statuses = msgspec.json.Decoder(_Status)
 
 
 def failure(
-    method: str, what: str, status: int, body: bytes, retry_after: str | None = None, kind: str = ""
+    method: str,
+    what: str,
+    status: int,
+    body: bytes,
+    retry_after: str | None = None,
+    kind: str = "",
+    roles: str = ROLES,
 ) -> Failure:
     """The failure that an answer with *status* and *body* means; *what* was asked goes into its message.
 
-    *kind*: of ours, where it was asked for.  Of the body only a Status's message is shown: the rest may hold
-    anybody's data.
+    *kind*: of ours, where it was asked for; *roles*: the file with the roles that would be enough.  Of the
+    body only a Status's message is shown: the rest may hold anybody's data.
     """
     told = status_of(body)
     named = bool(told.details and told.details.name)
     causes = _causes(told)
-    message = _message(what, status, told, body, "" if named else kind)
+    message = _message(what, status, told, "" if named else kind) + _advice(status, told, body, roles)
     match status, method:
         # 422 for another uid: since it was read, it was made anew under its name.
         case 409 | 422, _ if status == 409 or "metadata.uid" in causes:
@@ -76,16 +83,17 @@ def failure(
     return Retry(message, _seconds(retry_after)) if again else Rejected(message)
 
 
-def _message(what: str, status: int, told: _Status, body: bytes, kind: str) -> str:
-    """What was answered, and what a person can do about it; *kind* is missing where that is a 404."""
+def _message(what: str, status: int, told: _Status, kind: str) -> str:
+    """What was answered; *kind* is missing where that is a 404."""
     if status == 404 and kind:
         return f"{what}: the kind {kind} is not there: kubectl apply -f crds/"
     said = f"{status} {told.reason or responses.get(status, '')}"
-    message = " ".join(": ".join(filter(None, (what, said, told.message))).split())[:1000]
-    return message + _advice(status, told, body)
+    return " ".join(": ".join(filter(None, (what, said, told.message))).split())[:1000]
 
 
-def _advice(status: int, told: _Status, body: bytes) -> str:
+def _advice(status: int, told: _Status, body: bytes, roles: str) -> str:
+    """What a person can do about it."""
+    missing = re.search(r' User ".*" cannot (\w+) (?:resource|path) "([^"]*)"', told.message)
     match status:
         case 400 if body.startswith(b"Client sent an HTTP request to an HTTPS server"):
             return ": it wants TLS: write https:// for http://"
@@ -93,8 +101,8 @@ def _advice(status: int, told: _Status, body: bytes) -> str:
             return ": it does not accept our credentials: renew the token or the certificate"
         case 403 if 'User "system:anonymous" cannot ' in told.message:
             return ": we have no credentials: mend the kubeconfig's user"
-        case 403 if re.search(r' User ".*" cannot ', told.message):
-            return ": give that right by a role; those of examples/controller.yaml have it"
+        case 403 if missing:
+            return f": needs {missing[1]} on {missing[2]}: see the role in {roles}"
     return ""
 
 

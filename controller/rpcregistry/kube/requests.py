@@ -86,11 +86,13 @@ class Requests:
     """What one API server is asked, by any number of threads.
 
     *load* reads the configuration; it is called again where credentials or certificates are refused.
+    *roles*: the file that a message names where a right is missing.
     """
 
-    def __init__(self, load: Callable[[], ApiServer], timeouts: Timeouts) -> None:
+    def __init__(self, load: Callable[[], ApiServer], timeouts: Timeouts, roles: str) -> None:
         self._load = load
         self._timeouts = timeouts
+        self._roles = roles
         self._lock = threading.Lock()  # protects _watches, _stopped, _renewed_at and _transport (to write)
         self._watches: set[urllib3.BaseHTTPResponse] = set()
         self._stopped = False
@@ -153,8 +155,8 @@ class Requests:
         if not 200 <= response.status < 300:
             body = _body(request.what, response, self._timeouts.body)
             after = response.headers.get("Retry-After")
-            kind = kind_of(request.target)
-            raise failure(request.method, request.what, response.status, bytes(body), after, kind)
+            kind, status = kind_of(request.target), response.status
+            raise failure(request.method, request.what, status, bytes(body), after, kind, self._roles)
         return response
 
     def _renew(self, used: _Transport) -> bool:

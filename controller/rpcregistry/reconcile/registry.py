@@ -30,8 +30,8 @@ class RegistryReconciler:
     """Makes the znodes of a service name equal to what the RpcServices of that name list.
 
     One thread calls ``reconcile``, ``compare…`` and ``beat``; any thread tells of a change.  *settling*: how
-    far the statuses of a name can be relied on.  *grace*: how long what was withdrawn stays in the ledger.
-    *enqueue* is called with the names to look at again.
+    far the statuses of a name can be relied on; *is_unlooked*: whether some of a name must not be.  *grace*:
+    how long what was withdrawn stays in the ledger.  *enqueue* is called with the names to look at again.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class RegistryReconciler:
         reports: Reports,
         services: Source[RpcService],
         settling: Settling,
+        is_unlooked: Callable[[str], bool],
         layouts: Sequence[Layout],
         settings: PublicationSettings,
         grace: timedelta,
@@ -53,6 +54,7 @@ class RegistryReconciler:
         self._reports = reports
         self._services = services
         self._settling = settling
+        self._is_unlooked = is_unlooked
         self._layouts = layouts
         self._settings = settings
         self._grace = grace
@@ -229,7 +231,7 @@ class RegistryReconciler:
 
     def _is_frozen(self, name: str) -> bool:
         """Whether something about the name is unknown: then nothing of it is removed."""
-        unknown = self._services.unknown is not None
+        unknown = self._services.unknown is not None or self._is_unlooked(name)
         return unknown or self._missing.is_out_of_sight(name) or self._settling.is_unsettled(name)
 
 
@@ -244,4 +246,4 @@ def _asks_anew(change: Change[RpcService]) -> bool:
 
 def _asks(service: RpcService) -> Any:
     """What of an RpcService decides on what is published."""
-    return service.status.endpoints, service.spec, service.generated
+    return service.status.endpoints, service.spec, service.generated, service.unreadable

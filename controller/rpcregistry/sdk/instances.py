@@ -11,7 +11,8 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from rpcregistry.dialects import DIALECTS
+from rpcregistry.dialects import DIALECTS, RPC_SERVICE
+from rpcregistry.dialects.entries import Invalid
 from rpcregistry.model import Declaration, Endpoint, LabelSelector, Pod, RpcService
 from rpcregistry.plan.pods import is_listed
 
@@ -24,8 +25,10 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     """A service that this process serves.
 
     *name*: 1 to 253 of ``A-Za-z0-9._$-``; *port*: 1 to 65535; *weight*: 0 to 10000; *metadata*: at most
-    32 keys; each text at most 256 bytes.  *local* asks for node-local routing, and needs a port and the
-    dialect "rpc-service".
+    32 keys; each text at most 256 bytes, without control characters.  *local* asks for node-local routing,
+    and needs a port and the dialect "rpc-service".
+
+    What breaks a rule raises ``ValueError``, which names the field, its value and the rule.
     """
 
     name: str
@@ -37,15 +40,26 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, str] = {}
     local: bool = False
 
+    def __post_init__(self) -> None:
+        _ = self.declaration
+
     @property
     def declaration(self) -> Declaration:
-        """The same in the controllers' words."""
-        fields = msgspec.structs.asdict(self)
-        return Declaration(service_name=fields.pop("name"), **fields)
+        """The same in the controllers' words, checked by their rules: *metadata* may have changed."""
+        fields = {field: _plain(value) for field, value in msgspec.structs.asdict(self).items()}
+        entry = {"serviceName": fields.pop("name"), **fields}
+        for optional in ("port", "weight"):
+            if entry[optional] is None:
+                del entry[optional]
+        try:
+            return RPC_SERVICE.declaration(entry)
+        except Invalid as invalid:
+            told = (_mistake(pointer, what) for pointer, what in invalid.mistakes.items())
+            raise ValueError(f"no Service: {'; '.join(told)}") from None
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
-    """One pod that serves a service; *ready* says whether clients should be sent there.
+    """One pod that serves a service, as it was read; *ready* says whether clients should be sent there.
 
     *ip* is the first of *ips*, which come from the pod's status.  Pods without an address, terminating
     and finished ones are no instances.  A pod is the same one while its *pod_uid* is.
@@ -92,6 +106,26 @@ class PeerUpdate(msgspec.Struct, frozen=True):
 
     kind: Kind
     peer: Peer
+
+
+def _plain(value: object) -> object:
+    """*value* without what an Enum, or another subclass, adds to a text, a number or a mapping."""
+    match value:
+        case bool():
+            return value
+        case str():
+            return str.__str__(value)
+        case int():
+            return int.__int__(value)
+        case Mapping():
+            return {_plain(key): _plain(of) for key, of in value.items()}
+    return value
+
+
+def _mistake(pointer: str, what: str) -> str:
+    """*what* is wrong, after the name of the field that *pointer* means."""
+    field = pointer.removeprefix("/").replace("serviceName", "name", 1)
+    return f"{field}: {what}" if field else what
 
 
 InstanceKey = tuple[str, int | None]

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Literal
 
-import msgspec
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
+from rpcregistry import selector
 from rpcregistry.dialects import APP_IO, RPC_SERVICE, Dialect
 from rpcregistry.errors import Failure, Misconfigured, Rejected, Retry
 from rpcregistry.kube.access import SERVICE_ACCOUNT
@@ -23,6 +23,7 @@ from rpcregistry.kube.client import Kube
 from rpcregistry.logs import Log
 from rpcregistry.manifests import PODS, RPCSERVICES
 from rpcregistry.model import Declaration, ObjectKey, Pod, RpcService
+from rpcregistry.names import is_subdomain
 from rpcregistry.runtime.crew import Crew
 from rpcregistry.runtime.informer import Change, Informer
 from rpcregistry.sdk import instances as view
@@ -37,6 +38,7 @@ _DIALECTS: dict[DialectName, Dialect] = {"app.io": APP_IO, "rpc-service": RPC_SE
 _PEERS = ""  # the topic; no service has an empty name
 
 REGISTER_WITHIN = 30.0  # seconds
+ROLES = "examples/sdk-role.yaml"
 PAGE = 100  # pods in a LIST's answer: all of it is in memory at once
 CLOSE_WITHIN = 5.0  # seconds for what is taken back, and for the threads: a pod has 30 to end
 REPAIR_AFTER = 1.0  # seconds; the watch is behind our own writes for a moment
@@ -53,12 +55,19 @@ class Registry:
     cannot be read (no CRD, no right to), there are none.
 
     A context manager, for any number of threads, which end at a fork: each process makes its own.  Once
-    closed it stays closed.  The Kubernetes API's failures are ``rpcregistry.errors.Failure``.
+    closed it stays closed.  The Kubernetes API's failures are ``Failure``.
+
+    Raises ``Misconfigured`` where *namespace* or *pod_name* is no object's name, and ``ValueError`` where
+    *label_selector* is none.
     """
 
     def __init__(
         self, kube: Kube, namespace: str, pod_name: str, *, label_selector: str = "", rpcservices: bool = True
     ) -> None:
+        for field, value in (("namespace", namespace), ("pod_name", pod_name)):
+            if not is_subdomain(value):
+                rule = "1 to 253 of a-z 0-9 . -, the first and the last of them a letter or a digit"
+                raise Misconfigured(f"{field}: {value!r} is no object's name: {rule}")
         self._kube = kube
         self._own = ObjectKey(namespace, pod_name)
         self._own_uid = ""  # once it was read; replaced as a whole by whoever changes our pod
@@ -74,7 +83,7 @@ class Registry:
         self._started = False
         self._pods: Informer[Pod] = Informer(
             f"pods of {namespace}",
-            kube.reader(PODS, namespace, label_selector),
+            kube.reader(PODS, namespace, selector.label_selector(label_selector)),
             {
                 "service": lambda pod: {declared.service_name for declared in pod.declarations},
                 "speaks": lambda pod: [view.speaks(pod)],
@@ -99,28 +108,42 @@ class Registry:
 
     @classmethod
     def in_cluster(
-        cls, namespace: str | None = None, pod_name: str | None = None, **options: Any
+        cls,
+        namespace: str | None = None,
+        pod_name: str | None = None,
+        *,
+        label_selector: str = "",
+        rpcservices: bool = True,
     ) -> "Registry":
         """The registry of the pod that this runs in.
 
         *namespace* and *pod_name* are by default what the Downward API put into ``$POD_NAMESPACE`` and
         ``$POD_NAME``, else the service account's namespace and the host's name (which, on the host's
-        network, is not the pod's).  *options* are the constructor's.  Raises ``Misconfigured``.
+        network, is not the pod's).  *label_selector*, *rpcservices*: as the constructor's.  Raises
+        ``Misconfigured``.
         """
         namespace = namespace or os.environ.get("POD_NAMESPACE") or _service_account_namespace()
         pod_name = pod_name or os.environ.get("POD_NAME") or socket.gethostname()
-        return cls(Kube.from_config(None, connections=4, page=PAGE), namespace, pod_name, **options)
+        kube = _kube(None)
+        return cls(kube, namespace, pod_name, label_selector=label_selector, rpcservices=rpcservices)
 
     @classmethod
     def from_kubeconfig(
-        cls, path: str | os.PathLike[str] | None = None, *, namespace: str, pod_name: str, **options: Any
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        namespace: str,
+        pod_name: str,
+        label_selector: str = "",
+        rpcservices: bool = True,
     ) -> "Registry":
         """The registry of a process outside of the cluster that stands for the pod *pod_name*.
 
-        *path*: by default ``$KUBECONFIG``, else ``~/.kube/config``.  Raises ``Misconfigured``.
+        *path*: by default ``$KUBECONFIG``, else ``~/.kube/config``.  Raises ``Misconfigured``, also where the
+        package ``kubernetes`` is missing, which reads such files (the extra "kubeconfig").
         """
-        kubeconfig = None if path is None else os.fspath(path)
-        return cls(Kube.from_config(kubeconfig, connections=4, page=PAGE), namespace, pod_name, **options)
+        kube = _kube(None if path is None else os.fspath(path))
+        return cls(kube, namespace, pod_name, label_selector=label_selector, rpcservices=rpcservices)
 
     def __enter__(self) -> "Registry":
         self.start()
@@ -200,14 +223,15 @@ class Registry:
         moment later.  Where somebody else takes it off the pod, it is registered again; giving the label
         another value keeps the pod out.
 
-        Raises ``ValueError`` where the services cannot be declared, or the registry is closed, and
-        ``Failure``, after which they may be declared all the same, until ``close``.
+        Raises ``ValueError`` where the services cannot be declared, or the registry is closed.  ``Retry``,
+        where *timeout* was not enough, and ``Rejected``, where a right is missing or the pod is gone; after
+        both they may be declared all the same, until ``close``.
         """
         if dialect not in _DIALECTS:
             raise ValueError(f"dialect {dialect!r} is none of {', '.join(_DIALECTS)}")
         if self._closed.is_set():
             raise ValueError("the registry is closed")
-        wanted = {(given.name, given.port): given.declaration for given in _checked(services)}
+        wanted = {(given.name, given.port): given.declaration for given in _listed(services)}
         self.start()
         self._announce(dialect, wanted, timeout)
         with self._lock:
@@ -374,13 +398,18 @@ class Registry:
         stopping.wait(max(seconds, WITHOUT_RPCSERVICES) if self._rpcservices.unknown else seconds)
 
 
-def _checked(services: Service | Iterable[Service]) -> list[Service]:
-    """The services, each field of its type; raises ``ValueError`` that names the field."""
+def _kube(kubeconfig: str | None) -> Kube:
+    return Kube.from_config(kubeconfig, connections=4, page=PAGE, roles=ROLES)
+
+
+def _listed(services: Service | Iterable[Service]) -> list[Service]:
     try:
         given = [services] if isinstance(services, Service) else list(services)
-        return [msgspec.convert(msgspec.to_builtins(service), Service) for service in given]
-    except (msgspec.MsgspecError, TypeError) as error:
+    except TypeError as error:
         raise ValueError(f"no Service: {error}") from error
+    if others := [other for other in given if not isinstance(other, Service)]:
+        raise ValueError(f"no Service: {others[0]!r}")
+    return given
 
 
 def _service_account_namespace() -> str:

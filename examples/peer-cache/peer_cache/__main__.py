@@ -1,6 +1,7 @@
 """The command: ``python -m peer_cache``.  Every option has a variable ``PEER_CACHE_…``, but for ``POD_…``."""
 
 import logging
+import signal
 import threading
 import time
 import uuid
@@ -15,13 +16,11 @@ from peer_cache.links import Links
 from peer_cache.replica import Peer, Replica
 from peer_cache.rest import RestServer
 from peer_cache.service import serve
-from rpcregistry.errors import Failure
-from rpcregistry.runtime.stop import Stop
-from rpcregistry.sdk import PeerUpdate, Registry, Service
+from rpcregistry import Failure, PeerUpdate, Registry, Service
 
 SERVICE = "peer-cache"
 CALLS_END_WITHIN = 3.0  # seconds
-TICK = 0.2  # seconds between two looks at whether to stop
+STOP = {signal.SIGTERM, signal.SIGINT}
 
 _log = logging.getLogger("peer_cache")
 
@@ -70,7 +69,9 @@ def main(
         if update.kind != "changed":
             _log.info("peer %s: %s at %s", update.kind, update.peer.name, update.peer.ip)
 
-    with Stop() as stop, _failures_told():
+    # Blocked in all threads that come, and waited for below: no handler runs in the middle of anything.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+    with _failures_told():
         # Pods join by saying so themselves: RpcServices, which select pods, need not be looked at.
         if kubeconfig:
             registry = Registry.from_kubeconfig(
@@ -88,8 +89,7 @@ def main(
             registry.register(Service(name=SERVICE, port=grpc_port))
             _log.info("registered, at port %d", grpc_port)
             threading.Thread(target=keep, name="keep", daemon=True).start()
-            while not stop.requested:
-                time.sleep(TICK)
+            signal.sigwait(STOP)
             _log.info("stopping")
             rest.shutdown()
             calls.stop(CALLS_END_WITHIN).wait()
