@@ -30,6 +30,7 @@ from rpcregistry.errors import (
     Ending,
     Expired,
     Failure,
+    KindMissing,
     Misconfigured,
     Rejected,
     Retry,
@@ -333,6 +334,14 @@ def test_a_message_shows_nothing_of_a_body_that_is_no_status(body: bytes) -> Non
     assert str(failure("GET", "list pods", 404, body)) == "list pods: 404 Not Found"
 
 
+def test_a_kind_of_ours_that_is_not_served_is_told_from_a_missing_right() -> None:
+    body = b'{"kind": "Status", "reason": "NotFound", "message": "the server could not find it"}'
+    missing = failure("GET", "list rpcservices", 404, body, kind="RpcService")
+    assert type(missing) is KindMissing
+    assert type(failure("GET", "list pods", 404, body)) is Unknown
+    assert type(failure("GET", "list rpcservices", 403, body, kind="RpcService")) is Unknown
+
+
 def test_a_connection_that_is_refused_is_tried_again_later(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -512,8 +521,8 @@ EVENT = line("ADDED", pod("b"))
     ("pieces", "cut", "told"),
     [
         pytest.param([EVENT[:-9]], False, ["a", "Retry"], id="A4: a line that is cut off"),
-        pytest.param([EVENT[:-9]], True, ["a", "Retry"], id="A4: a reset in the middle of a line"),
-        pytest.param([EVENT], True, ["a", "b", "Retry"], id="A4: a reset between two lines"),
+        pytest.param([EVENT[:-9]], True, ["a", "Unanswered"], id="A4: a reset in the middle of a line"),
+        pytest.param([EVENT], True, ["a", "b", "Unanswered"], id="A4: a reset between two lines"),
         pytest.param([lambda: time.sleep(0.8)], False, ["a"], id="silence, without a bookmark"),
         pytest.param([EVENT[:-9], lambda: time.sleep(0.8)], False, ["a", "Retry"], id="silence in a line"),
         pytest.param([b"{]\n", EVENT], False, ["a", "Expired"], id="a line that is no JSON"),

@@ -12,7 +12,18 @@ from http.client import responses
 import msgspec
 import urllib3
 
-from rpcregistry.errors import Absent, Conflict, Ending, Expired, Failure, Rejected, Retry, Unknown
+from rpcregistry.errors import (
+    Absent,
+    Conflict,
+    Ending,
+    Expired,
+    Failure,
+    KindMissing,
+    Rejected,
+    Retry,
+    Unanswered,
+    Unknown,
+)
 from rpcregistry.kube.access import reason
 from rpcregistry.manifests import GROUP, LOCALSERVICES, RPCSERVICES
 
@@ -66,7 +77,7 @@ def failure(
         case 404, "GET" | "PUT" | "PATCH" | "DELETE" if told.reason == "NotFound" and named:
             return Absent(message)
         case 401 | 403 | 404, "GET":
-            return Unknown(message)
+            return KindMissing(message) if status == 404 and kind else Unknown(message)
         case 403, _ if "NamespaceTerminating" in causes:
             return Ending(message)
         case 404, "POST" if told.reason == "NotFound" and named:
@@ -148,6 +159,6 @@ def translated(what: str, server: str = "") -> Iterator[None]:
     try:
         yield
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise Retry(": ".join(filter(None, (what, server, reason(error))))) from error
+        raise Unanswered(": ".join(filter(None, (what, server, reason(error))))) from error
     except (msgspec.MsgspecError, ValueError) as error:
         raise Retry(f"{what}: the answer cannot be read: {error}") from error
