@@ -381,7 +381,8 @@ def the_fence_of_a_dead_process(journey: Journey) -> None:
         process(ended=1040, code=-9, expected_end=True),
         process(pid=2, started=1041),
     ]
-    journey.publish(1070, SetData(ECHO, servers("10.0.0.1"), 1), session=OURS_LATER)
+    journey.write(1042, OpenSession(15), session=OURS_LATER)
+    journey.publish(1042.1, SetData(ECHO, servers("10.0.0.1"), 1), session=OURS_LATER)
 
 
 def too_many_failures(journey: Journey) -> None:
