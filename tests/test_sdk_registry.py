@@ -171,7 +171,7 @@ def test_who_does_as_told_knows_what_there_is(seed):
         pytest.param("echo", "app.io", "no Service: 'e'", id="a name only"),
         pytest.param(7, "app.io", "not iterable", id="nothing of the kind"),
         pytest.param(
-            Service(name="a"), "dubbo", "'dubbo' is none of app.io, rpc-service", id="another dialect"
+            Service(name="a"), "dubbo", "'dubbo' is none of rpc-service, app.io", id="another dialect"
         ),
     ],
 )
