@@ -7,7 +7,7 @@ replays a whole run.
 import base64
 import itertools
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from rpcregistry.manifests import decode_node, decode_pod, decode_rpcservice
 from rpcregistry.model import ObjectKey, RpcService
 from rpcregistry.names import object_name
 from rpcregistry.plan.publication import CrossNamespace
-from tests import test_reconcile
 from tests.faults.harness import oracle
 from tests.faults.harness.oracle import Manifest
+from tests.worlds.registry import CONFIRM, World
 
 LAYOUTS = [
     ("kube2zk", "/rpc_v2"),
@@ -244,9 +244,8 @@ FLAGS = st.fixed_dictionaries(
 # The controllers, on the same objects
 
 
-def denied(world: oracle.World) -> set[tuple[str, str]]:
-    """Which pod may not register which RpcService, by the world's flags."""
-    names = {m["metadata"]["name"] for m in world.rpcservices} | {object_name(name, ()) for name in SERVICES}
+def denied(world: oracle.World, names: Iterable[str]) -> set[tuple[str, str]]:
+    """Which pod may not register which of the RpcServices *names*, by the world's flags."""
     return {
         (pod["metadata"]["name"], name)
         for pod in world.pods
@@ -260,12 +259,13 @@ class Controllers:
     """Both controllers in memory: shown one moment after the other, and left to do all there is to do."""
 
     def __init__(self, world: oracle.World, endpoints_per_object: int = 100) -> None:
-        self._memory = memory = test_reconcile.World()
+        self._memory = memory = World()
         memory.endpoints_per_object = endpoints_per_object
         memory.cross_namespace = CrossNamespace(world.cross_namespace)
         memory.layouts = tuple(Layout(*layout) for layout in world.layouts)
         memory.start()
         self._shown: dict[ObjectKey, Manifest] = {}
+        self._names = {object_name(name, ()) for name in SERVICES}  # of RpcServices that there may be
         self._versions = itertools.count(1000)
 
     def show(self, moment: oracle.World, listed: bool = False, restart: bool = False) -> None:
@@ -274,7 +274,8 @@ class Controllers:
         *restart*: it is a new process that sees it.
         """
         memory = self._memory
-        memory.denied = denied(moment)
+        self._names |= {m["metadata"]["name"] for m in moment.rpcservices}
+        memory.denied = denied(moment, self._names)
         for node in moment.nodes:
             memory.nodes.put(decode_node(encoded(node)))
         found = {pod.key: pod for pod in map(decode_pod, map(encoded, seen(moment, moment.pods)))}
@@ -313,7 +314,7 @@ class Controllers:
         """Do all there is to do, until nothing is held any more."""
         for _ in range(2):
             self.settle()
-            self._memory.clock.seconds += test_reconcile.CONFIRM + 1
+            self._memory.clock.seconds += CONFIRM + 1
         self.settle()
 
     def rpcservices(self) -> Sequence[Manifest]:
@@ -365,15 +366,12 @@ def observed(controllers: Controllers, world: oracle.World) -> oracle.World:
     return replace(world, rpcservices=controllers.rpcservices())
 
 
-def agree(controllers: Controllers, moment: oracle.World, frozen: Collection[str] = ()) -> None:
-    """Assert that ZooKeeper and the statuses are as the oracle has them; of *frozen* more may be found."""
+def agree(controllers: Controllers, moment: oracle.World, frozen: Container[str] = ()) -> None:
+    """Assert that the statuses are as the oracle has them, and ZooKeeper, but for the services *frozen*."""
     world = observed(controllers, moment)
     assert oracle.listed(world.rpcservices) == oracle.statuses(world)
-    for layout, services in found(controllers, world).items():
-        right = dict(oracle.desired(world)[layout])
-        for name in frozen & services.keys():
-            right[name] = right.get(name, frozenset()) | services[name]
-        assert services == right, layout
+    right = entries_of(oracle.desired(world))
+    assert {e for e in entries_of(found(controllers, world)) ^ right if e[1] not in frozen} == set()
 
 
 def give_or_take(controllers: Controllers, moment: oracle.World) -> None:
@@ -395,18 +393,13 @@ def where(manifests: Iterable[Manifest]) -> set[tuple[str, str]]:
 def frozen_names(first: oracle.World, then: oracle.World) -> set[str]:
     """The services of which nothing is withdrawn *then*: see ``DIFFERENCES``.
 
-    An RpcService was deleted by hand, while a pod of the namespace is there that no other can list.
+    An RpcService was deleted by hand, and pods that name its service may perhaps not register.
     """
-    lingering = {
-        pod["metadata"]["namespace"]
-        for pod in then.pods
-        if then.register or not pod["status"]["podIP"] or "deletionTimestamp" in pod["metadata"]
-    }
     left = where(then.rpcservices)
     return {
         m["spec"]["serviceName"]
         for m in first.rpcservices
-        if not where([m]) <= left and m["metadata"]["namespace"] in lingering
+        if then.register is not None and not where([m]) <= left
     }
 
 
@@ -475,7 +468,6 @@ def generated(name: str, space: str = "default", created: str = "") -> Manifest:
 GENERATED = {"app.kubernetes.io/managed-by": "rpcregistry"}
 SELECTED = {"labels": {"app": "x"}}
 SELECTOR = {"matchLabels": SELECTED["labels"]}
-ENDING = {"deletionTimestamp": "2026-11-21T02:02:02Z"}
 KUBE2ZK = ("kube2zk", "/rpc_v2")
 
 CASES = [
@@ -566,15 +558,16 @@ DIFFERENCES = [
     pytest.param(
         [
             oracle.World(
-                pods=[pod(1, "echo"), pod(2, "echo"), pod(3, "echo", space="other")],
-                rpcservices=[rpcservice("echo", "other")],
+                pods=[pod(1, metadata=SELECTED)],
+                rpcservices=[rpcservice("echo", selector=SELECTOR)],
+                register=[],
             ),
-            oracle.World(pods=[pod(1, "echo"), pod(3, "echo", space="other", metadata=ENDING)]),
+            oracle.World(pods=[pod(2, "echo")], register=[]),
         ],
         KUBE2ZK,
-        {"10.0.0.1", "10.0.0.2", "10.0.0.3"},
         {"10.0.0.1"},
-        id="where an RpcService is deleted by hand, a pod that ends keeps all that goes published",
+        set(),
+        id="what a deleted RpcService listed stays while a pod names the service that may not register",
     ),
 ]
 """Where the controllers do otherwise than CONTRACT.md's rules: what they publish, and what would be right."""

@@ -10,17 +10,18 @@ from hypothesis import strategies as st
 from rpcregistry.model import Declaration, LabelSelector, Pod, RpcService, RpcServiceSpec
 from rpcregistry.plan.invariants import lost
 from rpcregistry.plan.pods import newest_of
+from rpcregistry.plan.publication import Place
 from rpcregistry.plan.rpcservices import (
     MOST_REFUSED_CREATES,
     ROWS_BYTES,
     Absences,
     Create,
     Op,
-    Place,
     SetStatus,
     Writes,
 )
-from tests.test_plan_rpcservices import NOW, SETTINGS, World, pod, pods_strategy, service, verbose
+from tests.builders import NOW, pod
+from tests.worlds.rpcservices import SETTINGS, World, pods_strategy, service, verbose
 
 Refuse = Callable[[Op], bool]
 

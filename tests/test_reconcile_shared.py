@@ -9,12 +9,15 @@ from rpcregistry.errors import Rejected
 from rpcregistry.layouts import Layout
 from rpcregistry.model import (
     HELD,
+    Endpoint,
     LabelSelector,
     NodeServiceKey,
     ObjectKey,
     Problem,
     Regarding,
+    RpcService,
     RpcServiceSpec,
+    RpcServiceStatus,
     ServiceKey,
 )
 from rpcregistry.plan.ledger import ledger_path
@@ -27,18 +30,21 @@ from rpcregistry.reconcile.memory import Memory
 from rpcregistry.reconcile.orphans import Orphans
 from rpcregistry.reconcile.problems import Problems, Waiting
 from rpcregistry.reconcile.registration import ALLOWED_FOR, Registration
+from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.repairs import Repairs
+from rpcregistry.reconcile.rewrites import MOST_OBJECTS, Rewrites
 from rpcregistry.reconcile.selections import Selections
 from rpcregistry.reconcile.settling import Settling
-from rpcregistry.reconcile.since import Since
+from rpcregistry.reconcile.troubles import Troubles
 from rpcregistry.reconcile.unreadable import UnknownWords
 from rpcregistry.reconcile.unwritten import Unwritten
 from rpcregistry.reconcile.wanted import Wanted
 from rpcregistry.runtime.informer import Change, Store
-from tests.test_plan_rpcservices import pod, service
-from tests.test_reconcile_nodeservices import World as NodeServices
+from tests.builders import pod
 from tests.threads import at_once, step_by_step, twice
-from tests.worlds import Clock, EventsInMemory, NotesInMemory, ZooKeeperInMemory
+from tests.worlds import Clock, EventsInMemory, Held, NotesInMemory, ZooKeeperInMemory
+from tests.worlds.nodeservices import World as NodeServices
+from tests.worlds.rpcservices import service
 
 ROUNDS = 20  # where threads take turns at each step
 MANY = 1000  # where they take turns as they come
@@ -99,7 +105,8 @@ def test_what_could_not_be_written_has_waited_since_the_earlier_change():
     unwritten.note(["a"], 2.0)
     unwritten.put_back({"a": taken["a"]})
 
-    assert (unwritten.since("a", 9.0), unwritten.since("b", 9.0), len(unwritten)) == (1.0, 9.0, 1)
+    assert ("a" in unwritten, "b" in unwritten, len(unwritten)) == (True, False, 1)
+    assert unwritten.take(["a"]) == {"a": 1.0}
 
 
 def test_what_is_wanted_instead_has_waited_since_the_first():
@@ -323,18 +330,67 @@ def test_a_word_is_used_up_once_whoever_comes_first():
 
 
 def test_two_threads_agree_since_when():
-    since: Since[int] = Since()
+    troubles: Troubles[int, Exception] = Troubles()
     found: list[list[float]] = [[], []]
 
     def work(me: int) -> None:
         for number in range(ROUNDS):
-            found[me].append(since.begin(number, number + me / 2))
-            assert number in since
-            since.end(-number - 1)
+            found[me].append(troubles.begin(number, number + me / 2).since)
+            assert troubles.get(number)
+            troubles.end(-number - 1)
 
     twice(work)
 
     assert found[0] == found[1]
+    assert len(troubles) == ROUNDS
+
+
+def test_what_is_rewritten_is_bounded_and_each_object_has_its_own_pause():
+    rewrites = Rewrites()
+
+    def work(me: int) -> None:
+        for number in range(MOST_OBJECTS):
+            rewrites.note(f"{me}-{number}", 0.0)
+        for number in range(ROUNDS):
+            rewrites.lost(f"{me}", f"{number}")
+            assert rewrites.is_lost(f"{me}", f"{number}")
+            rewrites.kept(f"{me}")
+
+    at_once(lambda: work(0), lambda: work(1))
+    assert len(rewrites._at) == MOST_OBJECTS
+    assert rewrites.pause("0-0", 1.0) == 0.0, "forgotten"
+
+
+def listing(number: int) -> RpcServiceStatus:
+    row = Endpoint(pod_name="p", pod_uid=str(number), ip="10.0.0.1", ready=True)
+    return RpcServiceStatus(observed_generation=1, endpoints=(row,))
+
+
+def test_what_is_relied_on_is_one_of_our_own_words_at_every_moment():
+    """One thread writes statuses and vouches for them, the other one has others write in between."""
+    relied = Relied(Held({}, lambda _: None))
+    ours = [service("echo", generation=number, status=listing(number)) for number in range(ROUNDS)]
+    forged = service("echo", status=listing(666))
+    heard: list[Change[RpcService]] = []
+    relied.subscribe(heard.append)
+
+    def vouch() -> None:
+        for written in ours:
+            relied.vouch(written)
+            relied.note(Change(None, written, ours=True))
+        relied.looked(ours[0].service_key)
+
+    def forge() -> None:
+        for _ in range(ROUNDS):
+            relied.note(Change(None, forged))
+            for found in relied.indexed("service name", "echo"):
+                assert found.status.endpoints[0].pod_uid != "666"
+
+    at_once(lambda: step_by_step(vouch), lambda: step_by_step(forge))
+
+    assert relied.get(forged.key) is ours[-1]
+    assert [change.new for change in heard] == ours
+    assert [change.old for change in heard] == [None, *ours[:-1]]
 
 
 def test_a_name_settles_once_whichever_key_is_the_last():

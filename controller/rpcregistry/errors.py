@@ -20,11 +20,20 @@ class Retry(Failure):
         self.after = after
 
 
+class Unanswered(Retry):
+    """No answer came, so nobody refused: the server is away, or the connection broke.  Try again soon."""
+
+
 class Partial(Retry):
-    """Some of several writes were refused.  Try again as after ``Retry``, and at once after a new change.
+    """Some of several writes were refused.  Try again in *after* seconds, and at once after a new change.
 
     What is new may be a removal, which is not refused: it waits for no time that was named for the others.
+    *rejected*: the other side understood what it refused.
     """
+
+    def __init__(self, message: str, after: float, *, rejected: bool = False) -> None:
+        super().__init__(message, after)
+        self.rejected = rejected
 
 
 class Conflict(Retry):

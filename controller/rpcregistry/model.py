@@ -144,7 +144,7 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
     pod_name: str
     pod_uid: str
     ip: str
-    ips: tuple[str, ...]
+    ips: tuple[str, ...] = ()
     port: int | None = None
     node_name: str = ""
     host_ip: str = ""
@@ -252,7 +252,8 @@ class RpcService(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     *generated*: we made it and no person owns a field of its spec.  *part_of*: the label that names
     the RpcService whose endpoints it carries on, or ``""``, and *owner_uid* that one's uid.
-    *released*: the release annotation, or ``""``.
+    *released*: the release annotation, or ``""``.  *damaged*: why something in its status cannot be read, and
+    *unreadable*: why its spec cannot, of which then only the service name counts; or ``""``.
     """
 
     namespace: str
@@ -268,6 +269,8 @@ class RpcService(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     released: str = ""
     spec: RpcServiceSpec = RpcServiceSpec()
     status: RpcServiceStatus = RpcServiceStatus()
+    damaged: str = ""
+    unreadable: str = ""
 
     @property
     def key(self) -> ObjectKey:

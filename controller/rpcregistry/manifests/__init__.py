@@ -21,6 +21,8 @@ from rpcregistry.model import (
     RELEASE,
     RELEASED_BY,
     SERVICE_NAME,
+    Condition,
+    Endpoint,
     KubeService,
     Lease,
     LocalService,
@@ -180,6 +182,12 @@ class _RpcService(msgspec.Struct):
     status: RpcServiceStatus | None = None
 
 
+class _RpcServiceParts(msgspec.Struct):
+    metadata: _Meta
+    spec: msgspec.Raw = msgspec.Raw(b"null")
+    status: msgspec.Raw = msgspec.Raw(b"null")
+
+
 class _LocalService(msgspec.Struct):
     metadata: _Meta
     spec: LocalServiceSpec | None = None
@@ -205,6 +213,7 @@ class _Service(msgspec.Struct):
 _pods = msgspec.json.Decoder(_Pod)
 _nodes = msgspec.json.Decoder(_Node)
 _rpcservices = msgspec.json.Decoder(_RpcService)
+_rpcservice_parts = msgspec.json.Decoder(_RpcServiceParts)
 _localservices = msgspec.json.Decoder(_LocalService)
 _services = msgspec.json.Decoder(_Service)
 
@@ -253,8 +262,12 @@ def decode_node(data: bytes | msgspec.Raw) -> Node:
 
 
 def decode_rpcservice(data: bytes | msgspec.Raw) -> RpcService:
-    """An RpcService from its JSON."""
-    service = _rpcservices.decode(data)
+    """An RpcService from its JSON, or what can be read of it: it is ours to write anew."""
+    damaged = unreadable = ""
+    try:
+        service = _rpcservices.decode(data)
+    except msgspec.ValidationError:
+        service, damaged, unreadable = _in_parts(data)
     meta = service.metadata
     labels, annotations = meta.labels or {}, meta.annotations or {}
     return RpcService(
@@ -271,7 +284,46 @@ def decode_rpcservice(data: bytes | msgspec.Raw) -> RpcService:
         released=annotations.get(RELEASE, ""),
         spec=service.spec or RpcServiceSpec(),
         status=service.status or RpcServiceStatus(),
+        damaged=damaged,
+        unreadable=unreadable,
     )
+
+
+def _in_parts(data: bytes | msgspec.Raw) -> tuple[_RpcService, str, str]:
+    """An RpcService without what cannot be read, and why something in its status, or its spec, cannot."""
+    parts = _rpcservice_parts.decode(data)
+    damaged = unreadable = ""
+    try:
+        spec = msgspec.json.decode(parts.spec, type=RpcServiceSpec | None)
+    except msgspec.ValidationError as error:
+        unreadable = str(error)
+        found = msgspec.json.decode(parts.spec)
+        name = found.get("serviceName") if isinstance(found, dict) else None
+        spec = RpcServiceSpec(service_name=name if isinstance(name, str) else "")
+    try:
+        status = msgspec.json.decode(parts.status, type=RpcServiceStatus | None)
+    except msgspec.ValidationError as error:
+        damaged = str(error)
+        status = _readable_status(msgspec.json.decode(parts.status))
+    return _RpcService(parts.metadata, spec, status), damaged, unreadable
+
+
+def _readable_status(found: Any) -> RpcServiceStatus:
+    """What can be read of a status: of a list, those of its items that can."""
+    fields = dict(found) if isinstance(found, dict) else {}
+    for name, kind in (("endpoints", Endpoint), ("conditions", Condition)):
+        items = fields.get(name)
+        fields[name] = [item for item in items if _reads(item, kind)] if isinstance(items, list) else []
+    readable = {name: value for name, value in fields.items() if _reads({name: value}, RpcServiceStatus)}
+    return msgspec.convert(readable, RpcServiceStatus)
+
+
+def _reads(value: Any, kind: type) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def decode_localservice(data: bytes | msgspec.Raw) -> LocalService:

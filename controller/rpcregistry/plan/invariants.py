@@ -35,8 +35,7 @@ from rpcregistry.plan import rpcservices
 from rpcregistry.plan.ledger import decode_ledger, ledger_path
 from rpcregistry.plan.ops import Create, Delete, Op, Set, Step
 from rpcregistry.plan.outcome import ObservedZnodes
-from rpcregistry.plan.publication import PublicationSettings
-from rpcregistry.plan.rpcservices import Place
+from rpcregistry.plan.publication import Place, PublicationSettings
 
 Slot = str | None  # which endpoint's a child is; None: none of our cluster's
 Places = frozenset[Place]

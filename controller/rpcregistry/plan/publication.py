@@ -7,6 +7,14 @@ import msgspec
 
 from rpcregistry.model import Endpoint, Problem, RpcService
 
+# A row's pod and port: what it is, wherever it is listed and whatever it says.
+Place = tuple[str, int | None]
+
+
+def place(row: Endpoint) -> Place:
+    """Which endpoint a row is about."""
+    return row.pod_uid, row.port
+
 
 class CrossNamespace(Enum):
     """What the same service name in several namespaces means: one service of all, or of the first only."""
@@ -51,10 +59,18 @@ class PublicationSettings(msgspec.Struct, frozen=True):
 
 
 class Unlisted(msgspec.Struct, frozen=True):
-    """What statuses lack, since a write was refused: *endpoints*, and the *services* to list them, by uid."""
+    """What statuses do not say, since a write was refused.
+
+    *endpoints*: what is to be listed, and is not; *services*: the uids of those that are to list it.  *gone*
+    and *unready*: what is listed, and the pods themselves show to be gone, or not to be Ready.
+    *refusals*: what to tell of it, by namespace.
+    """
 
     endpoints: tuple[Endpoint, ...] = ()
     services: Collection[str] = ()
+    gone: frozenset[Place] = frozenset()
+    unready: frozenset[Place] = frozenset()
+    refusals: Mapping[str, Problem] = {}
 
 
 ALL_LISTED = Unlisted()
@@ -65,7 +81,8 @@ class Publication(msgspec.Struct, frozen=True):
 
     *services*: how many of them take part; *refused*: those that do not, by uid.  *frozen*: something
     about the name is unknown, so what is published already stays.  *unlisted*: what pods show and no
-    RpcService could be made to list; of that, too, what is published already stays.
+    RpcService could be made to list; of that, too, what is published already stays.  *unwritten*: by
+    namespace, what to tell of statuses that do not say what they should.
     """
 
     endpoints: tuple[Endpoint, ...] = ()
@@ -75,6 +92,7 @@ class Publication(msgspec.Struct, frozen=True):
     refused: Mapping[str, Problem] = {}
     frozen: bool = False
     unlisted: tuple[Endpoint, ...] = ()
+    unwritten: Mapping[str, Problem] = {}
 
 
 def publication(
@@ -88,7 +106,10 @@ def publication(
 
     *holder*: the namespace that has the name, where its RpcService is missing and may come back.
     """
-    ordered = sorted(services, key=lambda service: (service.generated, *service.age))
+    ordered = sorted(
+        (_as_shown(service, unlisted) for service in services),
+        key=lambda service: (service.generated, *service.age),
+    )
     refused: dict[str, Problem] = {}
     if settings.cross_namespace is CrossNamespace.DENY and ordered:
         home = holder or ordered[0].namespace
@@ -116,9 +137,24 @@ def publication(
         config=next((spec.config for spec in declared if spec.config is not None), None),
         services=len(ordered),
         refused=refused,
-        frozen=frozen or not all(service.known or service.uid in unlisted.services for service in ordered),
+        frozen=frozen
+        or any(service.unreadable for service in ordered)
+        or not all(service.known or service.uid in unlisted.services for service in ordered),
         unlisted=published(unlisted.endpoints, any(s.spec.publish_not_ready_addresses for s in ordered)),
+        unwritten=unlisted.refusals,
     )
+
+
+def _as_shown(service: RpcService, unlisted: Unlisted) -> RpcService:
+    """*service* without the rows that are gone, whatever its status still says."""
+    if not (unlisted.gone or unlisted.unready):
+        return service
+    rows = tuple(
+        msgspec.structs.replace(row, ready=row.ready and place(row) not in unlisted.unready)
+        for row in service.status.endpoints
+        if place(row) not in unlisted.gone
+    )
+    return msgspec.structs.replace(service, status=msgspec.structs.replace(service.status, endpoints=rows))
 
 
 def published(rows: Iterable[Endpoint], everything: bool) -> tuple[Endpoint, ...]:

@@ -12,6 +12,16 @@ def lately(times: Collection[float], now: float) -> int:
     return sum(now - at < PERIOD for at in times)
 
 
+def rewrite_pause(rewritten: Collection[float], now: float) -> float:
+    """The seconds to wait before a status that others write is put right once more.
+
+    >>> [rewrite_pause([0.0] * times, 0.25) for times in (0, 1, 2, 3, 8)]
+    [0.0, 0.75, 1.75, 3.75, 29.75]
+    """
+    times = lately(rewritten, now)
+    return max(0.0, max(rewritten) + min(LONGEST_PAUSE, 2.0 ** min(times - 1, 5)) - now) if times else 0.0
+
+
 def pause(repairs: Collection[float], now: float) -> float:
     """The seconds to wait before the next repair of what was put back at the times *repairs*.
 

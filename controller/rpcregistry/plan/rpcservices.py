@@ -18,6 +18,8 @@ from rpcregistry.model import Condition, Declaration, Endpoint, Pod, RpcService,
 from rpcregistry.names import object_name, part_name
 from rpcregistry.plan.conditions import with_condition
 from rpcregistry.plan.pods import is_listed, names_service
+from rpcregistry.plan.publication import Place
+from rpcregistry.plan.publication import place as _place
 
 ROWS_BYTES = 1024 * 1024  # of one object, as JSON; etcd takes 1.5 MiB, metadata and conditions included
 
@@ -52,22 +54,26 @@ class Delete(msgspec.Struct, frozen=True):
 Op = Create | SetStatus | Delete
 
 
-# A row's pod and port: what it is, wherever it is listed and whatever it says.
-Place = tuple[str, int | None]
-
-
 class ObservedRpcServices(msgspec.Struct, frozen=True):
     """What was read for one key.
 
     *services*: the RpcServices of the name.  *pods*, by name: those that declare the service, are
     selected by one of *services*, or are named by a status.  *taken*: names of the namespace's
-    RpcServices.  *bad_nodes*: the nodes of *pods* that exist and are not Ready.
+    RpcServices.  *bad_nodes*: the nodes of *pods* that exist and are not Ready.  *remembered*: by uid, what
+    RpcServices listed before others wrote their statuses, and what of the others' rows may be true.
+    *unplaced*: how many endpoints have no object to list them, since a write is refused.
     """
 
     services: Collection[RpcService]
     pods: Mapping[str, Pod]
     taken: Container[str] = ()
     bad_nodes: Container[str] = ()
+    remembered: Mapping[str, Sequence[Endpoint]] = {}
+    unplaced: int = 0
+
+    def rows_of(self, service: RpcService) -> Sequence[Endpoint]:
+        """What *service* lists by our own word."""
+        return self.remembered.get(service.uid, service.status.endpoints)
 
 
 class Absences(msgspec.Struct, frozen=True):
@@ -95,8 +101,13 @@ class ProjectionSettings(msgspec.Struct, frozen=True):
 
 def owner_name(key: ServiceKey, services: Collection[RpcService], taken: Container[str]) -> str:
     """The name of the RpcService that annotated pods are listed by, or will be once it is there."""
-    owner = _owner(sorted(services, key=lambda service: service.age))
+    owner = owner_of(services)
     return owner.name if owner else object_name(key.service_name, taken)
+
+
+def owner_of(services: Iterable[RpcService]) -> RpcService | None:
+    """The RpcService that annotated pods are listed by, if it is there."""
+    return _owner(sorted(services, key=lambda service: service.age))
 
 
 def _owner(by_age: Sequence[RpcService]) -> RpcService | None:
@@ -114,7 +125,10 @@ def plan(
     object to another is listed all the time, wherever the list of operations is cut off.  Where objects
     exchange pods no order does that alone: ``Writes`` then has a row stay until it is listed elsewhere.
     """
-    # 1. Who lists the pods: the oldest declared RpcService, else the oldest generated one.
+    # 1. Who lists the pods: the oldest declared RpcService, else the oldest generated one.  Where nobody can
+    #    tell what one of them asks for, all stays as it is.
+    if any(service.unreadable for service in observed.services):
+        return []
     services = sorted(observed.services, key=lambda service: service.age)
     declared = [service for service in services if not service.generated]
     owner = _owner(services)
@@ -139,7 +153,8 @@ def plan(
     ops: list[Op] = []
     for head in heads:
         parts = [service for service in services if service.is_part and service.owner_uid == head.uid]
-        ops += _spread(head, parts, rows.get(head.name, []), observed.taken, settings, now)
+        unplaced = observed.unplaced if head is owner else 0
+        ops += _spread(head, parts, rows.get(head.name, []), observed.taken, settings, now, unplaced)
     # 6. Empty and delete all other generated ones: those that a declared one took over from, those whose
     #    last pod went, and parts whose head is gone, which are laid out anew.
     kept = {head.uid for head in heads}
@@ -166,7 +181,7 @@ def desired_rows(
     rows = _shown(key, services, home, observed.pods.values())
     heads = {service.name for service in services if not service.generated} | {home}
     for service in services:
-        for row in service.status.endpoints:
+        for row in observed.rows_of(service):
             head, shown = rows.get((row.pod_uid, row.port), (None, None))
             absent = is_absent(row, observed.pods.get(row.pod_name), shown, observed.bad_nodes)
             if (absent and row.pod_uid not in absences.confirmed) or (
@@ -193,7 +208,7 @@ def suspects(key: ServiceKey, observed: ObservedRpcServices) -> dict[str, int]:
     rows = _shown(key, sorted(observed.services, key=lambda service: service.age), "", observed.pods.values())
     weights: dict[str, int] = {}
     for service in observed.services:
-        for row in service.status.endpoints:
+        for row in observed.rows_of(service):
             _, shown = rows.get((row.pod_uid, row.port), ("", None))
             if is_absent(row, observed.pods.get(row.pod_name), shown, observed.bad_nodes):
                 weights[row.pod_uid] = weights.get(row.pod_uid, 0) + 1
@@ -302,6 +317,7 @@ def _spread(
     taken: Container[str],
     settings: ProjectionSettings,
     now: str,
+    unplaced: int,
 ) -> Iterable[Op]:
     """Lay *rows* out over *head* and its *parts*: a pod stays in its object, a new one goes where room is."""
     where = {row.pod_uid: service.name for service in (head, *parts) for row in service.status.endpoints}
@@ -326,7 +342,7 @@ def _spread(
         elif not page.rows and service is not head:
             yield from _remove(service, settings, now)
         else:
-            yield from _set_status(service, page.rows, settings, now)
+            yield from _set_status(service, page.rows, settings, now, unplaced if service is head else 0)
 
 
 class _Page:
@@ -368,28 +384,40 @@ def _remove(service: RpcService, settings: ProjectionSettings, now: str) -> Iter
 
 
 def _set_status(
-    service: RpcService, rows: Iterable[Endpoint], settings: ProjectionSettings, now: str
+    service: RpcService, rows: Iterable[Endpoint], settings: ProjectionSettings, now: str, unplaced: int = 0
 ) -> Iterable[SetStatus]:
-    status = _status(service, service.service_name, rows, settings, now)
-    if status != service.status:
+    status = _status(service, service.service_name, rows, settings, now, unplaced)
+    if status != service.status or service.damaged:
         yield SetStatus(service, status)
 
 
 def _status(
-    service: RpcService, service_name: str, rows: Iterable[Endpoint], settings: ProjectionSettings, now: str
+    service: RpcService,
+    service_name: str,
+    rows: Iterable[Endpoint],
+    settings: ProjectionSettings,
+    now: str,
+    unplaced: int = 0,
 ) -> RpcServiceStatus:
+    """What *service* says; its totals count *unplaced* endpoints, too, which nobody lists."""
     endpoints = tuple(sorted(rows, key=_row_order))
-    ready = sum(endpoint.ready for endpoint in endpoints)
+    ready, total = sum(endpoint.ready for endpoint in endpoints), len(endpoints) + unplaced
     return RpcServiceStatus(
         observed_generation=service.generation,
         service_name=service_name,
-        ready=f"{ready}/{len(endpoints)}",
+        ready=f"{ready}/{total}",
         ready_endpoints=ready,
-        total_endpoints=len(endpoints),
+        total_endpoints=total,
         registry_paths=settings.registry_paths(service_name),
         endpoints=endpoints,
         conditions=with_condition(service, _availability(ready, len(endpoints)), now),
     )
+
+
+def with_unplaced(status: RpcServiceStatus, unplaced: int) -> RpcServiceStatus:
+    """*status* with so many endpoints in its totals that nobody lists."""
+    total = len(status.endpoints) + unplaced
+    return msgspec.structs.replace(status, ready=f"{status.ready_endpoints}/{total}", total_endpoints=total)
 
 
 def _availability(ready: int, total: int) -> Condition:
@@ -502,14 +530,16 @@ class Writes:
         """Have the object list *rows* of those of *op*, and what stays."""
         service = self._services[op.service.uid]
         rows = [*rows, *self._staying(service, {_place(row) for row in rows})]
-        status = _status(service, service.service_name, rows, self._settings, self._now)
-        if status == service.status or status.endpoints == self._refused_rows.get(service.uid):
+        unplaced = op.status.total_endpoints - len(op.status.endpoints)
+        status = _status(service, service.service_name, rows, self._settings, self._now, unplaced)
+        same = status == service.status and not service.damaged
+        if same or status.endpoints == self._refused_rows.get(service.uid):
             return
         yield SetStatus(service, status)
         if self._was_refused():
             self._refused_rows[service.uid] = status.endpoints
         else:
-            self._services[service.uid] = msgspec.structs.replace(service, status=status)
+            self._services[service.uid] = msgspec.structs.replace(service, status=status, damaged="")
             written = {_place(row) for row in status.endpoints}
             self._list(row for row in op.status.endpoints if _place(row) in written)
 
@@ -533,8 +563,18 @@ class Writes:
             self.unlisted.pop(_place(row), None)
 
 
-def _place(row: Endpoint) -> Place:
-    return row.pod_uid, row.port
+def write_of(op: Op) -> tuple[object, ...]:
+    """What tells a write from the others of a key, whatever it says.
+
+    A status that only takes rows away is another write than one that also adds some.
+    """
+    match op:
+        case Create(name=name):
+            return "create", name
+        case SetStatus(service):
+            return "status", service.uid, bool(_added(op))
+        case Delete(service):
+            return "delete", service.uid
 
 
 def _added(op: Op) -> list[Endpoint]:

@@ -50,21 +50,33 @@ def plan(
 
 
 def synced(service: RpcService, wanted: Publication, outcomes: Iterable[Outcome]) -> Condition:
-    """The Synced condition of an RpcService once *outcomes*, one a layout, were written."""
-    refusals = [wanted.refused.get(service.uid), *(outcome.refusal for outcome in outcomes)]
-    refusal = next(filter(None, refusals), None)
+    """The Synced condition of an RpcService once *outcomes*, one a layout, were written.
+
+    Of several reasons the first counts: Unreadable, Refused, Held, OwnedElsewhere, and what a layout says.
+    """
+    if service.unreadable:
+        return _false(Problem("Unreadable", f"its spec cannot be read: {service.unreadable}"))
+    unwritten = wanted.unwritten.get(service.namespace)
+    if unwritten:
+        return _false(unwritten)
     held = sum(row.held for row in service.status.endpoints)
-    if refusal:
-        return Condition(type="Synced", status="False", reason=refusal.reason, message=refusal.message)
     if held:
         message = (
             f"{held} listed pods are absent and stay published until that is confirmed; "
             "`rpcregistry release` withdraws them now"
         )
-        return Condition(type="Synced", status="False", reason="Held", message=message)
+        return _false(Problem("Held", message))
+    refusals = [wanted.refused.get(service.uid), *(outcome.refusal for outcome in outcomes)]
+    refusal = next(filter(None, refusals), None)
+    if refusal:
+        return _false(refusal)
     return Condition(
         type="Synced", status="True", reason="Synced", message="the registry holds what the status lists"
     )
+
+
+def _false(problem: Problem) -> Condition:
+    return Condition(type="Synced", status="False", reason=problem.reason, message=problem.message)
 
 
 def unavailable(seconds: float, reason: str = "") -> Condition:

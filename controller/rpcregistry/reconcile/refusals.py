@@ -20,6 +20,11 @@ class Refusals(Generic[Op]):
         self.all: list[Op] = []
         self.first: tuple[Op, Rejected | Retry] | None = None
 
+    def note(self, op: Op, failure: Rejected | Retry) -> None:
+        """*op* is not made."""
+        self.all.append(op)
+        self.first = self.first or (op, failure)
+
     def of(self, op: Op, apply: Callable[[Op], None]) -> Rejected | Retry | None:
         """Apply *op*; return why it was refused, None where it was not."""
         try:
@@ -27,7 +32,6 @@ class Refusals(Generic[Op]):
         except Conflict:
             raise
         except (Rejected, Retry) as failure:
-            self.all.append(op)
-            self.first = self.first or (op, failure)
+            self.note(op, failure)
             return failure
         return None

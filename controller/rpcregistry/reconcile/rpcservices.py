@@ -1,13 +1,14 @@
 """The pod controller: projects pods into RpcServices."""
 
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Any, Protocol
 
 import msgspec
 import structlog
 
-from rpcregistry.errors import Ending, Partial, Rejected, Retry
+from rpcregistry.errors import Ending, Partial, Rejected, Retry, Unanswered
 from rpcregistry.manifests import PODS, RPCSERVICES, made, regarding
 from rpcregistry.model import (
     Endpoint,
@@ -22,14 +23,16 @@ from rpcregistry.model import (
 from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.invariants import check_objects
 from rpcregistry.plan.pods import newest_of, silent_on
-from rpcregistry.plan.publication import Unlisted
+from rpcregistry.plan.publication import ALL_LISTED, Place, Unlisted, place
 from rpcregistry.reconcile.guard import Decision, Guard, Sight, log_released
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.ports import Change, Clock, Events, Kube, Source
 from rpcregistry.reconcile.refusals import Refusals
+from rpcregistry.reconcile.relied import Relied
+from rpcregistry.reconcile.rewrites import Rewrites
 from rpcregistry.reconcile.selections import Selections
 from rpcregistry.reconcile.settling import Settling
-from rpcregistry.reconcile.since import Since
+from rpcregistry.reconcile.troubles import FIRST_PAUSE, Troubles
 from rpcregistry.reconcile.unreadable import UnknownWords
 
 log = structlog.get_logger(__name__)
@@ -39,6 +42,7 @@ NAMED = "named"  # index of RpcServices: ServiceKey
 TOLD_AFTER = 10.0  # seconds, for which what may pass by itself is told to nobody
 MOST_TOLD = 10  # pods
 SLOW = 1.0  # seconds for a write
+OLD_CRD = "what is written cannot be read back: the CRD is older than the controller: kubectl apply -f crds/"
 
 
 def pod_indexes() -> Mapping[str, Callable[[Pod], Iterable[ServiceKey]]]:
@@ -70,7 +74,9 @@ class RpcServiceReconciler:
         pods: Source[Pod],
         nodes: Source[Node],
         services: Source[RpcService],
+        relied: Relied,
         read_node: Callable[[str], Node | None],
+        read_pod: Callable[[ObjectKey], Pod | None],
         may_register: Callable[[Pod, str], bool],
         settings: planning.ProjectionSettings,
         clock: Clock,
@@ -91,7 +97,10 @@ class RpcServiceReconciler:
         self._enqueue = enqueue
         self._events = events
         self._settling = settling
-        self._refused: Since[ServiceKey] = Since()
+        self._relied = relied
+        self._read_pod = read_pod
+        self._troubles: Troubles[ServiceKey, Rejected | Retry] = Troubles()
+        self._rewrites = Rewrites()
         self._selected: Selections[RpcService] = Selections(
             pods.store, lambda service: None if service.is_part else service.spec.selector
         )
@@ -159,6 +168,7 @@ class RpcServiceReconciler:
     def begin(self) -> None:
         """Rely on no status before its key was looked at."""
         self._settling.begin(self.every_key())
+        self._relied.begin()
 
     def forget_withdrawn(self) -> None:
         """Forget the pods that are gone and that no status lists any more."""
@@ -170,7 +180,7 @@ class RpcServiceReconciler:
     def reconcile(self, key: ServiceKey) -> bool:
         """Make observed equal desired for *key*; return whether anything was written.
 
-        A write that is refused costs what it would add, and is raised again once all else is written.
+        A write that is refused costs what it would add.  ``Partial`` says so once all else is written.
         """
         observed = self._observe(key)
         silent = self._silent_nodes(observed)
@@ -183,52 +193,154 @@ class RpcServiceReconciler:
             self.guard.poke()
         ops = planning.plan(key, observed, absences, self._settings, self._clock.stamp())
         check_objects(key, ops)
-        self._write(key, ops, observed.pods.values())
-        self._use_up(observed.services)
-        return bool(ops)
-
-    def _write(self, key: ServiceKey, ops: Sequence[planning.Op], pods: Iterable[Pod]) -> None:
-        writes = planning.Writes(ops, self._settings, self._clock.stamp(), wary=key in self._refused)
-        refusals: Refusals[planning.Op] = Refusals()
-        latest: dict[str, RpcService] = {}
-        for op in writes:
-            begun = self._clock.monotonic()
-            if refusals.of(op, lambda op: self._apply(op, latest)):
-                writes.refused(slow=self._clock.monotonic() - begun >= SLOW)
-        # What is published of these stays, so that the name need not be frozen for them: else a quota would
-        # keep the addresses of dead pods published after a restart.
-        services = tuple(op.service.uid for op in refusals.all if isinstance(op, planning.SetStatus))
-        self._settling.note_unlisted(key, Unlisted(tuple(writes.unlisted.values()), services))
+        writes, refusals = self._write(key, ops, observed)
+        self._rely(key, observed, ops, refusals)
         partial = any(isinstance(op, planning.Create) and op.partial for op in ops)
         if not partial:
             self._settling.settle(key)  # with a refusal, too: all is listed that can be
-        if not refusals.first:
-            self._refused.end(key)
-            if partial:
-                self._enqueue([key])
-            return
-        op, failure = refusals.first
-        self._tell_refused(key, op, failure, pods)
-        if isinstance(failure, Retry) and all(isinstance(op, planning.Create) for op in refusals.all):
-            raise Partial(str(failure), failure.after) from failure
-        raise failure
+        if refusals.first:
+            raise self._refused(key, observed, absences, writes, refusals, refusals.first)
+        self._settling.note_unlisted(key, self._lost_words(key, observed.services))
+        self._troubles.end(key)
+        if partial or observed.unplaced:
+            self._enqueue([key])  # for the parts, or for the head to count what has room now
+        self._use_up(observed.services)
+        return bool(ops)
 
-    def _tell_refused(
-        self, key: ServiceKey, op: planning.Op, failure: Rejected | Retry, pods: Iterable[Pod]
+    def _write(
+        self, key: ServiceKey, ops: Sequence[planning.Op], observed: planning.ObservedRpcServices
+    ) -> tuple[planning.Writes, Refusals[planning.Op]]:
+        """Make the writes of a plan, but for those that were refused a moment ago."""
+        trouble = self._troubles.get(key)
+        writes = planning.Writes(ops, self._settings, self._clock.stamp(), wary=trouble is not None)
+        refusals: Refusals[planning.Op] = Refusals()
+        latest: dict[str, RpcService] = {}
+        for op in writes:
+            write, begun = planning.write_of(op), self._clock.monotonic()
+            waiting = (trouble and trouble.waiting(write, begun)) or self._too_soon(
+                op, observed, latest, begun
+            )
+            if waiting:
+                refusals.note(op, waiting)
+                writes.refused()
+            elif failure := refusals.of(op, lambda op: self._apply(op, latest)):
+                now = self._clock.monotonic()
+                trouble = self._troubles.begin(key, begun)
+                slow = now - begun >= SLOW
+                trouble.refused(write, failure, now, away=isinstance(failure, Unanswered) and not slow)
+                writes.refused(slow=slow)
+                _log_refused(key, failure)
+            elif isinstance(op, planning.SetStatus) and op.service.uid in observed.remembered:
+                self._rewrites.note(op.service.uid, begun)
+        if trouble:
+            trouble.keep({planning.write_of(op) for op in refusals.all})
+        return writes, refusals
+
+    def _too_soon(
+        self, op: planning.Op, observed: planning.ObservedRpcServices, ours: Container[str], now: float
+    ) -> Retry | None:
+        """Why a status that others go on writing is not put right at once; *ours*: it is by now."""
+        if not isinstance(op, planning.SetStatus) or op.service.uid in ours:
+            return None
+        if op.service.uid not in observed.remembered:
+            return None
+        seconds = self._rewrites.pause(op.service.uid, now)
+        message = f"others write the status of {op.service.key}: it is put right in {seconds:.0f} s"
+        return Retry(message, seconds) if seconds else None
+
+    def _rely(
+        self,
+        key: ServiceKey,
+        observed: planning.ObservedRpcServices,
+        ops: Sequence[planning.Op],
+        refusals: Refusals[planning.Op],
     ) -> None:
-        """Tell the newest pods that the service's object cannot be written: it may not even be there."""
-        since = self._refused.begin(key, self._clock.monotonic())
-        lasts = self._clock.monotonic() - since >= TOLD_AFTER
-        if isinstance(failure, Ending) or (isinstance(failure, Retry) and not lasts):
+        """Let the registry rely on what was found right; what was written it relies on already."""
+        if any(service.unreadable for service in observed.services):
+            return  # nothing was looked at
+        written = {op.service.uid for op in ops if isinstance(op, planning.SetStatus)}
+        for service in observed.services:
+            if service.uid not in written:
+                self._relied.vouch_if_there(service)
+        for op in refusals.all:
+            if isinstance(op, planning.SetStatus):
+                self._relied.vouch_for_nothing(op.service)
+        unmade = any(isinstance(op, planning.Create) for op in refusals.all)
+        if not unmade and not any(isinstance(op, planning.Create) and op.partial for op in ops):
+            self._relied.looked(key)
+
+    def _refused(
+        self,
+        key: ServiceKey,
+        observed: planning.ObservedRpcServices,
+        absences: planning.Absences,
+        writes: planning.Writes,
+        refusals: Refusals[planning.Op],
+        first: tuple[planning.Op, Rejected | Retry],
+    ) -> Partial:
+        """Have the registry know, and people told, what the statuses do not say; return what to raise."""
+        op, failure = first
+        now = self._clock.monotonic()
+        trouble = self._troubles.begin(key, now)
+        lasts = now - trouble.since >= TOLD_AFTER
+        is_told = not isinstance(failure, Ending) and (lasts or not isinstance(failure, Retry))
+        gone, unready = self._gone(key, observed, absences)
+        unlisted = Unlisted(
+            endpoints=tuple(writes.unlisted.values()),
+            # What is published of these stays, so that the name need not be frozen for them: else a quota
+            # would keep the addresses of dead pods published after a restart.
+            services=tuple(op.service.uid for op in refusals.all if isinstance(op, planning.SetStatus)),
+            gone=gone,
+            unready=unready,
+            refusals={key.namespace: _refusal(writes, failure)} if is_told else {},
+        )
+        self._settling.note_unlisted(key, unlisted)
+        if is_told:
+            listed = () if isinstance(op, planning.Delete) else op.status.endpoints
+            uids = {row.pod_uid for row in listed}
+            for pod in newest_of(key.service_name, observed.pods.values(), uids)[:MOST_TOLD]:
+                problem = Problem("RpcServiceRefused", str(failure))
+                self._events.record(regarding(PODS, pod), problem, "Publish", warning=True)
+        if trouble.count(len(writes.unlisted), now):
+            self._show_unplaced(observed, trouble.unplaced, unlisted.services)
+        after = trouble.seconds_left(now) or getattr(failure, "after", None) or FIRST_PAUSE
+        return Partial(str(failure), after, rejected=isinstance(failure, Rejected))
+
+    def _show_unplaced(
+        self, observed: planning.ObservedRpcServices, unplaced: int, refused: Container[str]
+    ) -> None:
+        """Have the head say how many endpoints nobody lists.  Where it is *refused*, the next plan has it."""
+        head = planning.owner_of(observed.services)
+        if head is None or head.uid in refused:
             return
-        listed = () if isinstance(op, planning.Delete) else op.status.endpoints
-        concerned = newest_of(key.service_name, pods, {row.pod_uid for row in listed})
-        for pod in concerned[:MOST_TOLD]:
-            problem = Problem("RpcServiceRefused", str(failure))
-            self._events.record(regarding(PODS, pod), problem, "Publish", warning=True)
+        latest = self._services.store.get(head.key)
+        # Not where others have written the rows: they would become our own word.
+        if latest and self._relied.rows_of(latest) == latest.status.endpoints:
+            with suppress(Rejected, Retry):
+                self._set_status(latest, planning.with_unplaced(latest.status, unplaced))
+
+    def _gone(
+        self, key: ServiceKey, observed: planning.ObservedRpcServices, absences: planning.Absences
+    ) -> tuple[frozenset[Place], frozenset[Place]]:
+        """What the registry relies on, and pods themselves show to be gone, or not to be Ready.
+
+        Nothing is known of a pod that nobody saw go.
+        """
+        wanted = {place(row): row for row in planning.wanted_rows(key, observed, absences)}
+        listed = [row for service in self._relied.listing(key) for row in service.status.endpoints]
+        unwanted = [row for row in listed if place(row) not in wanted]
+        gone = {
+            place(row)
+            for row in unwanted
+            if self._pods.store.get(ObjectKey(key.namespace, row.pod_name))
+            or row.pod_uid in absences.confirmed
+            or row.pod_uid in self.guard.confirmed
+        }
+        unready = {place(row) for row in listed if row.ready and not wanted.get(place(row), row).ready}
+        return frozenset(gone), frozenset(unready)
 
     def _observe(self, key: ServiceKey) -> planning.ObservedRpcServices:
-        services = self._services.store.indexed(NAMED, key)
+        services = [self._as_kept(service) for service in self._services.store.indexed(NAMED, key)]
         taken = Taken(self._services.store, key.namespace)
         name = planning.owner_name(key, services, taken)
         declaring = self._pods.store.indexed(DECLARED, key)
@@ -248,7 +360,45 @@ class RpcServiceReconciler:
             pods=pods,
             taken=taken,
             bad_nodes=self._bad_nodes(pods.values()),
+            remembered=self._remembered(services),
+            unplaced=trouble.unplaced if (trouble := self._troubles.get(key)) else 0,
         )
+
+    def _as_kept(self, service: RpcService) -> RpcService:
+        """*service*; where the server does not keep what we write, as we wrote it last."""
+        if not service.damaged or not self._rewrites.is_lost(service.uid, service.resource_version):
+            return service
+        relied = self._relied.get(service.key)
+        status = relied.status if relied and relied.uid == service.uid else service.status
+        return msgspec.structs.replace(service, status=status, damaged="")
+
+    def _lost_words(self, key: ServiceKey, services: Iterable[RpcService]) -> Unlisted:
+        """What to tell of a key all of whose writes were made, but perhaps not kept."""
+        if any(self._rewrites.is_lost(service.uid, service.resource_version) for service in services):
+            return Unlisted(refusals={key.namespace: Problem("Unreadable", OLD_CRD)})
+        return ALL_LISTED
+
+    def _remembered(self, services: Iterable[RpcService]) -> Mapping[str, Sequence[Endpoint]]:
+        """What objects list by our own word, where others have written their statuses since.
+
+        A row of the others counts where its pod is there: else nobody can tell where it comes from.
+        """
+        remembered: dict[str, Sequence[Endpoint]] = {}
+        for service in services:
+            relied = self._relied.rows_of(service) or ()
+            if relied != service.status.endpoints:
+                known = {place(row) for row in relied}
+                others = [row for row in service.status.endpoints if place(row) not in known]
+                there = [row for row in others if self._is_there(service.namespace, row)]
+                remembered[service.uid] = (*relied, *there)
+        return remembered
+
+    def _is_there(self, namespace: str, row: Endpoint) -> bool:
+        key = ObjectKey(namespace, row.pod_name)
+        pod = self._pods.store.get(key)
+        if pod is None and self._pods.unknown_in(namespace) is None:
+            pod = self._read_pod(key)
+        return pod is not None and pod.uid == row.pod_uid
 
     def _bad_nodes(self, pods: Iterable[Pod]) -> set[str]:
         """The nodes of *pods* that exist and are not Ready."""
@@ -309,8 +459,23 @@ class RpcServiceReconciler:
         status = msgspec.structs.replace(status, observed_generation=service.generation)
         manifest = made.rpcservice_status(service, status)
         written = self._kube.replace(RPCSERVICES, service.key, manifest, "status")
+        self._note_read(service, written)
+        self._relied.vouch(msgspec.structs.replace(written, status=status) if written.damaged else written)
         self._services.observe(written)
         return written
+
+    def _note_read(self, before: RpcService, written: RpcService) -> None:
+        """Tell of an object that could not be read, or still cannot."""
+        regards = regarding(RPCSERVICES, written)
+        if written.damaged:
+            self._rewrites.lost(written.uid, written.resource_version)
+            problem = Problem("Unreadable", f"{OLD_CRD} ({written.damaged})")
+            self._events.record(regards, problem, "Publish", warning=True)
+        elif before.damaged:
+            self._rewrites.kept(written.uid)
+            said = f"a part of the status could not be read, and was written anew: {before.damaged}"
+            problem = Problem("Unreadable", said)
+            self._events.record(regards, problem, "Publish", warning=True, salt=before.resource_version)
 
     # absences
 
@@ -372,6 +537,23 @@ class RpcServiceReconciler:
             services = [key for key, uids in touched.items() if not uids.isdisjoint(decision.released)]
             log_released(map(str, services), sum(decision.released.values()))
         self._enqueue(touched)
+
+
+def _log_refused(key: ServiceKey, failure: Rejected | Retry) -> None:
+    match failure:
+        case Ending():
+            log.debug("namespace is ending", key=str(key))
+        case Rejected():
+            log.warning("refused", key=str(key), reason=str(failure))
+        case _:
+            log.info("refused", key=str(key), reason=str(failure))
+
+
+def _refusal(writes: planning.Writes, failure: Exception) -> Problem:
+    """What the Synced condition says of it."""
+    pods = {row.pod_uid for row in writes.unlisted.values() if row.ready}
+    what = f"{len(pods)} Ready pods have no room" if pods else "the status cannot be written"
+    return Problem("Refused", f"{what}: {failure}")
 
 
 def _turned(change: Change[Node]) -> bool:

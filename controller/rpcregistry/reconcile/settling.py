@@ -60,6 +60,9 @@ class Settling:
         return Unlisted(
             endpoints=tuple(row for unlisted in found for row in unlisted.endpoints),
             services={uid for unlisted in found for uid in unlisted.services},
+            gone=frozenset().union(*(unlisted.gone for unlisted in found)),
+            unready=frozenset().union(*(unlisted.unready for unlisted in found)),
+            refusals={ns: told for unlisted in found for ns, told in unlisted.refusals.items()},
         )
 
     def note_unlisted(self, key: ServiceKey, unlisted: Unlisted) -> None:

@@ -82,9 +82,10 @@ def _reconciler(shared: Shared, name_queue: Workqueue[str], synced: SyncedReconc
         writer=writer,
         missing=_missing(shared, publishing, writer, name_queue),
         reports=_reports(shared, synced),
-        services=shared.services,
+        services=shared.registered,
         # A dry run's statuses are never written, so it would wait for them for ever.
         settling=Settling() if settings.dry_run else shared.settling,
+        is_unlooked=shared.is_unlooked,
         layouts=settings.target.layouts,
         settings=publishing,
         grace=settings.ownership_grace,
@@ -95,7 +96,7 @@ def _reconciler(shared: Shared, name_queue: Workqueue[str], synced: SyncedReconc
 
 def _reports(shared: Shared, synced: SyncedReconciler) -> Reports:
     return Reports(
-        services=shared.services,
+        services=shared.registered,
         repairs=Repairs(shared.events, lambda: shared.leadership.lease.regarding, shared.clock),
         conditions=synced.want,
         events=shared.events,
@@ -109,7 +110,7 @@ def _missing(
     settings = shared.settings
     return Missing(
         writer=writer,
-        services=shared.services,
+        services=shared.registered,
         second_look=SecondLook(
             kube=shared.kube,
             namespaces=settings.target.namespaces,
@@ -180,7 +181,7 @@ def _subscribe(shared: Shared, reconciler: RegistryReconciler, name_queue: Workq
         if not connected and shared.began.is_set() and not shared.stopping.is_set():
             reconciler.disconnected()
 
-    shared.services.subscribe(service_changed)
+    shared.registered.subscribe(service_changed)
     shared.settling.subscribe(settled)
     shared.connection.subscribe(connection_changed)
     shared.changed.subscribe(path_changed)
@@ -213,7 +214,7 @@ class RegistryLoop:
 
     def resync(self) -> None:
         """Look at everything once more."""
-        self._name_queue.add_all({service.service_name for service in self._shared.services.store.values()})
+        self._name_queue.add_all({service.service_name for service in self._shared.registered.store.values()})
 
     def start_beating(self, crew: Crew) -> None:
         """Start its thread, which at first only shows that this process lives."""
@@ -321,5 +322,6 @@ class RegistryLoop:
         # What nobody sees can wait; but not for ever, where there is always something to do.
         for name, seconds in self._reconciler.unwatched(PATIENCE if shared.traffic.busy else REARM).items():
             self._name_queue.add_after(name, seconds)
+        self._reconciler.report_late()
         if self._is_ready():
             self._attempt(self._look)

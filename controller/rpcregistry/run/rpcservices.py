@@ -1,6 +1,6 @@
 """The pod controller: RpcServices from pods, and Events about what pods declare wrongly."""
 
-from rpcregistry.manifests import NODES
+from rpcregistry.manifests import NODES, PODS
 from rpcregistry.model import ObjectKey, Pod, ServiceKey
 from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.pods import addressed
@@ -24,6 +24,8 @@ def rpcservices_part(shared: Shared) -> Part:
         pods=shared.pods,
         nodes=shared.nodes,
         services=shared.services,
+        relied=shared.relied,
+        read_pod=lambda key: shared.kube.get(PODS, key),
         read_node=lambda name: shared.kube.get(NODES, ObjectKey("", name)),
         may_register=shared.may_register,
         settings=planning.ProjectionSettings(settings.endpoints_per_object, settings.target.layouts),
@@ -41,7 +43,8 @@ def rpcservices_part(shared: Shared) -> Part:
     project = Controller(
         "rpcservice", service_queue, reconciler.reconcile, workers=WRITERS, every_key=reconciler.every_key
     )
-    shared.pods.subscribe(lambda change: _time(shared, reconciler, change))
+    if shared.runs("registry"):  # else nothing ends what would be timed
+        shared.pods.subscribe(lambda change: _time(shared, reconciler, change))
     project.watch(shared.pods, reconciler.pod_keys)
     project.watch(shared.nodes, reconciler.node_keys)
     project.watch(shared.services, reconciler.service_keys)

@@ -12,6 +12,7 @@ from rpcregistry.reconcile import byname, localservices, ports, rpcservices
 from rpcregistry.reconcile.fence import FencedKube
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.registration import Registration
+from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.settling import Settling
 from rpcregistry.run.dryrun import DryRunKube, DryRunLeadership, NoPoster
 from rpcregistry.run.leadership import Leadership
@@ -121,6 +122,9 @@ class Shared:
             DryRunKube(self.sources) if settings.dry_run else FencedKube(kube, lambda: leadership.leading)
         )
         self.settling = Settling()
+        # Only our own word, where we have one: the pod controller's.
+        self.relied = Relied(self.services)
+        self.services.subscribe(self.relied.note)
         self.traffic = Traffic(stopping)
         self.propagation = Propagation(metrics.propagated, self.clock.monotonic)
         registration = Registration(kube.raw, self.events, self.clock.monotonic)
@@ -139,6 +143,19 @@ class Shared:
     def runs(self, controller: str) -> bool:
         """Whether ``--controllers`` names it."""
         return controller in self.settings.controllers
+
+    @property
+    def registered(self) -> Relied | Source[RpcService]:
+        """The RpcServices that the registry mirrors.
+
+        Where no pod controller runs, every status is relied on; a dry run's never become what they should be.
+        """
+        vouched = self.runs("rpcservice") and not self.settings.dry_run
+        return self.relied if vouched else self.services
+
+    def is_unlooked(self, name: str) -> bool:
+        """Whether something is listed under *name* that nobody relies on."""
+        return self.registered is self.relied and self.relied.is_unlooked(name)
 
     def source(
         self,

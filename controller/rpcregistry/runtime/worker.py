@@ -88,7 +88,7 @@ def _at_once(reconcile: Callable[[K], bool], key: K) -> bool:
 def _come_back(name: str, queue: Workqueue[K], key: K, error: Exception) -> None:
     match error:
         case Partial():
-            log.info("retry", controller=name, key=str(key), reason=str(error))
+            log.debug("partial", controller=name, key=str(key), reason=str(error))  # the reconciler logs it
             queue.retry(key, after=error.after)
         case Retry():
             log.info("retry", controller=name, key=str(key), reason=str(error))
@@ -114,9 +114,9 @@ def _result(error: Exception | None) -> str:
             return "done"
         case Conflict():
             return "conflict"
+        case Partial(rejected=True) | Rejected():
+            return "rejected"
         case Retry():
             return "retry"
-        case Rejected():
-            return "rejected"
         case _:
             return "error"

@@ -94,6 +94,7 @@ class ZooKeeperInMemory:
         self.commits: list[list[Op]] = []
         self.writes_left: int | None = None
         self.refused: set[str] = set()  # for writing
+        self.refusals = 0
         self.unreadable: set[str] = set()
         self.cursed: set[str] = set()  # writing there fails in a way that nobody foresaw
         self.lose_answer = False
@@ -145,6 +146,7 @@ class ZooKeeperInMemory:
         if op.path in self.cursed:
             raise ZeroDivisionError(op.path)
         if op.path in self.refused:
+            self.refusals += 1
             raise Rejected(f"{op.path}: no permission")
         match op:
             case Create(path, new) if not there:
@@ -198,6 +200,7 @@ class KubeInMemory(Generic[T]):
         self.source: Held[Any] | None = None
         self.writes: list[tuple[str, str]] = []
         self.failure: Failure | None = None
+        self.damages: str = ""  # why rows cannot be read back, where the CRD lacks a field of theirs
         self.refuses: Callable[[str, str], Failure | None] = lambda verb, name: None
         self._version = 100
 
@@ -237,10 +240,11 @@ class KubeInMemory(Generic[T]):
         if observed is None or observed.resource_version != manifest["metadata"]["resourceVersion"]:
             raise Conflict(f"{key} changed")
         assert subresource == "status"
+        status = msgspec.convert(manifest["status"], type(observed.status))
+        if self.damages:
+            status = msgspec.structs.replace(status, endpoints=())
         written = msgspec.structs.replace(
-            observed,
-            status=msgspec.convert(manifest["status"], type(observed.status)),
-            resource_version=str(self._version),
+            observed, status=status, resource_version=str(self._version), damaged=self.damages
         )
         self.source.put(written)
         return written
