@@ -259,7 +259,7 @@ def test_beside_an_older_version_a_new_one_leads_as_before_and_a_purge_is_refuse
 
 
 @pytest.mark.full
-@PURGED
+@pytest.mark.allows(**dict.fromkeys(BY_OTHERS, NOBODY))
 def test_leases_of_other_registries_keep_nobody_from_purging(
     cluster: LocalCluster,
     world: World,

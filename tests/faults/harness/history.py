@@ -9,6 +9,7 @@ from contextlib import suppress
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
@@ -86,6 +87,8 @@ class History:
     def _has_seen(self, kind: str, namespaces: Collection[str]) -> bool:
         try:
             there = self.listed(kind, namespaces)
+        except HTTPError as error:
+            return error.code == 404  # the kind was deleted, and its objects with it
         except OSError:
             return False
         with self._lock:
