@@ -381,7 +381,8 @@ def the_fence_of_a_dead_process(journey: Journey) -> None:
         process(ended=1040, code=-9, expected_end=True),
         process(pid=2, started=1041),
     ]
-    journey.publish(1070, SetData(ECHO, servers("10.0.0.1"), 1), session=OURS_LATER)
+    journey.write(1042, OpenSession(15), session=OURS_LATER)
+    journey.publish(1042.1, SetData(ECHO, servers("10.0.0.1"), 1), session=OURS_LATER)
 
 
 def too_many_failures(journey: Journey) -> None:
@@ -421,6 +422,12 @@ def a_process_dies_by_itself(journey: Journey) -> None:
 
 def unwell_for_no_reason(journey: Journey) -> None:
     journey.fields["processes"] = [process(probes=[Probe(1050, 500, 200), Probe(1090, 200, 200)])]
+
+
+def unwell_until_it_is_told_to_end(journey: Journey) -> None:
+    an_orderly_end(journey)
+    probes = [Probe(1080, 500, 200), Probe(1094, 500, 200)]
+    journey.fields["processes"] = [replace(journey.fields["processes"][0], probes=probes)]
 
 
 def ready_though_zookeeper_is_away(journey: Journey) -> None:
@@ -513,6 +520,7 @@ def a_secret_in_an_event(journey: Journey) -> None:
         (late_beside_a_bad_object, {"I8"}),
         (a_process_dies_by_itself, {"I8"}),
         (unwell_for_no_reason, {"I9"}),
+        (unwell_until_it_is_told_to_end, {"I9"}),
         (ready_though_zookeeper_is_away, {"I9"}),
         (ready_though_nothing_was_read, {"I9"}),
         (not_ready_in_the_end, {"I9"}),

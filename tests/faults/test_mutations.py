@@ -21,7 +21,6 @@ from tests.faults.harness import invariants, mutations
 from tests.faults.harness.evidence import Evidence
 from tests.faults.harness.stand import BASE, LEASE, Ground, Package, Stand
 
-FOREIGN = f"{BASE}/of-others"  # beside the services, as only kube2zk's layout has it
 MANY = 15  # services that are refused
 QUIET, HAMMERED, AWAY = 4.0, 12.0, 30.0  # seconds
 
@@ -169,12 +168,11 @@ def witness(ground: Ground, namespace: str, tmp_path: Path) -> Witness:
     def go(journey: Journey, package: Package | None) -> Evidence:
         more = {"package": package} if package else {}
         with Stand(ground, [namespace], tmp_path, **more) as stand:
-            stand.connect().create(FOREIGN, b"theirs", makepath=True)
+            stand.put_foreign(f"{BASE}/of-others", b"theirs")  # beside the services
             journey(stand, stand.world())
             stand.heal()
             evidence = stand.close()
-        foreign = {**evidence.foreign, FOREIGN: b"theirs"}
-        return replace(evidence, foreign=foreign, reference=UNDISTURBED.get(journey))
+        return replace(evidence, reference=UNDISTURBED.get(journey))
 
     return go
 

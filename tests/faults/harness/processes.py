@@ -102,7 +102,8 @@ def _unwell(evidence: Evidence, process: Process) -> Iterator[Violation]:
     for probe in process.probes:
         if probe.healthz == 200 or probe.at < process.started + GRACE:
             continue
-        ends = process.ended is not None and process.ended <= probe.at + LAST
+        ends = process.ended is not None and not process.expected_end and process.ended <= probe.at + LAST
+        ends = ends or (process.terminated is not None and process.terminated <= probe.at)
         if not ends and not any(f.began - 1 <= probe.at <= f.ended + GRACE for f in paused):
             what = f"/healthz said {probe.healthz}, and the process went on"
             yield Violation("I9", probe.at, f"process {process.pid}", what)

@@ -98,19 +98,19 @@ def one_writes(evidence: Evidence) -> Iterator[Violation]:
     fence_path = fence(evidence)
     checked = {id(transaction): version for version, transaction in fenced(evidence)}
     taken = Take(0, evidence.began, None, frozenset())
-    sessions: set[int] = set()
+    sessions: dict[int, float] = {}  # by when they were first seen
     writers: list[tuple[int, int]] = []  # versions and sessions, in the order in which they wrote
     for transaction in transactions(evidence):
         for op in transaction.ops:
             if isinstance(op, Create | SetData) and op.path == fence_path:
                 version = op.version if isinstance(op, SetData) else 0
                 taken = Take(version, transaction.at, transaction.session, frozenset(sessions))
-        sessions.add(transaction.session)
+        sessions.setdefault(transaction.session, transaction.at)
         path = next(_published(evidence, transaction), None)
         if path is None:
             continue
         writer = checked.get(id(transaction), -1), transaction.session
-        why = _not_the_one(evidence, writer, transaction.at, taken, writers)
+        why = _not_the_one(evidence, writer, sessions[transaction.session], taken, writers)
         if why:
             where = f"{path} in transaction {transaction.zxid:#x}"
             yield Violation("I6", transaction.at, where, f"was written by session {writer[1]:#x}, {why}")
@@ -128,9 +128,12 @@ class Take(NamedTuple):
 
 
 def _not_the_one(
-    evidence: Evidence, writer: tuple[int, int], at: float, taken: Take, writers: Sequence[tuple[int, int]]
+    evidence: Evidence, writer: tuple[int, int], since: float, taken: Take, writers: Sequence[tuple[int, int]]
 ) -> str:
-    """Why *writer*, a version of the fence and a session, is not the one that may write; empty if it is."""
+    """Why *writer*, a version of the fence and a session, is not the one that may write; empty if it is.
+
+    *since*: when the session began.  What a process had sent may arrive after its end, in a session of its.
+    """
     version, session = writer
     if version < 0:
         return "without a look at the fence"
@@ -138,8 +141,8 @@ def _not_the_one(
         return f"which is older than version {taken.version} of the fence, of another session"
     if writer in writers[:-1]:
         return "and another session had written since it wrote last"
-    if taken.session is not None and not any(_ran(p, taken.at, at) for p in evidence.processes):
-        return f"and the process that took version {taken.version} of the fence had ended"
+    if taken.session is not None and not any(_ran(p, taken.at, since) for p in evidence.processes):
+        return f"begun when the process that took version {taken.version} of the fence had ended"
     return ""
 
 
@@ -160,6 +163,6 @@ def _is_of(evidence: Evidence, path: str) -> bool:
     return any(zklog.is_below(service, base) for _, base in evidence.layouts)
 
 
-def _ran(process: Process, since: float, until: float) -> bool:
-    """Whether a process ran all that time, give or take a second."""
-    return process.started <= since + 1 and (process.ended is None or process.ended >= until - 1)
+def _ran(process: Process, then: float, later: float) -> bool:
+    """Whether a process ran at both times."""
+    return process.started <= then and (process.ended is None or process.ended >= later)
