@@ -25,20 +25,13 @@ def run(stand: Stand, world: World, scenario: str, seed: int) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("seed", [1, pytest.param(OTHER, id="another", marks=pytest.mark.deep)])
+@pytest.mark.parametrize("seed", [1, pytest.param(OTHER, id="another")])
 def test_nothing_goes_wrong(stand: Stand, world: World, seed: int):
     run(stand, world, "churn", seed)
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(
-    "seed",
-    [
-        1,
-        *(pytest.param(seed, marks=pytest.mark.deep) for seed in range(2, 6)),
-        pytest.param(OTHER, id="another", marks=pytest.mark.deep),
-    ],
-)
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5, pytest.param(OTHER, id="another")])
 def test_servers_and_replicas_die_and_hang(stand: Stand, world: World, seed: int):
     run(stand, world, "churn-with-faults", seed)
 
