@@ -156,7 +156,6 @@ JOURNEYS: Mapping[str, Journey] = {
 UNDISTURBED: Mapping[Journey, Mapping[str, tuple[int, int]]] = {
     the_only_pod_flaps: {"kube2zk:/rpc_v2/echo 10.0.0.1": (2, 1), "rpcservice echo": (1, 0)}
 }
-IN_THE_GATE = "I2-a-list-that-lacks-pods-is-believed"
 
 Witness = Callable[[Journey, Package | None], Evidence]
 
@@ -183,13 +182,8 @@ def test_with_the_controller_as_it_is_every_invariant_holds(journey: Journey, wi
     invariants.check(witness(journey, None))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.full if name == IN_THE_GATE else pytest.mark.deep)
-        for name in mutations.patches()
-    ],
-)
+@pytest.mark.full
+@pytest.mark.parametrize("name", mutations.patches())
 def test_a_mistake_is_caught_by_its_invariant(name: str, witness: Witness, tmp_path: Path):
     package = Package("rpcregistry", mutations.mutated(mutations.patches()[name], tmp_path / "mutated"))
     evidence = witness(JOURNEYS[name], package)
