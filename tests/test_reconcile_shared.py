@@ -23,7 +23,7 @@ from rpcregistry.model import (
 from rpcregistry.plan.ledger import ledger_path
 from rpcregistry.plan.ops import Create, Delete
 from rpcregistry.reconcile.doubts import Doubts
-from rpcregistry.reconcile.guard import Confirmed, Guard, Sight
+from rpcregistry.reconcile.guard import Confirmed, Guard, Snapshot
 from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
 from rpcregistry.reconcile.lookout import Lookout
 from rpcregistry.reconcile.memory import Memory
@@ -223,7 +223,7 @@ def test_what_is_confirmed_is_asked_as_of_one_moment():
         for number in range(ROUNDS):
             confirmed.add([1, 2, number + 3])
             confirmed.discard(number + 3)
-            confirmed.keep(())
+            confirmed.retain_only(())
 
     def ask() -> None:
         for _ in range(ROUNDS):
@@ -239,7 +239,7 @@ def test_what_is_being_confirmed_is_never_neither_held_nor_confirmed():
     clock = Clock()
     absent: list[int] = []
     guard: Guard[int] = Guard(
-        look=lambda _: Sight({absent[-1]: 100}, 100), decided=lambda _: None, confirm=10.0, clock=clock
+        look=lambda _: Snapshot({absent[-1]: 100}, 100), decided=lambda _: None, confirm=10.0, clock=clock
     )
     over = threading.Event()
 

@@ -11,7 +11,7 @@ from rpcregistry.model import Pod, RpcService, ServiceKey
 from rpcregistry.plan.ledger import Ledger
 from rpcregistry.plan.pods import is_finished
 from rpcregistry.reconcile.byname import listing, services_of
-from rpcregistry.reconcile.guard import Decision, Guard, Sight, log_released
+from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
 from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
 from rpcregistry.reconcile.orphans import Orphans
 from rpcregistry.reconcile.ports import Change, Clock, Source
@@ -74,24 +74,24 @@ class Missing:
         """Take in what nobody lists any more, and what somebody lists again."""
         old, new = change.old, change.new
         if old and new is None:
-            self._gone(old, shown=not change.listed)
+            self._note_deleted(old, shown=not change.listed)
         elif new:
-            self.guard.back((new.service_name, new.namespace, ""))
+            self.guard.forget((new.service_name, new.namespace, ""))
             self._note_listed(new)
 
-    def _gone(self, service: RpcService, shown: bool) -> None:
+    def _note_deleted(self, service: RpcService, shown: bool) -> None:
         """Note what nobody lists any more; *shown*: by a watch event."""
         key = service.service_key
         subject = (key.service_name, key.namespace, "")
         uids = {row.pod_uid for row in service.status.endpoints}
         if shown and service.known and not uids and not listing(self._services, key):
             # The last one, and emptied before it was deleted: nothing to confirm.
-            self.guard.gone(subject)
+            self.guard.confirm(subject)
         else:
-            self.guard.back(subject)
+            self.guard.forget(subject)
         if uids:
             for uid in uids:
-                self.guard.back((key.service_name, key.namespace, uid))
+                self.guard.forget((key.service_name, key.namespace, uid))
             self._orphans.add(key, uids)
             for other in listing(self._services, key):
                 self._note_listed(other)
@@ -124,18 +124,18 @@ class Missing:
         """What of that is not confirmed; the guard looks soon where it does not know of it."""
         missing = {subject for subject in self.of(name) if subject not in self.guard.confirmed}
         if any(subject not in self.guard.held for subject in missing):
-            self.guard.poke()
+            self.guard.wake()
         return missing
 
-    def is_out_of_sight(self, name: str) -> bool:
+    def has_unwatched_namespaces(self, name: str) -> bool:
         """Whether something of the name was published of a namespace that is not watched."""
         return not all(
             self._watches(namespace) for claim in self._claims(name) for namespace in claim.namespaces
         )
 
-    def keep(self, names: Iterable[str]) -> None:
+    def retain_only(self, names: Iterable[str]) -> None:
         """Confirmed stays what is still missing of *names*, all that there are; nothing else."""
-        self.guard.keep({subject for name in names for subject in self.of(name)})
+        self.guard.retain_only({subject for name in names for subject in self.of(name)})
 
     def _claims(self, name: str) -> Iterator[Ledger]:
         for layout in self._layouts:
@@ -146,7 +146,7 @@ class Missing:
 
     # the guard
 
-    def _look(self, confirmed: Collection[Subject]) -> Sight[Subject] | None:
+    def _look(self, confirmed: Collection[Subject]) -> Snapshot[Subject] | None:
         if not self._writer.compared:
             raise Retry("ZooKeeper was not read since it was connected")
         ledgered = self._writer.memory.claimed()
@@ -170,7 +170,7 @@ class Missing:
         absent = missing - set(confirmed) - listed - named
         weights = {(name, namespace, uid): 1 if uid else sizes[name] for name, namespace, uid in absent}
         words = {subject: self._on_lease.words([subject[0]]) for subject in absent}
-        return Sight(weights, sum(sizes.values()), words=words)
+        return Snapshot(weights, sum(sizes.values()), words=words)
 
     def _decided(self, decision: Decision[Subject]) -> None:
         for name, namespace, uid in decision.changed:

@@ -10,7 +10,7 @@ from rpcregistry.manifests import LOCALSERVICES, NODES, SERVICES
 from rpcregistry.model import KubeService, LocalService, Node, NodeServiceKey, ObjectKey, Problem
 from rpcregistry.names import digest, node_service_name
 from rpcregistry.plan import nodeservices as planning
-from rpcregistry.reconcile.guard import Decision, Guard, Sight, log_released
+from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
 from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
 from rpcregistry.reconcile.ports import Change, Clock, Kube, Source
 from rpcregistry.reconcile.problems import Problems, Waiting
@@ -85,9 +85,9 @@ class NodeServiceReconciler:
         """Take in that a LocalService is gone for sure, or a word that lets go."""
         old, new = change.old, change.new
         if old and new and new.released != old.released:
-            self.guard.poke()
+            self.guard.wake()
         if old and (new.uid != old.uid if new else not change.listed):
-            self.guard.gone((LOCALSERVICES.kind, old.uid))
+            self.guard.confirm((LOCALSERVICES.kind, old.uid))
 
     def local_keys(self, change: Change[LocalService]) -> set[NodeServiceKey]:
         """The keys that a LocalService's change touches; what its status says touches none."""
@@ -99,9 +99,9 @@ class NodeServiceReconciler:
     def note_node(self, change: Change[Node]) -> None:
         """Take in that a Node is there, or gone for sure."""
         if change.new:
-            self.guard.back((NODES.kind, change.new.name))
+            self.guard.forget((NODES.kind, change.new.name))
         elif change.old and not change.listed:
-            self.guard.gone((NODES.kind, change.old.name))
+            self.guard.confirm((NODES.kind, change.old.name))
 
     def node_keys(self, change: Change[Node]) -> set[NodeServiceKey]:
         """The keys that a Node's change touches: those for which it matched before or does now."""
@@ -150,7 +150,9 @@ class NodeServiceReconciler:
 
     def forget_withdrawn(self) -> None:
         """Forget what is gone and has no Service any more."""
-        self.guard.keep({of for service in self._services.store.values() for of in _depends_on(service)})
+        self.guard.retain_only(
+            {of for service in self._services.store.values() for of in _depends_on(service)}
+        )
 
     # reconciling
 
@@ -221,7 +223,7 @@ class NodeServiceReconciler:
         if subject in self.guard.confirmed:
             return True
         if subject not in self.guard.held and not self._is_there(subject):
-            self.guard.poke()
+            self.guard.wake()
         return False
 
     def _is_there(self, subject: Missing) -> bool:
@@ -271,7 +273,7 @@ class NodeServiceReconciler:
 
     # absences
 
-    def _look(self, confirmed: Collection[Missing]) -> Sight[Missing] | None:
+    def _look(self, confirmed: Collection[Missing]) -> Snapshot[Missing] | None:
         weights: dict[Missing, int] = {}
         owners: dict[Missing, set[ObjectKey]] = {}
         there = {(LOCALSERVICES.kind, local.uid) for local in self._locals.store.values()}
@@ -288,7 +290,7 @@ class NodeServiceReconciler:
         present = {(LOCALSERVICES.kind, local.uid) for local in self._locals.second_look()}
         present |= {(NODES.kind, node.name) for node in self._nodes.second_look()}
         absent = {subject: weight for subject, weight in weights.items() if subject not in present}
-        return Sight(absent, total, words={subject: self._words(owners[subject]) for subject in absent})
+        return Snapshot(absent, total, words={subject: self._words(owners[subject]) for subject in absent})
 
     def _words(self, owners: Collection[ObjectKey]) -> dict[str, str]:
         """The release annotations of LocalServices, and what the Lease says of them."""

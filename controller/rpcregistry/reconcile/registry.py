@@ -102,8 +102,8 @@ class RegistryReconciler:
         if wiped:
             self._reports.wiped()
         self._reports.left_alone(self._writer.uncovered())
-        self._missing.keep(names)
-        self.guard.poke()  # whatever it finds, the Lease shall not go on naming what an earlier process held
+        self._missing.retain_only(names)
+        self.guard.wake()  # whatever it finds, the Lease shall not go on naming what an earlier process held
         return names
 
     def compare_next(self, parts: int) -> set[str]:
@@ -113,7 +113,7 @@ class RegistryReconciler:
         if self._part == 0:
             self._writer.memory.expect_nothing()
             self._reports.left_alone(self._writer.uncovered())
-            self._missing.keep(names)
+            self._missing.retain_only(names)
         part = {name for name in names if crc32(name.encode()) % parts == self._part}
         self._writer.memory.doubt(part)
         return part
@@ -232,7 +232,7 @@ class RegistryReconciler:
     def _is_frozen(self, name: str) -> bool:
         """Whether something about the name is unknown: then nothing of it is removed."""
         unknown = self._services.unknown is not None or self._is_unlooked(name)
-        return unknown or self._missing.is_out_of_sight(name) or self._settling.is_unsettled(name)
+        return unknown or self._missing.has_unwatched_namespaces(name) or self._settling.is_unsettled(name)
 
 
 def _names(change: Change[RpcService]) -> set[str]:

@@ -24,7 +24,7 @@ from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.invariants import check_objects
 from rpcregistry.plan.pods import newest_of, silent_on
 from rpcregistry.plan.publication import ALL_LISTED, Place, Unlisted, place
-from rpcregistry.reconcile.guard import Decision, Guard, Sight, log_released
+from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.ports import Change, Clock, Events, Kube, Source
 from rpcregistry.reconcile.refusals import Refusals
@@ -116,9 +116,9 @@ class RpcServiceReconciler:
         """Take in who is selected, and who is gone for sure."""
         self._selected.note_pod(change)
         if change.new:
-            self.guard.back(change.new.uid)
+            self.guard.forget(change.new.uid)
         elif change.old and not change.listed:
-            self.guard.gone(change.old.uid)
+            self.guard.confirm(change.old.uid)
 
     def pod_keys(self, change: Change[Pod]) -> set[ServiceKey]:
         """The keys that a pod's change touches: what it served before, and what it serves now."""
@@ -132,9 +132,9 @@ class RpcServiceReconciler:
         old, new = change.old, change.new
         if new and old and new.released != old.released:
             self._note_unknown(old)
-            self.guard.poke()
+            self.guard.wake()
         elif new and not old and self.guard.held:
-            self.guard.poke()  # it may come to list what is held: its word is an old one
+            self.guard.wake()  # it may come to list what is held: its word is an old one
 
     def service_keys(self, change: Change[RpcService]) -> set[ServiceKey]:
         """The keys that an RpcService's change touches."""
@@ -145,7 +145,7 @@ class RpcServiceReconciler:
     def note_node(self, change: Change[Node]) -> None:
         """Have the guard look where a Node turned (not-)Ready, came or went."""
         if _turned(change):
-            self.guard.poke()
+            self.guard.wake()
 
     def node_keys(self, change: Change[Node]) -> set[ServiceKey]:
         """The keys with an endpoint on a Node that turned (not-)Ready or went away."""
@@ -173,7 +173,7 @@ class RpcServiceReconciler:
     def forget_withdrawn(self) -> None:
         """Forget the pods that are gone and that no status lists any more."""
         services = self._services.store.values()
-        self.guard.keep({row.pod_uid for service in services for row in service.status.endpoints})
+        self.guard.retain_only({row.pod_uid for service in services for row in service.status.endpoints})
 
     # reconciling
 
@@ -190,7 +190,7 @@ class RpcServiceReconciler:
         absences = self._absences(key.namespace, observed.services)
         seen = planning.suspects(key, observed)
         if any(uid not in absences.confirmed and uid not in absences.held for uid in seen):
-            self.guard.poke()
+            self.guard.wake()
         ops = planning.plan(key, observed, absences, self._settings, self._clock.stamp())
         check_objects(key, ops)
         writes, refusals = self._write(key, ops, observed)
@@ -232,7 +232,7 @@ class RpcServiceReconciler:
             elif isinstance(op, planning.SetStatus) and op.service.uid in observed.remembered:
                 self._rewrites.note(op.service.uid, begun)
         if trouble:
-            trouble.keep({planning.write_of(op) for op in refusals.all})
+            trouble.retain_only({planning.write_of(op) for op in refusals.all})
         return writes, refusals
 
     def _too_soon(
@@ -472,7 +472,7 @@ class RpcServiceReconciler:
 
     # absences
 
-    def _look(self, confirmed: Collection[str]) -> Sight[str] | None:
+    def _look(self, confirmed: Collection[str]) -> Snapshot[str] | None:
         suspects = self._suspects()
         if not (suspects.keys() - confirmed):
             return None
@@ -489,7 +489,7 @@ class RpcServiceReconciler:
         ]
         # One after the other, the pods of a Node that is not Ready are said not to be Ready.
         expected = sum(row.node_name in bad_nodes and row.pod_uid not in suspects for _, row in rows)
-        return Sight(absent, len(rows), expected, self._words(rows, absent))
+        return Snapshot(absent, len(rows), expected, self._words(rows, absent))
 
     def _words(
         self, rows: Iterable[tuple[RpcService, Endpoint]], absent: Container[str]

@@ -53,7 +53,7 @@ class Trouble:
         pause = max(backoff(failures), getattr(failure, "after", None) or 0.0)
         self._attempts[write] = _Attempt(failures, now + pause, failure)
 
-    def keep(self, writes: set[Hashable]) -> None:
+    def retain_only(self, writes: set[Hashable]) -> None:
         """Forget all refusals but those of *writes*: the others were made, or nobody wants them any more."""
         self._attempts = {write: self._attempts[write] for write in writes if write in self._attempts}
 

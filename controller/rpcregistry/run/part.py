@@ -74,7 +74,7 @@ class Part:
         """Have the guards look soon; those that cannot tell yet will look by themselves."""
         if self.may_look():
             for guard in self.guards:
-                guard.poke()
+                guard.wake()
 
     def start(self, crew: Crew, meter: Meter, stopping: threading.Event) -> None:
         """Start its threads, once it is ``filled``."""
