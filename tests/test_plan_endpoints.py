@@ -52,8 +52,8 @@ class Registry:
             outcome = self.plan(want, settings, due)
             for step in outcome.steps:
                 self.zookeeper.commit(step)
-            due = tuple(outcome.put_off)
-            if not (outcome.steps or outcome.again):
+            due = tuple(outcome.deferred)
+            if not (outcome.steps or outcome.requeue):
                 return
         raise AssertionError("never settles")
 
@@ -146,8 +146,8 @@ def test_a_new_name_overlaps_with_the_old_one_where_clients_hear_of_each_by_itse
     changed = wanted(row(1, weight=5), frozen=frozen)
     first = registry.plan(changed)
     assert [type(op) for op in first.ops] == [Create]
-    assert first.again
-    assert set(first.put_off) == registry.names(wanted(row(1)))
+    assert first.requeue
+    assert set(first.deferred) == registry.names(wanted(row(1)))
 
     registry.settle(changed)
     assert registry.children() == registry.names(changed)
@@ -159,16 +159,16 @@ def test_of_what_comes_and_goes_at_once_additions_come_first(layout: Layout):
     registry.settle(wanted(row(1), row(2)))
     first = registry.plan(wanted(row(2), row(3)))
     assert [type(op) for op in first.ops] == [Create]
-    assert first.again
-    assert set(first.put_off) == registry.names(wanted(row(1)))
+    assert first.requeue
+    assert set(first.deferred) == registry.names(wanted(row(1)))
 
     for step in first.steps:
         registry.zookeeper.commit(step)
-    second = registry.plan(wanted(row(2), row(3)), due=tuple(first.put_off))
+    second = registry.plan(wanted(row(2), row(3)), due=tuple(first.deferred))
     assert [type(op) for op in second.ops] == [Delete]
 
 
-def test_what_was_put_off_once_is_not_put_off_for_ever():
+def test_what_was_deferred_once_is_not_deferred_for_ever():
     registry = Registry(SERVERSET)
     registry.settle(wanted(row(1), row(2)))
     due = tuple(registry.names(wanted(row(1))))

@@ -332,20 +332,20 @@ chapters = st.lists(
 @given(st.sampled_from(FORMS), chapters)
 def test_no_plan_breaks_an_invariant_wherever_the_ones_before_were_cut_off(layout: Layout, story):
     registry = Registry(layout)
-    put_off: tuple[str, ...] = ()
+    deferred: tuple[str, ...] = ()
     for want, process, done, over, meddles, which in story:
         if meddles:
             meddle(registry, meddles, which)
         memory = Memory(registry.zookeeper, [layout], process.clusters)
         memory.read(["echo"])
         # Fails where it breaks one.
-        outcome = plan(layout, "echo", want, memory.view(layout, "echo"), process, NOW, over, put_off)
-        put_off = tuple(outcome.put_off)
+        outcome = plan(layout, "echo", want, memory.view(layout, "echo"), process, NOW, over, deferred)
+        deferred = tuple(outcome.deferred)
         try:
             for step in outcome.steps[:done]:
                 registry.zookeeper.commit(step)
         except Conflict:
-            put_off = ()
+            deferred = ()
 
 
 def meddle(registry: Registry, what: str, which: int) -> None:

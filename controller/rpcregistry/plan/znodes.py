@@ -33,7 +33,7 @@ def plan(
     """The writes that make one service path equal to *wanted*.
 
     *grace_over*: the ledger's entry was withdrawn longer ago than the ownership grace; *due*: the names that
-    an earlier plan has ``put_off``.  Fails with ``Broken`` rather than break an invariant.
+    an earlier plan has ``deferred``.  Fails with ``Broken`` rather than break an invariant.
     """
     if not is_service_name(service_name):
         return Outcome(refusal=Problem("InvalidName", "the service name cannot be a znode's name"))

@@ -61,7 +61,7 @@ class RegistryReconciler:
         self._enqueue = enqueue
         self._clock = clock
         self._unwritten = Unwritten()  # names whose own change is not written yet
-        self._put_off: dict[str, Collection[str]] = {}  # by service path
+        self._deferred: dict[str, Collection[str]] = {}  # by service path
         self._part = 0  # of all names, that was compared last
         self.guard = missing.guard
 
@@ -204,7 +204,7 @@ class RegistryReconciler:
                 self._settings,
                 now,
                 all(map(self._grace_over, self._writer.memory.claims(layout, name))),
-                self._put_off.get(layout.path(name), ()),
+                self._deferred.get(layout.path(name), ()),
             )
             for layout in self._layouts
         ]
@@ -213,11 +213,11 @@ class RegistryReconciler:
     def _conclude(self, name: str, wanted: Publication, outcomes: Sequence[Outcome]) -> None:
         """Tell what came of a name, and have it back where something is left to do."""
         for layout, outcome in zip(self._layouts, outcomes, strict=True):
-            self._put_off.pop(layout.path(name), None)
-            if outcome.put_off:
-                self._put_off[layout.path(name)] = outcome.put_off
+            self._deferred.pop(layout.path(name), None)
+            if outcome.deferred:
+                self._deferred[layout.path(name)] = outcome.deferred
         self._reports.written(name, wanted, outcomes, self._writer.take_repaired(name))
-        if any(outcome.again for outcome in outcomes):
+        if any(outcome.requeue for outcome in outcomes):
             self._enqueue([name])
         self._missing.concluded(name)
 

@@ -17,7 +17,7 @@ from rpcregistry.errors import Failure, Fenced, Rejected, Retry
 from rpcregistry.kube.client import Kube
 from rpcregistry.kube.requests import LEASE_TIMEOUTS
 from rpcregistry.leases import CLUSTER_ID, NAMESPACE, ZOOKEEPER, KubeLease, heard_namespace, own_namespace
-from rpcregistry.plan.heartbeat import SURE, Candidate, Heartbeat, Look, Sighting
+from rpcregistry.plan.heartbeat import SURE, Candidate, Heartbeat, Look, Observation
 from rpcregistry.plan.ledger import ledger_root, service_name_of
 from rpcregistry.reconcile.lookout import Lookout
 from rpcregistry.runtime.crew import Crew
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 TICK = 0.2  # seconds between two looks while one watches
 WITHOUT_ZOOKEEPER = 5.0  # seconds, after which statuses are kept right though nobody can look
-NOBODY = Sighting(None, 0.0)
+NOTHING_SEEN = Observation(None, 0.0)
 
 
 def make_lease(settings: RunSettings, cluster_id: str, zookeeper: ZooKeeper | None) -> KubeLease:
@@ -142,7 +142,7 @@ class Leadership:
         while not self._stopping.is_set():
             look, seen = self._judge(candidate)
             if look is Look.ALIVE:
-                self._give_way_to(seen.found or Heartbeat())
+                self._yield_to(seen.found or Heartbeat())
                 return
             if not begun and (look is Look.CLEAR or (look is None and time.monotonic() > patience)):
                 for begin in self._begin:
@@ -168,10 +168,10 @@ class Leadership:
             still_since=self._elector.still_since,
         )
 
-    def _judge(self, candidate: Candidate) -> tuple[Look | None, Sighting]:
+    def _judge(self, candidate: Candidate) -> tuple[Look | None, Observation]:
         """What the heartbeat says; nothing while it cannot be read."""
         if self._lookout is None:
-            return Look.CLEAR, NOBODY
+            return Look.CLEAR, NOTHING_SEEN
         try:
             verdict = self._lookout.judge(candidate)
         except Failure as failure:
@@ -180,11 +180,11 @@ class Leadership:
             if trouble and trouble != self.trouble:
                 log.warning("nothing is written to ZooKeeper", reason=trouble)
             self.trouble = trouble
-            return None, NOBODY
+            return None, NOTHING_SEEN
         self.trouble = ""
         return verdict
 
-    def _give_way_to(self, found: Heartbeat) -> None:
+    def _yield_to(self, found: Heartbeat) -> None:
         message = (
             f"{self._identity} does not lead: {found.holder or 'another controller'} (Lease"
             f" {found.lease or 'unknown'}) keeps up the registry of cluster {self._cluster_id} in ZooKeeper"
