@@ -12,7 +12,7 @@ from rpcregistry.plan.ops import Create, Delete, Set, Znode
 from rpcregistry.plan.outcome import Outcome
 from rpcregistry.plan.publication import Policy, Publication, PublicationSettings
 from rpcregistry.plan.znodes import plan
-from rpcregistry.reconcile.memory import Memory
+from rpcregistry.reconcile.cache import ZnodeCache
 from tests.worlds import ZooKeeperInMemory
 
 C1, C2 = PublicationSettings("c1"), PublicationSettings("c2")
@@ -41,9 +41,9 @@ class Registry:
     def plan(
         self, want: Publication, settings: PublicationSettings = C1, due: tuple[str, ...] = ()
     ) -> Outcome:
-        memory = Memory(self.zookeeper, [self.layout], settings.clusters)
-        memory.read(["echo"])
-        return plan(self.layout, "echo", want, memory.view(self.layout, "echo"), settings, "", due=due)
+        cache = ZnodeCache(self.zookeeper, [self.layout], settings.clusters)
+        cache.read(["echo"])
+        return plan(self.layout, "echo", want, cache.view(self.layout, "echo"), settings, "", due=due)
 
     def settle(self, want: Publication, settings: PublicationSettings = C1) -> None:
         """Plan and write until nothing is left to do."""
@@ -350,9 +350,9 @@ def data(registry: Registry) -> dict[str, bytes]:
 def test_znodes_are_what_was_read():
     registry = Registry(CURATOR)
     registry.settle(wanted(row(1)))
-    memory = Memory(registry.zookeeper, [CURATOR], C1.clusters)
-    memory.read(["echo"])
-    view = memory.view(CURATOR, "echo")
+    cache = ZnodeCache(registry.zookeeper, [CURATOR], C1.clusters)
+    cache.read(["echo"])
+    view = cache.view(CURATOR, "echo")
 
     assert view.znode == Znode(b"", 0)
     assert list(view.children.values()) == [

@@ -24,7 +24,7 @@ from rpcregistry.plan.ops import Create, Delete, Set, Step, Znode
 from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.plan.publication import Adopt, Policy, Publication, PublicationSettings
 from rpcregistry.plan.znodes import plan
-from rpcregistry.reconcile.memory import Memory
+from rpcregistry.reconcile.cache import ZnodeCache
 from tests import test_plan_rpcservices as objects
 from tests.test_plan_endpoints import Registry, row
 from tests.test_plan_rpcservices import NOW, service
@@ -336,10 +336,10 @@ def test_no_plan_breaks_an_invariant_wherever_the_ones_before_were_cut_off(layou
     for want, process, done, over, meddles, which in story:
         if meddles:
             meddle(registry, meddles, which)
-        memory = Memory(registry.zookeeper, [layout], process.clusters)
-        memory.read(["echo"])
+        cache = ZnodeCache(registry.zookeeper, [layout], process.clusters)
+        cache.read(["echo"])
         # Fails where it breaks one.
-        outcome = plan(layout, "echo", want, memory.view(layout, "echo"), process, NOW, over, deferred)
+        outcome = plan(layout, "echo", want, cache.view(layout, "echo"), process, NOW, over, deferred)
         deferred = tuple(outcome.deferred)
         try:
             for step in outcome.steps[:done]:

@@ -30,9 +30,9 @@ from rpcregistry.plan import rpcservices as rpcservice_plan
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.publication import CrossNamespace, PublicationSettings
 from rpcregistry.reconcile import byname, rpcservices
+from rpcregistry.reconcile.cache import REARM
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.held import HeldOnLease
-from rpcregistry.reconcile.memory import REARM
 from rpcregistry.reconcile.missing import Missing
 from rpcregistry.reconcile.registry import RegistryReconciler
 from rpcregistry.reconcile.relied import Relied

@@ -8,7 +8,7 @@ from rpcregistry.errors import Conflict, Retry
 from rpcregistry.layouts import Layout
 from rpcregistry.model import ObjectKey
 from rpcregistry.plan.ops import Create, Delete
-from rpcregistry.reconcile.memory import REARM
+from rpcregistry.reconcile.cache import REARM
 from tests.test_reconcile import CONFIRM, World, declared, key, pod
 
 KUBE2ZK, DUBBO, CURATOR = (

@@ -6,7 +6,7 @@ import pytest
 from rpcregistry.errors import Retry
 from rpcregistry.model import Problem
 from rpcregistry.plan.ledger import ledger_path
-from rpcregistry.reconcile.memory import REARM
+from rpcregistry.reconcile.cache import REARM
 from tests.test_reconcile import World, declared
 from tests.test_reconcile_layouts import CURATOR, DUBBO, KUBE2ZK, everywhere, instances, providers, serve
 

@@ -22,11 +22,10 @@ from rpcregistry.model import (
 )
 from rpcregistry.plan.ledger import ledger_path
 from rpcregistry.plan.ops import Create, Delete
-from rpcregistry.reconcile.doubts import Doubts
+from rpcregistry.reconcile.cache import ZnodeCache
 from rpcregistry.reconcile.guard import Confirmed, Guard, Snapshot
 from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
 from rpcregistry.reconcile.lookout import Lookout
-from rpcregistry.reconcile.memory import Memory
 from rpcregistry.reconcile.orphans import Orphans
 from rpcregistry.reconcile.problems import Problems, Waiting
 from rpcregistry.reconcile.registration import ALLOWED_FOR, Registration
@@ -35,6 +34,7 @@ from rpcregistry.reconcile.repairs import Repairs
 from rpcregistry.reconcile.rewrites import MOST_OBJECTS, Rewrites
 from rpcregistry.reconcile.selections import Selections
 from rpcregistry.reconcile.settling import Settling
+from rpcregistry.reconcile.stalepaths import StalePaths
 from rpcregistry.reconcile.troubles import Troubles
 from rpcregistry.reconcile.unreadable import UnknownWords
 from rpcregistry.reconcile.unwritten import Unwritten
@@ -192,27 +192,27 @@ def test_two_nodes_wait_for_one_name_beside_each_other_and_leave_nothing():
     assert (waiting.on(name), waiting._waiting) == (frozenset(), {})
 
 
-def test_a_path_that_is_told_while_it_is_written_is_doubted_or_read_again():
-    doubts = Doubts(Clock())
+def test_a_path_that_changes_while_it_is_written_is_stale_or_unwatched():
+    stale = StalePaths(Clock())
     paths = [f"/{number}" for number in range(ROUNDS)]
 
-    doubts.expect(paths)
+    stale.expect(paths)
     told: list[bool] = []
     read: list[str] = []
 
     def tell() -> None:
-        told.extend(map(doubts.told, paths))
+        told.extend(map(stale.note_changed, paths))
 
     def write() -> None:
         while len(told) < len(paths):
-            read.extend(doubts.unwatched(0.0))
-            doubts.expect(paths[:2])
-            doubts.unwatch("/other")
+            read.extend(stale.unwatched(0.0))
+            stale.expect(paths[:2])
+            stale.unwatch("/other")
 
     at_once(lambda: step_by_step(tell), lambda: step_by_step(write))
-    read.extend(doubts.unwatched(0.0))
+    read.extend(stale.unwatched(0.0))
 
-    assert [path for path in paths if path not in doubts] == []
+    assert [path for path in paths if path not in stale] == []
     assert set(paths) - set(read) <= {path for path, stale in zip(paths, told, strict=True) if stale}
 
 
@@ -478,27 +478,27 @@ def test_the_heartbeat_is_looked_at_by_two():
     twice(work)
 
 
-def test_the_guard_looks_into_the_memory_while_the_registry_changes_it():
+def test_the_guard_reads_the_cache_while_the_registry_changes_it():
     layout = Layout("serverset", "/base")
-    memory = Memory(ZooKeeperInMemory(), [layout], ["cluster"], Clock())
+    cache = ZnodeCache(ZooKeeperInMemory(), [layout], ["cluster"], Clock())
     paths = [ledger_path(layout, f"echo{number}", "cluster") for number in range(MANY)]
     over = threading.Event()
 
     def write() -> None:
-        memory.read(["echo"])
+        cache.read(["echo"])
         for path in paths:
-            memory.expect([Create(path, b"{}")])
-            memory.remember(Create(path, b"{}"), 0)
-            memory.remember(Delete(path, 0), None)
+            cache.expect([Create(path, b"{}")])
+            cache.remember(Create(path, b"{}"), 0)
+            cache.remember(Delete(path, 0), None)
         over.set()
 
     def look() -> None:
         while not over.is_set():
-            for name in memory.claimed():
-                memory.claims(layout, name)
-                memory.size(name)
-            memory.changed(paths[0])
+            for name in cache.claimed():
+                cache.claims(layout, name)
+                cache.size(name)
+            cache.changed(paths[0])
 
     at_once(write, look)
 
-    assert memory.claimed() == set()
+    assert cache.claimed() == set()

@@ -20,8 +20,8 @@ from rpcregistry.plan.ops import Op, Znode, write
 HEARTBEATS = "/rpcregistry/heartbeat"
 PERIOD = 10.0  # seconds between two beats
 SURE = 25.0  # seconds without a beat, after which we take the writer for dead
-# Seconds after the Lease's last renewal in which its holder may still have beaten: it renews every 2 s, and we
-# look every 2 s.  A later beat shows that the holder lives and renews another Lease: our etcd is a copy.
+# Seconds after the Lease's last renewal in which its holder may still beat: it renews every 2 s, and we look
+# every 2 s.  A later beat shows that the holder lives and renews another Lease: our etcd is a copy.
 AFTER_RENEWAL = 5.0
 
 

@@ -139,7 +139,7 @@ class Missing:
 
     def _claims(self, name: str) -> Iterator[Ledger]:
         for layout in self._layouts:
-            yield from self._writer.memory.claims(layout, name)
+            yield from self._writer.cache.claims(layout, name)
 
     def _watches(self, namespace: str) -> bool:
         return not self._namespaces or namespace in self._namespaces
@@ -149,7 +149,7 @@ class Missing:
     def _look(self, confirmed: Collection[Subject]) -> Snapshot[Subject] | None:
         if not self._writer.compared:
             raise Retry("ZooKeeper was not read since it was connected")
-        ledgered = self._writer.memory.claimed()
+        ledgered = self._writer.cache.claimed()
         missing = {subject for name in ledgered for subject in self.of(name)}
         if not missing - set(confirmed):
             return None
@@ -166,7 +166,7 @@ class Missing:
             for declaration in pod.declarations
             for uid in ("", pod.uid)
         }
-        sizes = {name: self._writer.memory.size(name) for name in ledgered}
+        sizes = {name: self._writer.cache.size(name) for name in ledgered}
         absent = missing - set(confirmed) - listed - named
         weights = {(name, namespace, uid): 1 if uid else sizes[name] for name, namespace, uid in absent}
         words = {subject: self._on_lease.words([subject[0]]) for subject in absent}

@@ -15,7 +15,7 @@ from rpcregistry.plan.ledger import Ledger
 from rpcregistry.plan.outcome import Outcome
 from rpcregistry.plan.publication import Publication, PublicationSettings, publication
 from rpcregistry.reconcile.byname import services_of
-from rpcregistry.reconcile.memory import REARM
+from rpcregistry.reconcile.cache import REARM
 from rpcregistry.reconcile.missing import Missing
 from rpcregistry.reconcile.ports import Change, Clock, Source
 from rpcregistry.reconcile.reports import Reports
@@ -81,14 +81,14 @@ class RegistryReconciler:
 
     def path_changed(self, path: str) -> Mapping[str, float]:
         """The names to look at again, in so many seconds: a znode of theirs changed, by whomever."""
-        return self._reports.pauses(self._writer.memory.changed(path))
+        return self._reports.pauses(self._writer.cache.changed(path))
 
     def unwatched(self, seconds: float = REARM) -> Mapping[str, float]:
         """The names to look at again, to be told of others' changes to what we wrote *seconds* ago.
 
         With the seconds until then.
         """
-        return self._reports.pauses(self._writer.memory.unwatched(seconds))
+        return self._reports.pauses(self._writer.cache.unwatched(seconds))
 
     def disconnected(self) -> None:
         """ZooKeeper is not connected any more."""
@@ -109,13 +109,13 @@ class RegistryReconciler:
     def compare_next(self, parts: int) -> set[str]:
         """The names of the next of so many *parts*, to be read anew: comparing all at once takes long."""
         self._part = (self._part + 1) % parts
-        names = self._listed_names() | self._writer.memory.claimed()
+        names = self._listed_names() | self._writer.cache.claimed()
         if self._part == 0:
-            self._writer.memory.expect_nothing()
+            self._writer.cache.expect_nothing()
             self._reports.left_alone(self._writer.uncovered())
             self._missing.retain_only(names)
         part = {name for name in names if crc32(name.encode()) % parts == self._part}
-        self._writer.memory.doubt(part)
+        self._writer.cache.mark_stale(part)
         return part
 
     def _listed_names(self) -> set[str]:
@@ -142,7 +142,7 @@ class RegistryReconciler:
         except Fenced:
             raise
         except Exception as failure:  # noqa: BLE001  (what one name does to it costs no other)
-            self._writer.memory.doubt(names)
+            self._writer.cache.mark_stale(names)
             if isinstance(failure, Retry) and not isinstance(failure, Conflict):
                 failures = dict.fromkeys(names, failure)
             else:
@@ -166,12 +166,12 @@ class RegistryReconciler:
             except Fenced:
                 raise
             except Exception as failure:  # noqa: BLE001
-                self._writer.memory.doubt([name])
+                self._writer.cache.mark_stale([name])
                 failures[name] = failure
         return failures
 
     def _write(self, names: Sequence[str]) -> None:
-        # 1. Read what is doubted, and decide on all names before anything is written: a name that cannot be
+        # 1. Read what is stale, and decide on all names before anything is written: a name that cannot be
         #    planned fails here, and reconcile then tries each alone.
         self._writer.read(names)
         planned = [(name, *self._plan(name)) for name in names]
@@ -186,7 +186,7 @@ class RegistryReconciler:
         for name, wanted, outcomes in planned:
             self._conclude(name, wanted, outcomes)
         # 4. What others had done to them is put back.  Not before: a write that failed is a repair next time.
-        self._writer.memory.settle(names)
+        self._writer.cache.forget_disturbed(names)
 
     def _plan(self, name: str) -> tuple[Publication, list[Outcome]]:
         services = services_of(self._services, name)
@@ -200,10 +200,10 @@ class RegistryReconciler:
                 layout,
                 name,
                 wanted,
-                self._writer.memory.view(layout, name),
+                self._writer.cache.view(layout, name),
                 self._settings,
                 now,
-                all(map(self._grace_over, self._writer.memory.claims(layout, name))),
+                all(map(self._grace_over, self._writer.cache.claims(layout, name))),
                 self._deferred.get(layout.path(name), ()),
             )
             for layout in self._layouts

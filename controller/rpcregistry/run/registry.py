@@ -12,8 +12,8 @@ from rpcregistry.model import ObjectKey, RpcService
 from rpcregistry.plan.heartbeat import PERIOD as HEARTBEAT
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.publication import PublicationSettings
+from rpcregistry.reconcile.cache import REARM
 from rpcregistry.reconcile.fence import Fence
-from rpcregistry.reconcile.memory import REARM
 from rpcregistry.reconcile.missing import Missing
 from rpcregistry.reconcile.registry import RegistryReconciler
 from rpcregistry.reconcile.repairs import Repairs
