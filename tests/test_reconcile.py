@@ -33,13 +33,13 @@ from rpcregistry.reconcile import byname, rpcservices
 from rpcregistry.reconcile.cache import REARM
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.held import HeldOnLease
+from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.missing import Missing
 from rpcregistry.reconcile.registry import RegistryReconciler
 from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.repairs import Repairs
 from rpcregistry.reconcile.reports import Reports
 from rpcregistry.reconcile.rpcservices import RpcServiceReconciler
-from rpcregistry.reconcile.settling import Settling
 from rpcregistry.reconcile.synced import SyncedReconciler
 from rpcregistry.reconcile.transactions import RegistryWriter
 from tests.worlds import Clock, EventsInMemory, Held, KubeInMemory, NotesInMemory, ZooKeeperInMemory
@@ -84,8 +84,8 @@ class World:
         )
         self.keys: set[object] = set()
         self.names: set[str] = set()
-        settling = self.settling = Settling()
-        settling.subscribe(lambda name: self.names.add(name))
+        initial_sync = self.initial_sync = InitialSync()
+        initial_sync.subscribe(lambda name: self.names.add(name))
         self.relied = Relied(self.services)
         self.conditions: set[ObjectKey] = set()
         self.rpcservices = RpcServiceReconciler(
@@ -103,7 +103,7 @@ class World:
             clock=self.clock,
             confirm=CONFIRM,
             enqueue=lambda keys: self.keys.update(keys),
-            settling=settling,
+            initial_sync=initial_sync,
             lease=on_lease,
             events=self.events,
         )
@@ -113,7 +113,7 @@ class World:
             events=self.events,
             clock=self.clock,
             enqueue=self.conditions.add,
-            give_way=lambda _: None,
+            yield_to_endpoints=lambda _: None,
         )
         writer = RegistryWriter(
             zookeeper=self.zookeeper,
@@ -140,7 +140,7 @@ class World:
         reports = Reports(
             services=self.relied,
             repairs=Repairs(self.events, lambda: LEASE, self.clock),
-            conditions=self.synced.want,
+            conditions=self.synced.set_desired,
             events=self.events,
             clock=self.clock,
         )
@@ -149,7 +149,7 @@ class World:
             missing=missing,
             reports=reports,
             services=self.relied,
-            settling=settling,
+            initial_sync=initial_sync,
             is_unlooked=self.relied.is_unlooked,
             layouts=self.layouts,
             settings=PublicationSettings("c1", cross_namespace=self.cross_namespace),
@@ -675,10 +675,10 @@ def test_a_condition_that_is_wanted_anew_while_another_is_written_is_written_nex
         events=world.events,
         clock=world.clock,
         enqueue=lambda _: None,
-        give_way=lambda _: None,
+        yield_to_endpoints=lambda _: None,
     )
-    synced.want(unwritten, Condition(type="Synced", status="True", reason="Synced"))
-    services.meanwhile.append(lambda: synced.want(unwritten, unavailable))
+    synced.set_desired(unwritten, Condition(type="Synced", status="True", reason="Synced"))
+    services.meanwhile.append(lambda: synced.set_desired(unwritten, unavailable))
     synced.reconcile(echo.key)
     services.put(echo)
     world.kube.source = services
@@ -707,9 +707,9 @@ def test_a_condition_that_is_wanted_by_somebody_who_read_before_the_last_was_wri
     world.settle()
     before = world.services.get(ObjectKey("default", "echo"))
     synced = Condition(type="Synced", status="True", reason="Synced")
-    world.synced.want(before, Condition(type="Synced", status="False", reason="Held"))
+    world.synced.set_desired(before, Condition(type="Synced", status="False", reason="Held"))
     world.synced.reconcile(before.key)
-    world.synced.want(before, synced)
+    world.synced.set_desired(before, synced)
     world.synced.reconcile(before.key)
 
     assert world.services.get(before.key).status.condition("Synced").reason == "Synced"

@@ -23,8 +23,10 @@ from rpcregistry.model import (
 from rpcregistry.plan.ledger import ledger_path
 from rpcregistry.plan.ops import Create, Delete
 from rpcregistry.reconcile.cache import ZnodeCache
+from rpcregistry.reconcile.desired import Desired
 from rpcregistry.reconcile.guard import Confirmed, Guard, Snapshot
 from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
+from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.lookout import Lookout
 from rpcregistry.reconcile.orphans import Orphans
 from rpcregistry.reconcile.problems import Problems, Waiting
@@ -33,12 +35,10 @@ from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.repairs import Repairs
 from rpcregistry.reconcile.rewrites import MOST_OBJECTS, Rewrites
 from rpcregistry.reconcile.selections import Selections
-from rpcregistry.reconcile.settling import Settling
 from rpcregistry.reconcile.stalepaths import StalePaths
 from rpcregistry.reconcile.troubles import Troubles
 from rpcregistry.reconcile.unreadable import UnknownWords
 from rpcregistry.reconcile.unwritten import Unwritten
-from rpcregistry.reconcile.wanted import Wanted
 from rpcregistry.runtime.informer import Change, Store
 from tests.test_plan_rpcservices import pod, service
 from tests.test_reconcile_nodeservices import World as NodeServices
@@ -50,29 +50,29 @@ MANY = 1000  # where they take turns as they come
 LEASE = Regarding("coordination.k8s.io/v1", "Lease", "default", "rpcregistry", "lease")
 
 
-def test_what_is_wanted_last_is_never_forgotten_unseen():
-    wanted: Wanted[str, object] = Wanted()
+def test_what_is_desired_last_is_never_forgotten_unseen():
+    desired: Desired[str, object] = Desired()
     written: list[object] = []
     values = [object() for _ in range(ROUNDS)]
     both = threading.Barrier(2, timeout=5.0)
 
-    def want() -> None:
+    def change() -> None:
         for value in values:
             both.wait()
-            wanted.want("a", value, 0.0)
+            desired.set("a", value, 0.0)
             both.wait()
-            assert wanted.get("a") == (value, 0.0) or written[-1] is value
+            assert desired.get("a") == (value, 0.0) or written[-1] is value
 
     def write() -> None:
         for _ in values:
             both.wait()
-            found = wanted.get("a")
+            found = desired.get("a")
             if found:
                 written.append(found[0])
-                wanted.done("a", found[0])
+                desired.done("a", found[0])
             both.wait()
 
-    at_once(lambda: step_by_step(want), lambda: step_by_step(write))
+    at_once(lambda: step_by_step(change), lambda: step_by_step(write))
 
 
 def test_every_change_is_taken_after_it_was_noted():
@@ -107,13 +107,13 @@ def test_what_could_not_be_written_has_waited_since_the_earlier_change():
     assert (unwritten.since("a", 9.0), unwritten.since("b", 9.0), len(unwritten)) == (1.0, 9.0, 1)
 
 
-def test_what_is_wanted_instead_has_waited_since_the_first():
-    wanted: Wanted[str, str] = Wanted()
-    wanted.want("a", "one", 1.0)
-    wanted.want("a", "two", 2.0)
-    wanted.done("a", "one")
+def test_what_is_desired_instead_has_waited_since_the_first():
+    desired: Desired[str, str] = Desired()
+    desired.set("a", "one", 1.0)
+    desired.set("a", "two", 2.0)
+    desired.done("a", "one")
 
-    assert wanted.get("a") == ("two", 1.0)
+    assert desired.get("a") == ("two", 1.0)
 
 
 def test_no_orphan_is_lost_while_others_come_and_go():
@@ -391,18 +391,18 @@ def test_what_is_relied_on_is_one_of_our_own_words_at_every_moment():
     assert [change.old for change in heard] == [None, *ours[:-1]]
 
 
-def test_a_name_settles_once_whichever_key_is_the_last():
-    settling = Settling()
+def test_a_name_is_done_once_whichever_key_is_the_last():
+    initial_sync = InitialSync()
     told: list[str] = []
-    settling.subscribe(told.append)
+    initial_sync.subscribe(told.append)
     keys = [[ServiceKey(namespace, f"echo{number}") for number in range(ROUNDS)] for namespace in ("a", "b")]
-    settling.begin(keys[0] + keys[1])
+    initial_sync.begin(keys[0] + keys[1])
     both = threading.Barrier(2, timeout=5.0)
 
     def work(me: int) -> None:
         for key in keys[me]:
             both.wait()
-            settling.settle(key)
+            initial_sync.done(key)
 
     twice(work)
 

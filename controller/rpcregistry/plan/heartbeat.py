@@ -93,7 +93,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """The process *me* that is about to write, and when it *started* to look.
 
     *lease*: the Lease that it holds, or "".  *predecessor*: the former holder, which lost or released that
-    Lease, or "" if unknown.  *still_since*: since when this process had seen the Lease unchanged as it took it.
+    Lease, or "" if unknown.  *still_since*: since when we had seen the Lease unchanged.
     """
 
     me: str

@@ -59,7 +59,7 @@ class OneEach(msgspec.Struct, frozen=True):
             return Outcome(refusal=Problem("OwnedElsewhere", message) if self.wanted.endpoints else None)
         claimed = observed.ledger or observed.previous
         if not desired and not claimed:
-            # Make the directory early: clients watch it before the first endpoint.  A refused service needs none.
+            # Make the directory early: clients watch it from the start.  If no endpoint fits, it is litter.
             early = () if refusal else self.directories
             return Outcome((early,) if early else (), refusal)
         # 2. Compare.  If clients cannot list so many names, removing still helps, adding does not.
@@ -68,7 +68,7 @@ class OneEach(msgspec.Struct, frozen=True):
             message = f"{self.directory}: the names in it would take more than {LARGEST_LISTING} bytes"
             refusal = Problem("TooLarge", message)
             changes = msgspec.structs.replace(changes, added=())
-        # 3. Defer by one batch window: removals beside additions, so that clients see the new endpoints first,
+        # 3. Defer by one batch window: removals beside additions, so that clients see new endpoints first,
         #    and names that overlap.  Defer a removal once only, or a busy service would keep dead endpoints.
         leaving = (*changes.superseded, *changes.removed)
         deferred = [name for name in leaving if changes.added and name not in self.due]
@@ -102,7 +102,7 @@ class OneEach(msgspec.Struct, frozen=True):
     # desired
 
     def desired(self) -> tuple[Mapping[str, bytes], Collection[str | None], Problem | None]:
-        """Return the desired children, the slots to leave as they are, and why some endpoints lack a child."""
+        """Return the desired children, the slots to leave alone, and why some endpoints have no child."""
         desired: dict[str, bytes] = {}
         kept: set[str | None] = set()
         refusals: list[Problem] = []

@@ -37,7 +37,7 @@ class Fence:
         return Check(self._path, self._version)
 
     def lost(self, path: str) -> bool:
-        """Note that a transaction did not find *path*: if it is the fence, take that again; return whether."""
+        """Return whether *path*, which a transaction did not find, is the fence; if so, take it again."""
         if path == self._path:
             self._version = None
         return path == self._path

@@ -93,7 +93,7 @@ class RegistryWriter:
         return uncovered(self._zookeeper, self._layouts, self._clusters)
 
     def read(self, names: Collection[str]) -> None:
-        """Read what is unknown or stale of *names*; raises a ``Failure`` if we cannot or may not write them."""
+        """Read what is unknown or stale of *names*; raises a ``Failure`` while we may not write them."""
         if not self._zookeeper.connected:
             raise Retry("ZooKeeper is not connected")
         self._require_clear()

@@ -14,11 +14,11 @@ from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.publication import PublicationSettings
 from rpcregistry.reconcile.cache import REARM
 from rpcregistry.reconcile.fence import Fence
+from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.missing import Missing
 from rpcregistry.reconcile.registry import RegistryReconciler
 from rpcregistry.reconcile.repairs import Repairs
 from rpcregistry.reconcile.reports import Reports
-from rpcregistry.reconcile.settling import Settling
 from rpcregistry.reconcile.synced import SyncedReconciler
 from rpcregistry.reconcile.transactions import RegistryWriter
 from rpcregistry.run.dryrun import DryRunZooKeeper
@@ -55,7 +55,7 @@ def registry_part(shared: Shared) -> Part:
         events=shared.events,
         clock=shared.clock,
         enqueue=lambda key: condition_queue.add_after(key, CONDITION_DELAY),
-        give_way=shared.traffic.give_way,
+        yield_to_endpoints=shared.traffic.yield_to_endpoints,
     )
     reconciler = _reconciler(shared, name_queue, synced)
     loop = RegistryLoop(shared, reconciler, name_queue)
@@ -84,7 +84,7 @@ def _reconciler(shared: Shared, name_queue: Workqueue[str], synced: SyncedReconc
         reports=_reports(shared, synced),
         services=shared.registered,
         # A dry run's statuses are never written, so it would wait for them for ever.
-        settling=Settling() if settings.dry_run else shared.settling,
+        initial_sync=InitialSync() if settings.dry_run else shared.initial_sync,
         is_unlooked=shared.is_unlooked,
         layouts=settings.target.layouts,
         settings=publishing,
@@ -98,7 +98,7 @@ def _reports(shared: Shared, synced: SyncedReconciler) -> Reports:
     return Reports(
         services=shared.registered,
         repairs=Repairs(shared.events, lambda: shared.leadership.lease.regarding, shared.clock),
-        conditions=synced.want,
+        conditions=synced.set_desired,
         events=shared.events,
         clock=shared.clock,
     )
@@ -168,7 +168,7 @@ def _subscribe(shared: Shared, reconciler: RegistryReconciler, name_queue: Workq
             reconciler.note_service(change)
             name_queue.add_all(reconciler.service_names(change))
 
-    def settled(name: str) -> None:
+    def synced_once(name: str) -> None:
         if shared.began.is_set():
             name_queue.add(name)
 
@@ -182,7 +182,7 @@ def _subscribe(shared: Shared, reconciler: RegistryReconciler, name_queue: Workq
             reconciler.disconnected()
 
     shared.registered.subscribe(service_changed)
-    shared.settling.subscribe(settled)
+    shared.initial_sync.subscribe(synced_once)
     shared.connection.subscribe(connection_changed)
     shared.changed.subscribe(path_changed)
 

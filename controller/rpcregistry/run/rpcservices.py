@@ -32,7 +32,7 @@ def rpcservices_part(shared: Shared) -> Part:
         clock=shared.clock,
         confirm=settings.guard_confirm,
         enqueue=service_queue.add_all,
-        settling=shared.settling,
+        initial_sync=shared.initial_sync,
         lease=shared.on_lease,
         events=shared.events,
     )

@@ -11,9 +11,9 @@ from rpcregistry.model import Node, Pod, RpcService
 from rpcregistry.reconcile import byname, localservices, ports, rpcservices
 from rpcregistry.reconcile.fence import FencedKube
 from rpcregistry.reconcile.held import HeldOnLease
+from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.registration import Registration
 from rpcregistry.reconcile.relied import Relied
-from rpcregistry.reconcile.settling import Settling
 from rpcregistry.run.dryrun import DryRunKube, DryRunLeadership, NoPoster
 from rpcregistry.run.leadership import Leadership
 from rpcregistry.run.propagation import Propagation
@@ -62,7 +62,7 @@ class Traffic:
         """Whether any are."""
         return any(busy() for busy in self._ways)
 
-    def give_way(self, seconds: float) -> None:
+    def yield_to_endpoints(self, seconds: float) -> None:
         """Wait, up to *seconds*, while there are any."""
         latest = time.monotonic() + seconds
         while self.busy and time.monotonic() < latest:
@@ -121,7 +121,7 @@ class Shared:
         self.writer: ports.Kube = (
             DryRunKube(self.sources) if settings.dry_run else FencedKube(kube, lambda: leadership.leading)
         )
-        self.settling = Settling()
+        self.initial_sync = InitialSync()
         # Only our own word, where we have one: the pod controller's.
         self.relied = Relied(self.services)
         self.services.subscribe(self.relied.note)
