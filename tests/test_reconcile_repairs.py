@@ -7,8 +7,9 @@ from rpcregistry.errors import Retry
 from rpcregistry.model import Problem
 from rpcregistry.plan.ledger import ledger_path
 from rpcregistry.reconcile.cache import REARM
-from tests.test_reconcile import World, declared
-from tests.test_reconcile_layouts import CURATOR, DUBBO, KUBE2ZK, everywhere, instances, providers, serve
+from tests.builders import declared
+from tests.worlds.layouts import CURATOR, DUBBO, KUBE2ZK, everywhere, instances, providers, serve
+from tests.worlds.registry import World
 
 FIGHT = 100  # edits, one after the other
 MANY = 16

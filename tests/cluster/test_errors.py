@@ -3,7 +3,6 @@
 import re
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from kazoo.client import KazooClient
 from kazoo.security import make_digest_acl
 
 from hack.local.cluster import ADMIN_TOKEN, free_ports
+from hack.local.controller import command as line_of
 from hack.local.pki import Authority
 from hack.local.zookeeper import Server, tls
 from rpcregistry.kube.client import Kube
@@ -39,7 +39,7 @@ class Command:
     def __init__(self, name: str, *flags: str) -> None:
         self.name = name
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "rpcregistry", name, *flags],
+            line_of(name, *flags),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

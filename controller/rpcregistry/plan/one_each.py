@@ -74,8 +74,8 @@ class OneEach(msgspec.Struct, frozen=True):
         deferred = [name for name in leaving if changes.added and name not in self.due]
         if self.form.overlap:
             deferred += [name for names in changes.replaced.values() for name in names]
-        going = [name for name in leaving if name not in deferred]
-        # 4. Change the ledger entry once in a plan: extend it now, or end it once all it names is removed.
+        going = set(leaving).difference(deferred)
+        # 4. The entry changes once in a plan: it grows now, or it ends now, once all that it names is gone.
         claim = self.claim(desired)
         end = () if deferred or claim else self.end(desired, going)
         steps = [
@@ -218,8 +218,8 @@ class OneEach(msgspec.Struct, frozen=True):
             return ()
         return write(self.entry, self.ledger({*self.recorded, *self.wanted.namespaces}), self.observed.ledger)
 
-    def end(self, desired: Mapping[str, bytes], going: Sequence[str]) -> Step:
-        """The step that shrinks or deletes the entries, once nothing published depends on them."""
+    def end(self, desired: Mapping[str, bytes], going: set[str]) -> Step:
+        """The entries once nothing is left that only they tell of."""
         if self.wanted.frozen:
             return ()
         ops: list[Op] = []
@@ -229,7 +229,7 @@ class OneEach(msgspec.Struct, frozen=True):
                 kept = self.recorded if self.wanted.unlisted else ()
                 entry = self.ledger({*self.wanted.namespaces, *kept})
                 ops += write(self.entry, entry, observed.ledger)
-            elif self.ours <= set(going):
+            elif self.ours <= going:
                 ops.append(Delete(self.entry, observed.ledger.version))
         if observed.previous and self.takes_over(desired):
             previous = ledger_path(self.layout, self.service_name, self.settings.from_cluster)

@@ -69,6 +69,8 @@ class SyncedReconciler:
         patch = made.rpcservice_conditions(service, conditions)
         written = self._kube.patch(RPCSERVICES, service.key, patch, "status")
         self._services.observe(written)
+        if service.status.condition(desired.type) is None and desired.status == "True":
+            return  # as it should be, from the beginning: no Event
         stamped = written.status.condition(desired.type)
         self._events.record(
             regarding(RPCSERVICES, written),

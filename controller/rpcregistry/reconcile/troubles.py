@@ -5,12 +5,12 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
-from rpcregistry.errors import Rejected, Retry
-
 K = TypeVar("K", bound=Hashable)
+F = TypeVar("F", bound=Exception)
 
 FIRST_PAUSE = 1.0  # seconds
 LONGEST_PAUSE = 60.0
+LONGEST_PAUSE_AWAY = 8.0  # while the server is away: once it answers again, nothing is to wait for long
 COUNT_PERIOD = 10.0  # seconds between two updates of the shown count of endpoints without room
 
 
@@ -23,15 +23,15 @@ def backoff(failures: int) -> float:
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 16))
 
 
-class _Attempt(NamedTuple):
+class _Attempt(NamedTuple, Generic[F]):
     failures: int
     until: float
-    failure: Rejected | Retry
+    failure: F
 
 
 @dataclass
-class Trouble:
-    """The refused writes of one key, *since* when; belongs to the thread that works the key.
+class Trouble(Generic[F]):
+    """What is refused of one key, *since* when; belongs to the thread that has the key in hand.
 
     *unplaced*: how many endpoints no object lists, as the head's status shows it.
     """
@@ -39,18 +39,19 @@ class Trouble:
     since: float
     unplaced: int = 0
     _counted_at: float = float("-inf")
-    _attempts: dict[Hashable, _Attempt] = field(default_factory=dict)
+    _attempts: dict[Hashable, _Attempt[F]] = field(default_factory=dict)
 
-    def waiting(self, write: Hashable, now: float) -> Rejected | Retry | None:
+    def waiting(self, write: Hashable, now: float) -> F | None:
         """Why *write* was refused, if its pause is not over; else None."""
         attempt = self._attempts.get(write)
         return attempt.failure if attempt and now < attempt.until else None
 
-    def refused(self, write: Hashable, failure: Rejected | Retry, now: float) -> None:
-        """Note that *write* was refused (again)."""
+    def refused(self, write: Hashable, failure: F, now: float, *, away: bool = False) -> None:
+        """*write* was refused (again); *away*: the server did not answer, and took no time for that."""
         before = self._attempts.get(write)
         failures = before.failures + 1 if before else 1
         pause = max(backoff(failures), getattr(failure, "after", None) or 0.0)
+        pause = min(pause, LONGEST_PAUSE_AWAY) if away else pause
         self._attempts[write] = _Attempt(failures, now + pause, failure)
 
     def retain_only(self, writes: set[Hashable]) -> None:
@@ -70,22 +71,22 @@ class Trouble:
         return True
 
 
-class Troubles(Generic[K]):
-    """The keys with refused writes; for any thread.
+class Troubles(Generic[K, F]):
+    """The keys of which a write is refused; for any thread.
 
     Lost with the process: the next one tries every write at once.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # protects _troubles
-        self._troubles: dict[K, Trouble] = {}
+        self._troubles: dict[K, Trouble[F]] = {}
 
-    def get(self, key: K) -> Trouble | None:
+    def get(self, key: K) -> Trouble[F] | None:
         """The trouble of *key*, or None."""
         with self._lock:
             return self._troubles.get(key)
 
-    def begin(self, key: K, now: float) -> Trouble:
+    def begin(self, key: K, now: float) -> Trouble[F]:
         """The trouble of *key*, which begins *now* if there was none."""
         with self._lock:
             return self._troubles.setdefault(key, Trouble(now))
