@@ -623,6 +623,19 @@ def test_each_service_that_is_held_without_an_rpcservice_is_told_once(world: Wor
     assert world.notes.annotations == {HELD: '["echo","other"]'}
 
 
+@pytest.mark.parametrize("gone", [{"terminating": True}, {"ips": ()}])
+def test_a_pod_that_ends_keeps_nothing_published_of_an_rpcservice_that_was_deleted(world: World, gone):
+    world.serve(1, 2)
+    world.services.put(msgspec.structs.replace(declared("theirs"), namespace="other"))
+    world.serve(3, namespace="other")
+    world.settle()
+    world.serve(3, namespace="other", **gone)
+    world.pods.drop(pod_key(2))
+    world.services.drop(ObjectKey("other", "theirs"))
+
+    assert world.settle().servers() == ["10.0.0.1"]
+
+
 def test_a_declared_rpcservice_that_is_deleted_is_withdrawn_once_nobody_names_it(world: World):
     spec = RpcServiceSpec()
     declared = RpcService(

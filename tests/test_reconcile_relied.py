@@ -258,6 +258,17 @@ def test_the_dead_leave_while_their_rpcservice_is_missing_and_cannot_be_made(wor
     assert set(world.servers()) >= {"10.0.0.3", "10.0.0.4"}
 
 
+def test_an_rpcservice_that_the_pod_controller_deletes_leaves_nothing_to_rely_on(world: World):
+    world.serve(1)
+    world.settle()
+    world.serve(1, terminating=True)
+    world.settle()  # emptied, and kept while a pod names the service
+    world.pods.drop(pod_key(1))
+    world.settle()
+
+    assert list(world.services.values()) == list(world.relied.values()) == []
+
+
 def test_an_rpcservice_that_is_deleted_and_made_anew_loses_nobody(world: World):
     world.serve(1, 2)
     before = world.settle().servers()

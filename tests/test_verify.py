@@ -651,6 +651,17 @@ def test_only_what_is_there_is_left():
     assert (finding.path, finding.state) == ("/old/there", "left")
 
 
+def test_what_is_left_is_looked_for_where_the_layout_has_it():
+    zookeeper = registry()
+    for parent in ("/rpcregistry/owned", "/rpcregistry/owned/dubbo"):
+        zookeeper.znodes[parent] = (b"", 1)
+    zookeeper.znodes[ledger_path(Layout("dubbo", "/old"), "a.Outer$Inner", "c1")] = (entry("default"), 1)
+    zookeeper.znodes["/old/a.Outer%24Inner"] = (b"", 1)
+    (finding,) = inspect(KubeWorld(), zookeeper).findings
+
+    assert (finding.path, finding.state) == ("/old/a.Outer%24Inner", "left")
+
+
 def test_pods_that_may_not_register_are_not_missed():
     kube = KubeWorld([ECHO, pod("b", "echo", service_account="b")], [listing("echo", row("a"))])
     zookeeper = registry(echo=content("10.0.0.1"))

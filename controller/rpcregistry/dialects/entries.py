@@ -25,7 +25,8 @@ _UNPRINTABLE = re.compile(
 class Dialect:
     """*name* is what RPC processes choose it by.  *label* goes with *annotation*.
 
-    *decode* turns the annotation into JSON; *declaration* reads one entry of that.  Both functions raise ``ValueError``.  *encode* and *entry* are their inverses.
+    *decode* turns the annotation into JSON; *declaration* reads one entry of that.  Both raise
+    ``ValueError``.  *encode* and *entry* are their inverses.
     """
 
     name: str

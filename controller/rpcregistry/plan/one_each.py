@@ -75,7 +75,7 @@ class OneEach(msgspec.Struct, frozen=True):
         if self.form.overlap:
             deferred += [name for names in changes.replaced.values() for name in names]
         going = set(leaving).difference(deferred)
-        # 4. The entry changes once in a plan: it grows now, or it ends now, once all that it names is gone.
+        # 4. Change the ledger entry once in a plan: extend it now, or end it once all it names is removed.
         claim = self.claim(desired)
         end = () if deferred or claim else self.end(desired, going)
         steps = [
@@ -219,7 +219,7 @@ class OneEach(msgspec.Struct, frozen=True):
         return write(self.entry, self.ledger({*self.recorded, *self.wanted.namespaces}), self.observed.ledger)
 
     def end(self, desired: Mapping[str, bytes], going: set[str]) -> Step:
-        """The entries once nothing is left that only they tell of."""
+        """The step that shrinks or deletes the entries, once nothing published depends on them."""
         if self.wanted.frozen:
             return ()
         ops: list[Op] = []

@@ -1,4 +1,4 @@
-"""Layouts with one znode a service: it and its ledger entry change in one step."""
+"""Layouts with one znode a service: a plan changes it and its ledger entry in one step."""
 
 import msgspec
 
@@ -34,17 +34,17 @@ class OneZnode(msgspec.Struct, frozen=True):
         if ledger is None or self.wanted.frozen:
             return Outcome()
         if ledger.cluster != self.settings.cluster_id and self.wanted.services:
-            return Outcome()  # what a previous cluster left stays until there is something in its place
+            return Outcome()  # keep the previous cluster's znode until ours replaces it
         if ledger.withdrawn_at:
             forgotten = (Delete(self.entry, _version(self.observed.ledger)),)
             return Outcome(removals=(forgotten,) if grace_over else ())
         if self.form.count(self.render(ledger.config).data):
-            unlisted = self.publish(grace_over)  # all else goes
+            unlisted = self.publish(grace_over)  # keep the unlisted addresses, remove all others
             return msgspec.structs.replace(unlisted, steps=(), removals=unlisted.steps)
         return self.withdraw(ledger, now)
 
     def refusal(self, grace_over: bool) -> Problem | None:
-        """Why the path is somebody else's."""
+        """Why the path belongs to another writer, or None."""
         ledger, znode = self.ledger, self.observed.znode
         over = grace_over and ledger is not None and ledger.withdrawn_at
         if ledger and ledger.cluster not in self.settings.clusters and not over:
@@ -71,7 +71,7 @@ class OneZnode(msgspec.Struct, frozen=True):
         return Outcome((step,) if step else (), notes=rendered.notes)
 
     def render(self, remembered: Config) -> Rendered:
-        """What the znode should hold."""
+        """The desired content of the znode."""
         wanted, znode = self.wanted, self.observed.znode
         unlisted = {endpoint.ip for endpoint in wanted.unlisted}
         return self.form.render(
@@ -83,7 +83,7 @@ class OneZnode(msgspec.Struct, frozen=True):
         )
 
     def withdraw(self, ledger: Ledger, now: str) -> Outcome:
-        """Remove the znode, or empty it where others have put children under it."""
+        """Delete the znode, or empty it if others have put children under it."""
         znode = self.observed.znode
         rest = self.form.withdrawn(znode.data if znode else None, ledger.config)
         entry = Ledger(ledger.cluster, config=rest.config, withdrawn_at=now).encode()

@@ -65,7 +65,7 @@ class RegistryReconciler:
         self._enqueue = enqueue
         self._clock = clock
         self._troubles: Troubles[str, Exception] = Troubles()  # by layouts' paths
-        self._failing: dict[str, _Failing] = {}  # of the thread that reconciles, as the next one
+        self._failing: dict[str, _Failing] = {}  # belongs to the thread that reconciles, as the next one
         self._answered_at = float("-inf")
         self._unwritten = Unwritten()  # names with a change that is not written yet
         self._deferred: dict[str, Collection[str]] = {}  # by service path
@@ -138,8 +138,8 @@ class RegistryReconciler:
     def reconcile(self, names: Sequence[str]) -> tuple[dict[str, Exception], set[str]]:
         """Make the znodes of *names* right; return the failures by name, and the names it wrote for.
 
-        All are written in as few transactions as fit; where one cannot be, each of its names is
-        tried alone, so that a name that is refused costs no other.  So is each layout of a name.
+        It writes all names in as few transactions as fit.  If that fails, it tries each name alone, so that a
+        refused name costs no other; and each layout of a name alone, for the same reason.
         """
         # Before the first read: a later change is another one, which this write may lack.
         taken = self._unwritten.take(names)
@@ -157,9 +157,9 @@ class RegistryReconciler:
         return failures, self._writer.take_written()
 
     def report_late(self) -> None:
-        """Report the names whose own change has failed for a while, whenever it is tried again.
+        """Report the names whose change has failed for a while, whether or not its retry is due.
 
-        Where ZooKeeper answers again, those that got no answer wait for their turn, which is no failure.
+        Once ZooKeeper answers again, a name that got no answer waits for its turn: that is no failure.
         """
         now = self._clock.monotonic()
         for name, failing in self._failing.items():
@@ -199,15 +199,15 @@ class RegistryReconciler:
         return failures
 
     def _write_alone(self, name: str) -> None:
-        """Write each layout of *name* by itself, but for those that were refused a moment ago.
+        """Write each layout of *name* by itself, except those that were refused a moment ago.
 
-        Fails with ``Partial`` where one is refused, once all others are written.
+        If one is refused, it writes all others, then raises ``Partial``.
         """
-        # 1. Decide on all of them: what two layouts would write to one path is written by none.
+        # 1. Plan all layouts first: if two of them would write one path, none is written.
         self._writer.read([name])
         wanted, outcomes = self._plan_all(name)
         check_transaction([op for outcome in outcomes for op in outcome.ops])
-        # 2. Write each.  What is refused has a back-off of its own.
+        # 2. Write each layout.  A refused one has a back-off of its own.
         trouble = self._troubles.get(name)
         refused: dict[Hashable, Exception] = {}
         for layout, outcome in zip(self._layouts, outcomes, strict=True):
@@ -225,9 +225,9 @@ class RegistryReconciler:
                 trouble = self._troubles.begin(name, now)
                 trouble.refused(path, failure, now)
                 log.warning("refused", service=name, layout=layout.name, reason=str(failure))
-            except Exception as failure:  # noqa: BLE001  (what one layout does to it costs no other)
+            except Exception as failure:  # noqa: BLE001  (one layout's error costs no other)
                 refused[path] = failure
-        # 3. Say so, as after any other write, or what is refused.
+        # 3. Report success as after any other write; else raise the first refusal.
         if not refused:
             self._troubles.end(name)
             self._conclude(name, wanted, outcomes)
@@ -285,7 +285,7 @@ class RegistryReconciler:
         )
 
     def _conclude(self, name: str, wanted: Publication, outcomes: Sequence[Outcome]) -> None:
-        """Report what came of a name, and requeue it if something is left to do."""
+        """Report the outcome of a name, and requeue it if something is left to do."""
         for layout, outcome in zip(self._layouts, outcomes, strict=True):
             self._defer(layout, name, outcome)
         self._reports.written(name, wanted, outcomes, self._writer.take_repaired(name))
@@ -321,7 +321,7 @@ def _is_refused(error: Exception) -> bool:
 
 @dataclass
 class _Failing:
-    """A name that is not written: *since* when, when it was last tried, and what came of that."""
+    """A name that is not written: *since* when, *at* which time it was last tried, and the last *error*."""
 
     since: float
     at: float

@@ -18,9 +18,10 @@ from rpcregistry.reconcile.ports import Change, Source
 class Relied:
     """A source in place of *watched*; for any thread.
 
-    Informers and writers ``note`` changes.  The pod controller says which objects it found right (``vouch``),
-    and which keys it has reconciled (``looked``).  Lost with the process: at a start all rows count as our
-    own (``begin``), and every name is pending in ``InitialSync`` until its keys were reconciled.
+    Informers and writers ``note`` changes.  The pod controller says which objects it wrote (``vouch``) or
+    found right (``vouch_if_there``), and which keys it has reconciled (``looked``).  Lost with the process:
+    at a start all rows count as our own (``begin``), and every name is pending until its keys were
+    reconciled.
     """
 
     def __init__(self, watched: Source[RpcService]) -> None:
@@ -75,7 +76,7 @@ class Relied:
             self._drop(relied, change.listed)
 
     def vouch(self, service: RpcService) -> None:
-        """Rely on *service*: the pod controller found it right, or wrote it."""
+        """Rely on *service*, which the pod controller wrote."""
         with self._lock:
             relied = self._services.get(service.key)
             if relied is not None and relied.uid != service.uid:
@@ -86,6 +87,13 @@ class Relied:
             )
             # Take the newest object with these rows: all else may have changed since the check.
             self._put(latest if latest is not None and same else service, False, True)
+
+    def vouch_if_there(self, service: RpcService) -> None:
+        """Rely on *service*, which the pod controller found right, unless it was deleted since."""
+        with self._lock:
+            latest = self._watched.store.get(service.key)
+            if latest is not None and latest.uid == service.uid:
+                self.vouch(service)  # a deletion from now on is noted after this
 
     def vouch_for_nothing(self, service: RpcService) -> None:
         """Rely on no row of *service*: its status is wrong, and the API server refuses to correct it.

@@ -257,11 +257,11 @@ class RpcServiceReconciler:
     ) -> None:
         """Let the registry rely on what was found right; each write has made it rely on the rest."""
         if any(service.unreadable for service in observed.services):
-            return  # nothing was looked at
+            return  # the plan checked nothing
         written = {op.service.uid for op in ops if isinstance(op, planning.SetStatus)}
         for service in observed.services:
             if service.uid not in written:
-                self._relied.vouch(service)
+                self._relied.vouch_if_there(service)
         for op in refusals.all:
             if isinstance(op, planning.SetStatus):
                 self._relied.vouch_for_nothing(op.service)
@@ -309,7 +309,7 @@ class RpcServiceReconciler:
     def _show_unplaced(
         self, observed: planning.ObservedRpcServices, unplaced: int, refused: Container[str]
     ) -> None:
-        """Have the head say how many endpoints nobody lists.  Where it is *refused*, the next plan has it."""
+        """Have the head's status count the unlisted endpoints.  If it is *refused*, the next plan does it."""
         head = planning.owner_of(observed.services)
         if head is None or head.uid in refused:
             return

@@ -10,7 +10,7 @@ F = TypeVar("F", bound=Exception)
 
 FIRST_PAUSE = 1.0  # seconds
 LONGEST_PAUSE = 60.0
-LONGEST_PAUSE_AWAY = 8.0  # while the server is away: once it answers again, nothing is to wait for long
+LONGEST_PAUSE_AWAY = 8.0  # while the server is away: once it answers, no write has to wait for long
 COUNT_PERIOD = 10.0  # seconds between two updates of the shown count of endpoints without room
 
 
@@ -31,7 +31,7 @@ class _Attempt(NamedTuple, Generic[F]):
 
 @dataclass
 class Trouble(Generic[F]):
-    """What is refused of one key, *since* when; belongs to the thread that has the key in hand.
+    """The refused writes of one key, *since* when; belongs to the thread that works the key.
 
     *unplaced*: how many endpoints no object lists, as the head's status shows it.
     """
@@ -47,7 +47,7 @@ class Trouble(Generic[F]):
         return attempt.failure if attempt and now < attempt.until else None
 
     def refused(self, write: Hashable, failure: F, now: float, *, away: bool = False) -> None:
-        """*write* was refused (again); *away*: the server did not answer, and took no time for that."""
+        """Note that *write* was refused (again); *away*: the connection failed at once, without an answer."""
         before = self._attempts.get(write)
         failures = before.failures + 1 if before else 1
         pause = max(backoff(failures), getattr(failure, "after", None) or 0.0)
@@ -72,7 +72,7 @@ class Trouble(Generic[F]):
 
 
 class Troubles(Generic[K, F]):
-    """The keys of which a write is refused; for any thread.
+    """The keys with refused writes; for any thread.
 
     Lost with the process: the next one tries every write at once.
     """

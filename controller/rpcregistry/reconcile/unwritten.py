@@ -28,7 +28,7 @@ class Unwritten:
             self._since.update(taken)
 
     def __contains__(self, name: str) -> bool:
-        """Whether a change of *name* itself waits."""
+        """Whether a change of *name* waits."""
         with self._lock:
             return name in self._since
 
