@@ -9,15 +9,15 @@ import msgspec
 STATES = {
     "not listed": "a pod serves it, and no RpcService lists that",
     "listed wrongly": "an RpcService lists a pod otherwise than it is",
-    "listed but gone": "an RpcService lists a pod that does not serve it, or is gone",
-    "unreadable": "an object that cannot be decoded: nothing is known of it",
+    "listed but gone": "an RpcService lists a pod that does not serve it, or was deleted",
+    "unreadable": "an object that cannot be decoded, so its content is unknown",
     "missing": "an RpcService publishes it, and it is not in ZooKeeper",
     "different": "ZooKeeper holds something else than the RpcServices publish",
     "orphaned": "the ledger names it, and no RpcService publishes it",
-    "refused": "the registry controller may or can not write it",
+    "refused": "the registry controller cannot or may not write it",
     "held": "absent, and published until that is confirmed or released",
-    "would be adopted": "it was there before us, and is taken over with the next write",
-    "foreign": "of nobody we know: left alone",
+    "would be adopted": "it existed before rpcregistry, which takes it over with its next write",
+    "foreign": "written by another program: left alone",
     "left": "the ledger names it, and no --layout covers it",
 }
 NO_DRIFT = ("held", "would be adopted", "foreign", "left")

@@ -165,7 +165,7 @@ def _port(row: Endpoint) -> str:
 
 def _why_not_served(pod: Pod | None, row: Endpoint, service_name: str) -> str:
     if pod is None or pod.uid != row.pod_uid:
-        return "the pod is gone"
+        return "the pod was deleted"
     if pod.terminating:
         return "the pod is terminating"
     if is_finished(pod):

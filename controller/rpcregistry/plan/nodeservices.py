@@ -81,9 +81,10 @@ def plan(local: LocalService, node_name: str, observed: ObservedNodeService, nod
     if local.matches(observed.node):
         name = node_service_name(local.name, node_name)
         if otherwise := _made_otherwise(local, node_name, observed.named):
-            problem = Problem(
-                "NameTaken", f"Service {name} for node {node_name} was made {otherwise}, and is left alone"
+            message = (
+                f"Service {name} for node {node_name} was made {otherwise}, and is left alone: delete it"
             )
+            problem = Problem("NameTaken", message)
         else:
             ops += _write(made.node_service(local, node_name, node_label), observed.named)
     ops += [Delete(service) for service in observed.ours if service.name != name and not service.deleting]
@@ -95,7 +96,7 @@ def _made_otherwise(local: LocalService, node_name: str, named: KubeService | No
     if named is None:
         return None
     if not owns(local, named):
-        return "by somebody else"
+        return "by another client"
     # Two nodes' names may shorten to the same Service name: the first node keeps the Service.
     other = named.node_name
     is_others = other != node_name and node_service_name(local.name, other) == named.name

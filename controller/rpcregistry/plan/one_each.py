@@ -55,7 +55,7 @@ class OneEach(msgspec.Struct, frozen=True):
         # 1. Compute the desired children; return early if none can be written, or none need be.
         desired, kept, refusal = self.desired()
         if observed.znode and observed.znode.ephemeral:
-            message = "an RPC server made the service's directory ephemeral: nothing can lie in it"
+            message = "the service's directory is an RPC server's ephemeral znode, which cannot have children"
             return Outcome(refusal=Problem("OwnedElsewhere", message) if self.wanted.endpoints else None)
         claimed = observed.ledger or observed.previous
         if not desired and not claimed:
@@ -118,7 +118,9 @@ class OneEach(msgspec.Struct, frozen=True):
                     )
                     kept.add(self.slot(name))
                 case Child(name, _) if self.observed.children.get(name, _NONE).ephemeral:
-                    message = f"{self.path(name)} is an RPC server's own, ephemeral znode"
+                    message = (
+                        f"{self.path(name)} is an RPC server's own, ephemeral znode, which is left alone"
+                    )
                     refusals.append(Problem("OwnedElsewhere", message))
                 case Child(name, data):
                     desired[name] = data

@@ -50,9 +50,12 @@ class OneZnode(msgspec.Struct, frozen=True):
         if ledger and ledger.cluster not in self.settings.clusters and not over:
             return Problem("OwnedElsewhere", f"the ledger says the path belongs to cluster {ledger.cluster}")
         if znode and znode.ephemeral:
-            return Problem("OwnedElsewhere", "an RPC server registered itself there with an ephemeral znode")
+            return Problem(
+                "OwnedElsewhere",
+                "an RPC server registered itself there with an ephemeral znode, which is left alone",
+            )
         if znode and ledger is None and self.settings.adopt is Adopt.NEVER:
-            return Problem("OwnedElsewhere", "the znode was there before (--adopt=never)")
+            return Problem("OwnedElsewhere", "the znode existed before, and --adopt=never leaves it alone")
         return None
 
     def publish(self, grace_over: bool) -> Outcome:

@@ -125,7 +125,7 @@ def outcome(before: Held, now: Seen) -> str | None:
             return _withdrawn(withdrawn, stay=len(rows) - len(withdrawn))
         case HeldLocal(key, _, nodes):
             found = [local for local in now.locals if local.key == key]
-            return None if any(map(_says_held, found)) else f"{nodes} node Services let go"
+            return None if any(map(_says_held, found)) else f"{nodes} node Services released"
         case HeldName(name):
             return None if name in now.noted else "withdrawn"
 
@@ -158,4 +158,4 @@ def _withdrawn(addresses: list[str], stay: int) -> str:
     shown = " ".join(addresses[:MOST_ADDRESSES])
     more = f" and {len(addresses) - MOST_ADDRESSES} more" if len(addresses) > MOST_ADDRESSES else ""
     text = f"{len(addresses)} endpoints withdrawn{': ' if shown else ''}{shown}{more}"
-    return f"{text}; {stay} stay: their pods are back" if stay else text
+    return f"{text}; {stay} stay: their pods exist again" if stay else text

@@ -166,14 +166,14 @@ def _of_znode(
     if outcome.refusal and wanted.endpoints:
         return
     if view.ledger is None and view.znode and awaited and not wanted.services and not view.znode.ephemeral:
-        detail = "it was there before, and pods name it, though no RpcService does yet"
+        detail = "it existed before, and pods name it, but no RpcService does yet"
         yield Finding(layout.name, path, "would be adopted", detail)
     elif view.ledger is None and view.znode and not wanted.endpoints:
-        yield Finding(layout.name, path, "foreign", "nothing of ours")
+        yield Finding(layout.name, path, "foreign", "not ours")
     elif wanted.frozen and not writes:
         return
     elif view.ledger is None and view.znode:
-        detail = "it was there before, and an RpcService publishes it now"
+        detail = "it existed before, and an RpcService publishes it now"
         yield Finding(layout.name, path, "would be adopted", detail)
     elif not (wanted.endpoints or wanted.unlisted) and outcome.ops:
         yield Finding(layout.name, path, "orphaned", "the ledger names it, and no RpcService publishes it")
@@ -186,7 +186,7 @@ def _of_children(layout: Layout, path: str, outcome: Outcome, view: ObservedZnod
     within = f"{path}/"
     yield from _of_writes(layout, [op for op in outcome.ops if op.path.startswith(within)])
     for name in sorted(view.foreign):
-        yield Finding(layout.name, within + name, "foreign", "nothing of ours")
+        yield Finding(layout.name, within + name, "foreign", "not ours")
 
 
 def _of_writes(layout: Layout, writes: Iterable[Op]) -> Iterator[Finding]:

@@ -73,11 +73,13 @@ class Repairs:
         now = self._clock.monotonic()
         self._made.note(name, now)
         changes = [f"{path} ({what})" for path, what in sorted(disturbed.items())]
-        log.warning("put back what others changed", service=name, znodes=len(changes), first=changes[0])
-        problem = self._problem("Repaired", f"others changed this, and it was put back: {_listed(changes)}")
+        log.warning("repaired what others changed", service=name, znodes=len(changes), first=changes[0])
+        problem = self._problem(
+            "Repaired", f"others changed znodes of this service, and they were repaired: {_listed(changes)}"
+        )
         self._recorded = {event: at for event, at in self._recorded.items() if lately([at], now)}
         if (name, problem) not in self._recorded and len(self._recorded) >= AT_ONCE:
-            self.record_on_lease("Repaired", "others changed znodes of many services, and they were put back")
+            self.record_on_lease("Repaired", "others changed znodes of many services, and they were repaired")
             return
         self._recorded[name, problem] = now
         for service in services:

@@ -79,15 +79,15 @@ class Reports:
         """Record an Event about the Lease; a lost session changes no RpcService's condition."""
         self._repairs.record_on_lease(
             "RegistryDisconnected",
-            "ZooKeeper is not connected: what was published stays, changes wait",
+            "ZooKeeper is not connected: published endpoints stay, changes wait",
             self._clock.now().strftime("%H:%M"),
         )
 
     def wiped(self) -> None:
         """Report that ZooKeeper has lost what we had published."""
-        log.warning("the ledger is gone: ZooKeeper was wiped")
+        log.warning("the ledger is empty: ZooKeeper was wiped")
         self._repairs.record_on_lease(
-            "RegistryWiped", "ZooKeeper has lost what was published: all is written anew"
+            "RegistryWiped", "ZooKeeper has lost what was published; the controller writes it again"
         )
 
     def left_alone(self, left: set[tuple[str, str]]) -> None:

@@ -42,7 +42,7 @@ NAMED = "named"  # index of RpcServices: ServiceKey
 REPORTED_AFTER = 10.0  # seconds, before which we do not report what may pass by itself
 MOST_REPORTED = 10  # pods that get an Event
 SLOW = 1.0  # seconds for a write
-OLD_CRD = "what is written cannot be read back: the CRD is older than the controller: kubectl apply -f crds/"
+OLD_CRD = "the API server loses fields of the status: its CRD is too old, run kubectl apply -f crds/"
 
 
 def pod_indexes() -> Mapping[str, Callable[[Pod], Iterable[ServiceKey]]]:
@@ -473,7 +473,7 @@ class RpcServiceReconciler:
             self._events.record(regards, problem, "Publish", warning=True)
         elif before.damaged:
             self._rewrites.kept(written.uid)
-            said = f"a part of the status could not be read, and was written anew: {before.damaged}"
+            said = f"a part of the status could not be decoded, and was rewritten: {before.damaged}"
             problem = Problem("Unreadable", said)
             self._events.record(regards, problem, "Publish", warning=True, salt=before.resource_version)
 
