@@ -49,15 +49,19 @@ class Root(NamedTuple):
     config: Mapping[str, Any]
 
 
-def mounts() -> bool:
-    """Whether this process may make a mount namespace, and mount in it."""
+def unmountable() -> str | None:
+    """Why this process cannot make a mount namespace and mount in it, or None."""
+    if os.geteuid() != 0 or not shutil.which("unshare"):
+        return "mounting needs root, and unshare on PATH"
     command = ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    return bool(shutil.which("unshare")) and subprocess.run(command, capture_output=True).returncode == 0
+    done = subprocess.run(command, capture_output=True, text=True)
+    return f"mount namespaces do not work here: {done.stderr.strip()}" if done.returncode else None
 
 
+NO_MOUNTS = unmountable()
 pytestmark = [
     pytest.mark.needs_root,
-    pytest.mark.skipif(not mounts(), reason="mounting needs root"),
+    pytest.mark.skipif(bool(NO_MOUNTS), reason=str(NO_MOUNTS)),
 ]
 
 

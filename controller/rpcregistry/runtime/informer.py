@@ -17,7 +17,7 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from rpcregistry.errors import Expired, Failure, Rejected, Retry, Unknown
+from rpcregistry.errors import Expired, Failure, KindMissing, Rejected, Retry, Unknown
 from rpcregistry.logs import Log
 from rpcregistry.manifests import Named
 from rpcregistry.model import ObjectKey
@@ -240,6 +240,7 @@ class Informer(Generic[T]):
         # and without it, these three.
         self._refused: str | None = None
         self._went_back: str | None = None
+        self.kind_missing = False  # while reading is refused: whether the kind is not served
         self.interrupted = ""  # why the last watch was, until one lasts
         self._quarantined: dict[ObjectKey, str] = {}  # of the thread alone, as the next one
         self._accepted_at: float | None = None  # when the server accepted the watch that runs
@@ -269,6 +270,7 @@ class Informer(Generic[T]):
                 self._position = None
             if how.reason == "refused":
                 self._refused = str(failure)
+                self.kind_missing = isinstance(failure, KindMissing)
             self._on_restart(how.reason)
             seconds = pause(how, times, healthy) * random.uniform(0.5, 1)
             seconds = max(seconds, getattr(failure, "after", None) or 0.0)
