@@ -50,10 +50,10 @@ class PerEndpoint(msgspec.Struct, frozen=True):
     """One znode an endpoint, in the directory ``BASE/<service>[/<below>]``.
 
     *child(service name, endpoint, cluster id)*: its znode, or why it cannot have one.  The name carries
-    a mark (``marks``), which *slot(name, cluster id)* reads back; where clients do not see that data
-    changes, the name changes with the data.  *protocol*: that of endpoints which declare none.
-    *overlap*: clients are told of each name by itself, of those that go first; so a new name is there before
-    the old one goes.  *directory(service name)*: what clients look for in BASE, *service* the reverse.
+    a mark (``marks``), which *slot(name, cluster id)* decodes.  If clients do not see changes of the data, the
+    name changes with the data.  *protocol*: for endpoints that declare none.  *overlap*: clients handle each
+    name separately, and removed names first; so a plan keeps the old name until a later one.
+    *directory(service name)*: the name that clients look for in BASE; *service* is the reverse.
     """
 
     child: Callable[[str, Endpoint, str], Child | Problem]

@@ -1,4 +1,4 @@
-"""Kubernetes JSON to nouns: only the fields we use are decoded.  ``made`` is the way back.
+"""Kubernetes JSON to nouns: only the fields we use are decoded.  ``made`` is the reverse.
 
 A *resource* says where a kind is served and how one object of it is read.  An object that cannot be
 read raises ``msgspec.MsgspecError`` (or ``ValueError``), and costs that object only.
@@ -412,7 +412,7 @@ def _is_generated(labels: Mapping[str, str], managers: Iterable[_FieldsEntry]) -
     """Whether we made the object and no other writer owns a field of its spec.
 
     A person who applies over a generated object becomes a manager of ``spec``; generation and
-    labels do not tell.
+    labels do not show that.
     """
     key, value = MANAGED_BY
     return labels.get(key) == value and not any(

@@ -8,7 +8,7 @@ from itertools import takewhile
 class StalePaths:
     """Stale, expected and unwatched paths; for any thread.
 
-    A ZooKeeper watch fires once, for our own write as for anybody else's.  *Stale* paths are read next.
+    A ZooKeeper watch fires once, for our own write as for another writer's.  *Stale* paths are read next.
     *Expected* ones are about to change by our own write.  *Unwatched* ones are what we wrote: the cache knows
     them, but no watch is left.  They are read in batches, a moment later, to set the watch again.  If another
     writer changes one in between, our next write fails on the version, or that read shows other data.
