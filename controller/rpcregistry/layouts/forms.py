@@ -50,9 +50,9 @@ class PerEndpoint(msgspec.Struct, frozen=True):
     """One znode an endpoint, in the directory ``BASE/<service>[/<below>]``.
 
     *child(service name, endpoint, cluster id)*: its znode, or why it cannot have one.  The name carries
-    a mark (``marks``), which *slot(name, cluster id)* decodes.  If clients do not see changes of the data, the
-    name changes with the data.  *protocol*: for endpoints that declare none.  *overlap*: clients handle each
-    name separately, and removed names first; so a plan keeps the old name until a later one.
+    a mark (``marks``), which *slot(name, cluster id)* decodes.  If clients do not see changes of the data,
+    the name changes with the data.  *protocol*: for endpoints that declare none.  *overlap*: clients handle
+    each name separately, and removed names first; so a plan keeps the old name until a later one.
     *directory(service name)*: the name that clients look for in BASE; *service* is the reverse.
     """
 
