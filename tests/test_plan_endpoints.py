@@ -9,7 +9,7 @@ from rpcregistry.plan.one_each import LARGEST_LISTING
 from rpcregistry.plan.ops import Create, Delete, Set, Znode
 from rpcregistry.plan.outcome import Outcome
 from rpcregistry.plan.publication import Policy, Publication, PublicationSettings
-from rpcregistry.reconcile.memory import Memory
+from rpcregistry.reconcile.cache import ZnodeCache
 from tests.worlds.endpoints import ALL, C1, C2, CURATOR, DUBBO, SERVERSET, OneLayout, row, wanted
 
 
@@ -85,8 +85,8 @@ def test_a_new_name_overlaps_with_the_old_one_where_clients_hear_of_each_by_itse
     changed = wanted(row(1, weight=5), frozen=frozen)
     first = registry.plan(changed)
     assert [type(op) for op in first.ops] == [Create]
-    assert first.again
-    assert set(first.put_off) == registry.names(wanted(row(1)))
+    assert first.requeue
+    assert set(first.deferred) == registry.names(wanted(row(1)))
 
     registry.settle(changed)
     assert registry.children() == registry.names(changed)
@@ -98,16 +98,16 @@ def test_of_what_comes_and_goes_at_once_additions_come_first(layout: Layout):
     registry.settle(wanted(row(1), row(2)))
     first = registry.plan(wanted(row(2), row(3)))
     assert [type(op) for op in first.ops] == [Create]
-    assert first.again
-    assert set(first.put_off) == registry.names(wanted(row(1)))
+    assert first.requeue
+    assert set(first.deferred) == registry.names(wanted(row(1)))
 
     for step in first.steps:
         registry.zookeeper.commit(step)
-    second = registry.plan(wanted(row(2), row(3)), due=tuple(first.put_off))
+    second = registry.plan(wanted(row(2), row(3)), due=tuple(first.deferred))
     assert [type(op) for op in second.ops] == [Delete]
 
 
-def test_what_was_put_off_once_is_not_put_off_for_ever():
+def test_what_was_deferred_once_is_not_deferred_for_ever():
     registry = OneLayout(SERVERSET)
     registry.settle(wanted(row(1), row(2)))
     due = tuple(registry.names(wanted(row(1))))
@@ -289,9 +289,9 @@ def data(registry: OneLayout) -> dict[str, bytes]:
 def test_znodes_are_what_was_read():
     registry = OneLayout(CURATOR)
     registry.settle(wanted(row(1)))
-    memory = Memory(registry.zookeeper, [CURATOR], C1.clusters)
-    memory.read(["echo"])
-    view = memory.view(CURATOR, "echo")
+    cache = ZnodeCache(registry.zookeeper, [CURATOR], C1.clusters)
+    cache.read(["echo"])
+    view = cache.view(CURATOR, "echo")
 
     assert view.znode == Znode(b"", 0)
     assert list(view.children.values()) == [

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from rpcregistry.plan import heartbeat
-from rpcregistry.plan.heartbeat import SURE, Candidate, Heartbeat, Look, Sighting, judge, sight
+from rpcregistry.plan.heartbeat import SURE, Candidate, Heartbeat, Look, Observation, judge, observe
 from rpcregistry.plan.ops import Znode
 
 OURS, OTHERS = "rpcregistry/rpcregistry", "default/rpcregistry"
@@ -19,8 +19,8 @@ def znode(version: int = 1, **fields) -> Znode:
     return Znode(msgspec.json.encode(Heartbeat(**fields)), version)
 
 
-def seen(znode: Znode | None, since: float = NOW, moved: float = NEVER) -> Sighting:
-    return Sighting(znode, since, moved)
+def seen(znode: Znode | None, since: float = NOW, moved: float = NEVER) -> Observation:
+    return Observation(znode, since, moved)
 
 
 OLDER = Znode(b'{"at":"2026-11-21T02:02:02Z","waiting":0}', 7)
@@ -31,7 +31,7 @@ STOPPED = pytest.param(
 
 
 @pytest.mark.parametrize(
-    ("sighting", "look"),
+    ("observation", "look"),
     [
         NOBODY,
         STOPPED,
@@ -65,12 +65,12 @@ STOPPED = pytest.param(
         pytest.param(seen(znode(lease=OTHERS, holder="other"), NOW, NOW), Look.ALIVE, id="another's, alive"),
     ],
 )
-def test_who_was_elected(sighting: Sighting, look: Look):
-    assert judge(sighting, ELECTED, NOW) is look
+def test_who_was_elected(observation: Observation, look: Look):
+    assert judge(observation, ELECTED, NOW) is look
 
 
 @pytest.mark.parametrize(
-    ("sighting", "look"),
+    ("observation", "look"),
     [
         NOBODY,
         STOPPED,
@@ -80,12 +80,12 @@ def test_who_was_elected(sighting: Sighting, look: Look):
         pytest.param(seen(znode(lease=OURS, holder="")), Look.WATCH, id="of nobody"),
     ],
 )
-def test_who_leads_without_an_election(sighting: Sighting, look: Look):
-    assert judge(sighting, UNELECTED, NOW) is look
+def test_who_leads_without_an_election(observation: Observation, look: Look):
+    assert judge(observation, UNELECTED, NOW) is look
 
 
 @pytest.mark.parametrize(
-    ("sighting", "look"),
+    ("observation", "look"),
     [
         NOBODY,
         STOPPED,
@@ -95,19 +95,19 @@ def test_who_leads_without_an_election(sighting: Sighting, look: Look):
         pytest.param(seen(znode(lease=OURS, holder="before")), Look.WATCH, id="anybody's"),
     ],
 )
-def test_who_purges(sighting: Sighting, look: Look):
-    assert judge(sighting, PURGE, NOW) is look
+def test_who_purges(observation: Observation, look: Look):
+    assert judge(observation, PURGE, NOW) is look
 
 
 def test_what_is_written_anew_with_the_same_bytes_moves():
-    first = sight(None, znode(1), 10.0)
-    same = sight(first, znode(1), 20.0)
-    moved = sight(same, znode(2), 30.0)
+    first = observe(None, znode(1), 10.0)
+    same = observe(first, znode(1), 20.0)
+    moved = observe(same, znode(2), 30.0)
 
     assert (first.since, first.moved) == (10.0, NEVER)
     assert same is first
     assert (moved.since, moved.moved) == (30.0, 30.0)
-    assert sight(moved, None, 40.0).moved == 40.0
+    assert observe(moved, None, 40.0).moved == 40.0
 
 
 def test_a_heartbeat_says_who_writes_it_and_is_read_back():

@@ -30,7 +30,7 @@ def test_a_note_says_what_until_when_and_how_to_release_it():
 
 
 @pytest.mark.parametrize(
-    ("told", "count", "news"),
+    ("reported", "count", "news"),
     [
         pytest.param(0, 1, True, id="the first"),
         pytest.param(1, 4, False, id="a few more"),
@@ -40,11 +40,11 @@ def test_a_note_says_what_until_when_and_how_to_release_it():
         pytest.param(0, 0, False, id="none"),
     ],
 )
-def test_a_count_is_told_again_once_it_has_grown_tenfold(told: int, count: int, news: bool):
-    assert held.is_news(told, count) == news
+def test_a_count_is_reported_again_once_it_has_grown_tenfold(reported: int, count: int, news: bool):
+    assert held.is_news(reported, count) == news
     observed, wanted = (
         Condition(type="Synced", status="False", reason="Held", message=f"{number} listed pods are absent")
-        for number in (told, count)
+        for number in (reported, count)
     )
     assert says_the_same(observed, wanted) != news
 

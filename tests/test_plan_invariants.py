@@ -24,7 +24,7 @@ from rpcregistry.plan.ops import Create, Delete, Set, Step, Znode
 from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.plan.publication import Adopt, Policy, Publication, PublicationSettings
 from rpcregistry.plan.znodes import plan
-from rpcregistry.reconcile.memory import Memory
+from rpcregistry.reconcile.cache import ZnodeCache
 from tests import builders
 from tests.builders import NOW
 from tests.worlds.endpoints import OneLayout, row
@@ -333,20 +333,20 @@ chapters = st.lists(
 @given(st.sampled_from(FORMS), chapters)
 def test_no_plan_breaks_an_invariant_wherever_the_ones_before_were_cut_off(layout: Layout, story):
     registry = OneLayout(layout)
-    put_off: tuple[str, ...] = ()
+    deferred: tuple[str, ...] = ()
     for want, process, done, over, meddles, which in story:
         if meddles:
             meddle(registry, meddles, which)
-        memory = Memory(registry.zookeeper, [layout], process.clusters)
-        memory.read(["echo"])
+        cache = ZnodeCache(registry.zookeeper, [layout], process.clusters)
+        cache.read(["echo"])
         # Fails where it breaks one.
-        outcome = plan(layout, "echo", want, memory.view(layout, "echo"), process, NOW, over, put_off)
-        put_off = tuple(outcome.put_off)
+        outcome = plan(layout, "echo", want, cache.view(layout, "echo"), process, NOW, over, deferred)
+        deferred = tuple(outcome.deferred)
         try:
             for step in outcome.steps[:done]:
                 registry.zookeeper.commit(step)
         except Conflict:
-            put_off = ()
+            deferred = ()
 
 
 def meddle(registry: OneLayout, what: str, which: int) -> None:

@@ -14,9 +14,11 @@ NODE = Node(name="n1", uid="n", ready=True, labels={"disk": "ssd"})
 
 
 def planned(
-    asked: LocalService, named: KubeService | None, node: Node | None = NODE, gone: bool = False
+    asked: LocalService, named: KubeService | None, node: Node | None = NODE, absence_confirmed: bool = False
 ) -> Outcome:
-    return plan(asked, "n1", ObservedNodeService(node, named, [named] if named else [], gone), NODE_LABEL)
+    return plan(
+        asked, "n1", ObservedNodeService(node, named, [named] if named else [], absence_confirmed), NODE_LABEL
+    )
 
 
 def test_a_node_that_matches_gets_a_service():
@@ -126,10 +128,10 @@ def test_the_service_of_another_local_service_is_left_alone():
 
 
 @pytest.mark.parametrize(
-    ("node", "gone", "deleted"),
+    ("node", "absence_confirmed", "deleted"),
     [
         pytest.param(None, False, False, id="a node that merely is absent keeps its Service"),
-        pytest.param(None, True, True, id="one that is gone does not"),
+        pytest.param(None, True, True, id="one whose absence is confirmed does not"),
         pytest.param(
             msgspec.structs.replace(NODE, ready=False), False, False, id="one that is not Ready does"
         ),
@@ -138,10 +140,10 @@ def test_the_service_of_another_local_service_is_left_alone():
         ),
     ],
 )
-def test_of_the_node(node: Node | None, gone: bool, deleted: bool):
+def test_of_the_node(node: Node | None, absence_confirmed: bool, deleted: bool):
     asked = localservice(nodeSelector={"disk": "ssd"})
     observed = served(asked)
-    assert planned(asked, observed, node, gone).ops == ((Delete(observed),) if deleted else ())
+    assert planned(asked, observed, node, absence_confirmed).ops == ((Delete(observed),) if deleted else ())
 
 
 def test_a_service_that_is_being_deleted_is_waited_for():

@@ -10,8 +10,8 @@ from rpcregistry.plan import heartbeat
 from rpcregistry.plan.ledger import ledger_root
 from rpcregistry.plan.publication import Publication, PublicationSettings
 from rpcregistry.plan.znodes import plan
+from rpcregistry.reconcile.cache import ZnodeCache
 from rpcregistry.reconcile.fence import Fence
-from rpcregistry.reconcile.memory import Memory
 from tests.worlds import ZooKeeperInMemory
 from tests.worlds.endpoints import row, wanted
 
@@ -24,10 +24,10 @@ def publish(zookeeper: ZooKeeperInMemory, cluster: str, *layouts: Layout) -> Non
     settings = PublicationSettings(cluster)
     for layout in layouts:
         zookeeper.znodes[ledger_root(layout)] = (b"", 0)  # parents are made outside of transactions
-        memory = Memory(zookeeper, [layout], settings.clusters)
-        memory.read(["echo"])
+        cache = ZnodeCache(zookeeper, [layout], settings.clusters)
+        cache.read(["echo"])
         want: Publication = wanted(row(1), row(2))
-        for step in plan(layout, "echo", want, memory.view(layout, "echo"), settings, "").steps:
+        for step in plan(layout, "echo", want, cache.view(layout, "echo"), settings, "").steps:
             zookeeper.commit(step)
 
 

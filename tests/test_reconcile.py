@@ -23,7 +23,7 @@ from rpcregistry.model import (
     ServiceKey,
 )
 from rpcregistry.plan.publication import CrossNamespace
-from rpcregistry.reconcile.memory import REARM
+from rpcregistry.reconcile.cache import REARM
 from rpcregistry.reconcile.synced import SyncedReconciler
 from rpcregistry.reconcile.troubles import LONGEST_PAUSE
 from tests.builders import declared, pod, pod_key
@@ -440,10 +440,10 @@ def test_a_condition_that_is_wanted_anew_while_another_is_written_is_written_nex
         events=world.events,
         clock=world.clock,
         enqueue=lambda _: None,
-        give_way=lambda _: None,
+        yield_to_endpoints=lambda _: None,
     )
-    synced.want(unwritten, Condition(type="Synced", status="True", reason="Synced"))
-    services.meanwhile.append(lambda: synced.want(unwritten, unavailable))
+    synced.set_desired(unwritten, Condition(type="Synced", status="True", reason="Synced"))
+    services.meanwhile.append(lambda: synced.set_desired(unwritten, unavailable))
     synced.reconcile(echo.key)
     services.put(echo)
     world.kube.source = services
@@ -472,9 +472,9 @@ def test_a_condition_that_is_wanted_by_somebody_who_read_before_the_last_was_wri
     world.settle()
     before = world.services.get(ObjectKey("default", "echo"))
     synced = Condition(type="Synced", status="True", reason="Synced")
-    world.synced.want(before, Condition(type="Synced", status="False", reason="Held"))
+    world.synced.set_desired(before, Condition(type="Synced", status="False", reason="Held"))
     world.synced.reconcile(before.key)
-    world.synced.want(before, synced)
+    world.synced.set_desired(before, synced)
     world.synced.reconcile(before.key)
 
     assert world.services.get(before.key).status.condition("Synced").reason == "Synced"

@@ -7,7 +7,7 @@ import pytest
 from rpcregistry.errors import Conflict, Retry
 from rpcregistry.model import ObjectKey
 from rpcregistry.plan.ops import Create, Delete
-from rpcregistry.reconcile.memory import REARM
+from rpcregistry.reconcile.cache import REARM
 from tests.builders import declared, pod_key
 from tests.worlds.layouts import CURATOR, DUBBO, KUBE2ZK, everywhere, instances, providers, serve
 from tests.worlds.registry import CONFIRM, World

@@ -5,7 +5,7 @@ import pytest
 from rpcregistry.errors import Conflict, Ending, Failure, Fenced, Partial, Rejected, Retry
 from rpcregistry.layouts import Layout
 from rpcregistry.model import Declaration, ObjectKey, ServiceKey
-from rpcregistry.reconcile.rpcservices import MOST_TOLD, TOLD_AFTER
+from rpcregistry.reconcile.rpcservices import MOST_REPORTED, REPORTED_AFTER
 from rpcregistry.reconcile.troubles import FIRST_PAUSE, LONGEST_PAUSE
 from rpcregistry.runtime.worker import work
 from rpcregistry.runtime.workqueue import Workqueue
@@ -147,7 +147,7 @@ def test_what_is_published_and_can_be_listed_no_more_stays_as_long_as_its_pod_sh
     accept(world)
     work_off(world)
     assert published(world) == {"2", "3", "5", "6"}
-    assert world.settling.unlisted("echo").endpoints == ()
+    assert world.initial_sync.unlisted("echo").endpoints == ()
 
 
 @pytest.mark.parametrize("failure", REFUSALS)
@@ -201,7 +201,7 @@ def test_a_refusal_is_told_on_the_newest_pods_with_the_servers_words(world: Worl
     with pytest.raises(Partial):
         world.settle()
 
-    assert told(world) == [(f"p{number}", str(QUOTA)) for number in range(15, 15 - MOST_TOLD, -1)]
+    assert told(world) == [(f"p{number}", str(QUOTA)) for number in range(15, 15 - MOST_REPORTED, -1)]
 
 
 @pytest.mark.parametrize("name", ["echo", "mine"])
@@ -220,9 +220,9 @@ def test_a_status_that_is_refused_is_told_on_the_pods(world: World, name: str):
     ("failure", "seconds", "count"),
     [
         pytest.param(QUOTA, 0.0, 1, id="the server's word counts at once"),
-        pytest.param(Retry("no answer"), TOLD_AFTER - 1, 0, id="what may pass by itself"),
-        pytest.param(Retry("no answer"), TOLD_AFTER, 2, id="and does not"),
-        pytest.param(Ending("namespace is ending"), TOLD_AFTER, 0, id="nobody needs it any more"),
+        pytest.param(Retry("no answer"), REPORTED_AFTER - 1, 0, id="what may pass by itself"),
+        pytest.param(Retry("no answer"), REPORTED_AFTER, 2, id="and does not"),
+        pytest.param(Ending("namespace is ending"), REPORTED_AFTER, 0, id="nobody needs it any more"),
     ],
 )
 def test_what_is_told_when(world: World, failure: Failure, seconds: float, count: int):

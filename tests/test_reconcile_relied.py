@@ -303,7 +303,7 @@ def test_a_status_that_cannot_be_read_is_written_anew_once_and_told(world: World
     assert (world.servers(), rows(world)) == (before, ["p1", "p2"])
     assert world.kube.writes[writes:] == [("replace", "echo")]
     assert unreadable(world) == [
-        "a part of the status could not be read, and was written anew: missing field `ready`"
+        "a part of the status could not be decoded, and was rewritten: missing field `ready`"
     ]
 
 

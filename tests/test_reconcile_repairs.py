@@ -6,7 +6,7 @@ import pytest
 from rpcregistry.errors import Retry
 from rpcregistry.model import Declaration, Problem
 from rpcregistry.plan.ledger import ledger_path
-from rpcregistry.reconcile.memory import REARM
+from rpcregistry.reconcile.cache import REARM
 from tests.builders import declared, pod
 from tests.worlds.layouts import CURATOR, DUBBO, KUBE2ZK, everywhere, instances, providers, serve
 from tests.worlds.registry import World

@@ -22,11 +22,12 @@ from rpcregistry.model import (
 )
 from rpcregistry.plan.ledger import ledger_path
 from rpcregistry.plan.ops import Create, Delete
-from rpcregistry.reconcile.doubts import Doubts
-from rpcregistry.reconcile.guard import Confirmed, Guard, Sight
+from rpcregistry.reconcile.cache import ZnodeCache
+from rpcregistry.reconcile.desired import Desired
+from rpcregistry.reconcile.guard import Confirmed, Guard, Snapshot
 from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
+from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.lookout import Lookout
-from rpcregistry.reconcile.memory import Memory
 from rpcregistry.reconcile.orphans import Orphans
 from rpcregistry.reconcile.problems import Problems, Waiting
 from rpcregistry.reconcile.registration import ALLOWED_FOR, Registration
@@ -34,11 +35,10 @@ from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.repairs import Repairs
 from rpcregistry.reconcile.rewrites import MOST_OBJECTS, Rewrites
 from rpcregistry.reconcile.selections import Selections
-from rpcregistry.reconcile.settling import Settling
+from rpcregistry.reconcile.stalepaths import StalePaths
 from rpcregistry.reconcile.troubles import Troubles
 from rpcregistry.reconcile.unreadable import UnknownWords
 from rpcregistry.reconcile.unwritten import Unwritten
-from rpcregistry.reconcile.wanted import Wanted
 from rpcregistry.runtime.informer import Change, Store
 from tests.builders import pod
 from tests.threads import at_once, step_by_step, twice
@@ -51,29 +51,29 @@ MANY = 1000  # where they take turns as they come
 LEASE = Regarding("coordination.k8s.io/v1", "Lease", "default", "rpcregistry", "lease")
 
 
-def test_what_is_wanted_last_is_never_forgotten_unseen():
-    wanted: Wanted[str, object] = Wanted()
+def test_what_is_desired_last_is_never_forgotten_unseen():
+    desired: Desired[str, object] = Desired()
     written: list[object] = []
     values = [object() for _ in range(ROUNDS)]
     both = threading.Barrier(2, timeout=5.0)
 
-    def want() -> None:
+    def change() -> None:
         for value in values:
             both.wait()
-            wanted.want("a", value, 0.0)
+            desired.set("a", value, 0.0)
             both.wait()
-            assert wanted.get("a") == (value, 0.0) or written[-1] is value
+            assert desired.get("a") == (value, 0.0) or written[-1] is value
 
     def write() -> None:
         for _ in values:
             both.wait()
-            found = wanted.get("a")
+            found = desired.get("a")
             if found:
                 written.append(found[0])
-                wanted.done("a", found[0])
+                desired.done("a", found[0])
             both.wait()
 
-    at_once(lambda: step_by_step(want), lambda: step_by_step(write))
+    at_once(lambda: step_by_step(change), lambda: step_by_step(write))
 
 
 def test_every_change_is_taken_after_it_was_noted():
@@ -109,13 +109,13 @@ def test_what_could_not_be_written_has_waited_since_the_earlier_change():
     assert unwritten.take(["a"]) == {"a": 1.0}
 
 
-def test_what_is_wanted_instead_has_waited_since_the_first():
-    wanted: Wanted[str, str] = Wanted()
-    wanted.want("a", "one", 1.0)
-    wanted.want("a", "two", 2.0)
-    wanted.done("a", "one")
+def test_what_is_desired_instead_has_waited_since_the_first():
+    desired: Desired[str, str] = Desired()
+    desired.set("a", "one", 1.0)
+    desired.set("a", "two", 2.0)
+    desired.done("a", "one")
 
-    assert wanted.get("a") == ("two", 1.0)
+    assert desired.get("a") == ("two", 1.0)
 
 
 def test_no_orphan_is_lost_while_others_come_and_go():
@@ -194,27 +194,27 @@ def test_two_nodes_wait_for_one_name_beside_each_other_and_leave_nothing():
     assert (waiting.on(name), waiting._waiting) == (frozenset(), {})
 
 
-def test_a_path_that_is_told_while_it_is_written_is_doubted_or_read_again():
-    doubts = Doubts(Clock())
+def test_a_path_that_changes_while_it_is_written_is_stale_or_unwatched():
+    stale = StalePaths(Clock())
     paths = [f"/{number}" for number in range(ROUNDS)]
 
-    doubts.expect(paths)
+    stale.expect(paths)
     told: list[bool] = []
     read: list[str] = []
 
     def tell() -> None:
-        told.extend(map(doubts.told, paths))
+        told.extend(map(stale.note_changed, paths))
 
     def write() -> None:
         while len(told) < len(paths):
-            read.extend(doubts.unwatched(0.0))
-            doubts.expect(paths[:2])
-            doubts.unwatch("/other")
+            read.extend(stale.unwatched(0.0))
+            stale.expect(paths[:2])
+            stale.unwatch("/other")
 
     at_once(lambda: step_by_step(tell), lambda: step_by_step(write))
-    read.extend(doubts.unwatched(0.0))
+    read.extend(stale.unwatched(0.0))
 
-    assert [path for path in paths if path not in doubts] == []
+    assert [path for path in paths if path not in stale] == []
     assert set(paths) - set(read) <= {path for path, stale in zip(paths, told, strict=True) if stale}
 
 
@@ -225,7 +225,7 @@ def test_what_is_confirmed_is_asked_as_of_one_moment():
         for number in range(ROUNDS):
             confirmed.add([1, 2, number + 3])
             confirmed.discard(number + 3)
-            confirmed.keep(())
+            confirmed.retain_only(())
 
     def ask() -> None:
         for _ in range(ROUNDS):
@@ -241,7 +241,7 @@ def test_what_is_being_confirmed_is_never_neither_held_nor_confirmed():
     clock = Clock()
     absent: list[int] = []
     guard: Guard[int] = Guard(
-        look=lambda _: Sight({absent[-1]: 100}, 100), decided=lambda _: None, confirm=10.0, clock=clock
+        look=lambda _: Snapshot({absent[-1]: 100}, 100), decided=lambda _: None, confirm=10.0, clock=clock
     )
     over = threading.Event()
 
@@ -393,18 +393,18 @@ def test_what_is_relied_on_is_one_of_our_own_words_at_every_moment():
     assert [change.old for change in heard] == [None, *ours[:-1]]
 
 
-def test_a_name_settles_once_whichever_key_is_the_last():
-    settling = Settling()
+def test_a_name_is_done_once_whichever_key_is_the_last():
+    initial_sync = InitialSync()
     told: list[str] = []
-    settling.subscribe(told.append)
+    initial_sync.subscribe(told.append)
     keys = [[ServiceKey(namespace, f"echo{number}") for number in range(ROUNDS)] for namespace in ("a", "b")]
-    settling.begin(keys[0] + keys[1])
+    initial_sync.begin(keys[0] + keys[1])
     both = threading.Barrier(2, timeout=5.0)
 
     def work(me: int) -> None:
         for key in keys[me]:
             both.wait()
-            settling.settle(key)
+            initial_sync.done(key)
 
     twice(work)
 
@@ -480,27 +480,27 @@ def test_the_heartbeat_is_looked_at_by_two():
     twice(work)
 
 
-def test_the_guard_looks_into_the_memory_while_the_registry_changes_it():
+def test_the_guard_reads_the_cache_while_the_registry_changes_it():
     layout = Layout("serverset", "/base")
-    memory = Memory(ZooKeeperInMemory(), [layout], ["cluster"], Clock())
+    cache = ZnodeCache(ZooKeeperInMemory(), [layout], ["cluster"], Clock())
     paths = [ledger_path(layout, f"echo{number}", "cluster") for number in range(MANY)]
     over = threading.Event()
 
     def write() -> None:
-        memory.read(["echo"])
+        cache.read(["echo"])
         for path in paths:
-            memory.expect([Create(path, b"{}")])
-            memory.remember(Create(path, b"{}"), 0)
-            memory.remember(Delete(path, 0), None)
+            cache.expect([Create(path, b"{}")])
+            cache.remember(Create(path, b"{}"), 0)
+            cache.remember(Delete(path, 0), None)
         over.set()
 
     def look() -> None:
         while not over.is_set():
-            for name in memory.claimed():
-                memory.claims(layout, name)
-                memory.size(name)
-            memory.changed(paths[0])
+            for name in cache.claimed():
+                cache.claims(layout, name)
+                cache.size(name)
+            cache.changed(paths[0])
 
     at_once(write, look)
 
-    assert memory.claimed() == set()
+    assert cache.claimed() == set()

@@ -170,7 +170,7 @@ def test_what_was_withdrawn_is_said_and_who_did_it(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.splitlines() == [
         "waiting up to 60 s for the controller to let go: default/echo, localservice default/app",
         "released default/echo: 3 endpoints withdrawn: 10.0.0.1 10.0.0.2 10.0.0.3",
-        "released localservice default/app: 11 node Services let go",
+        "released localservice default/app: 11 node Services released",
         let_go,
     ]
     assert [given for given, _ in world.words] == ["default/echo", "default/app"]
@@ -207,7 +207,9 @@ def test_endpoints_that_came_back_were_not_withdrawn(capsys: pytest.CaptureFixtu
 
     world.controller = come_back
     assert world.release() == 0
-    assert "2 endpoints withdrawn: 10.0.0.1 10.0.0.2; 1 stay: their pods are back" in capsys.readouterr().out
+    assert (
+        "2 endpoints withdrawn: 10.0.0.1 10.0.0.2; 1 stay: their pods exist again" in capsys.readouterr().out
+    )
 
 
 def test_endpoints_that_moved_to_another_object_are_held_there_still():

@@ -193,15 +193,15 @@ def test_a_finding_says_what_is_wrong():
     assert details == {
         "default/echo/a": "it serves echo on port 80, and RpcService echo does not list it",
         "default/echo/b": "RpcService echo: ready is True, should be False",
-        "default/echo/c": "RpcService echo lists it, and the pod is gone",
+        "default/echo/c": "RpcService echo lists it, and the pod was deleted",
     }
 
 
 @pytest.mark.parametrize(
     ("found", "why"),
     [
-        ([], "the pod is gone"),
-        ([msgspec.structs.replace(ECHO, uid="another")], "the pod is gone"),
+        ([], "the pod was deleted"),
+        ([msgspec.structs.replace(ECHO, uid="another")], "the pod was deleted"),
         ([pod("a", "echo", terminating=True)], "the pod is terminating"),
         ([pod("a", "echo", phase="Failed")], "the pod has Failed"),
         ([pod("a", "echo", ips=())], "the pod has no address"),

@@ -1,19 +1,19 @@
 """What can fail, named by what the caller does next.
 
-Each outside system's own exceptions are translated once, at its edge (``kube/``, ``zookeeper/``), with
-the original as the cause.  What a user got wrong is no exception but a value: ``model.Problem``.
+``kube/`` and ``zookeeper/`` translate their system's exceptions once, with the original as the cause.  A
+user's mistake is no exception but a value: ``model.Problem``.
 """
 
 
 class Failure(Exception):
-    """Something outside failed; the message says what, and where, for an operator.
+    """An outside system failed; the message tells an operator what failed and where.
 
-    Its kind says what to do next.
+    Its class says what to do next.
     """
 
 
 class Retry(Failure):
-    """Try again, with back-off, or after *after* seconds where the other side named a time."""
+    """Try again, with back-off, or in *after* seconds if the server named a time."""
 
     def __init__(self, message: str, after: float | None = None) -> None:
         super().__init__(message)
@@ -21,14 +21,14 @@ class Retry(Failure):
 
 
 class Unanswered(Retry):
-    """No answer came, so nobody refused: the server is away, or the connection broke.  Try again soon."""
+    """No answer came: the server is away, or the connection broke.  Try again soon."""
 
 
 class Partial(Retry):
     """Some of several writes were refused.  Try again in *after* seconds, and at once after a new change.
 
-    What is new may be a removal, which is not refused: it waits for no time that was named for the others.
-    *rejected*: the other side understood what it refused.
+    A new change may be a removal, which no quota refuses, so it does not wait for *after*.  *rejected*: the
+    server understood the writes that it refused.
     """
 
     def __init__(self, message: str, after: float, *, rejected: bool = False) -> None:
@@ -37,23 +37,23 @@ class Partial(Retry):
 
 
 class Conflict(Retry):
-    """Somebody else changed the object since we read it.  Read it again and plan again, at once."""
+    """Another writer changed the object since we read it.  Read it again and plan again, at once."""
 
 
 class Absent(Conflict):
-    """The object is not there (any more)."""
+    """The object does not exist (any more)."""
 
 
 class Expired(Retry):
-    """The watch's resourceVersion is too old to go on from.  LIST again."""
+    """The watch's resourceVersion is too old to continue from.  LIST again."""
 
 
 class Rejected(Failure):
-    """The other side understood and refused.  It stays refused until a person changes something there."""
+    """The server understood and refused.  It keeps refusing until a person changes something there."""
 
 
 class Ending(Rejected):
-    """The namespace is being deleted, or is gone: what was refused is not needed any more."""
+    """The namespace is being deleted, or was deleted: the refused write is no longer needed."""
 
 
 class Unknown(Rejected):
@@ -72,4 +72,4 @@ class Fenced(Failure):
 
 
 class Misconfigured(Failure):
-    """What we were told to connect with cannot be used.  Somebody has to mend it and start us again."""
+    """The connection settings cannot be used.  An operator has to correct them and restart the process."""

@@ -1,8 +1,8 @@
-"""The Lease in the API server: as the elector sees it, and what else is written on it.
+"""The Lease in the API server: the elector's record, and our annotations on it.
 
-A Lease is also where people look at the registry as a whole: its annotations say which registry its holder
-keeps up (``CLUSTER_ID``, ``ZOOKEEPER``), and Events are about it.  So it is there without a leader
-election, too, held by nobody.
+The Lease also stands for the registry as a whole.  Its annotations name the registry that its holder keeps
+up (``CLUSTER_ID``, ``ZOOKEEPER``), and Events are about it.  So it exists without a leader election, too,
+with no holder.
 """
 
 import threading
@@ -21,12 +21,12 @@ from rpcregistry.reconcile.lookout import Lookout
 log = structlog.get_logger(__name__)
 
 LEASE = "rpcregistry"
-NAMESPACE = "rpcregistry"  # where the Lease lies, seen from outside of a cluster
+NAMESPACE = "rpcregistry"  # of the Lease, for a process outside of a cluster
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 CLUSTER_ID = "rpcregistry.dev/cluster-id"
 ZOOKEEPER = "rpcregistry.dev/zookeeper"
 KEEP_EVERY = 2.0  # seconds
-KEEP_AGAIN = 30.0  # seconds, where it cannot be kept: nobody needs it to publish
+KEEP_AGAIN = 30.0  # seconds after a failure: publishing does not need the Lease
 
 
 def own_namespace() -> str | None:
@@ -35,7 +35,7 @@ def own_namespace() -> str | None:
 
 
 def heard_namespace(lookout: Lookout) -> str:
-    """From outside of a cluster: where the Lease lies that the heartbeat names."""
+    """The namespace of the Lease that the heartbeat names, for a process outside of a cluster."""
     try:
         found = lookout.look().found
     except Failure as failure:
@@ -45,11 +45,11 @@ def heard_namespace(lookout: Lookout) -> str:
 
 
 class KubeLease:
-    """The Lease *name* in *namespace*; what a ``Lease`` and our annotations do not hold is left alone.
+    """The Lease *name* in *namespace*; leaves alone all but a ``Lease``'s fields and our annotations.
 
-    What ``annotate`` is given is written with the next write of the Lease.  *regarding*: the object as an
-    Event names it, once it was seen.  One thread at a time reads and writes the Lease (``Elector._turn``, or
-    that of ``keep``); any thread may call what remains.
+    The next write of the Lease also writes what ``annotate`` was given.  *regarding*: the object as an Event
+    names it, or None before the first read.  One thread at a time reads and writes the Lease (under
+    ``Elector._turn``, or the one of ``keep``); any thread may call the rest.
     """
 
     def __init__(self, kube: Kube, namespace: str, name: str = LEASE) -> None:
@@ -58,25 +58,25 @@ class KubeLease:
         self._name = name
         self.full_name = f"{namespace}/{name}"
         self.regarding: Regarding | None = None  # replaced as a whole
-        self._lock = threading.Lock()  # protects _wanted and _annotations
-        self._wanted: dict[str, str | None] = {}  # None: that there is none
+        self._lock = threading.Lock()  # protects _desired and _annotations
+        self._desired: dict[str, str | None] = {}  # None: no such annotation
         self._annotations: Mapping[str, str] | None = None
-        self._told: list[Callable[[Mapping[str, str]], None]] = []  # grows before anything starts
+        self._subscribers: list[Callable[[Mapping[str, str]], None]] = []  # grows before anything starts
 
     @property
     def annotations(self) -> Mapping[str, str] | None:
-        """As they were seen last; None before, since an old word must not look like a new one."""
+        """As last read; None before the first read, since an old word must not look like a new one."""
         with self._lock:
             return self._annotations
 
     def annotate(self, name: str, value: str | None) -> None:
-        """Have an annotation say *value*, or not be there."""
+        """Have the next write set an annotation to *value*, or remove it if that is None."""
         with self._lock:
-            self._wanted[name] = value
+            self._desired[name] = value
 
-    def on_annotations(self, told: Callable[[Mapping[str, str]], None]) -> None:
-        """Call *told* with all annotations whenever they changed.  It must not block."""
-        self._told.append(told)
+    def on_annotations(self, notify: Callable[[Mapping[str, str]], None]) -> None:
+        """Call *notify* with all annotations whenever they changed.  It must not block."""
+        self._subscribers.append(notify)
 
     def get(self) -> Lease | None:
         """The Lease, if there is one."""
@@ -86,9 +86,9 @@ class KubeLease:
             return None
 
     def create(self, lease: Lease) -> Lease:
-        """Create it; ``Conflict`` where there is one."""
-        with self._lock:  # all of them: one that was deleted by hand had them, too
-            annotations = {name: value for name, value in self._wanted.items() if value is not None}
+        """Create it; raises ``Conflict`` if it exists."""
+        with self._lock:  # all of them, in case a person deleted the Lease
+            annotations = {name: value for name, value in self._desired.items() if value is not None}
         manifest = made.lease(self._name, lease, annotations)
         try:
             return self._seen(self._kube.raw("POST", LEASES.path(self._namespace), manifest))
@@ -97,12 +97,12 @@ class KubeLease:
             raise Rejected(f"there is no namespace {self._namespace} for the Lease: {mend}") from failure
 
     def update(self, lease: Lease) -> Lease:
-        """Write it; ``Conflict`` where somebody else wrote it since it was read."""
+        """Write it; raises ``Conflict`` if another writer changed it since it was read."""
         self.annotate(RELEASED_BY, lease.released_by or None)
         return self._patch(lease)
 
     def keep(self, over: threading.Event) -> None:
-        """Without a leader election: until *over*, keep the Lease there, held by nobody, as annotated."""
+        """Without a leader election: until *over*, keep a Lease with our annotations and no holder."""
         said, pause = "", 0.0
         while not over.wait(pause):
             try:
@@ -121,11 +121,11 @@ class KubeLease:
         return self._seen(self._kube.raw("PATCH", LEASES.path(self._namespace, self._name), patch))
 
     def _missing(self) -> dict[str, str | None]:
-        """What of the annotations has to be written."""
+        """The annotations that have to be written."""
         with self._lock:
             return {
                 name: value
-                for name, value in self._wanted.items()
+                for name, value in self._desired.items()
                 if (self._annotations or {}).get(name) != value
             }
 
@@ -135,6 +135,6 @@ class KubeLease:
             changed, self._annotations = annotations != self._annotations, annotations
         self.regarding = regarding_lease(manifest)
         if changed:
-            for told in self._told:
-                told(annotations)
+            for notify in self._subscribers:
+                notify(annotations)
         return read_lease(manifest)

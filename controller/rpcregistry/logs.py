@@ -1,7 +1,7 @@
-"""What those modules log by that RPC processes import, too: ``logging``, with fields.
+"""Logger for modules that RPC processes import as well: ``logging``, with fields.
 
-structlog, with rich and asyncio, which it imports, is as much memory as two thousand pods are, and would
-have to be configured in a program that is not ours.  In the controllers ``telemetry`` formats both.
+structlog imports rich and asyncio, takes as much memory as two thousand pods, and would have to be configured
+in a program that is not ours.  In the controllers, ``telemetry`` formats the lines of both.
 """
 
 import logging
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Line:
-    """An *event* in constant words, and what it is about, by key.
+    """An *event* in constant words, and its *fields*.
 
     >>> str(Line("watch interrupted", {"resource": "pods", "retry_seconds": 1.6}))
     'watch interrupted resource=pods retry_seconds=1.6'
@@ -30,13 +30,13 @@ class Log:
         self._logger = logging.getLogger(name)
 
     def info(self, event: str, **fields: Any) -> None:
-        """Tell what came about."""
+        """Log what happened."""
         self._logger.info(Line(event, fields))
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Tell what somebody should perhaps look at."""
+        """Log what an operator may have to look at."""
         self._logger.warning(Line(event, fields))
 
     def exception(self, event: str, **fields: Any) -> None:
-        """Tell what was raised, within an ``except``."""
+        """Log the current exception, within an ``except``."""
         self._logger.exception(Line(event, fields))

@@ -1,4 +1,4 @@
-"""The nouns.  Values only: frozen, compared by content, never changed after they were made."""
+"""The nouns.  Values only: frozen, and compared by content."""
 
 from collections.abc import Mapping
 
@@ -22,8 +22,8 @@ def _api_name(field: str) -> str:
     return first + "".join(part.upper() if part in {"uid", "ip"} else part.capitalize() for part in rest)
 
 
-# What stays in memory by the ten thousand refers to nothing that refers back: the garbage collector need not
-# visit it (gc=False), which also saves 16 bytes each.
+# Values that we keep by the ten thousand form no reference cycles.  So the garbage collector need not visit
+# them (gc=False), which also saves 16 bytes each.
 
 
 class ObjectKey(msgspec.Struct, frozen=True, gc=False, order=True):
@@ -37,7 +37,7 @@ class ObjectKey(msgspec.Struct, frozen=True, gc=False, order=True):
 
 
 class ServiceKey(msgspec.Struct, frozen=True, gc=False, order=True):
-    """All RpcServices of one service name in one namespace: what the pod controller reconciles as one."""
+    """One service name in one namespace: the pod controller reconciles all its RpcServices together."""
 
     namespace: str
     service_name: str
@@ -63,7 +63,7 @@ class NodeServiceKey(msgspec.Struct, frozen=True, gc=False, order=True):
 
 
 class Problem(msgspec.Struct, frozen=True, order=True):
-    """What a user got wrong: *reason* is CamelCase and stable, *message* says what and where."""
+    """A user's mistake: *reason* is CamelCase and stable, *message* says what is wrong and where."""
 
     reason: str
     message: str
@@ -80,7 +80,7 @@ class Regarding(msgspec.Struct, frozen=True):
 
 
 class Declaration(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One service that a pod says it serves."""
+    """One service that a pod declares."""
 
     service_name: str
     version: str = ""
@@ -95,10 +95,9 @@ class Declaration(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Pod(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A pod, reduced to what decides whether and how it is published.
 
-    *ips* holds the usable addresses of its status, the primary first; *started_at* is RFC 3339 or
-    ``""``; *silenced*: it is not Ready, and nobody says why, which is how the node lifecycle controller
-    marks the pods of a Node that it does not hear from; *declarations* and *problems* are what its
-    annotations say (``dialects.read``).
+    *ips*: the usable addresses of its status, the primary first.  *started_at*: RFC 3339 or ``""``.
+    *silenced*: it is not Ready and no reason is given; the node lifecycle controller marks the pods of a
+    silent Node so.  *declarations* and *problems*: the contents of its annotations (``dialects.read``).
     """
 
     namespace: str
@@ -138,7 +137,7 @@ class Node(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, rename=_api_name):
     """One pod's address for one service: a row of ``status.endpoints``.
 
-    *held*: the pod is absent, and the row is kept until that is confirmed (or released).
+    *held*: the pod is absent, and the row stays until its absence is confirmed or a person releases it.
     """
 
     pod_name: str
@@ -174,10 +173,10 @@ class LabelSelector(msgspec.Struct, frozen=True, kw_only=True, rename=_api_name)
     match_expressions: tuple[Requirement, ...] = ()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether an object with *labels* is selected.  An empty selector selects nothing here.
+        """Whether the selector selects an object with *labels*.  An empty selector selects nothing here.
 
-        In a Service or a Deployment it would select nothing or be refused, too; a slip of the
-        keyboard must not publish every pod of a namespace.
+        So it does in a Service, and a Deployment refuses it: a typing error must not publish every pod of a
+        namespace.
         """
         if not self.match_labels and not self.match_expressions:
             return False
@@ -204,7 +203,7 @@ def _satisfies(requirement: Requirement, labels: Mapping[str, str]) -> bool:
 class RpcServiceSpec(
     msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, rename=_api_name
 ):
-    """What a person (or, for a generated one, the pod controller) asks for."""
+    """What a person asks for, or the pod controller, if it generated the object."""
 
     service_name: str = ""
     selector: LabelSelector | None = None
@@ -231,7 +230,7 @@ class Condition(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaul
 
 
 class RpcServiceStatus(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename=_api_name):
-    """What the pod controller found; the registry controller's only input."""
+    """The pod controller's result, and the registry controller's only input."""
 
     observed_generation: int | None = None
     service_name: str = ""
@@ -250,10 +249,10 @@ class RpcServiceStatus(msgspec.Struct, frozen=True, gc=False, kw_only=True, rena
 class RpcService(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An RpcService object.
 
-    *generated*: we made it and no person owns a field of its spec.  *part_of*: the label that names
-    the RpcService whose endpoints it carries on, or ``""``, and *owner_uid* that one's uid.
-    *released*: the release annotation, or ``""``.  *damaged*: why something in its status cannot be read, and
-    *unreadable*: why its spec cannot, of which then only the service name counts; or ``""``.
+    *generated*: we made it, and no person owns a field of its spec.  *part_of*: the name of its head, if it
+    is a part, else ``""``.  *owner_uid*: that head's uid.  *released*: the release annotation, or ``""``.
+    *damaged*: why a part of its status cannot be decoded, or ``""``.  *unreadable*: why its spec cannot; then
+    only the service name in it counts.
     """
 
     namespace: str
@@ -278,7 +277,7 @@ class RpcService(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def service_name(self) -> str:
-        """What RPC clients look up."""
+        """The name that RPC clients look up."""
         return self.spec.service_name or self.name
 
     @property
@@ -287,17 +286,17 @@ class RpcService(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def age(self) -> tuple[str, str]:
-        """Sorts the oldest first, and equally old ones always in the same order."""
+        """A sort key: the oldest first, and a stable order of equally old ones."""
         return (self.created, self.uid)
 
     @property
     def is_part(self) -> bool:
-        """Whether it only carries on the endpoints of another RpcService."""
+        """Whether it only lists further endpoints of another RpcService, its head."""
         return self.generated and bool(self.part_of)
 
     @property
     def known(self) -> bool:
-        """Whether its status has ever been written: a new object is first seen empty."""
+        """Whether the pod controller has written its status: a new object has none."""
         return self.status.observed_generation is not None
 
 
@@ -311,7 +310,7 @@ class ServicePort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
 
 class ClientIPAffinity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=_api_name):
-    """For how long a client counts as the same one, in seconds."""
+    """How long a client keeps its endpoint, in seconds."""
 
     timeout_seconds: int | None = None
 
@@ -323,7 +322,7 @@ class AffinityConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class LocalServiceSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=_api_name):
-    """What each node Service should be, and which nodes get one (all, where *node_selector* is empty)."""
+    """The spec of each node Service, and which nodes get one (all, if *node_selector* is empty)."""
 
     type: str = "ClusterIP"
     cluster_ip: str = ""
@@ -340,7 +339,7 @@ class LocalServiceSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 
     @property
     def pods(self) -> LabelSelector:
-        """Which pods the Services lead to."""
+        """The selector of the Services' pods."""
         return LabelSelector(match_labels=self.selector)
 
 
@@ -356,7 +355,7 @@ class NodeServiceRow(
 
 
 class LocalServiceStatus(msgspec.Struct, frozen=True, kw_only=True, rename=_api_name):
-    """What was found.  *nodes*: those that match; *ready_nodes*: those with a Ready endpoint."""
+    """*nodes*: how many match; *ready_nodes*: how many have a Ready endpoint."""
 
     observed_generation: int | None = None
     nodes: int = 0
@@ -371,9 +370,9 @@ class LocalServiceStatus(msgspec.Struct, frozen=True, kw_only=True, rename=_api_
 
 
 class LocalService(msgspec.Struct, frozen=True, kw_only=True):
-    """A LocalService object; *generated* and *released* as an RpcService's.
+    """A LocalService object; *generated* and *released* are as in ``RpcService``.
 
-    *service_name*: of a generated one, the service that its pods declare.
+    *service_name*: the service that its pods declare, if it is generated.
     """
 
     namespace: str
@@ -393,7 +392,7 @@ class LocalService(msgspec.Struct, frozen=True, kw_only=True):
         return ObjectKey(self.namespace, self.name)
 
     def matches(self, node: Node | None) -> bool:
-        """Whether *node* is there and gets a Service."""
+        """Whether *node* exists and gets a Service."""
         return node is not None and self.spec.node_selector.items() <= node.labels.items()
 
 
@@ -409,9 +408,9 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, renam
 
 
 class KubeService(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A Service of Kubernetes; of one that we never made, nothing but which one it is.
+    """A Service of Kubernetes; another's Service is reduced to its metadata.
 
-    *labels* and *spec* as the server has them, *spec* as JSON; *node_name*: for which node we made it.
+    *labels* and *spec*: as the server has them, *spec* as JSON.  *node_name*: the node for which we made it.
     """
 
     namespace: str
@@ -435,9 +434,9 @@ class KubeService(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """A Lease's record, as others wrote it; *acquired* and *renewed* are for people to read.
+    """A Lease's record; *acquired* and *renewed* are for people to read.
 
-    *resource_version* is ``""`` where it has yet to be created; *released_by*: who gave it up last.
+    *resource_version*: ``""`` if it has yet to be created.  *released_by*: the process that released it last.
     """
 
     holder: str = ""
@@ -450,5 +449,5 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def released(self) -> bool:
-        """Whether its holder gave it up; a person who only clears the holder does not say that."""
+        """Whether its holder released it; a person who only clears the holder does not release it."""
         return not self.holder and self.seconds == 1

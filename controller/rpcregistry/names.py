@@ -1,4 +1,4 @@
-"""Names that Kubernetes accepts, made from names that it does not: readable, and never the same twice.
+"""Makes names that Kubernetes accepts from names that it does not: readable, and never two the same.
 
 Sources: RFC 1123 as Kubernetes reads it (k8s.io/apimachinery, pkg/util/validation).
 """
@@ -39,12 +39,12 @@ def is_label_value(value: str) -> bool:
 
 
 def digest(text: str) -> str:
-    """Eight hex digits that tell *text* from others."""
+    """Eight hex digits that distinguish *text* from others."""
     return sha256(text.encode()).hexdigest()[:8]
 
 
 def label_value(text: str) -> str:
-    """*text* as a label's value: itself where it fits 63 characters, else its head and a digest."""
+    """*text* as a label's value: itself if it fits into 63 characters, else its head and a digest."""
     return text if len(text) <= 63 else f"{text[:54]}-{digest(text)}"
 
 
@@ -72,12 +72,12 @@ def node_service_name(local_service: str, node: str) -> str:
         return name
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     slug = slug if slug[:1].isalpha() else f"s-{slug}"
-    # The two names apart: app on b.c is not app-b on c.
+    # Digest both names with a separator: app on b.c is not app-b on c.
     return f"{slug[:54].rstrip('-')}-{digest(f'{local_service}/{node}')}"
 
 
 def local_service_name(rpc_service: str) -> str:
-    """The name of the LocalService that goes with an RpcService: itself, where it fits 63 characters."""
+    """The name of an RpcService's LocalService: the same, if it fits into 63 characters."""
     return rpc_service if len(rpc_service) <= 63 else f"{rpc_service[:54].rstrip('-.')}-{digest(rpc_service)}"
 
 

@@ -1,4 +1,4 @@
-"""What a LIST and a WATCH bring: the values between ``kube.py``, which reads them, and the informer.
+"""The results of LIST and WATCH: values between ``kube``, which reads them, and the informer.
 
 A *resource_version* is a number here: Kubernetes orders all changes of a resource by it.
 """
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """An object that is there, but could not be decoded; *message* says why.
+    """An object that exists, but could not be decoded; *message* says why.
 
-    On a watch event that does not even say which object it is about, *key* has an empty name.
+    If a watch event does not even name its object, *key* has an empty name.
     """
 
     key: ObjectKey
@@ -25,14 +25,14 @@ class Unreadable(msgspec.Struct, frozen=True):
 
 
 class Applied(msgspec.Struct, Generic[T], frozen=True):
-    """An object as it is now: added or modified."""
+    """An added or modified object."""
 
     item: T
     resource_version: int
 
 
 class Deleted(msgspec.Struct, frozen=True):
-    """An object that is gone."""
+    """A deleted object."""
 
     key: ObjectKey
     uid: str
@@ -40,7 +40,7 @@ class Deleted(msgspec.Struct, frozen=True):
 
 
 class Bookmark(msgspec.Struct, frozen=True):
-    """Nothing else happened up to here.  The first event of a watch is one: the server accepted it."""
+    """No other change happened up to here.  The first event of a watch is one: the server accepted it."""
 
     resource_version: int
 

@@ -241,7 +241,7 @@ def annotate(world: World, _kubeconfig: Path) -> None:
 def command(world: World, kubeconfig: Path) -> None:
     done = finished("release", kubeconfig=kubeconfig, namespace=world.namespace)
     assert done.returncode == 0, done.stderr
-    assert f"released localservice {world.namespace}/app: 11 node Services let go\n" in done.stdout
+    assert f"released localservice {world.namespace}/app: 11 node Services released\n" in done.stdout
 
 
 @pytest.mark.full

@@ -10,7 +10,7 @@ from rpcregistry.plan.ledger import Ledger, ledger_root
 from rpcregistry.plan.outcome import Outcome
 from rpcregistry.plan.publication import Publication, PublicationSettings
 from rpcregistry.plan.znodes import plan
-from rpcregistry.reconcile.memory import Memory
+from rpcregistry.reconcile.cache import ZnodeCache
 from tests import builders
 from tests.worlds import ZooKeeperInMemory
 
@@ -39,9 +39,9 @@ class OneLayout:
     def plan(
         self, want: Publication, settings: PublicationSettings = C1, due: tuple[str, ...] = ()
     ) -> Outcome:
-        memory = Memory(self.zookeeper, [self.layout], settings.clusters)
-        memory.read(["echo"])
-        return plan(self.layout, "echo", want, memory.view(self.layout, "echo"), settings, "", due=due)
+        cache = ZnodeCache(self.zookeeper, [self.layout], settings.clusters)
+        cache.read(["echo"])
+        return plan(self.layout, "echo", want, cache.view(self.layout, "echo"), settings, "", due=due)
 
     def settle(self, want: Publication, settings: PublicationSettings = C1) -> None:
         """Plan and write until nothing is left to do."""
@@ -50,8 +50,8 @@ class OneLayout:
             outcome = self.plan(want, settings, due)
             for step in outcome.steps:
                 self.zookeeper.commit(step)
-            due = tuple(outcome.put_off)
-            if not (outcome.steps or outcome.again):
+            due = tuple(outcome.deferred)
+            if not (outcome.steps or outcome.requeue):
                 return
         raise AssertionError("never settles")
 

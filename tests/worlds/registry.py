@@ -19,13 +19,13 @@ from rpcregistry.plan.publication import CrossNamespace, PublicationSettings
 from rpcregistry.reconcile import byname, rpcservices
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.held import HeldOnLease
+from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.missing import Missing
 from rpcregistry.reconcile.registry import RegistryReconciler
 from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.repairs import Repairs
 from rpcregistry.reconcile.reports import Reports
 from rpcregistry.reconcile.rpcservices import RpcServiceReconciler
-from rpcregistry.reconcile.settling import Settling
 from rpcregistry.reconcile.synced import SyncedReconciler
 from rpcregistry.reconcile.transactions import RegistryWriter
 from tests.builders import pod
@@ -71,8 +71,8 @@ class World:
         )
         self.keys: set[object] = set()
         self.names: set[str] = set()
-        settling = self.settling = Settling()
-        settling.subscribe(lambda name: self.names.add(name))
+        initial_sync = self.initial_sync = InitialSync()
+        initial_sync.subscribe(lambda name: self.names.add(name))
         self.relied = Relied(self.services)
         self.conditions: set[ObjectKey] = set()
         self.rpcservices = RpcServiceReconciler(
@@ -90,7 +90,7 @@ class World:
             clock=self.clock,
             confirm=CONFIRM,
             enqueue=lambda keys: self.keys.update(keys),
-            settling=settling,
+            initial_sync=initial_sync,
             lease=on_lease,
             events=self.events,
         )
@@ -100,7 +100,7 @@ class World:
             events=self.events,
             clock=self.clock,
             enqueue=self.conditions.add,
-            give_way=lambda _: None,
+            yield_to_endpoints=lambda _: None,
         )
         writer = RegistryWriter(
             zookeeper=self.zookeeper,
@@ -127,7 +127,7 @@ class World:
         reports = Reports(
             services=self.relied,
             repairs=Repairs(self.events, lambda: LEASE, self.clock),
-            conditions=self.synced.want,
+            conditions=self.synced.set_desired,
             events=self.events,
             clock=self.clock,
         )
@@ -136,7 +136,7 @@ class World:
             missing=missing,
             reports=reports,
             services=self.relied,
-            settling=settling,
+            initial_sync=initial_sync,
             is_unlooked=self.relied.is_unlooked,
             layouts=self.layouts,
             settings=PublicationSettings("c1", cross_namespace=self.cross_namespace),

@@ -25,9 +25,9 @@ from rpcregistry.plan.outcome import Outcome
 from rpcregistry.plan.publication import Publication, PublicationSettings
 from rpcregistry.plan.znodes import plan
 from rpcregistry.reconcile import ports
+from rpcregistry.reconcile.cache import ZnodeCache, uncovered
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.lookout import Lookout
-from rpcregistry.reconcile.memory import Memory, uncovered
 from rpcregistry.runtime.clock import SystemClock
 from rpcregistry.telemetry.audit import audit
 from rpcregistry.zookeeper.access import Access
@@ -179,9 +179,9 @@ def _plan(
     now: str,
     grace_over: bool,
 ) -> Outcome:
-    memory = Memory(zookeeper, [layout], settings.clusters)
-    memory.read([service_name])
-    view = memory.view(layout, service_name)
+    cache = ZnodeCache(zookeeper, [layout], settings.clusters)
+    cache.read([service_name])
+    view = cache.view(layout, service_name)
     return plan(layout, service_name, Publication(), view, settings, now, grace_over)
 
 

@@ -26,7 +26,7 @@ from rpcregistry.plan.publication import PublicationSettings
 from rpcregistry.plan.scope import Scope
 from rpcregistry.plan.verify import Cluster, Views, findings_of, ours
 from rpcregistry.reconcile import ports
-from rpcregistry.reconcile.memory import Memory, uncovered_entries
+from rpcregistry.reconcile.cache import ZnodeCache, uncovered_entries
 from rpcregistry.reconcile.registration import Registration
 from rpcregistry.settings import Target
 from rpcregistry.watch import Listing
@@ -201,9 +201,9 @@ class Inspector:
                 for child in present
                 if layout.service_at(child) is None
             ]
-        memory = Memory(self._zookeeper, self._layouts, clusters)
-        memory.read({name for _, services in names for name in services})
-        views = [(layout, {name: memory.view(layout, name) for name in found}) for layout, found in names]
+        cache = ZnodeCache(self._zookeeper, self._layouts, clusters)
+        cache.read({name for _, services in names for name in services})
+        views = [(layout, {name: cache.view(layout, name) for name in found}) for layout, found in names]
         return views, strange
 
     def _left(self) -> Iterator[Finding]:

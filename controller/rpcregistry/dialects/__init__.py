@@ -33,7 +33,7 @@ LONGEST_MESSAGE = 900  # characters: an Event's note holds 1,000
 def read(
     labels: Mapping[str, str], annotations: Mapping[str, str]
 ) -> tuple[tuple[Declaration, ...], tuple[Problem, ...]]:
-    """What a pod with these labels and annotations declares, and what is wrong with it.
+    """The declarations of a pod with these labels and annotations, and the mistakes in them.
 
     >>> text = '[{"serviceName": "a", "port": 80}, {"serviceName": "b", "port": 70000}]'
     >>> declarations, problems = read({"rpc-service": "true"}, {"rpc-service": text})
@@ -101,7 +101,7 @@ def _problem(dialect: Dialect, what: str) -> Problem:
 
 
 def _read(dialect: Dialect, annotation: str) -> tuple[Declaration | str, ...]:
-    """For each entry what it declares, or what is wrong with it; or one text on what is wrong with all."""
+    """For each entry its declaration or its mistakes; or one text if the whole annotation is wrong."""
     try:
         text = dialect.decode(annotation)
     except ValueError as error:

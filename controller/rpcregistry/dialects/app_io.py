@@ -75,7 +75,7 @@ def _entry(declared: Declaration) -> Any:
 
 
 def _split_key(key: str) -> tuple[str, str]:
-    """The service's name, and the URL where there is one.
+    """The service's name, and the URL if there is one.
 
     >>> _split_key("echo"), _split_key("/dubbo/com.foo.Bar/providers/dubbo%3A%2F%2F10.0.0.1%3A20880")
     (('echo', ''), ('com.foo.Bar', 'dubbo://10.0.0.1:20880'))
@@ -105,7 +105,7 @@ def _value_details(value: Any) -> dict[str, Any]:
 
 
 def _as_text(value: Any) -> Any:
-    """Numbers and booleans as their JSON; what is neither is left as it is."""
+    """Numbers and booleans as their JSON; all else unchanged."""
     return json.dumps(value) if isinstance(value, int | float) and math.isfinite(value) else value
 
 

@@ -14,7 +14,7 @@ from jsonschema.protocols import Validator
 from rpcregistry.model import Declaration
 from rpcregistry.names import is_service_name
 
-MOST_MISTAKES = 8  # told of an entry
+MOST_MISTAKES = 8  # reported for an entry
 
 _UNPRINTABLE = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"

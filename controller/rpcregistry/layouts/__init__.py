@@ -42,7 +42,7 @@ class Layout(msgspec.Struct, frozen=True):
                 return f"{self.base.rstrip('/')}/{service_name}"
 
     def service_at(self, child: str) -> str | None:
-        """Whose path the child of the base path is; None where it is no service's.
+        """The service whose path *child* of the base path is; None if it is no service's.
 
         >>> Layout("dubbo", "/dubbo").service_at("com.foo.Bar%24Baz")
         'com.foo.Bar$Baz'

@@ -4,8 +4,8 @@
 
 BASE is ``/dubbo`` unless the registry's *group* says otherwise.  The interface is encoded as the URL is: an
 inner one, ``com.foo.Bar$Baz``, is ``com.foo.Bar%24Baz``.  *version* and *group* have to equal the
-consumer's, so they are there only where declared.  ``dynamic=false`` marks a provider that somebody else
-registered; *timestamp* is what Dubbo warms up from.  A service is an interface: what a pod declares as
+consumer's, so they are present only if declared.  ``dynamic=false`` marks a provider that another program
+registered; Dubbo's warm-up starts from *timestamp*.  A service is an interface: what a pod declares as
 metadata (``timeout``, ``tag``, ``application`` …) becomes a parameter.  The data is never read.
 Source of the format: apache/dubbo 324c6255, ``ZookeeperRegistry.java``, ``URL.java``; consumers watch names.
 """

@@ -17,7 +17,7 @@ Config = tuple[str, ...] | None
 
 
 class Rendered(msgspec.Struct, frozen=True):
-    """What a znode should hold; *config*: what the ledger keeps of it; *notes*: what to tell."""
+    """A znode's desired content.  *config*: the part that the ledger keeps.  *notes*: problems to record."""
 
     data: bytes
     config: Config = None
@@ -30,7 +30,7 @@ class PerService(msgspec.Struct, frozen=True):
     *render(endpoints, config, observed, kept, keep)*: its content.  *config* is what an RpcService asks for,
     *observed* the bytes that are there, *kept* what the ledger kept; an address for which *keep* is true is
     not removed.
-    *withdrawn(observed, kept)*: its content where it cannot be deleted.
+    *withdrawn(observed, kept)*: its content if it cannot be deleted.
     *count(data)*: how many addresses it holds.
     """
 
@@ -49,11 +49,11 @@ class Child(msgspec.Struct, frozen=True):
 class PerEndpoint(msgspec.Struct, frozen=True):
     """One znode an endpoint, in the directory ``BASE/<service>[/<below>]``.
 
-    *child(service name, endpoint, cluster id)*: its znode, or what is missing for one.  The name carries
-    a mark (``marks``), which *slot(name, cluster id)* reads back; where clients do not see that data
-    changes, the name changes with the data.  *protocol*: that of endpoints which declare none.
-    *overlap*: clients are told of each name by itself, of those that go first; so a new name is there before
-    the old one goes.  *directory(service name)*: what clients look for in BASE, *service* the reverse.
+    *child(service name, endpoint, cluster id)*: its znode, or why it cannot have one.  The name carries
+    a mark (``marks``), which *slot(name, cluster id)* decodes.  If clients do not see changes of the data,
+    the name changes with the data.  *protocol*: for endpoints that declare none.  *overlap*: clients handle
+    each name separately, and removed names first; so a plan keeps the old name until a later one.
+    *directory(service name)*: the name that clients look for in BASE; *service* is the reverse.
     """
 
     child: Callable[[str, Endpoint, str], Child | Problem]
@@ -77,7 +77,7 @@ def missing_port(endpoint: Endpoint) -> Problem:
     return Problem("MissingPort", f"{endpoint.pod_name} declares no port, and this layout needs one")
 
 
-@lru_cache(maxsize=32768)  # a change of one endpoint has all of its service written anew
+@lru_cache(maxsize=32768)  # a change of one endpoint renders its whole service again
 def numeric(text: str) -> tuple[int, int] | None:
     """An IP address as its version and number; None where *text* is none."""
     try:
@@ -93,7 +93,7 @@ def host(endpoint: Endpoint) -> str:
 
 
 def started(endpoint: Endpoint) -> int:
-    """When its containers started, in milliseconds since 1970; 0 where that is not known.
+    """When its containers started, in milliseconds since 1970; 0 if that is not known.
 
     Never the time of writing: the bytes of an endpoint change only with the endpoint.
 

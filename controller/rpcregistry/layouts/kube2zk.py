@@ -25,7 +25,7 @@ _GO_ESCAPES = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
 
 
 class Content(msgspec.Struct, frozen=True):
-    """What a znode of this layout holds; *others* are keys that somebody else put there, as JSON."""
+    """What a znode of this layout holds; *others*: keys of other writers, as JSON."""
 
     config: tuple[str, ...] | None = None
     servers: tuple[str, ...] = ()
@@ -33,13 +33,13 @@ class Content(msgspec.Struct, frozen=True):
 
 
 def parse(data: bytes) -> Content | None:
-    """What the znode holds, or None where it is no JSON of this layout.
+    """Decode the znode; None if it is no JSON of this layout.
 
     >>> parse(b'{"config":null,"servers":["10.0.0.1"],"x":1}')
     Content(config=None, servers=('10.0.0.1',), others={'x': b'1'})
     """
     try:
-        # As text: what is not looked into is not checked to be UTF-8, and has to be written back.
+        # Decode as text first: msgspec does not check raw values for UTF-8, and we write them again.
         fields = msgspec.json.decode(data.decode(), type=dict[str, msgspec.Raw])
         return Content(
             config=_strings(fields.pop("config", None)),
@@ -75,7 +75,7 @@ def _dump(value: Sequence[str] | str | None) -> str:
 def servers(endpoints: Iterable[Endpoint], keep: Iterable[str] = ()) -> tuple[str, ...]:
     """The distinct addresses in numeric order, IPv4 first; *keep* are addresses that must stay.
 
-    What is no address is left out, whoever wrote it.
+    A text that is no address is left out, even if another writer put it there.
     """
     listed = {*(endpoint.ip for endpoint in endpoints), *keep}
     numbered = sorted((number, address) for address in listed if (number := numeric(address)))
@@ -101,7 +101,7 @@ def render(
 
 
 def withdrawn(observed: bytes | None, kept: Config) -> Rendered:
-    """What the znode should hold where it has children, and so cannot be deleted; with the config it had."""
+    """The content of a withdrawn znode that has children, so it cannot be deleted; keeps the config."""
     content = (parse(observed) if observed is not None else None) or Content(kept)
     config = content.config if content.config is not None else kept
     return Rendered(encode(msgspec.structs.replace(content, servers=())), config)

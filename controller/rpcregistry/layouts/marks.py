@@ -1,7 +1,8 @@
 """Marks in the names of znodes that stand for one endpoint each.
 
-A name alone tells whose the znode is (the *mark* of a cluster) and which endpoint's (the *slot*).  For
-clients that read a znode's data only once it also tells which data (the *content*): it changes with them.
+The name alone identifies the cluster (the *mark*) and the endpoint (the *slot*) of a znode.  Some clients
+read a znode's data only once.  For them the name also identifies the data (the *content*), and changes with
+it.
 
     <mark>-<slot>[-<content>]    8 hexadecimal digits each
     <mark><slot><content>        7, 5 and 6 decimal digits, for clients that read a number (below 10^18)
@@ -16,7 +17,7 @@ from rpcregistry.names import digest
 
 
 def mark(cluster_id: str, endpoint: Endpoint, content: bytes | None = None) -> str:
-    """What a name carries; with *content* where the name has to change with the data."""
+    """The mark and slot for a name; pass *content* if the name has to change with the data."""
     parts = [digest(cluster_id), digest(_place(endpoint))]
     if content is not None:
         parts.append(sha256(content).hexdigest()[:8])
@@ -24,7 +25,7 @@ def mark(cluster_id: str, endpoint: Endpoint, content: bytes | None = None) -> s
 
 
 def slot(name: str, cluster_id: str) -> str | None:
-    """Which endpoint's the znode *name* is, where it carries the cluster's mark; else None.
+    """The slot in the znode's *name*, if it carries the cluster's mark; else None.
 
     >>> slot("echo-1-" + digest("c1") + "-0123abcd", "c1")
     '0123abcd'

@@ -15,12 +15,12 @@ declared is left out of a mapping, and empty in a text.  There is no more to it:
     ip, host, address                                 the address; in brackets where IPv6; host:port
     port, weight, started                             numbers; *started* in milliseconds since 1970
     metadata, metadata.KEY                            all of it, or the value of one key
-    instance                                          tells this endpoint from all others, and never changes
+    instance                                          identifies the endpoint, and never changes
     id, digits (in *name* only)                       the same, and change with *data*
 
 Names change with the data because some clients read a child only once.  An endpoint whose name would hide
 its *id* or *digits* between others (``${pod}${digits}``, of the pod ``echo-1``) is refused.  Where *below*
-changes, nobody looks into the old directory any more: ``purge`` first.
+changes, no client or controller reads the old directory any more: ``purge`` first.
 """
 
 import re
@@ -44,7 +44,7 @@ _IN_NAMES = {"id", "digits"}
 
 
 def _values(service_name: str, endpoint: Endpoint, cluster_id: str) -> dict[str, Any]:
-    """What each field stands for; None where it is not declared."""
+    """The value of each field; None if it is not declared."""
     return {
         "service": service_name,
         "pod": endpoint.pod_name,
@@ -80,7 +80,7 @@ def layout(fields: Any) -> PerEndpoint:
 
     >>> layout({"name": "${pod}", "data": "${address}"})
     Traceback (most recent call last):
-    ValueError: name: it has to contain ${id} or ${digits}, which tell our children from others
+    ValueError: name: it has to contain ${id} or ${digits}, which mark our children
     """
     template = msgspec.convert(fields, Template)
     named, used = set(_fields(template.name)), set(_fields(template.data))
@@ -90,7 +90,7 @@ def layout(fields: Any) -> PerEndpoint:
     if used & _IN_NAMES:
         raise ValueError("data: ${id} and ${digits} are made from it, so they cannot be in it")
     if not named & _IN_NAMES:
-        raise ValueError("name: it has to contain ${id} or ${digits}, which tell our children from others")
+        raise ValueError("name: it has to contain ${id} or ${digits}, which mark our children")
     if template.below and not all(map(_SEGMENT.fullmatch, template.below.split("/"))):
         raise ValueError(f"below: {template.below!r} is no path")
     return PerEndpoint(
@@ -152,7 +152,7 @@ def _child(
 
 
 def _fill(value: Any, look_up: Callable[[str], Any], within: bool = False) -> Any:
-    """*value* with its placeholders replaced; what is not declared is None."""
+    """*value* with its placeholders replaced; an undeclared field is None."""
     match value:
         case str() if (
             within and (whole := _PLACEHOLDER.fullmatch(value)) and whole["field"] and not whole["url"]

@@ -1,4 +1,4 @@
-"""Kubernetes JSON to nouns: only the fields we use are decoded.  ``made`` is the way back.
+"""Kubernetes JSON to nouns: only the fields we use are decoded.  ``made`` is the reverse.
 
 A *resource* says where a kind is served and how one object of it is read.  An object that cannot be
 read raises ``msgspec.MsgspecError`` (or ``ValueError``), and costs that object only.
@@ -262,7 +262,7 @@ def decode_node(data: bytes | msgspec.Raw) -> Node:
 
 
 def decode_rpcservice(data: bytes | msgspec.Raw) -> RpcService:
-    """An RpcService from its JSON, or what can be read of it: it is ours to write anew."""
+    """An RpcService from its JSON, or its decodable part: the pod controller rewrites the rest."""
     damaged = unreadable = ""
     try:
         service = _rpcservices.decode(data)
@@ -346,7 +346,7 @@ def decode_localservice(data: bytes | msgspec.Raw) -> LocalService:
 
 
 def decode_service(data: bytes | msgspec.Raw) -> KubeService:
-    """A Service from its JSON; what others made is not looked into."""
+    """A Service from its JSON; of another's Service, only the metadata."""
     found = _services.decode(data)
     meta = found.metadata
     service = KubeService(
@@ -373,7 +373,7 @@ def publishable(ip: str) -> bool:
     """Whether clients can be sent to an address that a pod's status gives.
 
     The kubelet never reports loopback, link-local, multicast or the unspecified address for a pod;
-    whoever may write ``pods/status`` could.
+    but a writer of ``pods/status`` could.
 
     >>> publishable("10.0.0.1"), publishable("169.254.169.254"), publishable("::ffff:127.0.0.1")
     (True, False, False)
@@ -409,10 +409,10 @@ def _started(containers: Iterable[_ContainerStatus]) -> Iterable[str]:
 
 
 def _is_generated(labels: Mapping[str, str], managers: Iterable[_FieldsEntry]) -> bool:
-    """Whether we made the object and nobody else owns a field of its spec.
+    """Whether we made the object and no other writer owns a field of its spec.
 
     A person who applies over a generated object becomes a manager of ``spec``; generation and
-    labels do not tell.
+    labels do not show that.
     """
     key, value = MANAGED_BY
     return labels.get(key) == value and not any(

@@ -133,7 +133,7 @@ def node_service(local: LocalService, node_name: str, node_label: str) -> dict[s
 
 
 def _node_service_spec(spec: LocalServiceSpec, node_label: str, node_name: str) -> dict[str, Any]:
-    """All fields that a LocalService can have: one that is taken out of it goes back to its default."""
+    """All fields that a LocalService can have: a removed one gets its default again."""
     sticky = spec.session_affinity == "ClientIP"
     config = spec.session_affinity_config and spec.session_affinity_config.client_ip
     fields: dict[str, Any] = {
@@ -168,7 +168,7 @@ def _node_service_spec(spec: LocalServiceSpec, node_label: str, node_name: str) 
 
 
 def pod_labels(pod: Pod, labels: Mapping[str, str | None]) -> dict[str, Any]:
-    """A merge patch of the labels of *pod*, whatever else has changed; None takes one away."""
+    """A merge patch of the labels of *pod*, without a precondition; None removes a label."""
     return {"metadata": {"uid": pod.uid, "labels": labels}}
 
 
@@ -182,7 +182,7 @@ def lease(name: str, record: Lease, annotations: Mapping[str, str]) -> dict[str,
 
 
 def lease_patch(record: Lease | None, annotations: Mapping[str, str | None]) -> dict[str, Any]:
-    """A merge patch of *annotations*, and of what a Lease records, where it still is as it was read."""
+    """A merge patch of *annotations*, and of what a Lease records, if that is unchanged since it was read."""
     metadata: dict[str, Any] = {"annotations": annotations} if annotations else {}
     if record is None:
         return {"metadata": metadata}
@@ -213,7 +213,7 @@ def event(
     time: str,
     instance: str,
 ) -> dict[str, Any]:
-    """The Event *key*, which tells *problem*; *time*: RFC 3339, with microseconds."""
+    """The Event *key* about *problem*; *time*: RFC 3339, with microseconds."""
     return {
         **_type(EVENTS),
         "metadata": {"name": key.name, "namespace": key.namespace, "labels": dict([MANAGED_BY])},

@@ -26,7 +26,7 @@ class Conditioned(Protocol):
 
 
 def with_condition(service: Conditioned, condition: Condition, now: str) -> tuple[Condition, ...]:
-    """The object's conditions with *condition* in them; its time moves only when its status does."""
+    """The object's conditions with *condition* in them; its transition time moves only with its status."""
     observed = service.status.condition(condition.type)
     moved = observed is None or observed.status != condition.status
     stamped = msgspec.structs.replace(
@@ -39,9 +39,9 @@ def with_condition(service: Conditioned, condition: Condition, now: str) -> tupl
 
 
 def says_the_same(observed: Condition, wanted: Condition) -> bool:
-    """Whether *wanted* need not be told to people who were told *observed*.
+    """Whether *wanted* reports nothing new to a reader of *observed*.
 
-    The count of what is held may move all the time; it is told again when it has grown tenfold.
+    The count of held pods may change all the time; it is news when it has grown tenfold.
     """
     same = (observed.status, observed.reason) == (wanted.status, wanted.reason)
     grown = wanted.reason == "Held" and is_news(count_in(observed.message), count_in(wanted.message))

@@ -1,23 +1,23 @@
-"""What ``verify`` finds, which of it counts, and the line that sums it up."""
+"""The findings of ``verify``, which of them are drift, and the summary line."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
-# State to what it means; those of pods and RpcServices first, then those of znodes.
+# Each state and its meaning: those of pods and RpcServices first, then those of znodes.
 STATES = {
     "not listed": "a pod serves it, and no RpcService lists that",
     "listed wrongly": "an RpcService lists a pod otherwise than it is",
-    "listed but gone": "an RpcService lists a pod that does not serve it, or is gone",
-    "unreadable": "an object that cannot be decoded: nothing is known of it",
+    "listed but gone": "an RpcService lists a pod that does not serve it, or was deleted",
+    "unreadable": "an object that cannot be decoded, so its content is unknown",
     "missing": "an RpcService publishes it, and it is not in ZooKeeper",
     "different": "ZooKeeper holds something else than the RpcServices publish",
     "orphaned": "the ledger names it, and no RpcService publishes it",
-    "refused": "the registry controller may or can not write it",
+    "refused": "the registry controller cannot or may not write it",
     "held": "absent, and published until that is confirmed or released",
-    "would be adopted": "it was there before us, and is taken over with the next write",
-    "foreign": "of nobody we know: left alone",
+    "would be adopted": "it existed before rpcregistry, which takes it over with its next write",
+    "foreign": "written by another program: left alone",
     "left": "the ledger names it, and no --layout covers it",
 }
 NO_DRIFT = ("held", "would be adopted", "foreign", "left")
@@ -25,10 +25,10 @@ DRIFT = tuple(state for state in STATES if state not in NO_DRIFT)
 
 
 class Finding(msgspec.Struct, frozen=True, order=True, rename="camel"):
-    """One thing that is not as it should be.
+    """One deviation.
 
-    *state*: one of ``STATES``.  *path*: a znode's path, in a *layout*; of what is no znode (*layout* is
-    ``""``) the pod as ``NAMESPACE/SERVICE/POD``, or the object as ``NAMESPACE/NAME``.
+    *state*: one of ``STATES``.  *path*: a znode's path in a *layout*.  If *layout* is ``""``, *path* is a
+    pod, as ``NAMESPACE/SERVICE/POD``, or an object, as ``NAMESPACE/NAME``.
     """
 
     layout: str
@@ -38,14 +38,14 @@ class Finding(msgspec.Struct, frozen=True, order=True, rename="camel"):
 
     @property
     def place(self) -> tuple[str, str, str]:
-        """By which a second look finds it again."""
+        """The identity by which a second look finds it again."""
         return self.layout, self.path, self.state
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """How much was looked at.
+    """How much was compared.
 
-    *services*: names that pods or RpcServices have; *znodes*: those of ours.
+    *services*: the service names of pods and RpcServices.  *znodes*: our own ones.
     """
 
     services: int = 0
@@ -63,7 +63,7 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 def confirmed(first: Iterable[Finding], second: Iterable[Finding]) -> tuple[Finding, ...]:
-    """What the *second* look still found; what only one of two saw was a change on its way."""
+    """The findings of both looks; one that only one look saw was a change in progress."""
     places = {finding.place for finding in first}
     return tuple(sorted(finding for finding in second if finding.place in places))
 
@@ -84,18 +84,18 @@ def exit_states(text: str) -> tuple[str, ...]:
 
 
 def exit_code(findings: Iterable[Finding], exit_on: Collection[str]) -> int:
-    """1 where something was found in a state of *exit_on*, else 0."""
+    """1 if there is a finding in a state of *exit_on*, else 0."""
     return int(any(finding.state in exit_on for finding in findings))
 
 
 def summary(findings: Iterable[Finding], counts: Counts, namespaces: Sequence[str]) -> str:
-    """One line: in sync, drift or not; and how much was looked at."""
+    """One line: in sync, drift or no drift, and how much was compared."""
     found = Counter(finding.state for finding in findings)
-    told = ", ".join(f"{found[state]:,} {state}" for state in STATES if found[state])
+    states = ", ".join(f"{found[state]:,} {state}" for state in STATES if found[state])
     if not (counts.services or counts.znodes):
         where = f"namespace {' '.join(namespaces)}" if namespaces else "any namespace"
         nothing = f"nothing to compare: no pod names a service, and there is no RpcService, in {where}"
-        return f"{nothing} ({told})" if told else nothing
-    if not told:
+        return f"{nothing} ({states})" if states else nothing
+    if not states:
         return f"in sync: {counts}"
-    return f"{'drift' if found.keys() & set(DRIFT) else 'no drift'}: {told} (looked at {counts})"
+    return f"{'drift' if found.keys() & set(DRIFT) else 'no drift'}: {states} (looked at {counts})"

@@ -1,10 +1,10 @@
-"""Whether what is absent may be withdrawn now, or has to wait; and what a person lets go.
+"""Whether to withdraw what is absent now, or to hold it; and whether a person released it.
 
-Mirrors that trusted one empty or filtered answer have emptied whole registries.  So an absence that
-a second quorum LIST confirms still has to be small, or to last, before it counts.
+Controllers that trusted one empty or filtered answer have emptied whole registries.  So even if a second
+quorum LIST confirms an absence, it has to be small, or to last, before it counts.
 
-A person cuts a hold short by a new *word*, any text, in the release annotation.  No clock of a person's
-machine says when it was given: what counts is that it is not the word that was there when the hold began.
+A person ends a hold by a new *word*, any text, in the release annotation.  We do not compare clocks to learn
+when the person wrote it: a word is new if it differs from the one at the hold's beginning.
 """
 
 from collections.abc import Collection, Hashable, Iterable, Mapping
@@ -17,19 +17,19 @@ Id = TypeVar("Id", bound=Hashable)
 FEW_ENDPOINTS = 10
 SMALL_SHARE = 5  # one in five: 20 %
 
-LEASE = "Lease"  # what carries a word for several services; all others are named by their uid
+LEASE = "Lease"  # carries words for several services; all other carriers are named by their uid
 Words = Mapping[str, str]  # the release annotation of each object that stands for a subject; "" for none
 
 
 class Verdict(msgspec.Struct, Generic[Id], frozen=True):
-    """*withdraw* now; *hold*, and look again at the time given (seconds, the caller's clock)."""
+    """*withdraw*: now.  *hold*: until the given time, in seconds on the caller's clock; then look again."""
 
     withdraw: frozenset[Id]
     hold: Mapping[Id, float]
 
 
 def lease_word(value: str, services: Collection[str]) -> str:
-    """The word that the Lease's annotation has for *services*: for all, or for those named behind it.
+    """The Lease's word for *services*: it is for all, or for those that are named behind it.
 
     >>> [lease_word(value, ["echo"]) for value in ("w1", "w1 other echo", "w1 other", "")]
     ['w1', 'w1 other echo', '', '']
@@ -39,9 +39,9 @@ def lease_word(value: str, services: Collection[str]) -> str:
 
 
 def is_released(since: Words, now: Words) -> bool:
-    """Whether the words *now* let go what is held since they were *since*: one is new, and not empty.
+    """Whether one of the words *now* is new and not empty; *since*: the words when the hold began.
 
-    What carries a word and did not stand for the subject when its hold began says nothing new.
+    If a carrier did not stand for the subject when its hold began, its word is not new.
     """
     return any(word not in ("", since.get(carrier, word)) for carrier, word in now.items())
 
@@ -55,12 +55,12 @@ def judge(
     confirm: float,
     besides: int,
 ) -> Verdict[Id]:
-    """Judge *absent*: what is missing, to how many endpoints each stands for.
+    """Decide which of *absent* to withdraw: each missing subject, with its number of endpoints.
 
-    *total*: all endpoints listed; *since*: when each was first held; *released*: what a person let
-    go; *confirm*: how long a large absence has to last, in seconds; *besides*: how many endpoints were
-    withdrawn a moment ago or are about to be missing, too.  A large loss that comes in small pieces is
-    no small one.
+    *total*: all endpoints listed.  *since*: when each was first held.  *released*: the subjects that a person
+    released.  *confirm*: how long a large absence has to last, in seconds.  *besides*: how many other
+    endpoints were withdrawn a moment ago or are about to be missing.  They count, since a large loss may come
+    in small pieces.
 
     >>> judge({"a": 1}, 3, {}, (), 0.0, 30.0, 0).withdraw
     frozenset({'a'})
@@ -71,6 +71,6 @@ def judge(
     if weight <= FEW_ENDPOINTS and weight <= max(1, total // SMALL_SHARE):
         return Verdict(frozenset(absent), {})
     until = {subject: since.get(subject, now) + confirm for subject in absent}
-    gone = frozenset(released) & absent.keys()
-    withdraw = gone | {subject for subject, end in until.items() if end <= now}
+    let_go = frozenset(released) & absent.keys()
+    withdraw = let_go | {subject for subject, end in until.items() if end <= now}
     return Verdict(withdraw, {subject: end for subject, end in until.items() if subject not in withdraw})

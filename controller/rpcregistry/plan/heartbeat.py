@@ -1,14 +1,14 @@
-"""The heartbeat: a znode that tells how fresh the registry is, and who keeps it up.
+"""The heartbeat: a znode that shows how fresh the registry is, and which process keeps it up.
 
     /rpcregistry/heartbeat/<cluster-id>    {"at":"2026-11-21T02:02:02Z","waiting":0,
                                            "lease":"rpcregistry/rpcregistry","holder":"rpcregistry-5d8_1f", …}
 
-*at* is when the leader wrote it last, *waiting* how many services had changes then that were not written yet.
-Old, it means that nobody keeps the registry up: what it holds was true when it was written.
+*at*: when the leader wrote it last.  *waiting*: how many services had unwritten changes then.  If the
+heartbeat is old, no process keeps the registry up: its contents were true when they were written.
 
-It is also the only sign of life that every controller of a cluster id leaves in one place, wherever it runs
-and whichever Lease it holds.  A heartbeat is *alive* when its znode changes while somebody watches it: no
-clock of another machine is read.
+It is also the one sign of life that every controller of a cluster id leaves in the same place, wherever it
+runs and whichever Lease it holds.  A heartbeat is *alive* if its znode changes while we watch it: we read no
+clock of another machine.
 """
 
 from enum import Enum
@@ -19,17 +19,17 @@ from rpcregistry.plan.ops import Op, Znode, write
 
 HEARTBEATS = "/rpcregistry/heartbeat"
 PERIOD = 10.0  # seconds between two beats
-SURE = 25.0  # seconds without a beat, after which nobody beats any more
-# A Lease that is renewed every 2 s stands still: its holder beat last no later than this, as a look every 2
-# s sees it.  One that beats later lives, and renews another Lease: the etcd that holds ours is a copy.
+SURE = 25.0  # seconds without a beat, after which we take the writer for dead
+# Seconds after the Lease's last renewal in which its holder may still beat: it renews every 2 s, and we look
+# every 2 s.  A later beat shows that the holder lives and renews another Lease: our etcd is a copy.
 AFTER_RENEWAL = 5.0
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What the znode holds; of an older version's, *at* and *waiting* only.
+    """What the znode holds; older versions write *at* and *waiting* only.
 
-    *lease* (``NAMESPACE/NAME``) and *holder* say who writes it, the others with which flags.  *stopped*:
-    the holder ended in order, and wrote this last.
+    *lease* (``NAMESPACE/NAME``) and *holder* name the process that writes it; the others are its flags.
+    *stopped*: the holder shut down in order, and this was its last write.
     """
 
     at: str = ""
@@ -44,12 +44,12 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def path(cluster_id: str) -> str:
-    """Where the heartbeat of a cluster lies."""
+    """The path of a cluster's heartbeat."""
     return f"{HEARTBEATS}/{cluster_id}"
 
 
 def decode(data: bytes) -> Heartbeat:
-    """What a heartbeat says; what cannot be read is an older version's.
+    """Decode a heartbeat; unreadable bytes count as an older version's.
 
     >>> decode(b'{"at":"2026-11-21T02:02:02Z","waiting":1}').waiting, decode(b"?").lease
     (1, '')
@@ -61,14 +61,15 @@ def decode(data: bytes) -> Heartbeat:
 
 
 def beat(path: str, observed: Znode | None, heartbeat: Heartbeat) -> tuple[Op, ...]:
-    """What writes the heartbeat."""
+    """The operation that writes the heartbeat."""
     return write(path, msgspec.json.encode(heartbeat), observed)
 
 
-class Sighting(msgspec.Struct, frozen=True):
-    """A heartbeat as it was seen: *znode*, None where there was none, *since* when (the watcher's seconds).
+class Observation(msgspec.Struct, frozen=True):
+    """A heartbeat as this process observed it.
 
-    *moved*: when it was last seen to change; minus infinity where it never was.
+    *znode*: None if there was none.  *since*: when we first saw it so.  *moved*: when we last saw it change,
+    or minus infinity.  Both in seconds on the observer's clock.
     """
 
     znode: Znode | None
@@ -77,23 +78,22 @@ class Sighting(msgspec.Struct, frozen=True):
 
     @property
     def found(self) -> Heartbeat | None:
-        """What it says."""
+        """Its decoded contents."""
         return decode(self.znode.data) if self.znode else None
 
 
-def sight(before: Sighting | None, znode: Znode | None, now: float) -> Sighting:
-    """What is known once the heartbeat was read *now*."""
+def observe(before: Observation | None, znode: Znode | None, now: float) -> Observation:
+    """The observation after a read of *znode* at *now*."""
     if before is None:
-        return Sighting(znode, now)
-    return before if before.znode == znode else Sighting(znode, now, now)
+        return Observation(znode, now)
+    return before if before.znode == znode else Observation(znode, now, now)
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """The process that is to write, *me*, and when it began to look.
+    """The process *me* that is about to write, and when it *started* to look.
 
-    *lease*: the one that it holds, or "" where it holds none; *predecessor*: from whom it took that over,
-    or who gave it back, or "" where nobody knows; *still_since*: since when it had seen that Lease
-    unchanged then.
+    *lease*: the Lease that it holds, or "".  *predecessor*: the former holder, which lost or released that
+    Lease, or "" if unknown.  *still_since*: since when we had seen the Lease unchanged.
     """
 
     me: str
@@ -104,18 +104,18 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Look(Enum):
-    """What the heartbeat says of others: nobody writes (*CLEAR*), somebody does (*ALIVE*), or *WATCH* on."""
+    """Does another process write?  No (*CLEAR*), yes (*ALIVE*), or not known yet (*WATCH*)."""
 
     CLEAR = "clear"
     ALIVE = "alive"
     WATCH = "watch"
 
 
-def judge(seen: Sighting, candidate: Candidate, now: float) -> Look:
+def judge(seen: Observation, candidate: Candidate, now: float) -> Look:
     """Whether *candidate* may take the fence.
 
-    A heartbeat of an older version says nothing about its Lease, and one of our own Lease has ended with its
-    holder's lease: neither costs a second.  Any other has to be still for ``SURE``.
+    Two heartbeats cost no wait: an older version's, which names no Lease, and one of our own Lease, whose
+    holder has lost it.  Any other has to stand still for ``SURE`` seconds.
     """
     found = seen.found
     if found is None or found.stopped:

@@ -1,4 +1,4 @@
-"""What is said of holds: on the Lease, for those that have no object, and when a count is said again."""
+"""The texts about holds: on the Lease, for those without an object, and when to repeat a count."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -8,14 +8,14 @@ import msgspec
 MOST_NAMED = 50  # services, in the annotation
 NAMED_IN_NOTE = 3
 GROWN = 10  # times
-GONE = {  # by the kind of the object that is not there
+MISSING = {  # by the kind of the missing object
     "RpcService": "no RpcService lists {count} published endpoints",
     "LocalService": "no LocalService is there for {count} Services",
 }
 
 
 def annotation(names: Collection[str]) -> str | None:
-    """The Lease's annotation that names what is held: a JSON list, and how many more there are at its end.
+    """The Lease's annotation that names held services: a JSON list, which ends with how many more there are.
 
     >>> annotation(["b", "a"]), annotation([])
     ('["a","b"]', None)
@@ -26,7 +26,7 @@ def annotation(names: Collection[str]) -> str | None:
 
 
 def named(text: str) -> tuple[frozenset[str], int]:
-    """The services that such an annotation names, and how many more there are.
+    """Decode such an annotation: the services that it names, and how many more there are.
 
     >>> named('["a",7]') == (frozenset({"a"}), 7), named("of a person's") == (frozenset(), 0)
     (True, True)
@@ -39,25 +39,25 @@ def named(text: str) -> tuple[frozenset[str], int]:
     return names, sum(entry for entry in listed if isinstance(entry, int))
 
 
-def note(gone: str, counts: Mapping[str, int], until: str) -> str:
-    """What an Event says of services, to the number that each of them holds, whose object is *gone*."""
+def note(kind: str, counts: Mapping[str, int], until: str) -> str:
+    """The message of an Event about services whose *kind* of object is missing; *counts*: held, by name."""
     names = sorted(counts)
     more = f" and {len(names) - NAMED_IN_NOTE} more services" if len(names) > NAMED_IN_NOTE else ""
     which = names[0] if len(names) == 1 else "--all"
-    what = GONE[gone].format(count=sum(counts.values()))
+    what = MISSING[kind].format(count=sum(counts.values()))
     return (
         f"{', '.join(names[:NAMED_IN_NOTE])}{more}: {what} any more; they stay until {until}; "
         f"`rpcregistry release {which}` withdraws them now"
     )
 
 
-def is_news(told: int, count: int) -> bool:
-    """Whether *count* is worth telling once *told* was: the first one, and one that is ten times as large."""
-    return 0 < count >= GROWN * told
+def is_news(reported: int, count: int) -> bool:
+    """Whether to report *count* after *reported*: the first one, and one that is ten times as large."""
+    return 0 < count >= GROWN * reported
 
 
 def count_in(message: str) -> int:
-    """The count with which a message of ours begins; 0 where it says none.
+    """The count with which a message of ours begins; 0 if it has none.
 
     >>> count_in("11 listed pods are absent"), count_in("the registry holds what the status lists")
     (11, 0)

@@ -1,29 +1,31 @@
-"""What holds of every plan, as code.  A plan that breaks it is a fault of this program, and is not written.
+"""The invariants of every plan, as code.
 
-Of the steps that make one service right in one layout (``check``), and so wherever they are cut off:
+A plan that breaks one is a fault of this program: we do not write it.
 
-1. *Ours alone.*  A step touches the service's own path and its ledger entry, nothing else.  Where each
-   endpoint has a znode, that means children of the service's directory which carry our mark and are not
-   ephemeral; directories are created, and never changed or deleted.  Of the cluster that we take over from,
-   children and the entry may go, nothing else.
-2. *Once.*  No step is empty, and no path is in a plan twice: no operation makes the version stale that
-   another one expects, and none deletes what a later one needs.  What lies in a directory comes after it.
+For the steps that make one service right in one layout (``check``), wherever they are cut off:
+
+1. *Ours alone.*  A step touches the service's own path and its ledger entry, nothing else.  If each endpoint
+   has a znode, the service's path means those children of its directory that carry our mark and are not
+   ephemeral.  A plan creates directories, and never changes or deletes them.  Of the cluster that we take
+   over from, it deletes children and the entry, nothing else.
+2. *Once.*  No step is empty, and no path is in a plan twice.  So no operation makes the version stale that
+   another one expects, and none deletes what a later one needs.  A directory is created before its children.
 3. *Together.*  A znode that stands for a service changes in one step with its entry.
-4. *Additions first.*  Once a step has taken an endpoint away, none comes or changes.  An endpoint whose znode
-   gets another name is replaced in one step; where names ``overlap``, the old one outlives the plan.
-5. *Claimed.*  Endpoints come, change and go while an entry names the service, and none comes or changes
-   without our own.  An entry comes in the first step and goes in the last, with the last of its endpoints;
-   until then it keeps the namespaces that it has.
+4. *Additions first.*  After a step that removes an endpoint, no step adds or changes one.  If an endpoint's
+   znode gets another name, one step replaces it; if names ``overlap``, the old one outlives the plan.
+5. *Claimed.*  Steps add, change and remove endpoints only while an entry names the service, and add or change
+   them only under our own entry.  The first step creates an entry; the last one deletes it, with the last of
+   its endpoints.  Until then it keeps its namespaces.
 
-Of all operations in one transaction, 2 (``check_transaction``): services and layouts share no path.
+For all operations in one transaction, 2 (``check_transaction``): services and layouts share no path.
 
-Of the operations that make the RpcServices of one key right (``check_objects``):
+For the operations that make the RpcServices of one key right (``check_objects``):
 
-6. *Ours alone.*  They are of that key, and only generated RpcServices are deleted.
-7. *Once.*  An object is written once, and deleted once it lists nothing; a row is put into one object.
-8. *Additions first.*  What creates an object comes first, then what adds a row, what only takes rows away,
-   and what deletes.  Two objects that exchange rows cannot be served by any order: ``rpcservices.Writes`` has
-   each keep what the other does not list yet, and ``lost`` tells where it would not.
+6. *Ours alone.*  They are of that key, and delete only generated RpcServices.  7. *Once.*  They write an
+object once, and delete it once it lists nothing; they put a row into one object.  8. *Additions first.*
+Creations come first, then what adds a row, then what only removes rows, then deletions.
+   If two objects exchange rows, no order serves both.  ``rpcservices.Writes`` then makes each keep what the
+   other does not list yet, and ``lost`` reports a violation of that.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -37,12 +39,12 @@ from rpcregistry.plan.ops import Create, Delete, Op, Set, Step
 from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.plan.publication import Place, PublicationSettings
 
-Slot = str | None  # which endpoint's a child is; None: none of our cluster's
+Slot = str | None  # the endpoint of a child; None: not our cluster's
 Places = frozenset[Place]
 
 
 class Broken(AssertionError):
-    """A plan breaks an invariant: leave what it is for as it is, and say so.  Others are not concerned."""
+    """A plan breaks an invariant: write nothing of it, and report that.  Other plans are not affected."""
 
     def __init__(self, subject: str, violation: str) -> None:
         super().__init__(
@@ -58,20 +60,20 @@ def check(
     observed: ObservedZnodes,
     steps: Sequence[Step],
 ) -> None:
-    """Raise ``Broken`` where *steps*, planned on what was *observed*, break an invariant."""
+    """Raise ``Broken`` if *steps*, planned on what was *observed*, break an invariant."""
     if steps:
         for violation in violations(layout, service_name, settings, observed, steps):
             raise Broken(layout.path(service_name), violation)
 
 
 def check_transaction(ops: Sequence[Op]) -> None:
-    """Raise ``Broken`` where *ops* cannot be one transaction."""
+    """Raise ``Broken`` if *ops* cannot be one transaction."""
     for violation in clashes(ops):
         raise Broken("transaction", violation)
 
 
 def check_objects(key: ServiceKey, ops: Sequence[rpcservices.Op]) -> None:
-    """Raise ``Broken`` where *ops*, planned for *key*, break an invariant."""
+    """Raise ``Broken`` if *ops*, planned for *key*, break an invariant."""
     if ops:
         for violation in object_violations(key, ops):
             raise Broken(f"{key.namespace}/{key.service_name}", violation)
@@ -100,9 +102,9 @@ def violations(
 
 
 def clashes(ops: Iterable[Op]) -> Iterator[str]:
-    """2: what in *ops* is done twice, or in the wrong order."""
+    """2: operations of *ops* that repeat, or are in the wrong order."""
     seen: set[str] = set()
-    opened: set[str] = set()  # in what was something written
+    opened: set[str] = set()  # directories of what was written
     deleted: set[str] = set()
     for op in ops:
         path = op.path
@@ -157,7 +159,7 @@ class _OneEach:
         # As the steps go on:
         self._claimed = observed.ledger is not None
         self._brought: set[Slot] = set()
-        self._gone = ""  # an endpoint that went, and none came in its place
+        self._removed = ""  # a removed endpoint without a replacement
 
     def violations(self) -> Iterator[str]:
         """What the steps break, in words."""
@@ -178,7 +180,7 @@ class _OneEach:
             if wrong:
                 yield f"{step[0].path} {wrong}"
             if slots[Delete] and not slots[Create]:
-                self._gone = step[0].path
+                self._removed = step[0].path
 
     def _wrong_with_child(self, op: Op, name: str, slot: Slot) -> str:
         inherits = isinstance(op, Delete) and self._observed.previous is not None
@@ -214,7 +216,7 @@ class _OneEach:
         return ""
 
     def _forgets(self, data: bytes) -> bool:
-        """Whether the entry has a namespace that it is to have no more."""
+        """Whether *data* lacks a namespace of the observed entry."""
         before = self._observed.ledger
         kept = decode_ledger(data).namespaces
         return before is not None and not set(decode_ledger(before.data).namespaces) <= set(kept)
@@ -229,10 +231,10 @@ class _OneEach:
         return "" if last else "goes before the last step"
 
     def _wrong_order(self, come: set[Slot], change: set[Slot], go: set[Slot]) -> str:
-        """What is wrong with the order in which a step has endpoints come, change and go."""
+        """What is wrong with the order in which the steps add, change and remove endpoints."""
         self._brought |= come
-        if self._gone and (come or change):
-            return f"comes or changes after {self._gone} went"
+        if self._removed and (come or change):
+            return f"comes or changes after {self._removed} went"
         if come and go and (self._form.overlap or len(come | go) > 1):
             return "goes in the step in which another endpoint, or the name to overlap with it, comes"
         if go and not come and go & self._brought:
@@ -245,7 +247,7 @@ class _OneEach:
 
 def object_violations(key: ServiceKey, ops: Sequence[rpcservices.Op]) -> Iterator[str]:
     """What *ops* break, in words."""
-    lists: dict[str, Places] = {}  # what was written, by object
+    lists: dict[str, Places] = {}  # by object: the rows written
     deleted: set[str] = set()
     listed: set[Place] = set()
     phase = 0
@@ -273,8 +275,8 @@ def object_violations(key: ServiceKey, ops: Sequence[rpcservices.Op]) -> Iterato
 
 
 def lost(ops: Iterable[rpcservices.Op], made: Iterable[rpcservices.Op]) -> Iterator[str]:
-    """Where *made*, what was written of the plan *ops*, breaks the first two bounds of ``Writes``."""
-    homes: dict[Place, str] = {}  # the objects that are to list them
+    """Where *made*, the written operations of the plan *ops*, breaks the first two bounds of ``Writes``."""
+    homes: dict[Place, str] = {}  # the object that is to list each
     lists: dict[str, Places] = {}
     for op in ops:
         name, lists[name], after = _effect(op)
@@ -290,7 +292,7 @@ def lost(ops: Iterable[rpcservices.Op], made: Iterable[rpcservices.Op]) -> Itera
 
 
 def _effect(op: rpcservices.Op) -> tuple[str, Places, Places]:
-    """The object that *op* writes, what was listed there when it was planned, and what will be."""
+    """The object that *op* writes, its rows when the plan was made, and its rows afterwards."""
     match op:
         case rpcservices.Create(_, name, _, status):
             return name, frozenset(), _places(status)

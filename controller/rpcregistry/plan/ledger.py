@@ -22,12 +22,12 @@ FENCES = "/rpcregistry/fence"
 
 
 def ledger_root(layout: Layout) -> str:
-    """Where the layout's entries lie."""
+    """The path under which the layout's entries lie."""
     return f"{OWNED}/{layout.name}"
 
 
 def ledger_path(layout: Layout, service_name: str, cluster_id: str) -> str:
-    """Where the entry of a service lies."""
+    """The path of a service's entry."""
     path = f"{layout.base.rstrip('/')}/{service_name}"  # not as the layout writes names: it is read back
     entry = f"{ledger_root(layout)}/{_quoted(path)}"
     return entry if isinstance(layout.form, PerService) else f"{entry}@{cluster_id}"
@@ -78,7 +78,7 @@ class Ledger(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 def decode_ledger(data: bytes) -> Ledger:
-    """A ledger entry from its bytes; what cannot be read belongs to nobody we know, so not to us."""
+    """Decode a ledger entry; an unreadable one belongs to no known cluster, so not to us."""
     try:
         return msgspec.json.decode(data, type=Ledger)
     except msgspec.MsgspecError:

@@ -1,4 +1,4 @@
-"""Where RpcServices do not list what the pods say: compared with the rows that ``plan.rpcservices`` wants."""
+"""Where RpcServices differ from their pods: compared with the rows that ``plan.rpcservices`` wants."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ RowId = tuple[str, int | None]
 
 
 class Statuses:
-    """What the statuses of each key should list, and what they list."""
+    """The desired and the listed rows of each key."""
 
     def __init__(self, pods: Sequence[Pod], services: Sequence[RpcService]) -> None:
         index = _Index(pods, services)
@@ -29,7 +29,7 @@ class Statuses:
                 yield from _findings(key, observed, rows)
 
     def unlisted(self) -> dict[str, Unlisted]:
-        """By service name, what should be listed and is not: what is published of it already stays."""
+        """By service name, the endpoints that no status lists and one should: if published, they stay."""
         found: dict[str, Unlisted] = {}
         for key, observed, rows in self._keys:
             lacking = tuple(row for identity, row in rows.desired.items() if identity not in rows.listed)
@@ -41,14 +41,14 @@ class Statuses:
 
 
 class _Rows(msgspec.Struct, frozen=True):
-    """By a pod's uid and the port; what is *listed* with the name of the RpcService."""
+    """Rows by pod uid and port; *listed* ones with the name of their RpcService."""
 
     desired: Mapping[RowId, Endpoint]
     listed: Mapping[RowId, tuple[str, Endpoint]]
 
 
 def owners(pods: Sequence[Pod], services: Sequence[RpcService]) -> dict[ServiceKey, str]:
-    """The RpcServices that list annotated pods, or will: what pods have to be allowed to register."""
+    """The RpcService of each key that lists annotated pods, or will; pods need its ``register`` right."""
     index = _Index(pods, services)
     observed = {key: index.observed(key) for key in index.keys}
     return {key: rpcservices.owner_name(key, seen.services, seen.taken) for key, seen in observed.items()}
@@ -91,17 +91,17 @@ class _Index:
         return rpcservices.ObservedRpcServices(services, pods, self._taken[key.namespace], _AnyNode())
 
     def _selected(self, namespace: str, selector: LabelSelector) -> Iterator[Pod]:
-        """The pods that a selector matches: looked for among those that have its first label."""
+        """The pods that a selector matches, searched among those with its first label."""
         first = next(iter(selector.match_labels.items()), None)
         among = self._labelled[namespace, *first] if first else self._in[namespace]
         return (pod for pod in among if selector.matches(pod.labels))
 
 
 class _AnyNode:
-    """All nodes, as if none were Ready.
+    """A set with every node, as if none were Ready.
 
-    That alone keeps nothing: only a row that the controller itself holds is taken to wait for its Node.
-    So Nodes need not be read.
+    So ``verify`` need not read Nodes.  It alone keeps no row: only a row that the controller holds counts as
+    waiting for its Node.
     """
 
     def __contains__(self, name: object) -> bool:
@@ -115,7 +115,7 @@ def _rows(key: ServiceKey, observed: rpcservices.ObservedRpcServices) -> _Rows:
         for row in service.status.endpoints
     }
     held = {uid for (uid, _), (_, row) in listed.items() if row.held}
-    # We look twice: what is absent by then, and not held, should not be listed.
+    # ``verify`` looks twice, so an absent pod without a hold should not be listed any more.
     absences = rpcservices.Absences(confirmed={uid for uid, _ in listed} - held, held=held)
     desired = rpcservices.wanted_rows(key, observed, absences)
     return _Rows({(row.pod_uid, row.port): row for row in desired}, listed)
@@ -150,7 +150,7 @@ def _state_of(
             )
             return "not listed", f"it serves {key.service_name}{_port(desired)}, and {others}"
         case None, Endpoint():
-            why = _why_gone(observed.pods.get(listed.pod_name), listed, key.service_name)
+            why = _why_not_served(observed.pods.get(listed.pod_name), listed, key.service_name)
             return "listed but gone", f"RpcService {home} lists it, and {why}"
         case Endpoint(), Endpoint() if desired != listed:
             return "listed wrongly", f"RpcService {home}: {_differing(desired, listed)}"
@@ -163,9 +163,9 @@ def _port(row: Endpoint) -> str:
     return "" if row.port is None else f" on port {row.port}"
 
 
-def _why_gone(pod: Pod | None, row: Endpoint, service_name: str) -> str:
+def _why_not_served(pod: Pod | None, row: Endpoint, service_name: str) -> str:
     if pod is None or pod.uid != row.pod_uid:
-        return "the pod is gone"
+        return "the pod was deleted"
     if pod.terminating:
         return "the pod is terminating"
     if is_finished(pod):

@@ -72,10 +72,10 @@ def project(
     observed: LocalService | None,
     may_remove: bool,
 ) -> Op | None:
-    """What to do about the LocalService of an RpcService, given the *pods* that declare the service.
+    """Return the operation on the LocalService of an RpcService, given the *pods* that declare the service.
 
-    One that a person declared is never touched.  *may_remove*: whether none of those that asked for it
-    is merely absent.
+    The controller never changes a LocalService that a person declared.  *may_remove*: whether none of the
+    pods that asked for it is merely absent.
     """
     if observed and (not observed.generated or observed.deleting):
         return None
@@ -101,7 +101,7 @@ def project(
 
 
 def _ports(numbers: Collection[int]) -> tuple[ServicePort, ...]:
-    """A name each, where there are several: a Service needs them then."""
+    """The ports; several ones get names, which a Service then needs."""
     several = len(numbers) > 1
     return tuple(
         ServicePort(port=number, name=f"port-{number}" if several else "", target_port=number)
@@ -125,14 +125,14 @@ def status(
 ) -> LocalServiceStatus:
     """The status of a LocalService.
 
-    *nodes*: all of the cluster; *services*: those of the LocalService's namespace that it owns, by name;
-    *pods*: those that it selects; *problems*: what went wrong, by node; *held*: nodes that are absent,
-    and keep their Service until that is confirmed.
+    *nodes*: all of the cluster.  *services*: those that the LocalService owns, by name.  *pods*: those that
+    it selects.  *problems*: by node.  *held*: absent nodes that keep their Service until their absence is
+    confirmed.
     """
     matching = sorted(node.name for node in nodes if local.matches(node))
     ready: dict[str, list[str]] = {}
     for pod in pods:
-        # As kube-proxy sees it: without its label the node Service does not lead there yet.
+        # Count as kube-proxy does: without the label, the node Service does not select the pod yet.
         labelled = pod.labels.get(node_label) == label_value(pod.node_name)
         if pod.ready and pod.node_name and labelled and is_listed(pod):
             ready.setdefault(pod.node_name, []).append(pod.ips[0])

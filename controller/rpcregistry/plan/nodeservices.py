@@ -1,8 +1,7 @@
 """Which Service there should be for one LocalService on one cluster node.
 
-A Service is ours where the LocalService controls it.  What we set is compared field by field with what
-the server has: what it filled in by itself is no difference.  Any other Service of the name is left as
-it is, and said to be in the way.
+A Service is ours if the LocalService controls it.  The plan compares only the fields that we set: what the
+server filled in is no difference.  It leaves any other Service of the name alone, and reports it.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -37,7 +36,7 @@ class Patch(msgspec.Struct, frozen=True):
 
 
 class Replace(msgspec.Struct, frozen=True):
-    """Delete a Service and create it anew: what differs cannot be changed."""
+    """Delete and create a Service: the server refuses to change the fields that differ."""
 
     service: KubeService
     manifest: Mapping[str, Any]
@@ -53,39 +52,39 @@ Op = Create | Patch | Replace | Delete
 
 
 class ObservedNodeService(msgspec.Struct, frozen=True):
-    """What was read: the cluster node, the Service that has the name, and those of ours for that node.
+    """The cluster node, the Service that has the name, and our Services for that node.
 
-    *gone*: where the node is not there, whether that is confirmed.
+    *absence_confirmed*: whether a missing node's absence is confirmed.
     """
 
     node: Node | None
     named: KubeService | None
     ours: Collection[KubeService]
-    gone: bool = False
+    absence_confirmed: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What to write, additions first, and what is in the way."""
+    """The writes, additions first, and the problem if another's Service has the name."""
 
     ops: tuple[Op, ...] = ()
     problem: Problem | None = None
 
 
 def plan(local: LocalService, node_name: str, observed: ObservedNodeService, node_label: str) -> Outcome:
-    """The writes that make the LocalService's Service for one node right.
+    """Return the writes that make the LocalService's Service for one node right.
 
-    A node that is not Ready keeps its Service; one that merely is not there does until that is
-    confirmed.
+    A node that is not Ready keeps its Service.  A missing one keeps it until its absence is confirmed.
     """
-    if observed.node is None and not observed.gone:
+    if observed.node is None and not observed.absence_confirmed:
         return Outcome()
     name, ops, problem = "", list[Op](), None
     if local.matches(observed.node):
         name = node_service_name(local.name, node_name)
         if otherwise := _made_otherwise(local, node_name, observed.named):
-            problem = Problem(
-                "NameTaken", f"Service {name} for node {node_name} was made {otherwise}, and is left alone"
+            message = (
+                f"Service {name} for node {node_name} was made {otherwise}, and is left alone: delete it"
             )
+            problem = Problem("NameTaken", message)
         else:
             ops += _write(made.node_service(local, node_name, node_label), observed.named)
     ops += [Delete(service) for service in observed.ours if service.name != name and not service.deleting]
@@ -93,12 +92,12 @@ def plan(local: LocalService, node_name: str, observed: ObservedNodeService, nod
 
 
 def _made_otherwise(local: LocalService, node_name: str, named: KubeService | None) -> str | None:
-    """By or for whom the Service of a node's name was made, where it is not for that node to have."""
+    """By or for whom the named Service was made, if it is not this node's; else None."""
     if named is None:
         return None
     if not owns(local, named):
-        return "by somebody else"
-    # A node can be called what another one's name was shortened to: whoever came first keeps the Service.
+        return "by another client"
+    # Two nodes' names may shorten to the same Service name: the first node keeps the Service.
     other = named.node_name
     is_others = other != node_name and node_service_name(local.name, other) == named.name
     return f"for node {other}" if is_others else None
@@ -107,8 +106,8 @@ def _made_otherwise(local: LocalService, node_name: str, named: KubeService | No
 def owns(local: LocalService, service: KubeService) -> bool:
     """Whether *service* is a node Service of *local*.
 
-    One that we labelled and nobody controls was orphaned by a person, and one whose LocalService of
-    that name is gone is about to be: both are taken over, so that clients see no gap.
+    We also take over a labelled Service that has no controller, since a person orphaned it, and one of a
+    deleted LocalService of the same name, so that clients see no gap.
     """
     controller = service.controller
     if controller and controller.uid == local.uid:
@@ -123,7 +122,7 @@ def owns(local: LocalService, service: KubeService) -> bool:
 def _write(manifest: dict[str, Any], observed: KubeService | None) -> Iterator[Op]:
     if observed is None:
         yield Create(_without_unset(manifest))
-    elif not observed.deleting:  # the deletion's event brings it back here
+    elif not observed.deleting:  # the deletion's event requeues the key
         spec = msgspec.json.decode(observed.spec)
         if _is_fixed(spec, manifest["spec"]):
             yield Replace(observed, _without_unset(manifest))
@@ -137,7 +136,7 @@ def _without_unset(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_fixed(observed: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether the server refuses the change: of being headless, and of the primary IP family."""
+    """Whether the server refuses the change: to or from headless, or of the primary IP family."""
     families = observed.get("ipFamilies") or wanted.get("ipFamilies") or [None]
     headless = observed.get("clusterIP") == "None"
     return headless != (wanted.get("clusterIP") == "None") or (
@@ -146,7 +145,7 @@ def _is_fixed(observed: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 
 def _patch(manifest: dict[str, Any], observed: KubeService, spec: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A merge patch of what differs, for *observed* as it was read; None where nothing does."""
+    """A merge patch of what differs, for *observed* as it was read; None if nothing does."""
     wanted, metadata = manifest["spec"], {}
     changes = {key: value for key, value in wanted.items() if not _covers(value, spec.get(key))}
     before = spec.get("selector") or {}
@@ -165,7 +164,7 @@ def _patch(manifest: dict[str, Any], observed: KubeService, spec: Mapping[str, A
 
 
 def _covers(wanted: Any, observed: Any) -> bool:
-    """Whether *observed* is what was *wanted*, whatever else the server filled in.
+    """Whether *observed* has all that is *wanted*; the server may have filled in more.
 
     >>> _covers([{"port": 80}], [{"port": 80, "nodePort": 30080}]), _covers(None, None), _covers(False, None)
     (True, True, True)

@@ -1,9 +1,9 @@
 """Layouts with one znode an endpoint: which children the service's directory should have.
 
-The directory is never deleted, nor are children that are not ours.  An endpoint whose znode changes its
-name is replaced in one step, so that no client sees it missing; of others, those that are new come first,
-and those that go follow when clients had the time to see the new ones.  So do the old names of endpoints
-whose clients would see one step as two (``overlap``).
+The plan never deletes the directory, nor children that are not ours.  If an endpoint's znode changes its
+name, one step replaces it, so no client sees it missing.  Of all others, the plan adds the new ones first and
+defers the removals until clients had the time to see them.  It also defers the old names of endpoints whose
+clients would see one step as two (``overlap``).
 
 The claim in the ledger is written before the first child and removed after the last.
 """
@@ -26,19 +26,20 @@ OVERHEAD = 4
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """Names of children: *added*; *replaced*, each with the names it comes in place of; *gone*.
+    """Names of children.
 
-    *superseded*: older names of endpoints that are there under another.
+    *replaced*: each new name with the old ones whose place it takes.  *superseded*: older names of endpoints
+    that another child holds by now.  *removed*: names without a desired endpoint.
     """
 
     added: Sequence[str]
     replaced: Mapping[str, Sequence[str]]
     superseded: Sequence[str]
-    gone: Sequence[str]
+    removed: Sequence[str]
 
 
 class OneEach(msgspec.Struct, frozen=True):
-    """A service in such a layout; *due*: names whose removal was put off before."""
+    """A service in such a layout; *due*: names whose removal an earlier plan deferred."""
 
     form: PerEndpoint
     layout: Layout
@@ -49,59 +50,59 @@ class OneEach(msgspec.Struct, frozen=True):
     due: Collection[str]
 
     def plan(self) -> Outcome:
-        """The steps, and what they leave for the next plan.  Any prefix of the steps is safe."""
+        """Return the steps and what they leave for the next plan.  Any prefix of the steps is safe."""
         observed = self.observed
-        # 1. What there should be; and the two cases in which nothing of it can, or need be, done.
+        # 1. Compute the desired children; return early if none can be written, or none need be.
         desired, kept, refusal = self.desired()
         if observed.znode and observed.znode.ephemeral:
-            message = "an RPC server made the service's directory ephemeral: nothing can lie in it"
+            message = "the service's directory is an RPC server's ephemeral znode, which cannot have children"
             return Outcome(refusal=Problem("OwnedElsewhere", message) if self.wanted.endpoints else None)
         claimed = observed.ledger or observed.previous
         if not desired and not claimed:
-            # Clients watch the directory from early on; of what fits no such znode it would only be litter.
+            # Make the directory early: clients watch it from the start.  If no endpoint fits, it is litter.
             early = () if refusal else self.directories
             return Outcome((early,) if early else (), refusal)
-        # 2. What differs.  Too many names for clients to list: removing still helps, adding does not.
+        # 2. Compare.  If clients cannot list so many names, removing still helps, adding does not.
         changes = self.changes(desired, kept)
         if changes.added and self.listing(desired) > LARGEST_LISTING:
             message = f"{self.directory}: the names in it would take more than {LARGEST_LISTING} bytes"
             refusal = Problem("TooLarge", message)
             changes = msgspec.structs.replace(changes, added=())
-        # 3. What waits a window: removals beside additions, so that clients see the new endpoints first (but
-        #    only once, or a service that always changes would keep the dead ones), and names that overlap.
-        leaving = (*changes.superseded, *changes.gone)
-        put_off = [name for name in leaving if changes.added and name not in self.due]
+        # 3. Defer by one batch window: removals beside additions, so that clients see new endpoints first,
+        #    and names that overlap.  Defer a removal once only, or a busy service would keep dead endpoints.
+        leaving = (*changes.superseded, *changes.removed)
+        deferred = [name for name in leaving if changes.added and name not in self.due]
         if self.form.overlap:
-            put_off += [name for names in changes.replaced.values() for name in names]
-        going = set(leaving).difference(put_off)
-        # 4. The entry changes once in a plan: it grows now, or it ends now, once all that it names is gone.
+            deferred += [name for names in changes.replaced.values() for name in names]
+        going = set(leaving).difference(deferred)
+        # 4. Change the ledger entry once in a plan: extend it now, or end it once all it names is removed.
         claim = self.claim(desired)
-        end = () if put_off or claim else self.end(desired, going)
+        end = () if deferred or claim else self.end(desired, going)
         steps = [
-            (*self.directories, *claim),  # first of all, or a crash would leave endpoints that nobody owns
-            *((Create(self.path(name), desired[name]),) for name in changes.added),  # before any goes
+            (*self.directories, *claim),  # first: a crash must not leave endpoints without a ledger entry
+            *((Create(self.path(name), desired[name]),) for name in changes.added),  # before any removal
             *(self.replacement(name, desired[name], old) for name, old in changes.replaced.items()),
             *(self.repair(name, data) for name, data in desired.items()),  # what changed in place
             *((self.delete(name),) for name in changes.superseded if name in going),
         ]
         removals = [
-            *((self.delete(name),) for name in changes.gone if name in going),
-            end,  # after the last endpoint: what is not named would stay for ever
+            *((self.delete(name),) for name in changes.removed if name in going),
+            end,  # after the last endpoint: the ledger withdraws only what it names
         ]
-        # 5. What is left to do: to remove what waits, or to end what only now could be claimed.
-        again = bool(put_off or (claim and self.end(desired, going)))
+        # 5. Requeue to remove what was deferred, or to end an entry that this plan had to extend.
+        requeue = bool(deferred or (claim and self.end(desired, going)))
         return Outcome(
             tuple(filter(None, steps)),
             refusal,
-            put_off=tuple(put_off),
-            again=again,
+            deferred=tuple(deferred),
+            requeue=requeue,
             removals=tuple(filter(None, removals)),
         )
 
-    # what there should be
+    # desired
 
     def desired(self) -> tuple[Mapping[str, bytes], Collection[str | None], Problem | None]:
-        """The children there should be; slots that stay as they are; and why some are not among them."""
+        """Return the desired children, the slots to leave alone, and why some endpoints have no child."""
         desired: dict[str, bytes] = {}
         kept: set[str | None] = set()
         refusals: list[Problem] = []
@@ -117,7 +118,9 @@ class OneEach(msgspec.Struct, frozen=True):
                     )
                     kept.add(self.slot(name))
                 case Child(name, _) if self.observed.children.get(name, _NONE).ephemeral:
-                    message = f"{self.path(name)} is an RPC server's own, ephemeral znode"
+                    message = (
+                        f"{self.path(name)} is an RPC server's own, ephemeral znode, which is left alone"
+                    )
                     refusals.append(Problem("OwnedElsewhere", message))
                 case Child(name, data):
                     desired[name] = data
@@ -128,31 +131,31 @@ class OneEach(msgspec.Struct, frozen=True):
         return dict(sorted(desired.items())), kept, _summed_up(refusals)
 
     def changes(self, desired: Mapping[str, bytes], kept: Collection[str | None]) -> Changes:
-        """What differs between *desired* and what is there."""
+        """Compare *desired* with the observed children."""
         leaving: dict[str | None, list[str]] = {}
         for name in sorted(self.ours - desired.keys()):
             leaving.setdefault(self.slot(name), []).append(name)
         new = [name for name in desired if name not in self.observed.children]
         replaced = {name: leaving.pop(self.slot(name)) for name in new if self.slot(name) in leaving}
-        # Without its entry in the ledger nothing says that the previous cluster's children are ours to take.
+        # Only the previous cluster's ledger entry allows us to remove its children.
         taken_over = self.inherited if self.observed.previous and self.takes_over(desired) else set()
         slots = {self.slot(name) for name in desired}
         frozen = self.wanted.frozen
         leaving = {slot: names for slot, names in leaving.items() if frozen or slot not in kept}
         superseded = [name for slot, names in leaving.items() if slot in slots for name in names]
-        gone = [name for slot, names in leaving.items() if slot not in slots for name in names]
+        removed = [name for slot, names in leaving.items() if slot not in slots for name in names]
         return Changes(
             added=[name for name in new if name not in replaced],
             replaced=replaced,
             superseded=sorted(superseded),
-            gone=[] if frozen else sorted({*taken_over, *gone}),
+            removed=[] if frozen else sorted({*taken_over, *removed}),
         )
 
     def takes_over(self, desired: Mapping[str, bytes]) -> bool:
-        """Whether what the previous cluster left goes: not before there is something in its place."""
+        """Whether to remove what the previous cluster left: not before something replaces it."""
         return bool(desired) or not self.wanted.services
 
-    # what is there
+    # observed
 
     @property
     def directory(self) -> str:
@@ -177,11 +180,11 @@ class OneEach(msgspec.Struct, frozen=True):
         return {name for name, znode in found if self.slot(name) is None and not znode.ephemeral}
 
     def listing(self, desired: Mapping[str, bytes]) -> int:
-        """How many bytes the list of children takes."""
+        """The size in bytes of the directory's list of children."""
         names = {*desired, *self.observed.children, *self.observed.foreign}
         return sum(len(name) + OVERHEAD for name in names)
 
-    # what to do about it
+    # steps
 
     @property
     def directories(self) -> Step:
@@ -212,13 +215,13 @@ class OneEach(msgspec.Struct, frozen=True):
         return set(decode_ledger(self.observed.ledger.data).namespaces) if self.observed.ledger else set()
 
     def claim(self, desired: Mapping[str, bytes]) -> Step:
-        """Our entry, before there is anything that it does not tell of."""
+        """The step that makes our entry name everything we are about to publish."""
         if not desired:
             return ()
         return write(self.entry, self.ledger({*self.recorded, *self.wanted.namespaces}), self.observed.ledger)
 
     def end(self, desired: Mapping[str, bytes], going: set[str]) -> Step:
-        """The entries once nothing is left that only they tell of."""
+        """The step that shrinks or deletes the entries, once nothing published depends on them."""
         if self.wanted.frozen:
             return ()
         ops: list[Op] = []
@@ -243,7 +246,7 @@ _NONE = Znode(b"", 0)
 
 
 def _summed_up(refusals: Sequence[Problem]) -> Problem | None:
-    """One problem for all, that of the first."""
+    """One problem for all refusals: the first, with the number of the others."""
     if not refusals:
         return None
     others = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""

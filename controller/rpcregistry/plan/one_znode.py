@@ -1,4 +1,4 @@
-"""Layouts with one znode a service: it and its ledger entry change in one step."""
+"""Layouts with one znode a service: a plan changes it and its ledger entry in one step."""
 
 import msgspec
 
@@ -34,25 +34,28 @@ class OneZnode(msgspec.Struct, frozen=True):
         if ledger is None or self.wanted.frozen:
             return Outcome()
         if ledger.cluster != self.settings.cluster_id and self.wanted.services:
-            return Outcome()  # what a previous cluster left stays until there is something in its place
+            return Outcome()  # keep the previous cluster's znode until ours replaces it
         if ledger.withdrawn_at:
             forgotten = (Delete(self.entry, _version(self.observed.ledger)),)
             return Outcome(removals=(forgotten,) if grace_over else ())
         if self.form.count(self.render(ledger.config).data):
-            unlisted = self.publish(grace_over)  # all else goes
+            unlisted = self.publish(grace_over)  # keep the unlisted addresses, remove all others
             return msgspec.structs.replace(unlisted, steps=(), removals=unlisted.steps)
         return self.withdraw(ledger, now)
 
     def refusal(self, grace_over: bool) -> Problem | None:
-        """Why the path is somebody else's."""
+        """Why the path belongs to another writer, or None."""
         ledger, znode = self.ledger, self.observed.znode
         over = grace_over and ledger is not None and ledger.withdrawn_at
         if ledger and ledger.cluster not in self.settings.clusters and not over:
             return Problem("OwnedElsewhere", f"the ledger says the path belongs to cluster {ledger.cluster}")
         if znode and znode.ephemeral:
-            return Problem("OwnedElsewhere", "an RPC server registered itself there with an ephemeral znode")
+            return Problem(
+                "OwnedElsewhere",
+                "an RPC server registered itself there with an ephemeral znode, which is left alone",
+            )
         if znode and ledger is None and self.settings.adopt is Adopt.NEVER:
-            return Problem("OwnedElsewhere", "the znode was there before (--adopt=never)")
+            return Problem("OwnedElsewhere", "the znode existed before, and --adopt=never leaves it alone")
         return None
 
     def publish(self, grace_over: bool) -> Outcome:
@@ -71,7 +74,7 @@ class OneZnode(msgspec.Struct, frozen=True):
         return Outcome((step,) if step else (), notes=rendered.notes)
 
     def render(self, remembered: Config) -> Rendered:
-        """What the znode should hold."""
+        """The desired content of the znode."""
         wanted, znode = self.wanted, self.observed.znode
         unlisted = {endpoint.ip for endpoint in wanted.unlisted}
         return self.form.render(
@@ -83,7 +86,7 @@ class OneZnode(msgspec.Struct, frozen=True):
         )
 
     def withdraw(self, ledger: Ledger, now: str) -> Outcome:
-        """Remove the znode, or empty it where others have put children under it."""
+        """Delete the znode, or empty it if others have put children under it."""
         znode = self.observed.znode
         rest = self.form.withdrawn(znode.data if znode else None, ledger.config)
         entry = Ledger(ledger.cluster, config=rest.config, withdrawn_at=now).encode()

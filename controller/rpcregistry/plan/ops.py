@@ -1,4 +1,4 @@
-"""What is read of ZooKeeper, and what is written to it: values between those who decide and those who do."""
+"""Znodes as read, and operations to write: the values between plans and the code that applies them."""
 
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias, TypeVar
@@ -12,7 +12,7 @@ BYTES_A_TRANSACTION = 512 * 1024
 
 
 class Znode(msgspec.Struct, frozen=True):
-    """A znode as it was read: its bytes, the version of them, how many children, ephemeral or not."""
+    """A znode as read: its bytes, their version, its number of children, and whether it is ephemeral."""
 
     data: bytes
     version: int
@@ -21,7 +21,7 @@ class Znode(msgspec.Struct, frozen=True):
 
 
 class Create(msgspec.Struct, frozen=True):
-    """Create a PERSISTENT znode; its parents are there."""
+    """Create a PERSISTENT znode; its parents exist."""
 
     path: str
     data: bytes
@@ -43,25 +43,25 @@ class Delete(msgspec.Struct, frozen=True):
 
 
 class Check(msgspec.Struct, frozen=True):
-    """Pass only while the znode has *version*: how a transaction is fenced."""
+    """Fail the transaction unless the znode has *version*: the fence."""
 
     path: str
     version: int
 
 
 Op: TypeAlias = Create | Set | Delete | Check
-Step: TypeAlias = tuple[Op, ...]  # done together or not at all
+Step: TypeAlias = tuple[Op, ...]  # written in one transaction
 
 
 def write(path: str, data: bytes, observed: Znode | None) -> tuple[Op, ...]:
-    """What makes the znode at *path* hold *data*: nothing where it does."""
+    """The operation that makes the znode at *path* hold *data*; none if it does already."""
     if observed is None:
         return (Create(path, data),)
     return () if observed.data == data else (Set(path, data, observed.version),)
 
 
 def batches(steps: Iterable[tuple[T, Step]]) -> Iterator[list[tuple[T, Step]]]:
-    """Steps, each with what it is for, in as few transactions as fit; their order is kept.
+    """Group steps, each with its purpose, into as few transactions as fit; keep their order.
 
     >>> [len(batch) for batch in batches([("x", (Delete("/a", 0),) * 200)] * 3)]
     [2, 1]

@@ -1,4 +1,4 @@
-"""What planning begins with and what comes of it, for one service name in one layout."""
+"""What a plan reads and returns, for one service name in one layout."""
 
 from collections.abc import Collection, Mapping
 
@@ -9,11 +9,11 @@ from rpcregistry.plan.ops import Op, Step, Znode
 
 
 class ObservedZnodes(msgspec.Struct, frozen=True):
-    """What was read: the service's znode, or the directory of its endpoints, and its ledger entry.
+    """The service's znode, or the directory of its endpoints, and its ledger entry.
 
-    For layouts with one znode an endpoint also: the directories that are *missing*, the topmost first;
-    our *children*, by name; the names of *foreign* ones; and the ledger's *previous* entry, of the cluster
-    that this one takes over from.
+    Layouts with one znode an endpoint have more.  *missing*: the absent directories, topmost first.
+    *children*: ours, by name.  *foreign*: the names of all others.  *previous*: the ledger entry of the
+    cluster that this one takes over from.
     """
 
     znode: Znode | None
@@ -25,17 +25,18 @@ class ObservedZnodes(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What to write; *refusal*: why the path is not (fully) ours to write; *notes*: what to tell.
+    """The result of a plan.
 
-    *removals*: steps after *steps* that only take away, before the policy is asked.  *put_off*: names to
-    remove once clients had the time to see what is added; *again*: plan anew then.
+    *refusal*: why we may not write the path, or not all of it.  *notes*: problems to record as Events.
+    *removals*: steps to take after *steps* that only remove; ``znodes.plan`` applies the policy to them.
+    *deferred*: names to remove once clients had the time to see the added ones.  *requeue*: plan again then.
     """
 
     steps: tuple[Step, ...] = ()
     refusal: Problem | None = None
     notes: tuple[Problem, ...] = ()
-    put_off: Collection[str] = ()
-    again: bool = False
+    deferred: Collection[str] = ()
+    requeue: bool = False
     removals: tuple[Step, ...] = ()
 
     @property

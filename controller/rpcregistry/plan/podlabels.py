@@ -11,10 +11,10 @@ from rpcregistry.plan.pods import is_finished
 def plan(
     pod: Pod, selectors: Iterable[LabelSelector], locals_: Collection[str], node_label: str
 ) -> dict[str, str | None]:
-    """The labels to put on the pod, and (None) those to take away; empty where all is right.
+    """The labels to set on the pod, and (None) those to remove; empty if all are right.
 
-    *selectors* are those of its namespace's LocalServices, *locals_* the names of the LocalServices
-    that it asks for.  Of the labels only the node label and those under ``LOCAL_LABELS`` are ours.
+    *selectors*: those of its namespace's LocalServices.  *locals_*: the names of the LocalServices that it
+    asks for.  Only the node label and those under ``LOCAL_LABELS`` are ours.
     """
     if pod.terminating or is_finished(pod):
         return {}

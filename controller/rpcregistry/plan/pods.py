@@ -1,4 +1,4 @@
-"""What a pod's state says: whether it is an endpoint, and of which services."""
+"""Whether a pod is an endpoint, and of which services."""
 
 from collections.abc import Container, Iterable
 
@@ -8,30 +8,30 @@ from rpcregistry.model import Pod
 
 
 def is_finished(pod: Pod) -> bool:
-    """Whether its containers have stopped for good."""
+    """Whether all its containers have stopped for good."""
     return pod.phase in ("Succeeded", "Failed")
 
 
 def is_listed(pod: Pod) -> bool:
     """Whether the pod is an endpoint at all, Ready or not.
 
-    A terminating pod is withdrawn at once: it still answers, but it is about to stop.  A finished
-    one (an evicted pod is Failed) may keep its address in the API long after it was given away.
+    We withdraw a terminating pod at once: it still answers, but it is about to stop.  A finished pod (an
+    evicted one is Failed) may keep its address in the API long after another pod got it.
     """
     return bool(pod.ips) and not pod.terminating and not is_finished(pod)
 
 
 def names_service(pod: Pod, service_name: str) -> bool:
-    """Whether the pod says that it serves *service_name*, and may still come to do so.
+    """Whether the pod declares *service_name* and is not finished.
 
-    Pods without an address and terminating ones count: a rolling update must not delete the
-    RpcService between two pods.
+    Pods without an address and terminating ones count: a rolling update must not delete the RpcService
+    between two pods.
     """
     return not is_finished(pod) and any(d.service_name == service_name for d in pod.declarations)
 
 
 def asks_locality(pod: Pod, service_name: str) -> bool:
-    """Whether the pod asks for node-local routing to the service, and may still come to serve it."""
+    """Whether the pod asks for node-local routing to the service and is not finished."""
     return not is_finished(pod) and any(
         declared.local and declared.service_name == service_name for declared in pod.declarations
     )
@@ -51,9 +51,9 @@ def silent_on(pod: Pod, service_name: str) -> Pod:
 
 
 def addressed(pod: Pod | None) -> tuple[str, frozenset[str]] | None:
-    """The pod's address and the services that it names, while clients are sent there; else None.
+    """The pod's address and its service names, if the pod is a Ready endpoint; else None.
 
-    What does not change this need not change a znode.
+    A change of the pod that does not change this need not change a znode.
     """
     if pod is None or not is_listed(pod) or not pod.ready:
         return None

@@ -7,17 +7,17 @@ import msgspec
 
 from rpcregistry.model import Endpoint, Problem, RpcService
 
-# A row's pod and port: what it is, wherever it is listed and whatever it says.
+# A row's identity, in whichever object it is listed: pod uid and port.
 Place = tuple[str, int | None]
 
 
 def place(row: Endpoint) -> Place:
-    """Which endpoint a row is about."""
+    """The identity of a row's endpoint."""
     return row.pod_uid, row.port
 
 
 class CrossNamespace(Enum):
-    """What the same service name in several namespaces means: one service of all, or of the first only."""
+    """What one service name in several namespaces means: one service, or that of the first namespace only."""
 
     UNION = "union"
     DENY = "deny"
@@ -31,7 +31,7 @@ class Policy(Enum):
 
     @property
     def removes(self) -> bool:
-        """Whether what only takes away is written, too."""
+        """Whether to write pure removals, too."""
         return self is Policy.SYNC
 
 
@@ -43,7 +43,7 @@ class Adopt(Enum):
 
 
 class PublicationSettings(msgspec.Struct, frozen=True):
-    """*from_cluster*: the id of a cluster that is no more, whose paths this one takes over, or ``""``."""
+    """*from_cluster*: the id of a former cluster whose paths this one takes over, or ``""``."""
 
     cluster_id: str
     cross_namespace: CrossNamespace = CrossNamespace.UNION
@@ -59,16 +59,16 @@ class PublicationSettings(msgspec.Struct, frozen=True):
 
 
 class Unlisted(msgspec.Struct, frozen=True):
-    """What statuses do not say, since a write was refused.
+    """What statuses lack, because the API server refused a write.
 
-    *endpoints*: what is to be listed, and is not; *services*: the uids of those that are to list it.  *gone*
-    and *unready*: what is listed, and the pods themselves show to be gone, or not to be Ready.
-    *refusals*: what to tell of it, by namespace.
+    *endpoints*: those that no status lists and one should.  *services*: the uids of the RpcServices that
+    should list them.  *obsolete* and *unready*: listed endpoints that their pods show to have ended, or not
+    to be Ready.  *refusals*: what to report, by namespace.
     """
 
     endpoints: tuple[Endpoint, ...] = ()
     services: Collection[str] = ()
-    gone: frozenset[Place] = frozenset()
+    obsolete: frozenset[Place] = frozenset()
     unready: frozenset[Place] = frozenset()
     refusals: Mapping[str, Problem] = {}
 
@@ -79,10 +79,10 @@ ALL_LISTED = Unlisted()
 class Publication(msgspec.Struct, frozen=True):
     """What the RpcServices of one name publish together.
 
-    *services*: how many of them take part; *refused*: those that do not, by uid.  *frozen*: something
-    about the name is unknown, so what is published already stays.  *unlisted*: what pods show and no
-    RpcService could be made to list; of that, too, what is published already stays.  *unwritten*: by
-    namespace, what to tell of statuses that do not say what they should.
+    *services*: how many of them take part.  *refused*: those that do not, by uid.  *frozen*: something about
+    the name is unknown, so the registry keeps what it has published.  *unlisted*: endpoints that no
+    RpcService lists because a write was refused; the registry keeps those of them that it has published.
+    *unwritten*: what to report of refused statuses, by namespace.
     """
 
     endpoints: tuple[Endpoint, ...] = ()
@@ -104,7 +104,7 @@ def publication(
 ) -> Publication:
     """What *services*, all RpcServices of one name, publish together.
 
-    *holder*: the namespace that has the name, where its RpcService is missing and may come back.
+    *holder*: the namespace that owns the name while its RpcService is missing, unconfirmed.
     """
     ordered = sorted(
         (_as_shown(service, unlisted) for service in services),
@@ -146,33 +146,32 @@ def publication(
 
 
 def _as_shown(service: RpcService, unlisted: Unlisted) -> RpcService:
-    """*service* without the rows that are gone, whatever its status still says."""
-    if not (unlisted.gone or unlisted.unready):
+    """*service* as its pods show it: without obsolete rows, and with unready ones marked so."""
+    if not (unlisted.obsolete or unlisted.unready):
         return service
     rows = tuple(
         msgspec.structs.replace(row, ready=row.ready and place(row) not in unlisted.unready)
         for row in service.status.endpoints
-        if place(row) not in unlisted.gone
+        if place(row) not in unlisted.obsolete
     )
     return msgspec.structs.replace(service, status=msgspec.structs.replace(service.status, endpoints=rows))
 
 
 def published(rows: Iterable[Endpoint], everything: bool) -> tuple[Endpoint, ...]:
-    """The rows that clients may be sent to: the Ready ones, or all."""
+    """The rows to publish: the Ready ones, or all."""
     return tuple(row for row in rows if everything or row.ready)
 
 
 def _switched_on(services: Sequence[RpcService]) -> Container[str]:
-    """The uids of those that publish not-Ready addresses; a part does as its head does."""
+    """The uids of RpcServices that publish not-Ready addresses; a part follows its head."""
     heads = {service.uid for service in services if service.spec.publish_not_ready_addresses}
     return heads | {service.uid for service in services if service.is_part and service.owner_uid in heads}
 
 
 def _protected(rows: Sequence[Endpoint], threshold: int) -> bool:
-    """Whether so few are Ready that clients are better off with all.
+    """Whether fewer than *threshold* percent are Ready, so that clients are better off with all.
 
-    Pods whose containers have not all started once (phase Pending) do not count: a cold start is
-    no failure.
+    Pending pods, whose containers have not all started once, do not count: a cold start is no failure.
     """
     counted = list(filter(_started, rows))
     return sum(row.ready for row in counted) * 100 < threshold * len(counted)

@@ -1,4 +1,4 @@
-"""What ``rpcregistry release`` finds held, and what became of it."""
+"""The holds that ``rpcregistry release`` finds, and their outcome."""
 
 from collections.abc import Collection, Iterable, Mapping
 
@@ -24,7 +24,7 @@ class HeldService(msgspec.Struct, frozen=True):
 
     @property
     def names(self) -> set[str]:
-        """By which a person may name it."""
+        """The names by which a person may select it."""
         return {self.key.service_name, *(key.name for key in self.objects)}
 
     @property
@@ -34,7 +34,7 @@ class HeldService(msgspec.Struct, frozen=True):
 
 
 class HeldLocal(msgspec.Struct, frozen=True):
-    """A LocalService that keeps the Services of so many absent *nodes*."""
+    """A LocalService whose Services for so many absent *nodes* are held."""
 
     key: ObjectKey
     service_name: str
@@ -45,7 +45,7 @@ class HeldLocal(msgspec.Struct, frozen=True):
 
     @property
     def names(self) -> set[str]:
-        """By which a person may name it."""
+        """The names by which a person may select it."""
         return {self.key.name, self.service_name}
 
     @property
@@ -55,7 +55,7 @@ class HeldLocal(msgspec.Struct, frozen=True):
 
 
 class HeldName(msgspec.Struct, frozen=True):
-    """A service that the Lease names: what of it is held has no object."""
+    """A service that the Lease names, since the held endpoints have no object."""
 
     name: str
 
@@ -64,12 +64,12 @@ class HeldName(msgspec.Struct, frozen=True):
 
     @property
     def names(self) -> set[str]:
-        """By which a person may name it."""
+        """The names by which a person may select it."""
         return {self.name}
 
     @property
     def size(self) -> str:
-        """How much is held, the Lease does not say."""
+        """The Lease does not say how much is held."""
         return "no object"
 
 
@@ -77,7 +77,7 @@ Held = HeldService | HeldLocal | HeldName
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """What one look found: the objects, and the services that the Lease names (and how many *more*)."""
+    """The result of one look: the objects, and the services that the Lease names, and how many *more*."""
 
     services: Collection[RpcService] = ()
     locals: Collection[LocalService] = ()
@@ -86,13 +86,13 @@ class Seen(msgspec.Struct, frozen=True):
 
     @property
     def names(self) -> set[str]:
-        """The names that stand for anything, held or not."""
+        """All names, held or not."""
         objects: tuple[RpcService | LocalService, ...] = (*self.services, *self.locals)
         return {name for found in objects for name in (found.name, found.service_name)} | {*self.noted}
 
 
 def held(seen: Seen) -> list[Held]:
-    """What of it is held."""
+    """The holds among *seen*."""
     by_key: dict[ServiceKey, list[RpcService]] = {}
     for service in seen.services:
         if _holds(service):
@@ -109,9 +109,9 @@ def held(seen: Seen) -> list[Held]:
 
 
 def outcome(before: Held, now: Seen) -> str | None:
-    """What was withdrawn of what was held *before*; None while it is still held.
+    """What became of the hold *before*, in words; None while it lasts.
 
-    What came to be held since is another hold's: it ends no wait, and begins none.
+    A later hold of the same service is another one: it neither ends nor extends the wait.
     """
     match before:
         case HeldService(key, _, rows):
@@ -121,11 +121,11 @@ def outcome(before: Held, now: Seen) -> str | None:
             }
             if any(listed.get(row) for row in rows) or (not rows and any(map(_says_held, services))):
                 return None
-            gone = sorted(address for row, address in rows.items() if row not in listed)
-            return _withdrawn(gone, back=len(rows) - len(gone))
+            withdrawn = sorted(address for row, address in rows.items() if row not in listed)
+            return _withdrawn(withdrawn, stay=len(rows) - len(withdrawn))
         case HeldLocal(key, _, nodes):
             found = [local for local in now.locals if local.key == key]
-            return None if any(map(_says_held, found)) else f"{nodes} node Services let go"
+            return None if any(map(_says_held, found)) else f"{nodes} node Services released"
         case HeldName(name):
             return None if name in now.noted else "withdrawn"
 
@@ -154,8 +154,8 @@ def _count(local: LocalService) -> int:
     return count_in(condition.message) if condition else 0
 
 
-def _withdrawn(addresses: list[str], back: int) -> str:
+def _withdrawn(addresses: list[str], stay: int) -> str:
     shown = " ".join(addresses[:MOST_ADDRESSES])
     more = f" and {len(addresses) - MOST_ADDRESSES} more" if len(addresses) > MOST_ADDRESSES else ""
     text = f"{len(addresses)} endpoints withdrawn{': ' if shown else ''}{shown}{more}"
-    return f"{text}; {back} stay: their pods are back" if back else text
+    return f"{text}; {stay} stay: their pods exist again" if stay else text

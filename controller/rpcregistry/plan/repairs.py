@@ -1,4 +1,4 @@
-"""When to put back what others changed: at once, but not for ever as fast as they change it again."""
+"""When to repair what others changed: at once, and with growing back-off if they change it again."""
 
 from collections.abc import Collection
 
@@ -13,7 +13,7 @@ def lately(times: Collection[float], now: float) -> int:
 
 
 def rewrite_pause(rewritten: Collection[float], now: float) -> float:
-    """The seconds to wait before a status that others write is put right once more.
+    """The seconds to wait before we rewrite a status that others keep writing.
 
     >>> [rewrite_pause([0.0] * times, 0.25) for times in (0, 1, 2, 3, 8)]
     [0.0, 0.75, 1.75, 3.75, 29.75]
@@ -23,7 +23,7 @@ def rewrite_pause(rewritten: Collection[float], now: float) -> float:
 
 
 def pause(repairs: Collection[float], now: float) -> float:
-    """The seconds to wait before the next repair of what was put back at the times *repairs*.
+    """The seconds to wait before the next repair of a service that was repaired at the times *repairs*.
 
     >>> [pause([0.0] * repairs, 1.0) for repairs in (0, 9, 10, 12, 50)]
     [0.0, 0.0, 1.0, 4.0, 30.0]

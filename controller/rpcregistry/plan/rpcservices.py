@@ -1,11 +1,11 @@
-"""Which RpcServices there should be for one service name in one namespace, and what they list.
+"""The desired RpcServices of one service name in one namespace, and the endpoints that they list.
 
-Annotated pods are listed by the *owner* of the name: the oldest declared RpcService, else a
-generated one.  A declared RpcService with a selector also lists the pods it selects.  An owner with
-more endpoints than fit into one object carries on in *parts*.
+The *owner* of the name lists annotated pods: the oldest declared RpcService, else a generated one.  A
+declared RpcService with a selector also lists the pods that it selects.  If the endpoints do not fit into one
+object, its *parts* list the rest.
 
-What is listed already is withdrawn only by what is *shown*: the pod itself, in a state that is not
-published.  A listed pod that is merely absent stays until its absence is confirmed (``plan.guard``).
+A listed endpoint is withdrawn if the pod itself *shows* a state that is not published.  If the pod is merely
+absent, the row stays until the absence is confirmed (``plan.guard``).
 """
 
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
@@ -25,9 +25,9 @@ ROWS_BYTES = 1024 * 1024  # of one object, as JSON; etcd takes 1.5 MiB, metadata
 
 
 class Create(msgspec.Struct, frozen=True):
-    """Create a generated RpcService (a part of *head*, where that is given) and write its status.
+    """Create a generated RpcService (a part of *head*, if given) and write its status.
 
-    *partial*: there are more endpoints than it has room for, and it has to be there before they have parts.
+    *partial*: it has no room for all endpoints; their parts follow once it exists.
     """
 
     namespace: str
@@ -46,7 +46,7 @@ class SetStatus(msgspec.Struct, frozen=True):
 
 
 class Delete(msgspec.Struct, frozen=True):
-    """Delete a generated RpcService, whose status is empty by then."""
+    """Delete a generated RpcService, after an earlier operation has emptied its status."""
 
     service: RpcService
 
@@ -55,13 +55,13 @@ Op = Create | SetStatus | Delete
 
 
 class ObservedRpcServices(msgspec.Struct, frozen=True):
-    """What was read for one key.
+    """The observed objects of one key.
 
-    *services*: the RpcServices of the name.  *pods*, by name: those that declare the service, are
-    selected by one of *services*, or are named by a status.  *taken*: names of the namespace's
-    RpcServices.  *bad_nodes*: the nodes of *pods* that exist and are not Ready.  *remembered*: by uid, what
-    RpcServices listed before others wrote their statuses, and what of the others' rows may be true.
-    *unplaced*: how many endpoints have no object to list them, since a write is refused.
+    *services*: the RpcServices of the name.  *pods*, by name: those that declare the service, that one of
+    *services* selects, or that a status names.  *taken*: the names of the namespace's RpcServices.
+    *bad_nodes*: the nodes of *pods* that exist and are not Ready.  *remembered*: by uid, the rows of an
+    RpcService before others wrote its status, and those of the others' rows that may be true.  *unplaced*:
+    how many endpoints no object lists, because a write is refused.
     """
 
     services: Collection[RpcService]
@@ -72,15 +72,15 @@ class ObservedRpcServices(msgspec.Struct, frozen=True):
     unplaced: int = 0
 
     def rows_of(self, service: RpcService) -> Sequence[Endpoint]:
-        """What *service* lists by our own word."""
+        """The rows of *service* by our own word."""
         return self.remembered.get(service.uid, service.status.endpoints)
 
 
 class Absences(msgspec.Struct, frozen=True):
-    """What is known of listed pods that are absent, by uid.
+    """The absences of listed pods, by uid.
 
-    *confirmed* are gone for sure; *held* wait for a confirmation; *unknown*: the pods cannot be
-    read, so nothing is known of any.
+    *confirmed*: their pods no longer exist.  *held*: they wait for a confirmation.  *unknown*: the pods
+    cannot be read, so none is known to be absent.
     """
 
     confirmed: Container[str] = ()
@@ -95,18 +95,18 @@ class ProjectionSettings(msgspec.Struct, frozen=True):
     layouts: tuple[Layout, ...] = ()
 
     def registry_paths(self, service_name: str) -> str:
-        """Where clients look for the service in ZooKeeper, comma-separated."""
+        """The paths where clients look for the service in ZooKeeper, comma-separated."""
         return ",".join(layout.directory(service_name) for layout in self.layouts)
 
 
 def owner_name(key: ServiceKey, services: Collection[RpcService], taken: Container[str]) -> str:
-    """The name of the RpcService that annotated pods are listed by, or will be once it is there."""
+    """The name of the RpcService that lists annotated pods, or will once it exists."""
     owner = owner_of(services)
     return owner.name if owner else object_name(key.service_name, taken)
 
 
 def owner_of(services: Iterable[RpcService]) -> RpcService | None:
-    """The RpcService that annotated pods are listed by, if it is there."""
+    """The RpcService that lists annotated pods, if it exists."""
     return _owner(sorted(services, key=lambda service: service.age))
 
 
@@ -119,24 +119,24 @@ def _owner(by_age: Sequence[RpcService]) -> RpcService | None:
 def plan(
     key: ServiceKey, observed: ObservedRpcServices, absences: Absences, settings: ProjectionSettings, now: str
 ) -> list[Op]:
-    """The operations that make the RpcServices of *key* right, in the order to apply them.
+    """Return the operations that make the RpcServices of *key* right, in the order to apply them.
 
-    Whatever adds endpoints comes before whatever removes them, so that a pod that moves from one
-    object to another is listed all the time, wherever the list of operations is cut off.  Where objects
-    exchange pods no order does that alone: ``Writes`` then has a row stay until it is listed elsewhere.
+    Additions come before removals, so that a pod that moves between objects is listed all the time, wherever
+    the operations are cut off.  If objects exchange pods, no order is enough: ``Writes`` then keeps a row
+    until another object lists it.
     """
-    # 1. Who lists the pods: the oldest declared RpcService, else the oldest generated one.  Where nobody can
-    #    tell what one of them asks for, all stays as it is.
+    # 1. Find the owner: the oldest declared RpcService, else the oldest generated one.  If a spec cannot be
+    #    decoded, change nothing: we do not know what it asks for.
     if any(service.unreadable for service in observed.services):
         return []
     services = sorted(observed.services, key=lambda service: service.age)
     declared = [service for service in services if not service.generated]
     owner = _owner(services)
-    # 2. What is to be listed, by the head that it belongs to; with it what is absent and not confirmed.
+    # 2. Compute the desired rows of each head, including those whose absence is not confirmed.
     rows = desired_rows(key, services, owner, observed, absences)
     named = any(names_service(pod, key.service_name) for pod in observed.pods.values())
-    # 3. Nobody is there to list it: make the head.  Its parts need its uid, so they follow in the next plan.
-    #    Where nothing is to be listed, parts go that a head left behind: their emptying was refused.
+    # 3. Without an owner, create the head.  Its parts need its uid, so they follow in the next plan.  If
+    #    nothing is to be listed, remove parts that a former head left because their emptying was refused.
     if owner is None:
         if named or rows:
             return [_create(key, rows.get("", []), observed, settings, now)]
@@ -144,19 +144,19 @@ def plan(
         return sorted(
             chain.from_iterable(_remove(part, settings, now) for part in left), key=_additions_first
         )
-    # 4. Which heads stay.  A generated one goes with the last pod that names the service, and not while
-    #    nobody can know whether there is one.
+    # 4. Choose the heads to keep.  A generated one goes with the last pod that names the service, but not
+    #    while the pods are unknown.
     heads = declared or [owner]
     if owner.generated and not named and not rows and not absences.unknown:
         heads = []
-    # 5. Lay the rows out over each head and its parts.
+    # 5. Distribute the rows over each head and its parts.
     ops: list[Op] = []
     for head in heads:
         parts = [service for service in services if service.is_part and service.owner_uid == head.uid]
         unplaced = observed.unplaced if head is owner else 0
         ops += _spread(head, parts, rows.get(head.name, []), observed.taken, settings, now, unplaced)
-    # 6. Empty and delete all other generated ones: those that a declared one took over from, those whose
-    #    last pod went, and parts whose head is gone, which are laid out anew.
+    # 6. Empty and delete all other generated RpcServices: those that a declared one replaces, those without
+    #    pods, and parts whose head was deleted.
     kept = {head.uid for head in heads}
     for service in services:
         if (
@@ -165,7 +165,7 @@ def plan(
             and not (service.is_part and service.owner_uid in kept)
         ):
             ops += _remove(service, settings, now)
-    # 7. The order is decided over all objects: a row may move from any one of them to any other.
+    # 7. Order the operations over all objects: a row may move from any of them to any other.
     return sorted(ops, key=_additions_first)
 
 
@@ -176,7 +176,7 @@ def desired_rows(
     observed: ObservedRpcServices,
     absences: Absences,
 ) -> dict[str, list[Endpoint]]:
-    """The endpoints that belong to each head, by its name (``""``: to one that has to be created)."""
+    """The desired endpoints of each head, by its name (``""``: a head that has to be created)."""
     home = owner.name if owner else ""
     rows = _shown(key, services, home, observed.pods.values())
     heads = {service.name for service in services if not service.generated} | {home}
@@ -197,14 +197,14 @@ def desired_rows(
 
 
 def wanted_rows(key: ServiceKey, observed: ObservedRpcServices, absences: Absences) -> list[Endpoint]:
-    """All rows that the RpcServices of *key* should list, in whichever of them."""
+    """All desired rows of *key*, over all its RpcServices."""
     services = sorted(observed.services, key=lambda service: service.age)
     by_head = desired_rows(key, services, _owner(services), observed, absences)
     return [row for rows in by_head.values() for row in rows]
 
 
 def suspects(key: ServiceKey, observed: ObservedRpcServices) -> dict[str, int]:
-    """The listed pods that are absent, confirmed or not: uid to how many rows."""
+    """The absent listed pods, confirmed or not: each uid with its number of rows."""
     rows = _shown(key, sorted(observed.services, key=lambda service: service.age), "", observed.pods.values())
     weights: dict[str, int] = {}
     for service in observed.services:
@@ -216,13 +216,12 @@ def suspects(key: ServiceKey, observed: ObservedRpcServices) -> dict[str, int]:
 
 
 def is_absent(row: Endpoint, pod: Pod | None, shown: Endpoint | None, bad_nodes: Container[str]) -> bool:
-    """Whether a listed *row* is missing, rather than shown to have changed.
+    """Whether the pod of a listed *row* is absent; if not, it shows its state.
 
-    *pod* has the row's pod name; *shown* is what the pods say of the row now.  A pod that turns
-    not-Ready because its Node is not Ready counts as absent: the Node's silence says nothing about
-    the pod.  One that is held for that stays absent until its kubelet says something about it, which
-    is some seconds after the Node is Ready again.  Another pod of the same name shows that the listed one
-    is gone.
+    *pod* has the row's pod name; *shown* is the row as the pods show it now.  If a pod turned not-Ready
+    because its Node is not Ready, it counts as absent: a silent Node says nothing about its pods.  If it is
+    held for that, it stays absent until its kubelet reports it, some seconds after the Node is Ready again.
+    Another pod of the same name shows that the listed one was deleted.
     """
     if pod is None:
         return True
@@ -241,7 +240,7 @@ def _with_held(row: Endpoint, held: bool) -> Endpoint:
 def _shown(
     key: ServiceKey, services: Sequence[RpcService], home: str, pods: Iterable[Pod]
 ) -> dict[tuple[str, int | None], tuple[str, Endpoint]]:
-    """What the pods show: (uid, port) to the head it belongs to and the row."""
+    """The rows that the pods show, with their heads, by uid and port."""
     rows: dict[tuple[str, int | None], tuple[str, Endpoint]] = {}
     for pod in pods:
         if is_listed(pod):
@@ -301,7 +300,7 @@ def _create(
     settings: ProjectionSettings,
     now: str,
 ) -> Create:
-    """A new head.  What does not fit follows once it exists: parts need its uid."""
+    """Create a head.  Rows that do not fit follow once it exists: parts need its uid."""
     name = object_name(key.service_name, observed.taken)
     blank = RpcService(namespace=key.namespace, name=name, uid="", resource_version="")
     first = _Page(settings)
@@ -319,7 +318,7 @@ def _spread(
     now: str,
     unplaced: int,
 ) -> Iterable[Op]:
-    """Lay *rows* out over *head* and its *parts*: a pod stays in its object, a new one goes where room is."""
+    """Distribute *rows* over *head* and its *parts*: a listed pod stays where it is, if it fits."""
     where = {row.pod_uid: service.name for service in (head, *parts) for row in service.status.endpoints}
     pages = {service.name: _Page(settings) for service in (head, *parts)}
     numbers = (n for n in count(1) if part_name(head.name, head.uid, n) not in taken)
@@ -346,7 +345,7 @@ def _spread(
 
 
 class _Page:
-    """The rows that one object is to have, within what it has room for; any single pod fits."""
+    """The desired rows of one object, within its limits; a single pod always fits."""
 
     def __init__(self, settings: ProjectionSettings) -> None:
         self._limit = settings.endpoints_per_object
@@ -354,7 +353,7 @@ class _Page:
         self.rows: list[Endpoint] = []
 
     def take(self, rows: Sequence[Endpoint], *, stays: bool = False) -> bool:
-        """Add a pod's rows where there is room; for one that *stays*, their number does not matter."""
+        """Add a pod's rows if they fit; if it *stays*, only their size counts, not their number."""
         size = sum(map(_size, rows))
         crowded = not stays and len(self.rows) + len(rows) > self._limit
         if self.rows and (crowded or self._bytes + size > ROWS_BYTES):
@@ -365,7 +364,7 @@ class _Page:
 
 
 def _size(row: Endpoint) -> int:
-    """The bytes of a row as the API server stores it: Go's JSON escapes what is special in HTML."""
+    """The bytes of a row in the API server: Go's JSON escapes the special characters of HTML."""
     text = msgspec.json.encode(row)
     return len(text) + 5 * sum(map(text.count, (b"<", b">", b"&")))
 
@@ -376,7 +375,7 @@ def _by_pod(rows: Iterable[Endpoint]) -> Iterable[list[Endpoint]]:
 
 
 def _remove(service: RpcService, settings: ProjectionSettings, now: str) -> Iterable[Op]:
-    """Empty the status first: an RpcService that goes with endpoints in it withdraws nothing."""
+    """Empty the status, then delete: the deletion of an RpcService with rows withdraws nothing."""
     if service.status.endpoints:
         yield from _set_status(service, [], settings, now)
     if not service.deleting:
@@ -399,7 +398,7 @@ def _status(
     now: str,
     unplaced: int = 0,
 ) -> RpcServiceStatus:
-    """What *service* says; its totals count *unplaced* endpoints, too, which nobody lists."""
+    """The status of *service* with *rows*; its totals also count *unplaced* endpoints."""
     endpoints = tuple(sorted(rows, key=_row_order))
     ready, total = sum(endpoint.ready for endpoint in endpoints), len(endpoints) + unplaced
     return RpcServiceStatus(
@@ -415,7 +414,7 @@ def _status(
 
 
 def with_unplaced(status: RpcServiceStatus, unplaced: int) -> RpcServiceStatus:
-    """*status* with so many endpoints in its totals that nobody lists."""
+    """*status* with so many endpoints in its totals that no object lists."""
     total = len(status.endpoints) + unplaced
     return msgspec.structs.replace(status, ready=f"{status.ready_endpoints}/{total}", total_endpoints=total)
 
@@ -455,16 +454,16 @@ MOST_REFUSED_CREATES = 10  # of one plan: a quota refuses all the others as well
 class Writes:
     """The operations of a plan in the order to make them, where some may be refused.
 
-    Iterate, and call ``refused`` where the operation in hand was.  That costs only what the operation would
-    add: wherever the iteration ends,
+    Iterate over it, and call ``refused`` if the last operation was refused.  A refusal costs only what the
+    operation would add.  Wherever the iteration ends,
 
     * no row has left an object before the object that is to list it was written;
-    * nothing was deleted with rows in it;
+    * no object was deleted with rows in it.
 
-    and at its end every row that nobody is to list has left every object that can be written.  *wary*: a
-    write of this service was refused before, perhaps after a long wait, so what removes comes first.
+    At the end, every row that no object should list has left every object that can be written.  *wary*: a
+    write of this service was refused before, perhaps after a long wait, so removals come first.
 
-    *unlisted*: the rows that are to be listed, by an operation that was not made (yet).
+    *unlisted*: desired rows whose operation was not made (yet).
     """
 
     def __init__(
@@ -476,21 +475,21 @@ class Writes:
         self._wary = wary
         self._in_hand_refused = self._any_refused = self._any_stayed = self._slow = False
         self._refused_creates = 0
-        # As the objects are now, and the rows that they refused last; both by uid.
+        # By uid: the objects as written so far, and the rows whose write was refused last.
         self._services = {op.service.uid: op.service for op in ops if not isinstance(op, Create)}
         self._refused_rows: dict[str, tuple[Endpoint, ...]] = {}
         self.unlisted = {_place(row): row for op in ops for row in _added(op)}
 
     def refused(self, *, slow: bool = False) -> None:
-        """Say that the operation in hand was refused; *slow*: after a wait, which others would take as well.
+        """Note that the last operation was refused; *slow*: after a wait, which the others may take as well.
 
-        Then nothing more is added this time: meanwhile somebody may have died.
+        If it was slow, this plan adds nothing more: meanwhile pods may have died, and removals must not wait.
         """
         self._in_hand_refused = self._any_refused = True
         self._slow = self._slow or slow
 
     def __iter__(self) -> Iterator[Op]:
-        """Yield the operations; ask for the next one only when what became of the last is known."""
+        """Yield the operations; ask for the next one only once the result of the last is known."""
         if self._wary:
             yield from self._removals()
         removed = self._wary
@@ -520,14 +519,14 @@ class Writes:
                     self._was_refused()
 
     def _removals(self) -> Iterator[Op]:
-        """What the operations take away, without what they add."""
+        """The removals of the operations, without their additions."""
         for op in self._ops:
             if isinstance(op, SetStatus):
                 listed = {_place(row) for row in self._services[op.service.uid].status.endpoints}
                 yield from self._set(op, [row for row in op.status.endpoints if _place(row) in listed])
 
     def _set(self, op: SetStatus, rows: Collection[Endpoint]) -> Iterator[SetStatus]:
-        """Have the object list *rows* of those of *op*, and what stays."""
+        """Have the object list *rows*, a part of those of *op*, and the rows that stay."""
         service = self._services[op.service.uid]
         rows = [*rows, *self._staying(service, {_place(row) for row in rows})]
         unplaced = op.status.total_endpoints - len(op.status.endpoints)
@@ -544,9 +543,9 @@ class Writes:
             self._list(row for row in op.status.endpoints if _place(row) in written)
 
     def _staying(self, service: RpcService, besides: Container[Place]) -> Iterable[Endpoint]:
-        """The rows that stay until another object lists them, with what their pods say now.
+        """The rows that stay until another object lists them, updated from their pods.
 
-        But for their metadata: there may be no room for more.
+        Their metadata is not updated: there may be no room for more.
         """
         for row in service.status.endpoints:
             place = _place(row)
@@ -564,9 +563,9 @@ class Writes:
 
 
 def write_of(op: Op) -> tuple[object, ...]:
-    """What tells a write from the others of a key, whatever it says.
+    """The identity of a write among those of a key, regardless of its content.
 
-    A status that only takes rows away is another write than one that also adds some.
+    A status that only removes rows is another write than one that also adds some.
     """
     match op:
         case Create(name=name):

@@ -1,4 +1,4 @@
-"""By which flags a process reads and writes, and how those of the controllers differ."""
+"""The flags that decide what a process reads and writes, and how the controllers' flags differ."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from rpcregistry.plan.heartbeat import Heartbeat
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
-    """The flags that decide what is read, and where it is written, as the heartbeat has them."""
+    """The flags that decide what a process reads and where it writes, as the heartbeat has them."""
 
     layouts: tuple[str, ...]
     namespaces: tuple[str, ...]
@@ -17,7 +17,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """A flag that the *controllers* have otherwise than we have it *here*."""
+    """A flag with another value in the *controllers* than *here*."""
 
     flag: str
     here: str
@@ -28,7 +28,7 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 def differences(here: Scope, beat: Heartbeat) -> tuple[Difference, ...]:
-    """The flags that differ; of what an older version's heartbeat does not tell, none."""
+    """The flags that differ; none if an older version's heartbeat lacks them."""
     return tuple(_differences(here, beat)) if beat.layouts else ()
 
 
@@ -50,9 +50,9 @@ def _words(values: tuple[str, ...]) -> str:
 
 
 def keeper(beat: Heartbeat | None, cluster_id: str) -> str:
-    """Who keeps the registry up, as far as the heartbeat tells: a line.
+    """A line on which process keeps the registry up, as the heartbeat says.
 
-    Whether one that is there is old, only watching tells; no two machines' clocks are compared.
+    It does not judge the heartbeat's age: only watching shows that, since we compare no two machines' clocks.
     """
     nobody = "no controller keeps this registry up"
     if beat is None:

@@ -1,7 +1,7 @@
-"""Where pods, RpcServices and znodes do not agree.
+"""Where pods, RpcServices and znodes disagree.
 
-Each is compared with what the controllers' plans make of the one before it: RpcServices with the rows that
-``plan.rpcservices`` wants (``plan.listing``), znodes with the writes that ``plan.znodes`` wants.
+The comparison uses the controllers' own plans: RpcServices are compared with the rows that
+``plan.rpcservices`` wants (``plan.listing``), and znodes with the writes that ``plan.znodes`` wants.
 """
 
 from collections import defaultdict
@@ -33,10 +33,10 @@ Views = Sequence[tuple[Layout, Mapping[str, ObservedZnodes]]]  # by layout, and 
 
 
 class Cluster(msgspec.Struct, frozen=True):
-    """What was read of *namespaces* (all, where none is given).
+    """The objects of *namespaces* (all, if there are none).
 
-    *unreadable*: RpcServices and pods that could not be decoded; *held*: the names of services whose
-    removal a guard holds, though no RpcService says so.
+    *unreadable*: RpcServices and pods that could not be decoded.  *held*: the names of services whose removal
+    a guard holds without an RpcService that says so.
     """
 
     pods: Sequence[Pod]
@@ -47,7 +47,7 @@ class Cluster(msgspec.Struct, frozen=True):
 
     @property
     def named(self) -> set[str]:
-        """The services that pods name, whether or not a controller has seen them yet."""
+        """The services that pods declare, whether or not a controller has seen the pods."""
         return {
             declaration.service_name
             for pod in self.pods
@@ -57,12 +57,12 @@ class Cluster(msgspec.Struct, frozen=True):
 
     @property
     def waiting(self) -> set[str]:
-        """The names of services of which a guard holds something."""
+        """The names of services with a hold."""
         return {service.service_name for service in self.services if _held_by(service)} | set(self.held)
 
 
 def _held_by(service: RpcService) -> Condition | None:
-    """The condition that says that something of it is held."""
+    """The condition that reports a hold, or None."""
     condition = service.status.condition("Synced")
     return condition if condition and condition.reason == "Held" else None
 
@@ -70,9 +70,9 @@ def _held_by(service: RpcService) -> Condition | None:
 def findings_of(
     cluster: Cluster, views: Views, settings: PublicationSettings, kept_up: bool
 ) -> list[Finding]:
-    """All that is not as it should be; *kept_up*: controllers have run for this cluster.
+    """All deviations; *kept_up*: controllers have run for this cluster.
 
-    Before they do, a service that is to be adopted is one finding, and its pods are none.
+    Before that, a service that is to be adopted is one finding, and its pods are none.
     """
     statuses = Statuses(cluster.pods, cluster.services)
     unlisted = statuses.unlisted()
@@ -86,7 +86,7 @@ def findings_of(
 
 
 def _of_objects(cluster: Cluster) -> Iterator[Finding]:
-    """What RpcServices say of themselves, and those that say nothing."""
+    """The holds that RpcServices report, and the objects that cannot be decoded."""
     for unreadable in cluster.unreadable:
         yield Finding("", str(unreadable.key), "unreadable", unreadable.message)
     for service in cluster.services:
@@ -102,10 +102,10 @@ def findings_of_znodes(
     settings: PublicationSettings,
     unlisted: Mapping[str, Unlisted] = {},
 ) -> Iterator[Finding]:
-    """What is not as it should be among the services of *views* (by name), as they were observed.
+    """The deviations of the services in *views*, by name.
 
-    What the ledger says of namespaces that were not looked at, or not in full, stays; so does what is
-    published of what is *unlisted*, by name.
+    A service is frozen if the ledger names a namespace that was not read, or not in full.  *unlisted*, by
+    name: endpoints that no status lists; if they are published, they stay.
     """
     by_name: dict[str, list[RpcService]] = defaultdict(list)
     for service in cluster.services:
@@ -129,7 +129,7 @@ def findings_of_znodes(
 
 
 def _held(found: Iterable[Finding], kept: Iterable[Finding]) -> Iterator[Finding]:
-    """What is only *found* where nothing is held: the removals that a guard holds."""
+    """The held removals: findings that a frozen plan (*kept*) does not have."""
     others = {finding.path for finding in kept}
     for finding in found:
         if finding.path not in others:
@@ -161,19 +161,19 @@ def _of_view(
 def _of_znode(
     layout: Layout, path: str, outcome: Outcome, view: ObservedZnodes, wanted: Publication, awaited: bool
 ) -> Iterator[Finding]:
-    """What is wrong with the one znode of a service; *awaited*: one that pods will have published."""
+    """Findings about the one znode of a service; *awaited*: pods declare it, so it will be published."""
     writes = [op for op in outcome.ops if op.path == path]
     if outcome.refusal and wanted.endpoints:
         return
     if view.ledger is None and view.znode and awaited and not wanted.services and not view.znode.ephemeral:
-        detail = "it was there before, and pods name it, though no RpcService does yet"
+        detail = "it existed before, and pods name it, but no RpcService does yet"
         yield Finding(layout.name, path, "would be adopted", detail)
     elif view.ledger is None and view.znode and not wanted.endpoints:
-        yield Finding(layout.name, path, "foreign", "nothing of ours")
+        yield Finding(layout.name, path, "foreign", "not ours")
     elif wanted.frozen and not writes:
         return
     elif view.ledger is None and view.znode:
-        detail = "it was there before, and an RpcService publishes it now"
+        detail = "it existed before, and an RpcService publishes it now"
         yield Finding(layout.name, path, "would be adopted", detail)
     elif not (wanted.endpoints or wanted.unlisted) and outcome.ops:
         yield Finding(layout.name, path, "orphaned", "the ledger names it, and no RpcService publishes it")
@@ -182,11 +182,11 @@ def _of_znode(
 
 
 def _of_children(layout: Layout, path: str, outcome: Outcome, view: ObservedZnodes) -> Iterator[Finding]:
-    """What is wrong in the directory of a service's endpoints."""
+    """Findings about the directory of a service's endpoints."""
     within = f"{path}/"
     yield from _of_writes(layout, [op for op in outcome.ops if op.path.startswith(within)])
     for name in sorted(view.foreign):
-        yield Finding(layout.name, within + name, "foreign", "nothing of ours")
+        yield Finding(layout.name, within + name, "foreign", "not ours")
 
 
 def _of_writes(layout: Layout, writes: Iterable[Op]) -> Iterator[Finding]:
@@ -201,7 +201,7 @@ def _of_writes(layout: Layout, writes: Iterable[Op]) -> Iterator[Finding]:
 
 
 def ours(layout: Layout, view: ObservedZnodes, settings: PublicationSettings) -> int:
-    """How many znodes of a service are ours."""
+    """The number of a service's znodes that are ours."""
     if isinstance(layout.form, PerEndpoint):
         return len(view.children)
     owner = decode_ledger(view.ledger.data).cluster if view.ledger else ""

@@ -1,7 +1,7 @@
-"""Which writes make ZooKeeper equal to what the RpcServices list.
+"""Which writes make ZooKeeper equal to what the RpcServices list, for one service name in one layout.
 
-Planned per service name and layout.  The operations of one *step* are done together or not at all, and
-wherever the steps are cut off, the next plan goes on from there.
+The operations of one *step* are one transaction.  If the steps are cut off anywhere, the next plan continues
+from there.
 """
 
 from collections.abc import Collection, Iterable
@@ -30,10 +30,10 @@ def plan(
     grace_over: bool = False,
     due: Collection[str] = (),
 ) -> Outcome:
-    """The writes that make one service path equal to *wanted*.
+    """Return the writes that make one service path equal to *wanted*.
 
-    *grace_over*: the ledger's entry was withdrawn longer ago than the ownership grace; *due*: the names that
-    an earlier plan has ``put_off``.  Fails with ``Broken`` rather than break an invariant.
+    *grace_over*: the ledger's entry was withdrawn longer ago than the ownership grace.  *due*: the names that
+    an earlier plan ``deferred``.  Raises ``Broken`` if the steps break an invariant.
     """
     if not is_service_name(service_name):
         return Outcome(refusal=Problem("InvalidName", "the service name cannot be a znode's name"))
@@ -43,7 +43,7 @@ def plan(
             outcome = OneZnode(form, path, entry, wanted, observed, settings).plan(now, grace_over)
         case PerEndpoint() as form:
             outcome = OneEach(form, layout, service_name, wanted, observed, settings, due).plan()
-    # The policy decides here alone: both forms plan removals whatever it is.
+    # The policy is applied here only: both forms always plan removals.
     steps = (*outcome.steps, *(outcome.removals if settings.policy.removes else ()))
     check(layout, service_name, settings, observed, steps)
     return msgspec.structs.replace(outcome, steps=steps, removals=())
@@ -80,7 +80,7 @@ def _false(problem: Problem) -> Condition:
 
 
 def unavailable(seconds: float, reason: str = "") -> Condition:
-    """The Synced condition of an RpcService whose own change could not be written for so many *seconds*."""
+    """The Synced condition of an RpcService whose change has waited for ZooKeeper for so many *seconds*."""
     message = (
         f"a change has waited for ZooKeeper for more than {seconds:.0f} s; it holds what was written before"
     )

@@ -1,4 +1,4 @@
-"""Tells people what is wrong in their pods' annotations."""
+"""Records Events about mistakes in pods' annotations."""
 
 from rpcregistry.manifests import PODS, regarding
 from rpcregistry.model import ObjectKey, Pod
@@ -6,19 +6,19 @@ from rpcregistry.reconcile.ports import Change, Events, Source
 
 
 class AnnotationReconciler:
-    """Records an Event for each problem of a pod; the recorder sees to it that each is told once."""
+    """Records an Event for each problem of a pod; the recorder drops repeated ones."""
 
     def __init__(self, pods: Source[Pod], events: Events) -> None:
         self._pods = pods
         self._events = events
 
     def pod_keys(self, change: Change[Pod]) -> set[ObjectKey]:
-        """The pod, where what is wrong with it is new."""
+        """The pod's key, if it has a new problem."""
         before = change.old.problems if change.old and change.new and change.old.uid == change.new.uid else ()
         return {change.new.key} if change.new and set(change.new.problems) - set(before) else set()
 
     def reconcile(self, key: ObjectKey) -> bool:
-        """Record what is wrong with the pod; nothing of the cluster's is written."""
+        """Record the pod's problems; return False, since this writes no object."""
         pod = self._pods.store.get(key)
         if pod is None:
             return False

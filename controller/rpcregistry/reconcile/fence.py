@@ -1,10 +1,10 @@
 """The fence: the znode whose version every write transaction checks.
 
-A Lease alone keeps nobody from writing: a leader that was paused wakes and goes on where it was.  The
-new leader changes the fence first, so the paused one's transactions fail as a whole.
+A Lease alone stops no writer: a paused leader wakes and continues where it was.  The new leader changes
+the fence first, so the paused one's transactions fail as a whole.
 
-Kubernetes has no such thing.  A resourceVersion is none: who wakes with an old store of pods reads the
-newest RpcServices all the same.  There, who writes looks at the clock first.
+Kubernetes has no fence.  A resourceVersion is none: a leader that wakes with an old store of pods still reads
+the newest RpcServices.  So before each write to the API server, the leader checks the clock.
 """
 
 import secrets
@@ -22,31 +22,31 @@ T = TypeVar("T", bound=Named)
 
 
 class Fence:
-    """The fence of one cluster id; *renew* renews the Lease, or raises where it is not ours any more."""
+    """The fence of one cluster id; *renew* renews the Lease, or raises if we lost it."""
 
     def __init__(self, zookeeper: ZooKeeper, cluster_id: str, renew: Callable[[], None]) -> None:
         self._zookeeper = zookeeper
         self._renew = renew
         self._path = f"{FENCES}/{cluster_id}"
-        self._version: int | None = None  # of the registry's thread, as all here
+        self._version: int | None = None  # belongs to the registry's thread, as all here
 
     def check(self) -> Check:
-        """What every transaction starts with; takes the fence where it is not held yet."""
+        """Return the first operation of every transaction; take the fence if we do not hold it yet."""
         if self._version is None:
             self._version = self._take()
         return Check(self._path, self._version)
 
-    def gone(self, path: str) -> bool:
-        """Whether *path*, which a transaction did not find, is the fence: then it is taken anew."""
+    def lost(self, path: str) -> bool:
+        """Return whether *path*, which a transaction did not find, is the fence; if so, take it again."""
         if path == self._path:
             self._version = None
         return path == self._path
 
     def _take(self) -> int:
-        """Change the fence at the version read, with the Lease renewed in between.
+        """Read the fence, renew the Lease, then change the fence at the version read.
 
-        An old leader that wakes between the two cannot win: either its Lease cannot be renewed, or
-        the version it read is no longer the fence's.
+        An old leader that wakes in between cannot win.  Either it cannot renew its Lease, or the fence no
+        longer has the version that it read.
         """
         self._zookeeper.make_parents(self._path)
         observed = self._zookeeper.read([self._path])[self._path]
@@ -60,7 +60,7 @@ class Fence:
 
 
 class FencedKube:
-    """Writes to the API server while *leading* says that nobody else can; ``Fenced`` afterwards."""
+    """Writes to the API server while *leading* holds; raises ``Fenced`` afterwards."""
 
     def __init__(self, kube: Kube, leading: Callable[[], bool]) -> None:
         self._kube = kube
@@ -69,7 +69,7 @@ class FencedKube:
     def create(
         self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any], trial: bool = False
     ) -> T:
-        """Create an object, or try to."""
+        """Create an object; a *trial* keeps nothing."""
         self._check()
         return self._kube.create(resource, namespace, manifest, trial)
 
@@ -88,7 +88,7 @@ class FencedKube:
         return self._kube.patch(resource, key, patch, subresource)
 
     def delete(self, resource: Resource[T], key: ObjectKey, uid: str, resource_version: str) -> None:
-        """Delete the object as it was read."""
+        """Delete the object, if it is still as read."""
         self._check()
         self._kube.delete(resource, key, uid, resource_version)
 

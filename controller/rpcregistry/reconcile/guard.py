@@ -1,4 +1,4 @@
-"""Confirming absences: the second look, and the wait, before what is missing is withdrawn."""
+"""Confirming absences: a second LIST, and a wait, before the controller withdraws what is missing."""
 
 import threading
 from collections import deque
@@ -19,12 +19,12 @@ RETRY_AFTER = 5.0
 MOST_LOGGED = 50  # services, in one line
 
 
-class Sight(msgspec.Struct, Generic[Id], frozen=True):
+class Snapshot(msgspec.Struct, Generic[Id], frozen=True):
     """What a second look found.
 
-    *absent*: what is still missing, to the number of endpoints each stands for; *total*: all endpoints
-    listed; *expected*: those that are likely to be missing soon; *words*: the release annotations of what
-    stands for each of the absent, as they are now.
+    *absent*: each subject that is still missing, with its number of endpoints.  *total*: all endpoints
+    listed.  *expected*: endpoints that are likely to be missing soon.  *words*: for each absent subject, the
+    current release annotations of the objects that stand for it.
     """
 
     absent: Mapping[Id, int]
@@ -46,9 +46,10 @@ class Hold(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, Generic[Id], frozen=True):
-    """What one look brought: what was confirmed, or came to be held, or is held no longer.
+    """The result of one look.
 
-    *released*: what of it a person let go, to the endpoints each stands for.
+    *changed*: subjects that the guard confirmed, began to hold or stopped holding.  *released*: those of them
+    that a person released, with their numbers of endpoints.
     """
 
     changed: Collection[Id] = frozenset()
@@ -56,9 +57,10 @@ class Decision(msgspec.Struct, Generic[Id], frozen=True):
 
 
 class Confirmed(Generic[Id]):
-    """What is gone for sure; for any thread.
+    """The subjects whose absence is confirmed; for any thread.
 
-    It may be all that went since the last resync: a second look copies it, no plan does.
+    The set may hold all subjects that vanished since the last resync.  A second look copies it; a plan asks
+    ``among`` for its own rows only.
     """
 
     def __init__(self) -> None:
@@ -83,16 +85,16 @@ class Confirmed(Generic[Id]):
             return frozenset(subject for subject in subjects if subject in self._subjects)
 
     def add(self, subjects: Iterable[Id]) -> None:
-        """They are gone."""
+        """Note that *subjects* no longer exist."""
         with self._lock:
             self._subjects.update(subjects)
 
     def discard(self, subject: Id) -> None:
-        """It is there (again)."""
+        """Note that *subject* exists (again)."""
         with self._lock:
             self._subjects.discard(subject)
 
-    def keep(self, subjects: Collection[Id]) -> None:
+    def retain_only(self, subjects: Collection[Id]) -> None:
         """Forget all but *subjects*."""
         with self._lock:
             self._subjects.intersection_update(subjects)
@@ -101,28 +103,29 @@ class Confirmed(Generic[Id]):
 class Guard(Generic[Id]):
     """Keeps which absences are *confirmed* and which are *held*; any thread reads both.
 
-    All else, but what sets ``run`` going or ends it, belongs to the thread of ``run``.
+    Any thread may call ``confirm``, ``forget``, ``retain_only``, ``wake`` and ``stop``.  All else belongs to
+    the thread of ``run``.
 
-    *look* takes the second look: it returns None where nothing is missing that is not confirmed, and
-    raises ``Failure`` where nobody can tell.  *decided* is called after each look.
+    *look* takes the second look.  It returns None if every missing subject is confirmed already, and raises
+    ``Failure`` if the source cannot be read.  The guard calls *decided* after each look.
 
-    What a hold rests on, its beginning and its words, is lost with the process: the next one begins each hold
-    anew, so that less is withdrawn, never more.
+    The beginning and the words of a hold are lost with the process.  The next process begins each hold anew,
+    so it withdraws less, never more.
     """
 
     def __init__(
         self,
         *,
-        look: Callable[[Collection[Id]], Sight[Id] | None],
+        look: Callable[[Collection[Id]], Snapshot[Id] | None],
         decided: Callable[[Decision[Id]], None],
         confirm: float,
         clock: Callable[[], float],
     ) -> None:
         self._look = look
         self._decided = decided
-        self._confirm = confirm
+        self._confirm_after = confirm
         self._clock = clock
-        self._poked = threading.Event()
+        self._woken = threading.Event()
         self._stopping = False  # set once, before the Event
         self._confirmed: Confirmed[Id] = Confirmed()
         self._held: Mapping[Id, Hold] = {}  # replaced as a whole, so that any thread may read it
@@ -130,36 +133,36 @@ class Guard(Generic[Id]):
 
     @property
     def confirmed(self) -> Confirmed[Id]:
-        """What is gone for sure, as of the moment of each question."""
+        """The confirmed absences; a live view."""
         return self._confirmed
 
     @property
     def held(self) -> Mapping[Id, Hold]:
-        """What is absent and waits for its confirmation."""
+        """The absences that wait for their confirmation."""
         return self._held
 
-    def gone(self, subject: Id) -> None:
-        """A watch event said so: nothing to confirm."""
+    def confirm(self, subject: Id) -> None:
+        """Take *subject* for deleted without a second look: a watch event showed its deletion."""
         self._confirmed.add([subject])
 
-    def back(self, subject: Id) -> None:
-        """It is there (again)."""
+    def forget(self, subject: Id) -> None:
+        """Drop the confirmation: *subject* exists (again)."""
         self._confirmed.discard(subject)
 
-    def keep(self, subjects: Collection[Id]) -> None:
-        """Forget what was confirmed of all but *subjects*: it is withdrawn, and cannot come back."""
-        self._confirmed.keep(subjects)
+    def retain_only(self, subjects: Collection[Id]) -> None:
+        """Drop the confirmations of all but *subjects*: their endpoints are withdrawn."""
+        self._confirmed.retain_only(subjects)
 
-    def poke(self) -> None:
-        """Something seems to be missing: look soon."""
-        self._poked.set()
+    def wake(self) -> None:
+        """Look soon: something seems to be missing."""
+        self._woken.set()
 
     def run(self) -> None:
-        """Look whenever poked or due, until stopped."""
+        """Look whenever woken or due, until stopped."""
         wait: float | None = None
         while True:
-            self._poked.wait(wait)
-            self._poked.clear()
+            self._woken.wait(wait)
+            self._woken.clear()
             if self._stopping:
                 return
             try:
@@ -171,47 +174,49 @@ class Guard(Generic[Id]):
     def stop(self) -> None:
         """Let ``run`` return."""
         self._stopping = True
-        self._poked.set()
+        self._woken.set()
 
     def look_once(self) -> float | None:
         """Take one look and decide; return the seconds until the next one is due, if one is."""
-        sight = self._look(frozenset(self._confirmed))
+        snapshot = self._look(frozenset(self._confirmed))
         now = self._clock()
-        self._decided(self._judge(sight or Sight({}, 0), now))
+        self._decided(self._judge(snapshot or Snapshot({}, 0), now))
         return max(0.0, min(hold.until for hold in self._held.values()) - now) if self._held else None
 
-    def _judge(self, sight: Sight[Id], now: float) -> Decision[Id]:
+    def _judge(self, snapshot: Snapshot[Id], now: float) -> Decision[Id]:
         before = self._held
         released = {
-            subject: sight.absent[subject]
-            for subject, words in sight.words.items()
-            if subject in before and subject in sight.absent and is_released(before[subject].words, words)
+            subject: snapshot.absent[subject]
+            for subject, words in snapshot.words.items()
+            if subject in before and subject in snapshot.absent and is_released(before[subject].words, words)
         }
-        while self._withdrawn and self._withdrawn[0][0] + self._confirm <= now:
+        while self._withdrawn and self._withdrawn[0][0] + self._confirm_after <= now:
             self._withdrawn.popleft()
-        besides = sight.expected + sum(weight for _, weight in self._withdrawn)
+        besides = snapshot.expected + sum(weight for _, weight in self._withdrawn)
         since = {subject: hold.since for subject, hold in before.items()}
-        verdict = judge(sight.absent, sight.total, since, released, now, self._confirm, besides)
-        self._confirmed.add(verdict.withdraw)  # before it is held no longer: it is never neither
+        verdict = judge(snapshot.absent, snapshot.total, since, released, now, self._confirm_after, besides)
+        self._confirmed.add(verdict.withdraw)  # before the hold ends: at no moment is a subject neither
         if verdict.withdraw:
-            self._withdrawn.append((now, sum(sight.absent[subject] for subject in verdict.withdraw)))
-        self._held = self._holds(verdict, sight, now)
+            self._withdrawn.append((now, sum(snapshot.absent[subject] for subject in verdict.withdraw)))
+        self._held = self._holds(verdict, snapshot, now)
         if verdict.hold:
-            log.warning("held", absent=len(verdict.hold), total=sight.total, confirm_seconds=self._confirm)
+            log.warning(
+                "held", absent=len(verdict.hold), total=snapshot.total, confirm_seconds=self._confirm_after
+            )
         return Decision(verdict.withdraw | (before.keys() ^ self._held.keys()), released)
 
-    def _holds(self, verdict: Verdict[Id], sight: Sight[Id], now: float) -> Mapping[Id, Hold]:
+    def _holds(self, verdict: Verdict[Id], snapshot: Snapshot[Id], now: float) -> Mapping[Id, Hold]:
         holds: dict[Id, Hold] = {}
         for subject, until in verdict.hold.items():
-            words = sight.words.get(subject, {})
+            words = snapshot.words.get(subject, {})
             before = self._held.get(subject)
-            # A carrier that was not there before has its first word now.
+            # If an object stands for the subject since now only, its word is its first, not a new one.
             words = {**words, **before.words} if before else words
-            holds[subject] = Hold(before.since if before else now, until, sight.absent[subject], words)
+            holds[subject] = Hold(before.since if before else now, until, snapshot.absent[subject], words)
         return holds
 
 
 def log_released(services: Iterable[str], endpoints: int) -> None:
-    """Log that a person let go what was held of *services*."""
+    """Log that a person released the holds of *services*."""
     names = sorted(set(services))
     log.info("released", services=names[:MOST_LOGGED], count=len(names), endpoints=endpoints)

@@ -1,4 +1,4 @@
-"""What people see of holds on the Lease, and how they release them there."""
+"""Holds on the Lease: its annotations and Events show them, and a person releases them there."""
 
 import threading
 from collections.abc import Callable, Collection, Mapping
@@ -12,9 +12,9 @@ from rpcregistry.reconcile.ports import Clock, Events, LeaseNotes
 
 
 class WithoutObject(msgspec.Struct, frozen=True):
-    """What of a service is held without an object: so many (of what the guard counts), *until* when.
+    """A service held though its object is missing.
 
-    *until*: seconds, on the guard's clock.
+    *count*: how many of what the guard counts.  *until*: when the last hold ends, in seconds on its clock.
     """
 
     count: int
@@ -24,8 +24,8 @@ class WithoutObject(msgspec.Struct, frozen=True):
 class HeldOnLease:
     """The Lease's annotations and Events about holds; any thread may call it.
 
-    *guarded*: the kinds of which this process ``show``s what is held without an object.  *lease*: what Events
-    are about, None while there is no Lease.
+    *guarded*: the kinds for which this process calls ``show``.  *lease*: the object of the Events, None while
+    there is no Lease.
     """
 
     def __init__(
@@ -42,46 +42,46 @@ class HeldOnLease:
         self._lease = lease
         self._events = events
         self._clock = clock
-        self._lock = threading.Lock()  # protects _shown and _told, until the Lease is to say so
-        self._shown: dict[str, Collection[str]] = {}  # by what is gone: the services
-        # By what is gone, and service: the count in the last Event.
-        self._told: dict[tuple[str, str], int] = {}
+        self._lock = threading.Lock()  # protects _shown and _recorded; held while the Lease is annotated
+        self._shown: dict[str, Collection[str]] = {}  # by the missing object's kind: the services
+        # By the missing object's kind and service: the count in the last Event.
+        self._recorded: dict[tuple[str, str], int] = {}
 
     def words(self, services: Collection[str]) -> Words:
-        """The Lease's word for *services*; none before the Lease was seen, so that an old one is not new."""
+        """The Lease's word for *services*; none before the first read, or an old word would count as new."""
         annotations = self._notes.annotations
         return {} if annotations is None else {LEASE: lease_word(annotations.get(RELEASE, ""), services)}
 
-    def show(self, gone: str, held: Mapping[str, WithoutObject], leaving: Collection[str] = ()) -> None:
-        """Have the Lease name the services that are *held*, and tell of new ones.
+    def show(self, kind: str, held: Mapping[str, WithoutObject], leaving: Collection[str] = ()) -> None:
+        """Have the Lease name the services that are *held*, and record an Event about new ones.
 
-        *gone*: what is missing, a key of ``plan.held.GONE``; *leaving*: services that are let go, and not
-        withdrawn yet.
+        *kind*: of the missing objects, a key of ``plan.held.MISSING``.  *leaving*: services that are released
+        and not withdrawn yet.
         """
         with self._lock:
-            self._shown[gone] = {*held, *leaving}
+            self._shown[kind] = {*held, *leaving}
             names = self._found().union(*self._shown.values())
             self._notes.annotate(HELD, planning.annotation(names))
-            self._tell(gone, held)
+            self._record(kind, held)
 
     def _found(self) -> frozenset[str]:
-        """What an earlier process had the Lease name, until each of our guards has looked for itself."""
+        """The services that an earlier process had the Lease name, until each of our guards has looked."""
         annotations = self._notes.annotations
         if annotations is None or self._shown.keys() >= set(self._guarded):
             return frozenset()
         return planning.named(annotations.get(HELD, ""))[0]
 
-    def _tell(self, gone: str, held: Mapping[str, WithoutObject]) -> None:
-        """Tell what came to be held, and what has grown tenfold since it was told."""
+    def _record(self, kind: str, held: Mapping[str, WithoutObject]) -> None:
+        """Record an Event about new holds, and about those that grew tenfold since their last Event."""
         lease = self._lease()
         if lease is None:
             return
-        told = {name: self._told.get((gone, name), 0) for name in held}
-        news = {name: item for name, item in held.items() if planning.is_news(told[name], item.count)}
+        recorded = {name: self._recorded.get((kind, name), 0) for name in held}
+        news = {name: item for name, item in held.items() if planning.is_news(recorded[name], item.count)}
         counts = {name: item.count for name, item in news.items()}
-        others = {key: count for key, count in self._told.items() if key[0] != gone}
-        self._told = others | {(gone, name): count for name, count in (told | counts).items()}
+        others = {key: count for key, count in self._recorded.items() if key[0] != kind}
+        self._recorded = others | {(kind, name): count for name, count in (recorded | counts).items()}
         if news:
             seconds = max(item.until for item in news.values()) - self._clock.monotonic()
-            problem = Problem("Held", planning.note(gone, counts, self._clock.stamp(seconds)))
+            problem = Problem("Held", planning.note(kind, counts, self._clock.stamp(seconds)))
             self._events.record(lease, problem, "Withdraw", warning=True)

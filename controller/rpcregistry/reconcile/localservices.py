@@ -1,4 +1,4 @@
-"""The LocalServices themselves: those that pods ask for, and what the status of each says."""
+"""The LocalServices themselves: creates those that pods ask for, and writes the status of each."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -39,7 +39,7 @@ def local_indexes() -> Mapping[str, Callable[[LocalService], Iterable[ServiceKey
 
 
 def projected(local: LocalService) -> list[ServiceKey]:
-    """Which service's a generated LocalService is."""
+    """The service of a generated LocalService."""
     asked = local.generated and local.service_name
     return [ServiceKey(local.namespace, local.service_name)] if asked else []
 
@@ -50,7 +50,7 @@ def local_keys(pod: Pod) -> set[ServiceKey]:
 
 
 class LocalServiceStatusReconciler:
-    """Writes the status of a LocalService; ``Selections.touched_by`` tells whose."""
+    """Writes the status of a LocalService."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class LocalServiceStatusReconciler:
         self._clock = clock
 
     def reconcile(self, key: ObjectKey) -> bool:
-        """Write the status where it is not what was found; return whether it was written."""
+        """Write the status if it changed; return whether it was written."""
         local = self._locals.store.get(key)
         if local is None or local.deleting:
             return False
@@ -98,10 +98,10 @@ class LocalServiceStatusReconciler:
         patch = made.localservice_status(local, status)
         written = self._kube.patch(LOCALSERVICES, key, patch, "status")
         self._locals.observe(written)
-        self._tell(local, written)
+        self._record(local, written)
         return True
 
-    def _tell(self, before: LocalService, after: LocalService) -> None:
+    def _record(self, before: LocalService, after: LocalService) -> None:
         old, new = before.status.condition("Synced"), after.status.condition("Synced")
         if new and (old is None or not says_the_same(old, new)):
             self._events.record(
@@ -114,7 +114,7 @@ class LocalServiceStatusReconciler:
 
 
 class LocalServiceReconciler:
-    """Makes the LocalService that the pods of one key ask for."""
+    """Creates, changes and deletes the LocalService that the pods of one key ask for."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class LocalServiceReconciler:
         return {key for pod in (change.old, change.new) if pod for key in local_keys(pod)}
 
     def rpc_service_keys(self, change: Change[RpcService]) -> set[ServiceKey]:
-        """The key of an RpcService, where the projection may hang on it."""
+        """The key of an RpcService, if a LocalService may depend on it."""
         services = [service for service in (change.old, change.new) if service]
         return {found.service_key for found in services if self._concerns(found.service_key)}
 
@@ -179,7 +179,7 @@ class LocalServiceReconciler:
         ops = [*([op] if op else []), *(planning.Delete(local) for local in others if observed or not op)]
         refusals: Refusals[planning.Op] = Refusals()
         for op in ops:
-            # Without the LocalService that is to come, the others stay.
+            # If the server refuses the new LocalService, the others stay.
             if refusals.of(op, lambda op: self._apply(op, key)) and not isinstance(op, planning.Delete):
                 break
         if refusals.first:
@@ -187,7 +187,7 @@ class LocalServiceReconciler:
         return bool(ops)
 
     def _is_anybody_absent(self, key: ServiceKey) -> bool:
-        """Whether pods that may have asked are merely absent: nobody knows what they would say."""
+        """Whether pods that may ask for it are merely absent, so that we do not know what they declare."""
         if self._pods.unknown_in(key.namespace) is not None:
             return True
         rows = (row for rpc in self._rpc_services.store.indexed(NAMED, key) for row in rpc.status.endpoints)

@@ -1,4 +1,4 @@
-"""What was published and is listed no more: it stays until the guard has confirmed that it is gone."""
+"""Published endpoints that no RpcService lists now: they stay until the guard confirms their absence."""
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -11,14 +11,14 @@ from rpcregistry.model import Pod, RpcService, ServiceKey
 from rpcregistry.plan.ledger import Ledger
 from rpcregistry.plan.pods import is_listed
 from rpcregistry.reconcile.byname import listing, services_of
-from rpcregistry.reconcile.guard import Decision, Guard, Sight, log_released
+from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
 from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
 from rpcregistry.reconcile.orphans import Orphans
 from rpcregistry.reconcile.ports import Change, Clock, Source
 from rpcregistry.reconcile.transactions import RegistryWriter
 
-# (service name, namespace, pod uid): published once, and no RpcService lists it now.  Without a uid:
-# there is no RpcService of that name in that namespace.
+# (service name, namespace, pod uid): published, and no RpcService lists it now.  An empty uid: the namespace
+# has no RpcService of that name.
 Subject = tuple[str, str, str]
 
 
@@ -29,14 +29,14 @@ class SecondLook(Protocol):
         """All pods of the watched namespaces, by a quorum LIST."""
 
     def require_crd(self) -> None:
-        """Fail unless the RpcService CRD is there and not being deleted."""
+        """Raise a ``Failure`` unless the RpcService CRD exists and is not being deleted."""
 
 
 class Missing:
-    """Which of what was published is listed no more, and what the Lease says of that.
+    """Keeps track of published endpoints that no RpcService lists, and shows them on the Lease.
 
-    For any thread: informers note changes, the registry's thread asks, the guard's looks and decides.
-    *enqueue* is called with the names about which something was decided.
+    For any thread: informers note changes, the registry's thread asks, the guard's thread looks and decides.
+    *enqueue* is called with the names whose absences the guard decided on.
     """
 
     def __init__(
@@ -62,8 +62,8 @@ class Missing:
         self._enqueue = enqueue
         self._on_lease = on_lease
         self._orphans = Orphans()
-        self._lock = threading.Lock()  # protects _shown, and that the Lease shows what was found last
-        self._shown: frozenset[str] = frozenset()  # names that the Lease has, held or not withdrawn yet
+        self._lock = threading.Lock()  # protects _shown; held while the Lease is annotated
+        self._shown: frozenset[str] = frozenset()  # names on the Lease: held, or not withdrawn yet
         self.guard: Guard[Subject] = Guard(
             look=self._look, decided=self._decided, confirm=confirm, clock=clock.monotonic
         )
@@ -71,27 +71,27 @@ class Missing:
     # what changes mean
 
     def note(self, change: Change[RpcService]) -> None:
-        """Take in what nobody lists any more, and what somebody lists again."""
+        """Note which endpoints lost their RpcService, and which are listed again."""
         old, new = change.old, change.new
         if old and new is None:
-            self._gone(old, shown=not change.listed)
+            self._note_deleted(old, shown=not change.listed)
         elif new:
-            self.guard.back((new.service_name, new.namespace, ""))
+            self.guard.forget((new.service_name, new.namespace, ""))
             self._note_listed(new)
 
-    def _gone(self, service: RpcService, shown: bool) -> None:
-        """Note what nobody lists any more; *shown*: by a watch event."""
+    def _note_deleted(self, service: RpcService, shown: bool) -> None:
+        """Note a deleted RpcService; *shown*: by a watch event, not by a LIST that lacks it."""
         key = service.service_key
         subject = (key.service_name, key.namespace, "")
         uids = {row.pod_uid for row in service.status.endpoints}
         if shown and service.known and not uids and not listing(self._services, key):
-            # The last one, and emptied before it was deleted: nothing to confirm.
-            self.guard.gone(subject)
+            # The last RpcService of the key, emptied before its deletion: nothing is left to confirm.
+            self.guard.confirm(subject)
         else:
-            self.guard.back(subject)
+            self.guard.forget(subject)
         if uids:
             for uid in uids:
-                self.guard.back((key.service_name, key.namespace, uid))
+                self.guard.forget((key.service_name, key.namespace, uid))
             self._orphans.add(key, uids)
             for other in listing(self._services, key):
                 self._note_listed(other)
@@ -102,10 +102,10 @@ class Missing:
     # what is missing
 
     def of(self, name: str) -> set[Subject]:
-        """What of the name was published, and is listed no more.
+        """Entries published under the name that no RpcService lists now.
 
-        The ledger tells the namespaces; of one that still has an RpcService of the name, the RpcServices
-        that went tell the pods.
+        The ledger names the namespaces.  If one still has an RpcService of the name, the orphaned pods of its
+        deleted RpcServices count instead.
         """
         namespaces = {
             namespace
@@ -121,35 +121,35 @@ class Missing:
         return missing
 
     def unconfirmed(self, name: str) -> set[Subject]:
-        """What of that is not confirmed; the guard looks soon where it does not know of it."""
+        """The unconfirmed ones of them; wakes the guard if it holds some of them not yet."""
         missing = {subject for subject in self.of(name) if subject not in self.guard.confirmed}
         if any(subject not in self.guard.held for subject in missing):
-            self.guard.poke()
+            self.guard.wake()
         return missing
 
-    def is_out_of_sight(self, name: str) -> bool:
-        """Whether something of the name was published of a namespace that is not watched."""
+    def has_unwatched_namespaces(self, name: str) -> bool:
+        """Whether the name has published endpoints of a namespace that we do not watch."""
         return not all(
             self._watches(namespace) for claim in self._claims(name) for namespace in claim.namespaces
         )
 
-    def keep(self, names: Iterable[str]) -> None:
-        """Confirmed stays what is still missing of *names*, all that there are; nothing else."""
-        self.guard.keep({subject for name in names for subject in self.of(name)})
+    def retain_only(self, names: Iterable[str]) -> None:
+        """Have the guard drop all confirmations but those of what is missing now; *names*: all names."""
+        self.guard.retain_only({subject for name in names for subject in self.of(name)})
 
     def _claims(self, name: str) -> Iterator[Ledger]:
         for layout in self._layouts:
-            yield from self._writer.memory.claims(layout, name)
+            yield from self._writer.cache.claims(layout, name)
 
     def _watches(self, namespace: str) -> bool:
         return not self._namespaces or namespace in self._namespaces
 
     # the guard
 
-    def _look(self, confirmed: Collection[Subject]) -> Sight[Subject] | None:
+    def _look(self, confirmed: Collection[Subject]) -> Snapshot[Subject] | None:
         if not self._writer.compared:
             raise Retry("ZooKeeper was not read since it was connected")
-        ledgered = self._writer.memory.claimed()
+        ledgered = self._writer.cache.claimed()
         missing = {subject for name in ledgered for subject in self.of(name)}
         if not missing - set(confirmed):
             return None
@@ -166,11 +166,11 @@ class Missing:
             for declaration in pod.declarations
             for uid in ("", pod.uid)
         }
-        sizes = {name: self._writer.memory.size(name) for name in ledgered}
+        sizes = {name: self._writer.cache.size(name) for name in ledgered}
         absent = missing - set(confirmed) - listed - named
         weights = {(name, namespace, uid): 1 if uid else sizes[name] for name, namespace, uid in absent}
         words = {subject: self._on_lease.words([subject[0]]) for subject in absent}
-        return Sight(weights, sum(sizes.values()), words=words)
+        return Snapshot(weights, sum(sizes.values()), words=words)
 
     def _decided(self, decision: Decision[Subject]) -> None:
         for name, namespace, uid in decision.changed:
@@ -185,12 +185,12 @@ class Missing:
     # what the Lease shows
 
     def concluded(self, name: str) -> None:
-        """The name was written: the Lease goes on naming it only where it is held."""
+        """Note that the name was written: the Lease keeps naming it only while it is held."""
         if name in self._shown:
             self._show_held()
 
     def _show_held(self) -> None:
-        """Have the Lease name what is held without an RpcService, until it is withdrawn."""
+        """Have the Lease name the services held without an RpcService, until they are withdrawn."""
         with self._lock:
             held: dict[str, WithoutObject] = {}
             for (name, _, _), hold in self.guard.held.items():

@@ -10,7 +10,7 @@ from rpcregistry.manifests import LOCALSERVICES, NODES, SERVICES
 from rpcregistry.model import KubeService, LocalService, Node, NodeServiceKey, ObjectKey, Problem
 from rpcregistry.names import digest, node_service_name
 from rpcregistry.plan import nodeservices as planning
-from rpcregistry.reconcile.guard import Decision, Guard, Sight, log_released
+from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
 from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
 from rpcregistry.reconcile.ports import Change, Clock, Kube, Source
 from rpcregistry.reconcile.problems import Problems, Waiting
@@ -22,7 +22,7 @@ OF_LOCAL = "local service"  # index of Services: the ObjectKey of the LocalServi
 FOR_NODE = "node"  # index of Services: NodeServiceKey
 
 
-# What is not there any more: ("Node", its name) or ("LocalService", its uid).
+# An object that is missing: ("Node", its name) or ("LocalService", its uid).
 Missing = tuple[str, str]
 
 
@@ -35,7 +35,7 @@ def service_indexes() -> Mapping[str, Callable[[KubeService], Iterable[ObjectKey
 
 
 def controlled(service: KubeService) -> list[NodeServiceKey]:
-    """Which LocalService's and node's Service it is, if it is one."""
+    """The key of a node Service, if *service* is one."""
     controller = service.controller
     if controller is None or controller.kind != LOCALSERVICES.kind:
         return []
@@ -45,8 +45,8 @@ def controlled(service: KubeService) -> list[NodeServiceKey]:
 class NodeServiceReconciler:
     """Makes the Service of one LocalService on one node what it should be.
 
-    Any thread calls ``note_…`` with a change, and asks ``…_keys`` what to reconcile; a key is reconciled by
-    one thread at a time.  *report* is told the LocalServices whose problems changed.
+    Any thread calls ``note_…`` with a change, and asks ``…_keys`` what to reconcile; one thread at a time
+    reconciles a key.  *report* is called with each LocalService whose problems changed.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class NodeServiceReconciler:
         self._enqueue = enqueue
         self._report = report
         self._problems = Problems()
-        self._waiting = Waiting()  # for a Service of others to go
+        self._waiting = Waiting()  # for the deletion of another's Service
         self._lease = lease
         self.guard: Guard[Missing] = Guard(
             look=self._look, decided=self._decided, confirm=confirm, clock=clock.monotonic
@@ -82,26 +82,26 @@ class NodeServiceReconciler:
     # what changes mean
 
     def note_local(self, change: Change[LocalService]) -> None:
-        """Take in that a LocalService is gone for sure, or a word that lets go."""
+        """Note that a LocalService was deleted, or has a new word that may release a hold."""
         old, new = change.old, change.new
         if old and new and new.released != old.released:
-            self.guard.poke()
+            self.guard.wake()
         if old and (new.uid != old.uid if new else not change.listed):
-            self.guard.gone((LOCALSERVICES.kind, old.uid))
+            self.guard.confirm((LOCALSERVICES.kind, old.uid))
 
     def local_keys(self, change: Change[LocalService]) -> set[NodeServiceKey]:
-        """The keys that a LocalService's change touches; what its status says touches none."""
+        """The keys that a LocalService's change touches; a change of its status touches none."""
         old, new = change.old, change.new
         if old and new and (old.uid, old.spec, old.deleting) == (new.uid, new.spec, new.deleting):
             return set()
         return {key for local in (old, new) if local for key in self._keys_of(local)}
 
     def note_node(self, change: Change[Node]) -> None:
-        """Take in that a Node is there, or gone for sure."""
+        """Note that a Node exists, or was deleted."""
         if change.new:
-            self.guard.back((NODES.kind, change.new.name))
+            self.guard.forget((NODES.kind, change.new.name))
         elif change.old and not change.listed:
-            self.guard.gone((NODES.kind, change.old.name))
+            self.guard.confirm((NODES.kind, change.old.name))
 
     def node_keys(self, change: Change[Node]) -> set[NodeServiceKey]:
         """The keys that a Node's change touches: those for which it matched before or does now."""
@@ -115,13 +115,13 @@ class NodeServiceReconciler:
         }
 
     def service_keys(self, change: Change[KubeService]) -> set[NodeServiceKey]:
-        """The keys that a Service's change touches: one of ours, or one that was in the way."""
+        """The keys that a Service's change touches: its own, or those that wait for its name."""
         keys = {key for service in (change.old, change.new) if service for key in controlled(service)}
         service = change.new or change.old
         return keys | self._waiting.on(service.key) if service else keys
 
     def every_key(self) -> set[NodeServiceKey]:
-        """All keys: each LocalService on each node that matches, and of every Service."""
+        """All keys: of each LocalService on each node that matches, and of every node Service."""
         keys = {key for local in self._locals.store.values() for key in self._keys_of(local)}
         return keys | self._controlled()
 
@@ -139,18 +139,20 @@ class NodeServiceReconciler:
         return keys
 
     def problems(self, local: ObjectKey) -> Mapping[str, Problem]:
-        """What is wrong with a LocalService's Services, by node."""
+        """The problems of a LocalService's Services, by node."""
         return self._problems.of(local)
 
     def held(self, local: ObjectKey) -> set[str]:
-        """The nodes that are absent, and keep the LocalService's Service until that is confirmed."""
+        """The absent nodes whose Service is held until their absence is confirmed."""
         services = self._services.store.indexed(OF_LOCAL, local)
         held = self.guard.held
         return {service.node_name for service in services if (NODES.kind, service.node_name) in held}
 
     def forget_withdrawn(self) -> None:
-        """Forget what is gone and has no Service any more."""
-        self.guard.keep({of for service in self._services.store.values() for of in _depends_on(service)})
+        """Drop the confirmations of objects on which no Service depends any more."""
+        self.guard.retain_only(
+            {of for service in self._services.store.values() for of in _depends_on(service)}
+        )
 
     # reconciling
 
@@ -163,14 +165,14 @@ class NodeServiceReconciler:
             outcome = planning.plan(local, key.node, self._observe(key, local, name), self._node_label)
             if outcome.problem:
                 self._waiting.begin(name, key)
-                # What is in the way may have gone a moment before this key began to wait for that.
+                # Plan again: the other Service may have been deleted just before this key began to wait.
                 outcome = planning.plan(local, key.node, self._observe(key, local, name), self._node_label)
         if not outcome.problem:
             self._waiting.end(name, key)
         orphans = self._orphans(key, outcome.ops, local)
         refusals: Refusals[planning.Op] = Refusals()
         for op in outcome.ops:
-            # Additions stand first: what is there stays until there is something in its place.
+            # Additions stand first: an old Service stays until its replacement exists.
             if refusals.of(op, self._apply) and not isinstance(op, planning.Delete):
                 break
         for orphan in orphans:
@@ -195,13 +197,13 @@ class NodeServiceReconciler:
             node=self._nodes.store.get(ObjectKey("", key.node)),
             named=self._services.store.get(name),
             ours=ours,
-            gone=not ours or self._is_gone((NODES.kind, key.node)),
+            absence_confirmed=not ours or self._is_confirmed((NODES.kind, key.node)),
         )
 
     def _orphans(
         self, key: NodeServiceKey, ops: Collection[planning.Op], local: LocalService | None
     ) -> list[planning.Delete]:
-        """The Services whose LocalService is gone.
+        """The deletions of Services whose LocalService was deleted.
 
         The garbage collector deletes them, too, but learns of a new kind half a minute late.
         """
@@ -213,18 +215,18 @@ class NodeServiceReconciler:
             and (local is None or service.controller.uid != local.uid)
             and service.uid not in taken_over
             and not service.deleting
-            and self._is_gone((LOCALSERVICES.kind, service.controller.uid))
+            and self._is_confirmed((LOCALSERVICES.kind, service.controller.uid))
         ]
 
-    def _is_gone(self, subject: Missing) -> bool:
-        """Whether it is known to be gone; where it only is absent, have that confirmed."""
+    def _is_confirmed(self, subject: Missing) -> bool:
+        """Whether the absence of *subject* is confirmed; if it is absent, wake the guard to confirm it."""
         if subject in self.guard.confirmed:
             return True
-        if subject not in self.guard.held and not self._is_there(subject):
-            self.guard.poke()
+        if subject not in self.guard.held and not self._exists(subject):
+            self.guard.wake()
         return False
 
-    def _is_there(self, subject: Missing) -> bool:
+    def _exists(self, subject: Missing) -> bool:
         match subject:
             case (NODES.kind, name):
                 return self._nodes.store.get(ObjectKey("", name)) is not None
@@ -246,7 +248,7 @@ class NodeServiceReconciler:
                 self._services.observe(self._kube.patch(SERVICES, service.key, patch))
             case planning.Replace(service, manifest):
                 log.info("replace", service=str(service.key))
-                # What the server would refuse must not cost the Service that is there.
+                # Try the new Service before the deletion, so that a refusal does not cost the old one.
                 self._kube.create(SERVICES, service.namespace, _renamed(manifest), trial=True)
                 self._kube.delete(SERVICES, service.key, service.uid, service.resource_version)
                 self._create(manifest)
@@ -260,22 +262,23 @@ class NodeServiceReconciler:
         try:
             self._services.observe(self._kube.create(SERVICES, key.namespace, manifest))
         except Conflict:
-            # The watch is behind: somebody's Service, or ours, whose answer was lost.
+            # The watch is behind: the name belongs to another's Service, or to ours whose answer was lost.
             found = self._read(key)
             if found:
                 self._services.observe(found)
             if found and self._services.store.get(key) is None:
-                # Older than what the watch brings: a LIST lacked it, and no event will make up for that.
+                # The store did not take it, since it is older than the watch: a LIST lacked it, and no event
+                # will bring it.
                 self._services.second_look()
             raise
 
     # absences
 
-    def _look(self, confirmed: Collection[Missing]) -> Sight[Missing] | None:
+    def _look(self, confirmed: Collection[Missing]) -> Snapshot[Missing] | None:
         weights: dict[Missing, int] = {}
         owners: dict[Missing, set[ObjectKey]] = {}
-        there = {(LOCALSERVICES.kind, local.uid) for local in self._locals.store.values()}
-        known = there | {(NODES.kind, node.name) for node in self._nodes.store.values()}
+        known = {(LOCALSERVICES.kind, local.uid) for local in self._locals.store.values()}
+        known |= {(NODES.kind, node.name) for node in self._nodes.store.values()}
         total = 0
         for service in self._services.store.values():
             for subject in _depends_on(service):
@@ -288,10 +291,10 @@ class NodeServiceReconciler:
         present = {(LOCALSERVICES.kind, local.uid) for local in self._locals.second_look()}
         present |= {(NODES.kind, node.name) for node in self._nodes.second_look()}
         absent = {subject: weight for subject, weight in weights.items() if subject not in present}
-        return Sight(absent, total, words={subject: self._words(owners[subject]) for subject in absent})
+        return Snapshot(absent, total, words={subject: self._words(owners[subject]) for subject in absent})
 
     def _words(self, owners: Collection[ObjectKey]) -> dict[str, str]:
-        """The release annotations of LocalServices, and what the Lease says of them."""
+        """The release annotations of the LocalServices *owners*, and the Lease's word for them."""
         found = [local for local in map(self._locals.store.get, owners) if local]
         names = {key.name for key in owners} | {local.service_name for local in found}
         return {**self._lease.words(names), **{local.uid: local.released for local in found}}
@@ -315,7 +318,7 @@ class NodeServiceReconciler:
         self._enqueue(touched)
 
     def _show_held(self) -> None:
-        """Have the Lease name the LocalServices that are missing, and whose Services are held for that."""
+        """Have the Lease name the missing LocalServices whose Services are held."""
         held = self.guard.held
         missing: dict[str, WithoutObject] = {}
         if any(kind == LOCALSERVICES.kind for kind, _ in held):
@@ -328,7 +331,7 @@ class NodeServiceReconciler:
 
 
 def _depends_on(service: KubeService) -> list[Missing]:
-    """What a node Service is there for."""
+    """The LocalService and the Node that a node Service depends on."""
     if not service.controller or not controlled(service):
         return []
     return [(LOCALSERVICES.kind, service.controller.uid), (NODES.kind, service.node_name)]
@@ -339,7 +342,7 @@ def _reason(failure: Rejected) -> str:
 
 
 def _renamed(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest under a name that is free, to try it."""
+    """The manifest under an unused name, for a trial."""
     metadata = manifest["metadata"]
     name = f"{metadata['name'][:54].rstrip('-')}-{digest(metadata['name'])}"
     return {**manifest, "metadata": {**metadata, "name": name}}

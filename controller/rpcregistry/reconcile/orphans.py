@@ -1,4 +1,4 @@
-"""Which pods went with the RpcService that listed them: informers note them, guard and registry ask."""
+"""Orphaned pods, whose RpcService was deleted: informers note them, the guard and the registry ask."""
 
 import threading
 from collections.abc import Collection
@@ -7,7 +7,7 @@ from rpcregistry.model import ServiceKey
 
 
 class Orphans:
-    """The uids of pods that an RpcService listed when it went, while none of the same name lists them.
+    """Orphaned uids: pods that a deleted RpcService listed and no other one of the name lists.
 
     For any thread.
     """
@@ -17,12 +17,12 @@ class Orphans:
         self._uids: dict[ServiceKey, set[str]] = {}
 
     def add(self, key: ServiceKey, uids: Collection[str]) -> None:
-        """What listed *uids* is gone."""
+        """Note that an RpcService which listed *uids* was deleted."""
         with self._lock:
             self._uids.setdefault(key, set()).update(uids)
 
     def discard(self, key: ServiceKey, uids: Collection[str]) -> None:
-        """Others list *uids*, or they are gone for sure."""
+        """Note that another RpcService lists *uids*, or that their absence is confirmed."""
         with self._lock:
             left = self._uids.get(key)
             if left is not None:
@@ -31,6 +31,6 @@ class Orphans:
                     del self._uids[key]
 
     def of(self, key: ServiceKey) -> frozenset[str]:
-        """The uids of a key."""
+        """The orphaned uids of a key."""
         with self._lock:
             return frozenset(self._uids.get(key, ()))

@@ -13,7 +13,7 @@ from rpcregistry.reconcile.selections import Selections
 
 
 class PodLabelReconciler:
-    """Patches exactly our labels, and only where one is missing or wrong.
+    """Patches our own labels only, and only if one is missing or wrong.
 
     *names*: the names of the RpcService and of the LocalService of a key.
     """
@@ -38,11 +38,11 @@ class PodLabelReconciler:
         self._events = events
 
     def pod_keys(self, change: Change[Pod]) -> set[ObjectKey]:
-        """The pod, where it may need a label."""
+        """The pod's key, if it may need a label."""
         return {change.new.key} if change.new and self._may_need(change.new) else set()
 
     def local_keys(self, change: Change[LocalService]) -> set[ObjectKey]:
-        """The pods that a LocalService selects, where they may need a label."""
+        """The pods that a LocalService selects and that may need a label."""
         if change.new is None or (change.old and change.old.spec.selector == change.new.spec.selector):
             return set()
         namespace = change.new.namespace
@@ -50,7 +50,7 @@ class PodLabelReconciler:
         return {pod.key for pod in map(self._pods.store.get, names) if pod and self._may_need(pod)}
 
     def pods_of(self, keys: Iterable[ServiceKey]) -> set[ObjectKey]:
-        """The pods that declare one of *keys*, where they may need a label."""
+        """The pods that declare one of *keys* and may need a label."""
         pods = (pod for key in keys for pod in self._pods.store.indexed(DECLARED, key))
         return {pod.key for pod in pods if self._may_need(pod)}
 
@@ -74,11 +74,11 @@ class PodLabelReconciler:
         return True
 
     def _may_need(self, pod: Pod) -> bool:
-        """Whether to look at it: who may register is asked by a worker, since no informer is to wait."""
+        """Whether to enqueue the pod.  Its permission is asked for by a worker: an informer must not wait."""
         return bool(local_keys(pod) or self._plan(pod))
 
     def _plan(self, pod: Pod) -> dict[str, str | None]:
-        """The labels that it lacks; asks for permissions where it asks for LocalServices."""
+        """The labels to change; asks the API server for permissions if the pod asks for LocalServices."""
         locals_ = set()
         for key in local_keys(pod):
             rpc_service, local = self._names(key)

@@ -1,4 +1,4 @@
-"""What reconcilers need of the world: small enough that a test's world in memory is a small class."""
+"""The interfaces that reconcilers need, small enough for a test's world in memory."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -16,9 +16,9 @@ T_co = TypeVar("T_co", bound=Named, covariant=True)
 
 
 class Clock(Protocol):
-    """*monotonic*, in seconds: for how long something lasts.  *now*: for what people read.
+    """*monotonic*: seconds, to measure time.  *now*: for people to read.
 
-    *stamp*: the same, so many seconds *later*, in RFC 3339 as conditions have it.
+    *stamp*: as *now*, so many seconds *later*, in RFC 3339 as in conditions.
     """
 
     def monotonic(self) -> float: ...
@@ -27,7 +27,7 @@ class Clock(Protocol):
 
 
 class Kube(Protocol):
-    """Writes to the API server.  Each fails with an ``errors.Failure``; a *trial* keeps nothing."""
+    """Writes to the API server.  Each may raise an ``errors.Failure``; a *trial* keeps nothing."""
 
     def create(
         self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any], trial: bool = False
@@ -52,9 +52,9 @@ class Store(Protocol[T_co]):
 class Source(Protocol[T]):
     """An informer, as reconcilers see it.
 
-    *unknown*: why the source cannot be read, in full or in part, or None; ``unknown_in``: in a namespace.
-    ``second_look`` is a quorum LIST of its own, and fails where the source is unknown.  ``observe`` takes
-    what our own write returned.
+    *unknown*: why the source cannot be read, in full or in part, or None.  ``unknown_in``: the same for one
+    namespace.  ``second_look`` makes a quorum LIST of its own; it raises a ``Failure`` while the source is
+    unknown.  ``observe`` puts what our own write returned into the store.
     """
 
     @property
@@ -67,7 +67,7 @@ class Source(Protocol[T]):
 
 
 class ZooKeeper(Protocol):
-    """Where the registry is.  Each call fails with an ``errors.Failure``; ``commit`` is one transaction."""
+    """A ZooKeeper client.  Each call may raise an ``errors.Failure``; ``commit`` is one transaction."""
 
     @property
     def connected(self) -> bool: ...
@@ -81,10 +81,10 @@ class ZooKeeper(Protocol):
 
 
 class LeaseNotes(Protocol):
-    """The annotations of our Lease, where people release what has no object, and see what is held.
+    """The annotations of our Lease: they show holds without an object, and a person releases those there.
 
-    *annotations*: as last seen, None before they were; ``annotate`` has one written (None: removed) within
-    a few seconds, where it is not so already, and never blocks.
+    *annotations*: as last read, None before the first read.  ``annotate`` has one written (None: removed)
+    within a few seconds, unless it is so already.  It never blocks.
     """
 
     @property
@@ -93,7 +93,7 @@ class LeaseNotes(Protocol):
 
 
 class Events(Protocol):
-    """Where Events about objects go; never blocks."""
+    """Records Events about objects; never blocks."""
 
     def record(
         self, regarding: Regarding, problem: Problem, action: str, *, warning: bool, salt: str = ""

@@ -1,4 +1,4 @@
-"""What is wrong with node Services, and which of them wait: noted by eight workers, read for statuses."""
+"""Problems of node Services, and which of them wait: eight workers note them, status writers read them."""
 
 import threading
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ class Problems:
         self._problems: dict[ObjectKey, dict[str, Problem]] = {}  # by LocalService and node
 
     def set(self, key: NodeServiceKey, problem: Problem) -> bool:
-        """Note *problem*, in place of the one before; return whether that is another."""
+        """Replace the key's problem; return whether it changed."""
         with self._lock:
             by_node = self._problems.setdefault(key.owner, {})
             changed = by_node.get(key.node) != problem
@@ -22,7 +22,7 @@ class Problems:
             return changed
 
     def clear(self, key: NodeServiceKey) -> bool:
-        """Note that there is none; return whether there was one."""
+        """Note that the key has no problem; return whether it had one."""
         with self._lock:
             by_node = self._problems.get(key.owner, {})
             changed = by_node.pop(key.node, None) is not None
@@ -31,25 +31,25 @@ class Problems:
             return changed
 
     def of(self, local: ObjectKey) -> Mapping[str, Problem]:
-        """Those of a LocalService, by node; the caller's own."""
+        """A copy of a LocalService's problems, by node."""
         with self._lock:
             return dict(self._problems.get(local, {}))
 
 
 class Waiting:
-    """Which node Services wait for a Service of others, which has their name, to go; for any thread."""
+    """Which node Services wait for the deletion of another's Service of the same name; for any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # protects _waiting
         self._waiting: dict[ObjectKey, set[NodeServiceKey]] = {}  # by the Service that has the name
 
     def begin(self, name: ObjectKey, key: NodeServiceKey) -> None:
-        """*key* waits for the Service *name*."""
+        """Note that *key* waits for the Service *name*."""
         with self._lock:
             self._waiting.setdefault(name, set()).add(key)
 
     def end(self, name: ObjectKey, key: NodeServiceKey) -> None:
-        """*key* does not wait for it (any more)."""
+        """Note that *key* does not wait for it (any more)."""
         with self._lock:
             keys = self._waiting.get(name, set())
             keys.discard(key)
@@ -57,6 +57,6 @@ class Waiting:
                 self._waiting.pop(name, None)
 
     def on(self, name: ObjectKey) -> frozenset[NodeServiceKey]:
-        """Which wait for the Service *name*."""
+        """The keys that wait for the Service *name*."""
         with self._lock:
             return frozenset(self._waiting.get(name, ()))

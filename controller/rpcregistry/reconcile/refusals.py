@@ -1,4 +1,4 @@
-"""What was refused of a key's writes, so that the others are made all the same."""
+"""Collects the refused writes of a key, so that the others are still made."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -9,11 +9,11 @@ Op = TypeVar("Op")
 
 
 class Refusals(Generic[Op]):
-    """Makes writes and collects those that are refused, of one key: for the thread that has it in hand.
+    """Makes the writes of one key and collects the refused ones; belongs to the thread that works the key.
 
-    A write is refused where its answer is neither success, nor ``Conflict`` (read and plan anew), nor
-    ``Fenced`` (stop): where it was rejected, failed, or got no answer.  *all*: what was
-    refused; *first*: what was it first, and why.
+    A write is refused if the server rejected it, or it failed or got no answer.  ``Conflict`` (read and plan
+    anew) and ``Fenced`` (stop) are no refusals: both are raised.  *all*: the refused writes.  *first*: the
+    first of them, and why.
     """
 
     def __init__(self) -> None:
@@ -21,12 +21,12 @@ class Refusals(Generic[Op]):
         self.first: tuple[Op, Rejected | Retry] | None = None
 
     def note(self, op: Op, failure: Rejected | Retry) -> None:
-        """*op* is not made."""
+        """Note that *op* was refused."""
         self.all.append(op)
         self.first = self.first or (op, failure)
 
     def of(self, op: Op, apply: Callable[[Op], None]) -> Rejected | Retry | None:
-        """Apply *op*; return why it was refused, None where it was not."""
+        """Apply *op*; return why it was refused, or None."""
         try:
             apply(op)
         except Conflict:

@@ -14,7 +14,9 @@ from rpcregistry.manifests.made import ACCESS_REVIEWS, access_review
 from rpcregistry.model import Pod, Problem
 from rpcregistry.reconcile.ports import Events
 
-ALLOWED_FOR = 60.0  # seconds for which an answer is believed; whoever was denied is told to try again soon
+ALLOWED_FOR = (
+    60.0  # seconds for which an answer counts; a denial counts for less, so that a new Role acts soon
+)
 DENIED_FOR = 5.0
 
 
@@ -22,20 +24,20 @@ Subject = tuple[str, str, str]  # namespace, ServiceAccount, RpcService
 
 
 class _Answers:
-    """Answers, each for as long as it counts; for any thread."""
+    """A cache of answers, each with its time to live; for any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # protects _answers
         self._answers: OrderedDict[Subject, tuple[bool, float]] = OrderedDict()  # the oldest first
 
     def get(self, subject: Subject, now: float) -> bool | None:
-        """The answer, where one counts."""
+        """The cached answer, or None if there is none or it is too old."""
         with self._lock:
             allowed, until = self._answers.get(subject, (False, now))
             return allowed if until > now else None
 
     def note(self, subject: Subject, allowed: bool, now: float) -> None:
-        """Remember an answer, and forget those before it that do not count any more."""
+        """Cache an answer, and drop those that are too old."""
         with self._lock:
             self._answers[subject] = allowed, now + (ALLOWED_FOR if allowed else DENIED_FOR)
             self._answers.move_to_end(subject)
@@ -44,10 +46,10 @@ class _Answers:
 
 
 class Registration:
-    """Asks the API server, and remembers the answers for a while; for any number of threads.
+    """Asks the API server, and caches the answers for a while; for any thread.
 
-    *post* makes a request (method, path, body) and returns the decoded answer, or raises a ``Failure``:
-    then nobody knows, and nothing is to change.
+    *post* makes a request (method, path, body) and returns the decoded answer, or raises a ``Failure``.
+    Then we do not know, and the caller must change nothing.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class Registration:
         self._answers = _Answers()
 
     def may_register(self, pod: Pod, name: str) -> bool:
-        """Whether the pod's ServiceAccount may register the RpcService *name*; told to the pod where not."""
+        """Whether the pod's ServiceAccount may register the RpcService *name*; if not, record an Event."""
         subject = (pod.namespace, pod.service_account or "default", name)
         allowed = self._answers.get(subject, self._clock())
         if allowed is None:

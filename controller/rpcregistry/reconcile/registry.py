@@ -17,11 +17,11 @@ from rpcregistry.plan.ledger import Ledger
 from rpcregistry.plan.outcome import Outcome
 from rpcregistry.plan.publication import Publication, PublicationSettings, publication
 from rpcregistry.reconcile.byname import services_of
-from rpcregistry.reconcile.memory import REARM
+from rpcregistry.reconcile.cache import REARM
+from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.missing import Missing
 from rpcregistry.reconcile.ports import Change, Clock, Source
 from rpcregistry.reconcile.reports import UNAVAILABLE_AFTER, Reports
-from rpcregistry.reconcile.settling import Settling
 from rpcregistry.reconcile.transactions import RegistryWriter
 from rpcregistry.reconcile.troubles import Troubles
 from rpcregistry.reconcile.unwritten import Unwritten
@@ -32,9 +32,10 @@ log = structlog.get_logger(__name__)
 class RegistryReconciler:
     """Makes the znodes of a service name equal to what the RpcServices of that name list.
 
-    One thread calls ``reconcile``, ``compare…`` and ``beat``; any thread tells of a change.  *settling*: how
-    far the statuses of a name can be relied on; *is_unlooked*: whether some of a name must not be.  *grace*:
-    how long what was withdrawn stays in the ledger.  *enqueue* is called with the names to look at again.
+    One thread calls ``reconcile``, ``compare…`` and ``beat``; any thread reports a change.  *initial_sync*:
+    which names are not reconciled yet, and what their statuses lack.  *is_unlooked*: whether the pod
+    controller has not checked some status of a name.  *grace*: how long a withdrawn path stays in the ledger.
+    *enqueue* is called with the names to reconcile again.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class RegistryReconciler:
         missing: Missing,
         reports: Reports,
         services: Source[RpcService],
-        settling: Settling,
+        initial_sync: InitialSync,
         is_unlooked: Callable[[str], bool],
         layouts: Sequence[Layout],
         settings: PublicationSettings,
@@ -56,7 +57,7 @@ class RegistryReconciler:
         self._missing = missing
         self._reports = reports
         self._services = services
-        self._settling = settling
+        self._initial_sync = initial_sync
         self._is_unlooked = is_unlooked
         self._layouts = layouts
         self._settings = settings
@@ -64,17 +65,17 @@ class RegistryReconciler:
         self._enqueue = enqueue
         self._clock = clock
         self._troubles: Troubles[str, Exception] = Troubles()  # by layouts' paths
-        self._failing: dict[str, _Failing] = {}  # of the thread that reconciles, as the next one
+        self._failing: dict[str, _Failing] = {}  # belongs to the thread that reconciles, as the next one
         self._answered_at = float("-inf")
-        self._unwritten = Unwritten()  # names whose own change is not written yet
-        self._put_off: dict[str, Collection[str]] = {}  # by service path
-        self._part = 0  # of all names, that was compared last
+        self._unwritten = Unwritten()  # names with a change that is not written yet
+        self._deferred: dict[str, Collection[str]] = {}  # by service path
+        self._part = 0  # of all names: the part compared last
         self.guard = missing.guard
 
     # what changes mean
 
     def note_service(self, change: Change[RpcService]) -> None:
-        """Take in what nobody lists any more, and what is to be written."""
+        """Note the endpoints that lost their RpcService, and the names to write."""
         self._missing.note(change)
         if _asks_anew(change):
             self._unwritten.note(_names(change), self._clock.monotonic())
@@ -86,42 +87,42 @@ class RegistryReconciler:
         return _names(change) if turned_known or _asks_anew(change) else set()
 
     def path_changed(self, path: str) -> Mapping[str, float]:
-        """The names to look at again, in so many seconds: a znode of theirs changed, by whomever."""
-        return self._reports.pauses(self._writer.memory.changed(path))
+        """The names to reconcile since the znode *path* changed, each with the seconds to wait before."""
+        return self._reports.pauses(self._writer.cache.changed(path))
 
     def unwatched(self, seconds: float = REARM) -> Mapping[str, float]:
-        """The names to look at again, to be told of others' changes to what we wrote *seconds* ago.
+        """Names whose own writes are older than *seconds* and must be re-read to re-arm their watches.
 
-        With the seconds until then.
+        Each with the seconds to wait before that.
         """
-        return self._reports.pauses(self._writer.memory.unwatched(seconds))
+        return self._reports.pauses(self._writer.cache.unwatched(seconds))
 
     def disconnected(self) -> None:
-        """ZooKeeper is not connected any more."""
+        """Report that the connection to ZooKeeper is lost."""
         self._reports.disconnected()
 
     # comparing
 
     def compare(self) -> set[str]:
-        """Read everything anew, and return every name there is: listed by an RpcService or in the ledger."""
+        """Read everything anew; return all names: those of RpcServices and those in the ledger."""
         names, wiped = self._writer.read_anew(self._listed_names())
         if wiped:
             self._reports.wiped()
         self._reports.left_alone(self._writer.uncovered())
-        self._missing.keep(names)
-        self.guard.poke()  # whatever it finds, the Lease shall not go on naming what an earlier process held
+        self._missing.retain_only(names)
+        self.guard.wake()  # its look also clears from the Lease what only an earlier process held
         return names
 
     def compare_next(self, parts: int) -> set[str]:
-        """The names of the next of so many *parts*, to be read anew: comparing all at once takes long."""
+        """Mark the next of so many *parts* of all names as stale, and return it: all at once take long."""
         self._part = (self._part + 1) % parts
-        names = self._listed_names() | self._writer.memory.claimed()
+        names = self._listed_names() | self._writer.cache.claimed()
         if self._part == 0:
-            self._writer.memory.expect_nothing()
+            self._writer.cache.expect_nothing()
             self._reports.left_alone(self._writer.uncovered())
-            self._missing.keep(names)
+            self._missing.retain_only(names)
         part = {name for name in names if crc32(name.encode()) % parts == self._part}
-        self._writer.memory.doubt(part)
+        self._writer.cache.mark_stale(part)
         return part
 
     def _listed_names(self) -> set[str]:
@@ -129,18 +130,18 @@ class RegistryReconciler:
 
     @property
     def compared(self) -> bool:
-        """Whether everything was compared since the connection was made."""
+        """Whether the current connection has compared everything once."""
         return self._writer.compared
 
     # reconciling
 
     def reconcile(self, names: Sequence[str]) -> tuple[dict[str, Exception], set[str]]:
-        """Make the znodes of *names* right; return those that failed, and those for which it wrote.
+        """Make the znodes of *names* right; return the failures by name, and the names it wrote for.
 
-        All are written in as few transactions as fit; where one cannot be, each of its names is
-        tried alone, so that a name that is refused costs no other.  So is each layout of a name.
+        It writes all names in as few transactions as fit.  If that fails, it tries each name alone, so that a
+        refused name costs no other; and each layout of a name alone, for the same reason.
         """
-        # Before anything is read: what changes from here on is another change, which this write may lack.
+        # Before the first read: a later change is another one, which this write may lack.
         taken = self._unwritten.take(names)
         alone = [name for name in names if self._troubles.get(name)]
         failures = self._one_by_one(alone) | self._at_once([name for name in names if name not in alone])
@@ -156,9 +157,9 @@ class RegistryReconciler:
         return failures, self._writer.take_written()
 
     def report_late(self) -> None:
-        """Report the names whose own change has failed for a while, whenever it is tried again.
+        """Report the names whose change has failed for a while, whether or not its retry is due.
 
-        Where ZooKeeper answers again, those that got no answer wait for their turn, which is no failure.
+        Once ZooKeeper answers again, a name that got no answer waits for its turn: that is no failure.
         """
         now = self._clock.monotonic()
         for name, failing in self._failing.items():
@@ -169,7 +170,7 @@ class RegistryReconciler:
                 self._reports.failed(name, failing.error)
 
     def beat(self, stopped: bool = False) -> None:
-        """Tell readers how fresh the registry is; called by the thread that reconciles, or after its end."""
+        """Write the heartbeat; for the thread that reconciles, or after its end."""
         self._writer.beat(len(self._unwritten), stopped)
 
     def _at_once(self, names: Sequence[str]) -> dict[str, Exception]:
@@ -177,8 +178,8 @@ class RegistryReconciler:
             self._write(names)
         except Fenced:
             raise
-        except Exception as failure:  # noqa: BLE001  (what one name does to it costs no other)
-            self._writer.memory.doubt(names)
+        except Exception as failure:  # noqa: BLE001  (one name's error costs no other)
+            self._writer.cache.mark_stale(names)
             if isinstance(failure, Retry) and not isinstance(failure, Conflict):
                 return dict.fromkeys(names, failure)
             log.debug("one by one", services=len(names), reason=str(failure))
@@ -193,20 +194,20 @@ class RegistryReconciler:
             except Fenced:
                 raise
             except Exception as failure:  # noqa: BLE001
-                self._writer.memory.doubt([name])
+                self._writer.cache.mark_stale([name])
                 failures[name] = failure
         return failures
 
     def _write_alone(self, name: str) -> None:
-        """Write each layout of *name* by itself, but for those that were refused a moment ago.
+        """Write each layout of *name* by itself, except those that were refused a moment ago.
 
-        Fails with ``Partial`` where one is refused, once all others are written.
+        If one is refused, it writes all others, then raises ``Partial``.
         """
-        # 1. Decide on all of them: what two layouts would write to one path is written by none.
+        # 1. Plan all layouts first: if two of them would write one path, none is written.
         self._writer.read([name])
         wanted, outcomes = self._plan_all(name)
         check_transaction([op for outcome in outcomes for op in outcome.ops])
-        # 2. Write each.  What is refused has a back-off of its own.
+        # 2. Write each layout.  A refused one has a back-off of its own.
         trouble = self._troubles.get(name)
         refused: dict[Hashable, Exception] = {}
         for layout, outcome in zip(self._layouts, outcomes, strict=True):
@@ -224,13 +225,13 @@ class RegistryReconciler:
                 trouble = self._troubles.begin(name, now)
                 trouble.refused(path, failure, now)
                 log.warning("refused", service=name, layout=layout.name, reason=str(failure))
-            except Exception as failure:  # noqa: BLE001  (what one layout does to it costs no other)
+            except Exception as failure:  # noqa: BLE001  (one layout's error costs no other)
                 refused[path] = failure
-        # 3. Say so, as after any other write, or what is refused.
+        # 3. Report success as after any other write; else raise the first refusal.
         if not refused:
             self._troubles.end(name)
             self._conclude(name, wanted, outcomes)
-            self._writer.memory.settle([name])
+            self._writer.cache.forget_disturbed([name])
             return
         for layout, outcome in zip(self._layouts, outcomes, strict=True):
             if layout.path(name) not in refused:
@@ -238,27 +239,27 @@ class RegistryReconciler:
         self._requeue(name, outcomes)
         first = next(iter(refused.values()))
         if trouble and isinstance(first, Rejected):
-            trouble.keep(set(refused))
+            trouble.retain_only(set(refused))
             raise Partial(str(first), trouble.seconds_left(self._clock.monotonic()), rejected=True) from first
         raise first
 
     def _write(self, names: Sequence[str]) -> None:
-        # 1. Read what is doubted, and decide on all names before anything is written: a name that cannot be
-        #    planned fails here, and reconcile then tries each alone.
+        # 1. Read what is stale, and plan all names before the first write: a name that cannot be planned
+        #    fails here, and reconcile then tries each name alone.
         self._writer.read(names)
         planned = [(name, *self._plan_all(name)) for name in names]
-        # 2. Write in the plans' order, as many steps at once as fit.
+        # 2. Write in the plans' order, as many steps in one transaction as fit.
         self._writer.write(
             ((name, layout), step)
             for name, _, outcomes in planned
             for layout, outcome in zip(self._layouts, outcomes, strict=True)
             for step in outcome.steps
         )
-        # 3. Say so only once all is written: a condition must not be ahead of the znodes.
+        # 3. Report only once all is written: a condition must not be ahead of the znodes.
         for name, wanted, outcomes in planned:
             self._conclude(name, wanted, outcomes)
-        # 4. What others had done to them is put back.  Not before: a write that failed is a repair next time.
-        self._writer.memory.settle(names)
+        # 4. Forget what others did, now that it is repaired.  If a write failed, its retry is still a repair.
+        self._writer.cache.forget_disturbed(names)
 
     def _plan_all(self, name: str) -> tuple[Publication, list[Outcome]]:
         wanted = self._publication(name)
@@ -269,22 +270,22 @@ class RegistryReconciler:
         missing = self._missing.unconfirmed(name)
         holder = min((namespace for _, namespace, uid in missing if not uid), default="")
         frozen = bool(missing) or self._is_frozen(name)
-        return publication(services, frozen, self._settings, holder, self._settling.unlisted(name))
+        return publication(services, frozen, self._settings, holder, self._initial_sync.unlisted(name))
 
     def _plan(self, layout: Layout, name: str, wanted: Publication) -> Outcome:
         return planning.plan(
             layout,
             name,
             wanted,
-            self._writer.memory.view(layout, name),
+            self._writer.cache.view(layout, name),
             self._settings,
             self._clock.stamp(),
-            all(map(self._grace_over, self._writer.memory.claims(layout, name))),
-            self._put_off.get(layout.path(name), ()),
+            all(map(self._grace_over, self._writer.cache.claims(layout, name))),
+            self._deferred.get(layout.path(name), ()),
         )
 
     def _conclude(self, name: str, wanted: Publication, outcomes: Sequence[Outcome]) -> None:
-        """Report what came of a name, and requeue it if something is left to do."""
+        """Report the outcome of a name, and requeue it if something is left to do."""
         for layout, outcome in zip(self._layouts, outcomes, strict=True):
             self._defer(layout, name, outcome)
         self._reports.written(name, wanted, outcomes, self._writer.take_repaired(name))
@@ -292,12 +293,12 @@ class RegistryReconciler:
         self._missing.concluded(name)
 
     def _defer(self, layout: Layout, name: str, outcome: Outcome) -> None:
-        self._put_off.pop(layout.path(name), None)
-        if outcome.put_off:
-            self._put_off[layout.path(name)] = outcome.put_off
+        self._deferred.pop(layout.path(name), None)
+        if outcome.deferred:
+            self._deferred[layout.path(name)] = outcome.deferred
 
     def _requeue(self, name: str, outcomes: Iterable[Outcome]) -> None:
-        if any(outcome.again for outcome in outcomes):
+        if any(outcome.requeue for outcome in outcomes):
             self._enqueue([name])
 
     def _grace_over(self, ledger: Ledger) -> bool:
@@ -309,9 +310,9 @@ class RegistryReconciler:
             return False
 
     def _is_frozen(self, name: str) -> bool:
-        """Whether something about the name is unknown: then nothing of it is removed."""
+        """Whether something about the name is unknown, so that nothing of it may be removed."""
         unknown = self._services.unknown is not None or self._is_unlooked(name)
-        return unknown or self._missing.is_out_of_sight(name) or self._settling.is_unsettled(name)
+        return unknown or self._missing.has_unwatched_namespaces(name) or self._initial_sync.is_pending(name)
 
 
 def _is_refused(error: Exception) -> bool:
@@ -320,7 +321,7 @@ def _is_refused(error: Exception) -> bool:
 
 @dataclass
 class _Failing:
-    """A name that is not written: *since* when, when it was last tried, and what came of that."""
+    """A name that is not written: *since* when, *at* which time it was last tried, and the last *error*."""
 
     since: float
     at: float
@@ -333,10 +334,10 @@ def _names(change: Change[RpcService]) -> set[str]:
 
 
 def _asks_anew(change: Change[RpcService]) -> bool:
-    """Whether something else is to be published than before."""
+    """Whether the change affects what is published."""
     return change.old is None or change.new is None or _asks(change.old) != _asks(change.new)
 
 
 def _asks(service: RpcService) -> Any:
-    """What of an RpcService decides on what is published."""
+    """The parts of an RpcService that affect what is published."""
     return service.status.endpoints, service.spec, service.generated, service.unreadable

@@ -1,8 +1,8 @@
 """The RpcServices as the registry relies on them: our own word only.
 
-Anybody with the right may write a status: a person, a restored backup.  A status that this process's pod
-controller has not looked at changes nothing in the registry: the object stays as it was relied on last, and
-one that went stays until the pod controller has looked at its key.
+Other writers may change a status: a person, a restored backup.  A status that this process's pod controller
+has not checked changes nothing in the registry.  The registry keeps relying on the last checked one, and on a
+deleted RpcService until the pod controller has reconciled its key.
 """
 
 import threading
@@ -18,18 +18,19 @@ from rpcregistry.reconcile.ports import Change, Source
 class Relied:
     """A source in place of *watched*; for any thread.
 
-    Informers and writers ``note`` what changed; the pod controller says what it wrote (``vouch``) or found
-    right (``vouch_if_there``), and which keys it has looked at (``looked``).  Lost with the process: at a
-    start all rows count as our own (``begin``), and every name is unsettled until its keys were looked at.
+    Informers and writers ``note`` changes.  The pod controller says which objects it wrote (``vouch``) or
+    found right (``vouch_if_there``), and which keys it has reconciled (``looked``).  Lost with the process:
+    at a start all rows count as our own (``begin``), and every name is pending until its keys were
+    reconciled.
     """
 
     def __init__(self, watched: Source[RpcService]) -> None:
         self._watched = watched
-        # Subscribers are called under it, so that all hear of changes in the same order; they read meanwhile.
+        # Subscribers are called under it, so that all see changes in the same order; they read meanwhile.
         self._lock = threading.RLock()  # protects all that follows
         self._services: dict[ObjectKey, RpcService] = {}
         self._by_name: dict[str, dict[ObjectKey, RpcService]] = {}
-        self._gone: dict[ObjectKey, bool] = {}  # relied on, and deleted since: whether a LIST showed that
+        self._deleted: dict[ObjectKey, bool] = {}  # relied on, but deleted: whether a LIST showed that
         self._on_change: list[Callable[[Change[RpcService]], None]] = []  # grows before anything starts
         self.store = self
 
@@ -37,19 +38,19 @@ class Relied:
         """Call *on_change* with every change of what is relied on; it must not block."""
         self._on_change.append(on_change)
 
-    # what becomes of it
+    # changes
 
     def begin(self) -> None:
-        """Rely on everything as it is: nobody knows better yet."""
+        """Rely on every object as it is, since no pod was checked yet."""
         with self._lock:
             self._services = {service.key: service for service in self._watched.store.values()}
             self._by_name = {}
             for key, service in self._services.items():
                 self._by_name.setdefault(service.service_name, {})[key] = service
-            self._gone = {}
+            self._deleted = {}
 
     def note(self, change: Change[RpcService]) -> None:
-        """Take in a change of the watched source."""
+        """Note a change of the watched source."""
         with self._lock:
             if change.new:
                 self._note_applied(change.new, change)
@@ -59,7 +60,7 @@ class Relied:
     def _note_applied(self, service: RpcService, change: Change[RpcService]) -> None:
         relied = self._services.get(service.key)
         if relied is None:
-            known = not service.status.endpoints  # nobody's word: there is none
+            known = not service.status.endpoints  # no rows, so no foreign ones
         else:
             known = relied.uid == service.uid and relied.status.endpoints == service.status.endpoints
         if known:
@@ -70,34 +71,34 @@ class Relied:
         if relied is None or relied.uid != service.uid:
             return
         if relied.status.endpoints:
-            self._gone[service.key] = change.listed
+            self._deleted[service.key] = change.listed
         else:
             self._drop(relied, change.listed)
 
     def vouch(self, service: RpcService) -> None:
-        """The pod controller wrote *service*."""
+        """Rely on *service*, which the pod controller wrote."""
         with self._lock:
             relied = self._services.get(service.key)
             if relied is not None and relied.uid != service.uid:
-                self._drop(relied, self._gone.get(service.key, True))
+                self._drop(relied, self._deleted.get(service.key, True))
             latest = self._watched.store.get(service.key)
             same = latest is not None and (
                 latest.uid == service.uid and latest.status.endpoints == service.status.endpoints
             )
-            # What was found right may have changed since, in all but its rows.
+            # Take the newest object with these rows: all else may have changed since the check.
             self._put(latest if latest is not None and same else service, False, True)
 
     def vouch_if_there(self, service: RpcService) -> None:
-        """The pod controller found *service* right, and it was not deleted since, by whomever."""
+        """Rely on *service*, which the pod controller found right, unless it was deleted since."""
         with self._lock:
             latest = self._watched.store.get(service.key)
             if latest is not None and latest.uid == service.uid:
-                self.vouch(service)  # if it goes now, that is noted after this
+                self.vouch(service)  # a deletion from now on is noted after this
 
     def vouch_for_nothing(self, service: RpcService) -> None:
-        """Nobody knows what *service* should list, and it cannot be written: rely on no row of it.
+        """Rely on no row of *service*: its status is wrong, and the API server refuses to correct it.
 
-        Unless it was relied on before: then that goes on.
+        If it was relied on before, keep relying on those rows.
         """
         with self._lock:
             relied = self._services.get(service.key)
@@ -106,26 +107,26 @@ class Relied:
                 self.vouch(msgspec.structs.replace(service, status=status))
 
     def looked(self, key: ServiceKey) -> None:
-        """The pod controller has looked at *key*, and all that is to list its pods is written."""
+        """Drop the deleted RpcServices of *key*: it is reconciled, and its pods are listed elsewhere."""
         with self._lock:
             for service in self.listing(key):
-                if service.key in self._gone:
-                    self._drop(service, self._gone[service.key])
+                if service.key in self._deleted:
+                    self._drop(service, self._deleted[service.key])
 
     def _put(self, service: RpcService, listed: bool, ours: bool) -> None:
         relied = self._services.get(service.key)
         if relied is service:
             return
-        self._gone.pop(service.key, None)
+        self._deleted.pop(service.key, None)
         self._take_out(relied)
         self._services[service.key] = service
         self._by_name.setdefault(service.service_name, {})[service.key] = service
-        self._tell(Change(relied, service, listed=listed, ours=ours))
+        self._notify(Change(relied, service, listed=listed, ours=ours))
 
     def _drop(self, service: RpcService, listed: bool) -> None:
-        self._gone.pop(service.key, None)
+        self._deleted.pop(service.key, None)
         self._take_out(service)
-        self._tell(Change(service, None, listed=listed))
+        self._notify(Change(service, None, listed=listed))
 
     def _take_out(self, service: RpcService | None) -> None:
         if service is not None:
@@ -135,14 +136,14 @@ class Relied:
             if not named:
                 del self._by_name[service.service_name]
 
-    def _tell(self, change: Change[RpcService]) -> None:
+    def _notify(self, change: Change[RpcService]) -> None:
         for on_change in self._on_change:
             on_change(change)
 
-    # what the registry asks
+    # questions of the registry
 
     def is_unlooked(self, name: str) -> bool:
-        """Whether an RpcService of the name lists what nobody has looked at, and none of it is relied on."""
+        """Whether an RpcService of the name lists endpoints, was never checked, and is not relied on."""
         with self._lock:
             return any(
                 service.status.endpoints and not self._is_relied_on(service)
@@ -154,13 +155,13 @@ class Relied:
         return relied is not None and relied.uid == service.uid
 
     def listing(self, key: ServiceKey) -> list[RpcService]:
-        """The RpcServices of *key* that are relied on, those that went among them."""
+        """The RpcServices of *key* that are relied on, deleted ones included."""
         with self._lock:
             named = self._by_name.get(key.service_name, {}).values()
             return [service for service in named if service.namespace == key.namespace]
 
     def rows_of(self, service: RpcService) -> tuple[Endpoint, ...] | None:
-        """The rows of *service* that are relied on; None where there are none to rely on."""
+        """The rows of *service* that are relied on; None if the object is not relied on."""
         with self._lock:
             relied = self._services.get(service.key)
             return relied.status.endpoints if relied is not None and relied.uid == service.uid else None
@@ -168,7 +169,7 @@ class Relied:
     # a source, with its store
 
     def get(self, key: ObjectKey) -> RpcService | None:
-        """The object, as it is relied on."""
+        """The object as it is relied on."""
         with self._lock:
             return self._services.get(key)
 
@@ -198,5 +199,5 @@ class Relied:
         return self._watched.second_look()
 
     def observe(self, written: RpcService) -> None:
-        """Take in what our own write returned."""
+        """Put what our own write returned into the watched store."""
         self._watched.observe(written)

@@ -1,7 +1,7 @@
-"""What others changed of ours and was put back: who is told of it, and how soon it is put back again.
+"""Repairs of znodes that others changed: their Events, and the pause before the next one.
 
-Somebody who goes on changing it is not answered ever faster, and what happens to many services at once is
-told once, about the Lease.
+Repeated edits are repaired with growing back-off.  If many services are repaired at once, one Event about the
+Lease reports them all.
 """
 
 import threading
@@ -17,26 +17,26 @@ from rpcregistry.reconcile.ports import Clock, Events
 log = structlog.get_logger(__name__)
 
 NAMED_PATHS = 3  # in one note
-REMEMBERED = 64  # of one service: more than a period has
+REMEMBERED = 64  # repairs of one service: more than fit into a period
 MOST_SERVICES = 1000  # whose repairs are remembered
 
 
 class _Made:
-    """When each service was put back lately; for any thread."""
+    """The times of each service's recent repairs; for any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # protects _at
         self._at: dict[str, tuple[float, ...]] = {}
 
     def note(self, name: str, now: float) -> None:
-        """*name* was put back; where services are many, the one that was put back first is forgotten."""
+        """Note a repair of *name*; drop the oldest service if there are too many."""
         with self._lock:
             self._at[name] = (*self._at.get(name, ()), now)[-REMEMBERED:]
             if len(self._at) > MOST_SERVICES:
                 del self._at[next(iter(self._at))]
 
     def at(self, name: str) -> tuple[float, ...]:
-        """When it was, the earliest first."""
+        """The times of its repairs, the earliest first."""
         with self._lock:
             return self._at.get(name, ())
 
@@ -46,7 +46,7 @@ class Repairs:
 
     ``made`` belongs to the registry's thread; any thread may call the others.
 
-    *lease*: what Events about the registry as a whole are about, where there is a Lease.
+    *lease*: the object of Events about the registry as a whole; None if there is no Lease.
     """
 
     def __init__(
@@ -59,37 +59,41 @@ class Repairs:
         self._lease = lease
         self._clock = clock
         self._made = _Made()
-        self._told: dict[tuple[str, Problem], float] = {}  # of which service, and when last; the thread's
+        self._recorded: dict[
+            tuple[str, Problem], float
+        ] = {}  # by service: when last; the registry's thread's
 
     def pause(self, name: str) -> float:
-        """The seconds to wait before a service is put back once more."""
+        """The seconds to wait before the next repair of a service."""
         made = self._made.at(name)
         return pause(made, self._clock.monotonic()) if made else 0.0
 
     def made(self, name: str, services: Collection[RpcService], disturbed: Mapping[str, str]) -> None:
-        """Tell that *disturbed*, paths and what others did to them, was put back."""
+        """Report that *disturbed*, paths and what others did to them, was repaired."""
         now = self._clock.monotonic()
         self._made.note(name, now)
         changes = [f"{path} ({what})" for path, what in sorted(disturbed.items())]
-        log.warning("put back what others changed", service=name, znodes=len(changes), first=changes[0])
-        problem = self._problem("Repaired", f"others changed this, and it was put back: {_listed(changes)}")
-        self._told = {told: at for told, at in self._told.items() if lately([at], now)}
-        if (name, problem) not in self._told and len(self._told) >= AT_ONCE:
-            self.tell_of_all("Repaired", "others changed znodes of many services, and they were put back")
+        log.warning("repaired what others changed", service=name, znodes=len(changes), first=changes[0])
+        problem = self._problem(
+            "Repaired", f"others changed znodes of this service, and they were repaired: {_listed(changes)}"
+        )
+        self._recorded = {event: at for event, at in self._recorded.items() if lately([at], now)}
+        if (name, problem) not in self._recorded and len(self._recorded) >= AT_ONCE:
+            self.record_on_lease("Repaired", "others changed znodes of many services, and they were repaired")
             return
-        self._told[name, problem] = now
+        self._recorded[name, problem] = now
         for service in services:
             if not service.is_part:
                 self._events.record(regarding(RPCSERVICES, service), problem, "Publish", warning=True)
 
-    def tell_of_all(self, reason: str, message: str, salt: str = "") -> None:
-        """Tell what is about no single service; on the same day again with another *salt*."""
+    def record_on_lease(self, reason: str, message: str, salt: str = "") -> None:
+        """Record an Event about no single service; another *salt* repeats it on the same day."""
         lease = self._lease()
         if lease:
             self._events.record(lease, self._problem(reason, message), "Publish", warning=True, salt=salt)
 
     def _problem(self, reason: str, message: str) -> Problem:
-        """With the day in it: the same is told once, and anew on another day."""
+        """With the date in the message: the recorder then repeats an Event on another day only."""
         return Problem(reason, f"{self._clock.now():%Y-%m-%d}: {message}")
 
 

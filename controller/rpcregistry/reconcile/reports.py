@@ -1,4 +1,4 @@
-"""What is told of the registry: conditions and Events of RpcServices, and Events about it as a whole."""
+"""Reports of the registry controller: conditions and Events of RpcServices, and Events about the Lease."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
@@ -21,10 +21,10 @@ UNAVAILABLE_AFTER = 10.0  # seconds
 
 
 class Reports:
-    """Says what comes of each name.
+    """Reports the outcome of each name.
 
-    The registry's thread calls it; ``pauses`` and ``disconnected`` any thread.
-    *conditions* is told what the Synced condition of an RpcService should be.
+    It belongs to the registry's thread, but any thread may call ``pauses`` and ``disconnected``.
+    *conditions* is called with an RpcService and its desired Synced condition.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class Reports:
         self._conditions = conditions
         self._events = events
         self._clock = clock
-        self._left: Collection[tuple[str, str]] = ()  # what is left alone, as told
+        self._left: Collection[tuple[str, str]] = ()  # what was logged as left alone
 
     # about a name
 
     def written(
         self, name: str, wanted: Publication, outcomes: Sequence[Outcome], repaired: Mapping[str, str]
     ) -> None:
-        """Tell what came of a name: *repaired*, paths and what others had done to them, is put back."""
+        """Report a written name; *repaired*: its repaired paths, and what others had done to them."""
         services = services_of(self._services, name)
         if repaired:
             taking_part = [service for service in services if service.uid not in wanted.refused]
@@ -61,7 +61,7 @@ class Reports:
 
     def failed(self, name: str, failure: Exception) -> None:
         """Report why a name has not been written for ``UNAVAILABLE_AFTER``."""
-        # What was refused stays refused, and says the same each time: it belongs into a status.
+        # A status gets only a lasting reason: a refusal repeats its text, an outage does not.
         refused = isinstance(failure, Rejected | Broken) or (
             isinstance(failure, Partial) and failure.rejected
         )
@@ -70,28 +70,28 @@ class Reports:
             self._conditions(service, planning.unavailable(UNAVAILABLE_AFTER, reason))
 
     def pauses(self, names: Iterable[str]) -> Mapping[str, float]:
-        """The seconds to wait before each of *names* is put back once more."""
+        """The seconds to wait before the next repair of each of *names*."""
         return {name: self._repairs.pause(name) for name in names}
 
     # about the registry as a whole
 
     def disconnected(self) -> None:
-        """Tell whoever looks at the Lease; of a session that comes and goes no RpcService is told."""
-        self._repairs.tell_of_all(
+        """Record an Event about the Lease; a lost session changes no RpcService's condition."""
+        self._repairs.record_on_lease(
             "RegistryDisconnected",
-            "ZooKeeper is not connected: what was published stays, changes wait",
+            "ZooKeeper is not connected: published endpoints stay, changes wait",
             self._clock.now().strftime("%H:%M"),
         )
 
     def wiped(self) -> None:
-        """Tell that ZooKeeper has lost what we had published."""
-        log.warning("the ledger is gone: ZooKeeper was wiped")
-        self._repairs.tell_of_all(
-            "RegistryWiped", "ZooKeeper has lost what was published: all is written anew"
+        """Report that ZooKeeper has lost what we had published."""
+        log.warning("the ledger is empty: ZooKeeper was wiped")
+        self._repairs.record_on_lease(
+            "RegistryWiped", "ZooKeeper has lost what was published; the controller writes it again"
         )
 
     def left_alone(self, left: set[tuple[str, str]]) -> None:
-        """Say once what the ledger names that no --layout of ours covers: nothing of it is withdrawn."""
+        """Log once which paths in the ledger no ``--layout`` covers: the controller leaves them alone."""
         if left.difference(self._left):
             log.warning("left alone: no --layout covers it", services=len(left), first="=".join(min(left)))
         self._left = left

@@ -1,18 +1,18 @@
-"""What was written anew of objects whose status others had written, or that could not be read."""
+"""Rewrites of statuses that others had written, or that could not be decoded."""
 
 import threading
 from collections import OrderedDict
 
 from rpcregistry.plan.repairs import rewrite_pause
 
-REMEMBERED = 8  # of one object: with more, the pause does not grow any more
+REMEMBERED = 8  # rewrites of one object: with more, the pause grows no further
 MOST_OBJECTS = 1000
 
 
 class Rewrites:
-    """By uid; for any thread.
+    """The rewrites of each object, by uid; for any thread.
 
-    Lost with the process, which then writes each of them anew once.
+    Lost with the process: the next one rewrites each object once without a pause.
     """
 
     def __init__(self) -> None:
@@ -21,28 +21,28 @@ class Rewrites:
         self._lost: dict[str, str] = {}
 
     def note(self, uid: str, now: float) -> None:
-        """The object's status was put right."""
+        """Note that we rewrote the object's status."""
         with self._lock:
             self._at[uid] = (*self._at.pop(uid, ()), now)[-REMEMBERED:]
             if len(self._at) > MOST_OBJECTS:
                 self._at.popitem(last=False)
 
     def pause(self, uid: str, now: float) -> float:
-        """The seconds to wait before that is done once more."""
+        """The seconds to wait before the next rewrite."""
         with self._lock:
             return rewrite_pause(self._at.get(uid, ()), now)
 
     def lost(self, uid: str, resource_version: str) -> None:
-        """Our own write came back as what cannot be read: the server does not keep what we write."""
+        """Note that the server did not keep our write: its answer could not be decoded."""
         with self._lock:
             self._lost[uid] = resource_version
 
     def is_lost(self, uid: str, resource_version: str) -> bool:
-        """Whether to write the object anew would bring the same as before: nobody changed it since."""
+        """Whether a rewrite would be lost again: the object is unchanged since the last lost one."""
         with self._lock:
             return self._lost.get(uid) == resource_version
 
     def kept(self, uid: str) -> None:
-        """The object can be read."""
+        """Note that the object can be decoded."""
         with self._lock:
             self._lost.pop(uid, None)

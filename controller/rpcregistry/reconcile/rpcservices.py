@@ -24,14 +24,14 @@ from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.invariants import check_objects
 from rpcregistry.plan.pods import newest_of, silent_on
 from rpcregistry.plan.publication import ALL_LISTED, Place, Unlisted, place
-from rpcregistry.reconcile.guard import Decision, Guard, Sight, log_released
+from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
 from rpcregistry.reconcile.held import HeldOnLease
+from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.ports import Change, Clock, Events, Kube, Source
 from rpcregistry.reconcile.refusals import Refusals
 from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.rewrites import Rewrites
 from rpcregistry.reconcile.selections import Selections
-from rpcregistry.reconcile.settling import Settling
 from rpcregistry.reconcile.troubles import FIRST_PAUSE, Troubles
 from rpcregistry.reconcile.unreadable import UnknownWords
 
@@ -39,10 +39,10 @@ log = structlog.get_logger(__name__)
 
 DECLARED = "declared"  # index of pods: (namespace, service name)
 NAMED = "named"  # index of RpcServices: ServiceKey
-TOLD_AFTER = 10.0  # seconds, for which what may pass by itself is told to nobody
-MOST_TOLD = 10  # pods
+REPORTED_AFTER = 10.0  # seconds, before which we do not report what may pass by itself
+MOST_REPORTED = 10  # pods that get an Event
 SLOW = 1.0  # seconds for a write
-OLD_CRD = "what is written cannot be read back: the CRD is older than the controller: kubectl apply -f crds/"
+OLD_CRD = "the API server loses fields of the status: its CRD is too old, run kubectl apply -f crds/"
 
 
 def pod_indexes() -> Mapping[str, Callable[[Pod], Iterable[ServiceKey]]]:
@@ -56,15 +56,15 @@ def service_indexes() -> Mapping[str, Callable[[RpcService], Iterable[ServiceKey
 
 
 def declared_keys(pod: Pod) -> set[ServiceKey]:
-    """What the pod says it serves."""
+    """The keys of the services that the pod declares."""
     return {ServiceKey(pod.namespace, declaration.service_name) for declaration in pod.declarations}
 
 
 class RpcServiceReconciler:
     """Makes the RpcServices of one key equal to what the pods of its namespace say.
 
-    Any thread calls ``note_…`` with a change, then asks ``…_keys`` what to reconcile; a key is reconciled by
-    one thread at a time.
+    Any thread calls ``note_…`` with a change, then asks ``…_keys`` what to reconcile; one thread at a time
+    reconciles a key.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class RpcServiceReconciler:
         clock: Clock,
         confirm: float,
         enqueue: Callable[[Iterable[ServiceKey]], None],
-        settling: Settling,
+        initial_sync: InitialSync,
         lease: HeldOnLease,
         events: Events,
     ) -> None:
@@ -96,7 +96,7 @@ class RpcServiceReconciler:
         self._clock = clock
         self._enqueue = enqueue
         self._events = events
-        self._settling = settling
+        self._initial_sync = initial_sync
         self._relied = relied
         self._read_pod = read_pod
         self._troubles: Troubles[ServiceKey, Rejected | Retry] = Troubles()
@@ -113,42 +113,42 @@ class RpcServiceReconciler:
     # what changes mean
 
     def note_pod(self, change: Change[Pod]) -> None:
-        """Take in who is selected, and who is gone for sure."""
+        """Note which RpcServices select the pod, and whether it was deleted."""
         self._selected.note_pod(change)
         if change.new:
-            self.guard.back(change.new.uid)
+            self.guard.forget(change.new.uid)
         elif change.old and not change.listed:
-            self.guard.gone(change.old.uid)
+            self.guard.confirm(change.old.uid)
 
     def pod_keys(self, change: Change[Pod]) -> set[ServiceKey]:
-        """The keys that a pod's change touches: what it served before, and what it serves now."""
+        """The keys that a pod's change touches: those that it served before, and those that it serves now."""
         keys = {key for pod in (change.old, change.new) if pod for key in declared_keys(pod)}
         selecting = map(self._services.store.get, self._selected.touched_by(change))
         return keys | {service.service_key for service in selecting if service}
 
     def note_service(self, change: Change[RpcService]) -> None:
-        """Take in whom it selects, and a word that lets go."""
+        """Note which pods an RpcService selects, and a new word that may release a hold."""
         self._selected.note(change)
         old, new = change.old, change.new
         if new and old and new.released != old.released:
             self._note_unknown(old)
-            self.guard.poke()
+            self.guard.wake()
         elif new and not old and self.guard.held:
-            self.guard.poke()  # it may come to list what is held: its word is an old one
+            self.guard.wake()  # it may list held pods later: the guard has to see its word before
 
     def service_keys(self, change: Change[RpcService]) -> set[ServiceKey]:
         """The keys that an RpcService's change touches."""
         if change.ours:
-            return set()  # as it was planned
+            return set()  # our own write, as planned
         return {service.service_key for service in (change.old, change.new) if service}
 
     def note_node(self, change: Change[Node]) -> None:
-        """Have the guard look where a Node turned (not-)Ready, came or went."""
+        """Wake the guard if a Node turned (not-)Ready, was created or was deleted."""
         if _turned(change):
-            self.guard.poke()
+            self.guard.wake()
 
     def node_keys(self, change: Change[Node]) -> set[ServiceKey]:
-        """The keys with an endpoint on a Node that turned (not-)Ready or went away."""
+        """The keys with an endpoint on a Node that turned (not-)Ready or was deleted."""
         node = change.old or change.new
         if node is None or not _turned(change):
             return set()
@@ -166,21 +166,21 @@ class RpcServiceReconciler:
         return keys
 
     def begin(self) -> None:
-        """Rely on no status before its key was looked at."""
-        self._settling.begin(self.every_key())
+        """Make every key pending: the registry relies on no status before its key is reconciled."""
+        self._initial_sync.begin(self.every_key())
         self._relied.begin()
 
     def forget_withdrawn(self) -> None:
-        """Forget the pods that are gone and that no status lists any more."""
+        """Drop the confirmations of pods that no status lists any more."""
         services = self._services.store.values()
-        self.guard.keep({row.pod_uid for service in services for row in service.status.endpoints})
+        self.guard.retain_only({row.pod_uid for service in services for row in service.status.endpoints})
 
     # reconciling
 
     def reconcile(self, key: ServiceKey) -> bool:
         """Make observed equal desired for *key*; return whether anything was written.
 
-        A write that is refused costs what it would add.  ``Partial`` says so once all else is written.
+        A refused write costs only what it would add: all else is written, then this raises ``Partial``.
         """
         observed = self._observe(key)
         silent = self._silent_nodes(observed)
@@ -190,27 +190,27 @@ class RpcServiceReconciler:
         absences = self._absences(key.namespace, observed.services)
         seen = planning.suspects(key, observed)
         if any(uid not in absences.confirmed and uid not in absences.held for uid in seen):
-            self.guard.poke()
+            self.guard.wake()
         ops = planning.plan(key, observed, absences, self._settings, self._clock.stamp())
         check_objects(key, ops)
         writes, refusals = self._write(key, ops, observed)
         self._rely(key, observed, ops, refusals)
         partial = any(isinstance(op, planning.Create) and op.partial for op in ops)
         if not partial:
-            self._settling.settle(key)  # with a refusal, too: all is listed that can be
+            self._initial_sync.done(key)  # after a refusal, too: the statuses list all that they can
         if refusals.first:
             raise self._refused(key, observed, absences, writes, refusals, refusals.first)
-        self._settling.note_unlisted(key, self._lost_words(key, observed.services))
+        self._initial_sync.note_unlisted(key, self._lost_words(key, observed.services))
         self._troubles.end(key)
         if partial or observed.unplaced:
-            self._enqueue([key])  # for the parts, or for the head to count what has room now
+            self._enqueue([key])  # to create the parts, or to count in the head what has room now
         self._use_up(observed.services)
         return bool(ops)
 
     def _write(
         self, key: ServiceKey, ops: Sequence[planning.Op], observed: planning.ObservedRpcServices
     ) -> tuple[planning.Writes, Refusals[planning.Op]]:
-        """Make the writes of a plan, but for those that were refused a moment ago."""
+        """Make the writes of a plan, except those that were refused a moment ago."""
         trouble = self._troubles.get(key)
         writes = planning.Writes(ops, self._settings, self._clock.stamp(), wary=trouble is not None)
         refusals: Refusals[planning.Op] = Refusals()
@@ -233,19 +233,19 @@ class RpcServiceReconciler:
             elif isinstance(op, planning.SetStatus) and op.service.uid in observed.remembered:
                 self._rewrites.note(op.service.uid, begun)
         if trouble:
-            trouble.keep({planning.write_of(op) for op in refusals.all})
+            trouble.retain_only({planning.write_of(op) for op in refusals.all})
         return writes, refusals
 
     def _too_soon(
         self, op: planning.Op, observed: planning.ObservedRpcServices, ours: Container[str], now: float
     ) -> Retry | None:
-        """Why a status that others go on writing is not put right at once; *ours*: it is by now."""
+        """Why a rewrite has to wait: others keep writing the status; *ours*: the uids rewritten by now."""
         if not isinstance(op, planning.SetStatus) or op.service.uid in ours:
             return None
         if op.service.uid not in observed.remembered:
             return None
         seconds = self._rewrites.pause(op.service.uid, now)
-        message = f"others write the status of {op.service.key}: it is put right in {seconds:.0f} s"
+        message = f"others write the status of {op.service.key}: it is rewritten in {seconds:.0f} s"
         return Retry(message, seconds) if seconds else None
 
     def _rely(
@@ -255,9 +255,9 @@ class RpcServiceReconciler:
         ops: Sequence[planning.Op],
         refusals: Refusals[planning.Op],
     ) -> None:
-        """Let the registry rely on what was found right; what was written it relies on already."""
+        """Let the registry rely on what was found right; each write has made it rely on the rest."""
         if any(service.unreadable for service in observed.services):
-            return  # nothing was looked at
+            return  # the plan checked nothing
         written = {op.service.uid for op in ops if isinstance(op, planning.SetStatus)}
         for service in observed.services:
             if service.uid not in written:
@@ -278,27 +278,27 @@ class RpcServiceReconciler:
         refusals: Refusals[planning.Op],
         first: tuple[planning.Op, Rejected | Retry],
     ) -> Partial:
-        """Have the registry know, and people told, what the statuses do not say; return what to raise."""
+        """Report to the registry and to people what the statuses lack; return what to raise."""
         op, failure = first
         now = self._clock.monotonic()
         trouble = self._troubles.begin(key, now)
-        lasts = now - trouble.since >= TOLD_AFTER
-        is_told = not isinstance(failure, Ending) and (lasts or not isinstance(failure, Retry))
-        gone, unready = self._gone(key, observed, absences)
+        lasts = now - trouble.since >= REPORTED_AFTER
+        is_reported = not isinstance(failure, Ending) and (lasts or not isinstance(failure, Retry))
+        obsolete, unready = self._obsolete(key, observed, absences)
         unlisted = Unlisted(
             endpoints=tuple(writes.unlisted.values()),
-            # What is published of these stays, so that the name need not be frozen for them: else a quota
-            # would keep the addresses of dead pods published after a restart.
+            # The registry keeps their published endpoints without freezing the name.  If it froze the name, a
+            # quota would keep the addresses of dead pods published after a restart.
             services=tuple(op.service.uid for op in refusals.all if isinstance(op, planning.SetStatus)),
-            gone=gone,
+            obsolete=obsolete,
             unready=unready,
-            refusals={key.namespace: _refusal(writes, failure)} if is_told else {},
+            refusals={key.namespace: _refusal(writes, failure)} if is_reported else {},
         )
-        self._settling.note_unlisted(key, unlisted)
-        if is_told:
+        self._initial_sync.note_unlisted(key, unlisted)
+        if is_reported:
             listed = () if isinstance(op, planning.Delete) else op.status.endpoints
             uids = {row.pod_uid for row in listed}
-            for pod in newest_of(key.service_name, observed.pods.values(), uids)[:MOST_TOLD]:
+            for pod in newest_of(key.service_name, observed.pods.values(), uids)[:MOST_REPORTED]:
                 problem = Problem("RpcServiceRefused", str(failure))
                 self._events.record(regarding(PODS, pod), problem, "Publish", warning=True)
         if trouble.count(len(writes.unlisted), now):
@@ -309,27 +309,27 @@ class RpcServiceReconciler:
     def _show_unplaced(
         self, observed: planning.ObservedRpcServices, unplaced: int, refused: Container[str]
     ) -> None:
-        """Have the head say how many endpoints nobody lists.  Where it is *refused*, the next plan has it."""
+        """Have the head's status count the unlisted endpoints.  If it is *refused*, the next plan does it."""
         head = planning.owner_of(observed.services)
         if head is None or head.uid in refused:
             return
         latest = self._services.store.get(head.key)
-        # Not where others have written the rows: they would become our own word.
+        # Not if others have written its rows: our write would vouch for them.
         if latest and self._relied.rows_of(latest) == latest.status.endpoints:
             with suppress(Rejected, Retry):
                 self._set_status(latest, planning.with_unplaced(latest.status, unplaced))
 
-    def _gone(
+    def _obsolete(
         self, key: ServiceKey, observed: planning.ObservedRpcServices, absences: planning.Absences
     ) -> tuple[frozenset[Place], frozenset[Place]]:
-        """What the registry relies on, and pods themselves show to be gone, or not to be Ready.
+        """Relied-on endpoints that their pods show to have ended, and those shown not to be Ready.
 
-        Nothing is known of a pod that nobody saw go.
+        A pod that is merely absent shows nothing.
         """
         wanted = {place(row): row for row in planning.wanted_rows(key, observed, absences)}
         listed = [row for service in self._relied.listing(key) for row in service.status.endpoints]
         unwanted = [row for row in listed if place(row) not in wanted]
-        gone = {
+        obsolete = {
             place(row)
             for row in unwanted
             if self._pods.store.get(ObjectKey(key.namespace, row.pod_name))
@@ -337,7 +337,7 @@ class RpcServiceReconciler:
             or row.pod_uid in self.guard.confirmed
         }
         unready = {place(row) for row in listed if row.ready and not wanted.get(place(row), row).ready}
-        return frozenset(gone), frozenset(unready)
+        return frozenset(obsolete), frozenset(unready)
 
     def _observe(self, key: ServiceKey) -> planning.ObservedRpcServices:
         services = [self._as_kept(service) for service in self._services.store.indexed(NAMED, key)]
@@ -365,7 +365,7 @@ class RpcServiceReconciler:
         )
 
     def _as_kept(self, service: RpcService) -> RpcService:
-        """*service*; where the server does not keep what we write, as we wrote it last."""
+        """*service*; but if the server loses part of our writes, as we wrote it last."""
         if not service.damaged or not self._rewrites.is_lost(service.uid, service.resource_version):
             return service
         relied = self._relied.get(service.key)
@@ -373,15 +373,15 @@ class RpcServiceReconciler:
         return msgspec.structs.replace(service, status=status, damaged="")
 
     def _lost_words(self, key: ServiceKey, services: Iterable[RpcService]) -> Unlisted:
-        """What to tell of a key all of whose writes were made, but perhaps not kept."""
+        """What to report of a key whose writes were all made, but perhaps not kept."""
         if any(self._rewrites.is_lost(service.uid, service.resource_version) for service in services):
             return Unlisted(refusals={key.namespace: Problem("Unreadable", OLD_CRD)})
         return ALL_LISTED
 
     def _remembered(self, services: Iterable[RpcService]) -> Mapping[str, Sequence[Endpoint]]:
-        """What objects list by our own word, where others have written their statuses since.
+        """The rows by our own word, for each object whose status others have written since.
 
-        A row of the others counts where its pod is there: else nobody can tell where it comes from.
+        A row of the others counts only if its pod exists: else we do not know where it comes from.
         """
         remembered: dict[str, Sequence[Endpoint]] = {}
         for service in services:
@@ -389,11 +389,11 @@ class RpcServiceReconciler:
             if relied != service.status.endpoints:
                 known = {place(row) for row in relied}
                 others = [row for row in service.status.endpoints if place(row) not in known]
-                there = [row for row in others if self._is_there(service.namespace, row)]
-                remembered[service.uid] = (*relied, *there)
+                existing = [row for row in others if self._exists(service.namespace, row)]
+                remembered[service.uid] = (*relied, *existing)
         return remembered
 
-    def _is_there(self, namespace: str, row: Endpoint) -> bool:
+    def _exists(self, namespace: str, row: Endpoint) -> bool:
         key = ObjectKey(namespace, row.pod_name)
         pod = self._pods.store.get(key)
         if pod is None and self._pods.unknown_in(namespace) is None:
@@ -409,8 +409,8 @@ class RpcServiceReconciler:
     def _silent_nodes(self, observed: planning.ObservedRpcServices) -> set[str]:
         """The nodes that turned not-Ready, and whose watch event is behind that of their pods.
 
-        Two watches keep no order: read the Node of a pod that was silenced while its Node still
-        looks Ready, before the pod is taken for one that failed by itself.
+        Two watches keep no common order.  If a pod was silenced while its Node still looks Ready, read the
+        Node first: the pod may not have failed by itself.
         """
         listed = {
             row.pod_uid for service in observed.services for row in service.status.endpoints if row.ready
@@ -433,12 +433,12 @@ class RpcServiceReconciler:
         return planning.Absences(confirmed, held, unknown=not released)
 
     def _note_unknown(self, service: RpcService) -> None:
-        """Remember the word of *service*, where its namespace cannot be read: a new one releases."""
+        """Note the word of *service* if its namespace cannot be read: a later, new word releases."""
         if self._pods.unknown_in(service.namespace) is not None:
             self._unknown_words.note(service)
 
     def _use_up(self, services: Iterable[RpcService]) -> None:
-        """A word lets go, once, what the pods of an unreadable namespace showed when it was given."""
+        """Use up new words: each releases once, and only what was held as it was given."""
         for service in services:
             if self._unknown_words.use_up(service):
                 log.info("released", services=[str(service.service_key)], unknown=True)
@@ -465,7 +465,7 @@ class RpcServiceReconciler:
         return written
 
     def _note_read(self, before: RpcService, written: RpcService) -> None:
-        """Tell of an object that could not be read, or still cannot."""
+        """Record an Event if the object could not be decoded before, or cannot be decoded now."""
         regards = regarding(RPCSERVICES, written)
         if written.damaged:
             self._rewrites.lost(written.uid, written.resource_version)
@@ -473,13 +473,13 @@ class RpcServiceReconciler:
             self._events.record(regards, problem, "Publish", warning=True)
         elif before.damaged:
             self._rewrites.kept(written.uid)
-            said = f"a part of the status could not be read, and was written anew: {before.damaged}"
+            said = f"a part of the status could not be decoded, and was rewritten: {before.damaged}"
             problem = Problem("Unreadable", said)
             self._events.record(regards, problem, "Publish", warning=True, salt=before.resource_version)
 
     # absences
 
-    def _look(self, confirmed: Collection[str]) -> Sight[str] | None:
+    def _look(self, confirmed: Collection[str]) -> Snapshot[str] | None:
         suspects = self._suspects()
         if not (suspects.keys() - confirmed):
             return None
@@ -494,14 +494,14 @@ class RpcServiceReconciler:
         rows = [
             (service, row) for service in self._services.store.values() for row in service.status.endpoints
         ]
-        # One after the other, the pods of a Node that is not Ready are said not to be Ready.
+        # The node lifecycle controller marks the pods of a not-Ready Node one by one: expect the rest.
         expected = sum(row.node_name in bad_nodes and row.pod_uid not in suspects for _, row in rows)
-        return Sight(absent, len(rows), expected, self._words(rows, absent))
+        return Snapshot(absent, len(rows), expected, self._words(rows, absent))
 
     def _words(
         self, rows: Iterable[tuple[RpcService, Endpoint]], absent: Container[str]
     ) -> dict[str, dict[str, str]]:
-        """The release annotations that stand for each of *absent*: those of all RpcServices of its keys."""
+        """The release annotations for each of *absent*: of the Lease, and of all RpcServices of its keys."""
         keys: dict[str, set[ServiceKey]] = {}
         for service, row in rows:
             if row.pod_uid in absent:
@@ -550,7 +550,7 @@ def _log_refused(key: ServiceKey, failure: Rejected | Retry) -> None:
 
 
 def _refusal(writes: planning.Writes, failure: Exception) -> Problem:
-    """What the Synced condition says of it."""
+    """The problem that the Synced condition reports."""
     pods = {row.pod_uid for row in writes.unlisted.values() if row.ready}
     what = f"{len(pods)} Ready pods have no room" if pods else "the status cannot be written"
     return Problem("Refused", f"{what}: {failure}")
@@ -565,9 +565,9 @@ class _Store(Protocol):
 
 
 class Taken:
-    """The names of a namespace's RpcServices: asked of the store, as many as are tried.
+    """The names of a namespace's RpcServices, looked up in the store as a plan tries them.
 
-    One that is taken meanwhile is found by the create, which then is overtaken.
+    If a name is taken meanwhile, the create fails with a ``Conflict``.
     """
 
     def __init__(self, store: _Store, namespace: str) -> None:

@@ -1,4 +1,4 @@
-"""Which pods each object with a selector selects, kept up change by change."""
+"""Which pods each object with a selector selects, updated with each change."""
 
 import threading
 from collections.abc import Callable
@@ -12,7 +12,7 @@ T = TypeVar("T", bound=Named)
 
 
 class Selections(Generic[T]):
-    """Which pods each object selects; *selector*: an object's, or None where it has none.  For any thread."""
+    """Which pods each object selects; *selector*: an object's, or None.  For any thread."""
 
     def __init__(self, pods: Store[Pod], selector: Callable[[T], LabelSelector | None]) -> None:
         self._pods = pods
@@ -22,7 +22,7 @@ class Selections(Generic[T]):
         self._selected: dict[ObjectKey, set[str]] = {}
 
     def pods_of(self, key: ObjectKey) -> set[str]:
-        """The names of the selected pods; the caller's own set."""
+        """A copy of the set of selected pods' names."""
         with self._lock:
             return set(self._selected.get(key, ()))
 
@@ -43,7 +43,7 @@ class Selections(Generic[T]):
         }
 
     def note_pod(self, change: Change[Pod]) -> None:
-        """Select the pod anew."""
+        """Match the changed pod against all selectors of its namespace."""
         pod = change.new or change.old
         if pod is None:
             return
@@ -55,7 +55,7 @@ class Selections(Generic[T]):
                     names.add(pod.name)
 
     def note(self, change: Change[T]) -> None:
-        """Select anew where the selector is new."""
+        """Match all pods of the namespace if the object's selector changed."""
         item = change.new or change.old
         if item is None:
             return

@@ -1,20 +1,20 @@
-"""Writes the Synced condition of RpcServices, on transitions only, and after what clients wait for."""
+"""Writes the Synced condition of RpcServices: on transitions only, and after the endpoints in progress."""
 
 from collections.abc import Callable
 
 from rpcregistry.manifests import RPCSERVICES, made, regarding
 from rpcregistry.model import Condition, ObjectKey, Problem, RpcService
 from rpcregistry.plan.conditions import says_the_same, with_condition
+from rpcregistry.reconcile.desired import Desired
 from rpcregistry.reconcile.ports import Clock, Events, Kube, Source
-from rpcregistry.reconcile.wanted import Wanted
 
-PATIENCE = 30.0  # seconds that a condition gives way to endpoints, at most
+PATIENCE = 30.0  # seconds that a condition yields to endpoints, at most
 
 
 class SyncedReconciler:
-    """Keeps what the condition should be, and makes it so; ``want`` may be called by any thread.
+    """Writes desired conditions; any thread may call ``set_desired``.
 
-    *give_way(seconds)* waits up to so long while endpoints are on their way.
+    *yield_to_endpoints(seconds)* waits, at most so long, while changes of endpoints are in progress.
     """
 
     def __init__(
@@ -25,57 +25,57 @@ class SyncedReconciler:
         events: Events,
         clock: Clock,
         enqueue: Callable[[ObjectKey], None],
-        give_way: Callable[[float], None],
+        yield_to_endpoints: Callable[[float], None],
     ) -> None:
         self._kube = kube
         self._services = services
         self._events = events
         self._clock = clock
         self._enqueue = enqueue
-        self._give_way = give_way
-        self._wanted: Wanted[ObjectKey, Condition] = Wanted()
+        self._yield_to_endpoints = yield_to_endpoints
+        self._desired: Desired[ObjectKey, Condition] = Desired()
 
-    def want(self, service: RpcService, condition: Condition) -> None:
-        """The condition that *service* should have from now on."""
-        # Nothing waits: what was wanted last is in the store, which *service* may be older than.
-        if self._wanted.get(service.key) is None:
+    def set_desired(self, service: RpcService, condition: Condition) -> None:
+        """Have *condition* written to *service*."""
+        # If none waits, the store has the last one that was desired; *service* may be older than the store.
+        if self._desired.get(service.key) is None:
             latest = self._services.store.get(service.key) or service
             observed = latest.status.condition(condition.type)
             if observed and says_the_same(observed, condition):
                 return
-        self._wanted.want(service.key, condition, self._clock.monotonic())
+        self._desired.set(service.key, condition, self._clock.monotonic())
         self._enqueue(service.key)
 
     def reconcile(self, key: ObjectKey) -> bool:
-        """Write the condition where it is not what is wanted; return whether it was written."""
-        waiting = self._wanted.get(key)
+        """Write the desired condition if the observed one differs; return whether it was written."""
+        waiting = self._desired.get(key)
         if waiting is None:
             return False
-        self._give_way(waiting[1] + PATIENCE - self._clock.monotonic())
-        wanted, _ = self._wanted.get(key) or waiting
+        self._yield_to_endpoints(waiting[1] + PATIENCE - self._clock.monotonic())
+        desired, _ = self._desired.get(key) or waiting
         service = self._services.store.get(key)
         changed = False
         if service and service.known:
-            observed = service.status.condition(wanted.type)
-            changed = observed is None or not says_the_same(observed, wanted)
+            observed = service.status.condition(desired.type)
+            changed = observed is None or not says_the_same(observed, desired)
             if changed:
-                self._write(service, wanted)
-        self._wanted.done(key, wanted)
+                self._write(service, desired)
+        self._desired.done(key, desired)
         return changed
 
-    def _write(self, service: RpcService, wanted: Condition) -> None:
+    def _write(self, service: RpcService, desired: Condition) -> None:
         now = self._clock.stamp()
-        conditions = with_condition(service, wanted, now)
+        conditions = with_condition(service, desired, now)
         patch = made.rpcservice_conditions(service, conditions)
         written = self._kube.patch(RPCSERVICES, service.key, patch, "status")
         self._services.observe(written)
-        if service.status.condition(wanted.type) is None and wanted.status == "True":
+        if service.status.condition(desired.type) is None and desired.status == "True":
             return  # as it should be, from the beginning: no Event
-        stamped = written.status.condition(wanted.type)
+        stamped = written.status.condition(desired.type)
         self._events.record(
             regarding(RPCSERVICES, written),
-            Problem(wanted.reason, wanted.message),
+            Problem(desired.reason, desired.message),
             "Publish",
-            warning=wanted.status != "True",
+            warning=desired.status != "True",
             salt=stamped.last_transition_time if stamped else now,
         )

@@ -1,4 +1,4 @@
-"""What is refused of each key's writes, and when each of them may be tried again."""
+"""The refused writes of each key, and when each may be tried again."""
 
 import threading
 from collections.abc import Hashable
@@ -10,8 +10,8 @@ F = TypeVar("F", bound=Exception)
 
 FIRST_PAUSE = 1.0  # seconds
 LONGEST_PAUSE = 60.0
-LONGEST_PAUSE_AWAY = 8.0  # while the server is away: once it answers again, nothing is to wait for long
-COUNT_PERIOD = 10.0  # seconds between two counts of what has no room that people are shown
+LONGEST_PAUSE_AWAY = 8.0  # while the server is away: once it answers, no write has to wait for long
+COUNT_PERIOD = 10.0  # seconds between two updates of the shown count of endpoints without room
 
 
 def backoff(failures: int) -> float:
@@ -31,9 +31,9 @@ class _Attempt(NamedTuple, Generic[F]):
 
 @dataclass
 class Trouble(Generic[F]):
-    """What is refused of one key, *since* when; belongs to the thread that has the key in hand.
+    """The refused writes of one key, *since* when; belongs to the thread that works the key.
 
-    *unplaced*: how many endpoints have no object to list them, as people are shown.
+    *unplaced*: how many endpoints no object lists, as the head's status shows it.
     """
 
     since: float
@@ -42,28 +42,28 @@ class Trouble(Generic[F]):
     _attempts: dict[Hashable, _Attempt[F]] = field(default_factory=dict)
 
     def waiting(self, write: Hashable, now: float) -> F | None:
-        """Why *write* was refused, where it is not to be tried again yet."""
+        """Why *write* was refused, if its pause is not over; else None."""
         attempt = self._attempts.get(write)
         return attempt.failure if attempt and now < attempt.until else None
 
     def refused(self, write: Hashable, failure: F, now: float, *, away: bool = False) -> None:
-        """*write* was refused (again); *away*: the server did not answer, and took no time for that."""
+        """Note that *write* was refused (again); *away*: the connection failed at once, without an answer."""
         before = self._attempts.get(write)
         failures = before.failures + 1 if before else 1
         pause = max(backoff(failures), getattr(failure, "after", None) or 0.0)
         pause = min(pause, LONGEST_PAUSE_AWAY) if away else pause
         self._attempts[write] = _Attempt(failures, now + pause, failure)
 
-    def keep(self, writes: set[Hashable]) -> None:
-        """Forget all refusals but those of *writes*: the others were made, or nobody wants them any more."""
+    def retain_only(self, writes: set[Hashable]) -> None:
+        """Forget all refusals but those of *writes*: the others were made, or are no longer planned."""
         self._attempts = {write: self._attempts[write] for write in writes if write in self._attempts}
 
     def seconds_left(self, now: float) -> float:
-        """The seconds until the first of what was refused may be tried again."""
+        """The seconds until the first refused write may be tried again."""
         return max(0.0, min((attempt.until for attempt in self._attempts.values()), default=now) - now)
 
     def count(self, unplaced: int, now: float) -> bool:
-        """Whether people are to be shown another number than before; then it is noted."""
+        """Whether to show *unplaced* in place of the number before; if so, note it as shown."""
         turned = bool(unplaced) != bool(self.unplaced)
         if unplaced == self.unplaced or not (turned or now - self._counted_at >= COUNT_PERIOD):
             return False
@@ -72,9 +72,9 @@ class Trouble(Generic[F]):
 
 
 class Troubles(Generic[K, F]):
-    """The keys of which a write is refused; for any thread.
+    """The keys with refused writes; for any thread.
 
-    Lost with the process, which then tries everything at once.
+    Lost with the process: the next one tries every write at once.
     """
 
     def __init__(self) -> None:
@@ -82,17 +82,17 @@ class Troubles(Generic[K, F]):
         self._troubles: dict[K, Trouble[F]] = {}
 
     def get(self, key: K) -> Trouble[F] | None:
-        """What is refused of *key*."""
+        """The trouble of *key*, or None."""
         with self._lock:
             return self._troubles.get(key)
 
     def begin(self, key: K, now: float) -> Trouble[F]:
-        """What is refused of *key*, from now on if nothing was before."""
+        """The trouble of *key*, which begins *now* if there was none."""
         with self._lock:
             return self._troubles.setdefault(key, Trouble(now))
 
     def end(self, key: K) -> None:
-        """Nothing is refused of *key* (any more)."""
+        """Note that no write of *key* is refused (any more)."""
         with self._lock:
             self._troubles.pop(key, None)
 

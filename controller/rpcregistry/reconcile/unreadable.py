@@ -1,4 +1,4 @@
-"""What people said while pods could not be read: eight workers, the guard and informers ask and note."""
+"""Release words while pods cannot be read; workers, the guard and informers note and ask."""
 
 import threading
 from collections.abc import Iterable
@@ -8,9 +8,9 @@ from rpcregistry.plan.guard import is_released
 
 
 class UnknownWords:
-    """The release annotations when a namespace became unreadable, by RpcService; for any thread.
+    """The release annotations as a namespace became unreadable, by RpcService; for any thread.
 
-    Lost with the process, which withdraws nothing: the next one takes the words it finds for old ones.
+    Lost with the process, which withdraws nothing: the next one takes the words that it finds for old ones.
     """
 
     def __init__(self) -> None:
@@ -18,23 +18,23 @@ class UnknownWords:
         self._words: dict[str, dict[str, str]] = {}  # by namespace, and uid
 
     def note(self, service: RpcService) -> None:
-        """The pods of *service* cannot be read: its word is an old one from now on, unless it has one."""
+        """Note the word of *service*, whose pods cannot be read, as an old one; keep an earlier note."""
         with self._lock:
             self._words.setdefault(service.namespace, {}).setdefault(service.uid, service.released)
 
     def forget(self, namespace: str) -> None:
-        """Its pods can be read."""
+        """Forget the words of a namespace whose pods can be read."""
         with self._lock:
             self._words.pop(namespace, None)
 
     def are_released(self, namespace: str, services: Iterable[RpcService]) -> bool:
-        """Whether a new word of one of *services* lets go what their pods showed."""
+        """Whether one of *services* has a new word, which releases what is held of them."""
         words = {service.uid: service.released for service in services}
         with self._lock:
             return is_released(self._words.get(namespace, {}), words)
 
     def use_up(self, service: RpcService) -> bool:
-        """Take a new word of *service* for an old one: it lets go once; return whether it was new."""
+        """Take the word of *service* for an old one, since it releases once; return whether it was new."""
         with self._lock:
             words = self._words.get(service.namespace, {})
             is_new = is_released(words, {service.uid: service.released})

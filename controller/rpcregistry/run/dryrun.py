@@ -19,9 +19,9 @@ T = TypeVar("T", bound=Named)
 
 
 class DryRunKube:
-    """Writes nothing: what would have been patched comes back as it is, or as it would have been made.
+    """Writes nothing.  A patch returns the object as it is, or as a ``create`` would have made it.
 
-    *sources*: where it is found, by the plural of its resource.
+    *sources*: where objects are looked up, by the plural of their resource.
     """
 
     def __init__(self, sources: Mapping[str, Source[Any]]) -> None:
@@ -65,7 +65,7 @@ class DryRunKube:
             made = self._made.get((resource.plural, key))
         observed: T | None = (source and source.store.get(key)) or made
         if observed is None:
-            raise Conflict(f"{resource.kind} {key} is not there any more")
+            raise Conflict(f"{resource.kind} {key} was deleted")
         return observed
 
     def delete(self, resource: Resource[T], key: ObjectKey, uid: str, resource_version: str) -> None:
@@ -112,12 +112,12 @@ class NoPoster:
     """Posts no Events: in a dry run."""
 
     def raw(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
-        """Log what would be told."""
+        """Log the Event that would be posted."""
         log.info("dry run: event", reason=body["reason"], note=body["note"], about=body["regarding"]["name"])
 
 
 class DryRunLease:
-    """No Lease: nothing is written on it, and nobody releases anything by it."""
+    """No Lease: nothing is written on it, and no hold can be released there."""
 
     full_name = ""
     annotations: Mapping[str, str] | None = None
@@ -126,12 +126,12 @@ class DryRunLease:
     def annotate(self, name: str, value: str | None) -> None:
         """Write nothing."""
 
-    def on_annotations(self, told: Callable[[Mapping[str, str]], None]) -> None:
-        """There will be none."""
+    def on_annotations(self, notify: Callable[[Mapping[str, str]], None]) -> None:
+        """Never call *notify*."""
 
 
 class DryRunLeadership:
-    """Leads at once, takes no Lease and no fence, and looks for nobody: it disturbs nobody."""
+    """Leads at once.  It takes no Lease and no fence, and looks for no other process."""
 
     leading = True
     trouble = ""
@@ -152,10 +152,10 @@ class DryRunLeadership:
             begin()
 
     def require_clear(self) -> None:
-        """Nothing is written, whoever else does."""
+        """Never raise: a dry run writes nothing."""
 
     def renew(self) -> None:
-        """There is nothing to renew."""
+        """Do nothing: there is no Lease."""
 
     def release(self) -> None:
-        """There is nothing to release."""
+        """Do nothing: there is no Lease."""

@@ -1,9 +1,9 @@
-"""Who may write: the Lease, and a look whether somebody else keeps the same registry up.
+"""Which process may write: the Lease, and a look whether another process keeps the same registry up.
 
-A Lease keeps out those who look at the same Lease.  A controller that was started elsewhere (from a laptop,
-in another namespace, in a copy of the cluster) holds another one, and finds nothing in its way; the fence
-would keep apart the two, and cut off the one that is right.  So the heartbeat is read before the fence is
-taken.
+A Lease stops only processes that look at the same Lease.  A controller that was started elsewhere (from a
+laptop, in another namespace, in a copy of the cluster) holds another Lease, and nothing stops it.  The fence
+would separate the two, but would cut off the right one.  So a process reads the heartbeat before it takes the
+fence.
 """
 
 import threading
@@ -17,7 +17,7 @@ from rpcregistry.errors import Failure, Fenced, Rejected, Retry
 from rpcregistry.kube.client import Kube
 from rpcregistry.kube.requests import LEASE_TIMEOUTS
 from rpcregistry.leases import CLUSTER_ID, NAMESPACE, ZOOKEEPER, KubeLease, heard_namespace, own_namespace
-from rpcregistry.plan.heartbeat import SURE, Candidate, Heartbeat, Look, Sighting
+from rpcregistry.plan.heartbeat import SURE, Candidate, Heartbeat, Look, Observation
 from rpcregistry.plan.ledger import ledger_root, service_name_of
 from rpcregistry.reconcile.lookout import Lookout
 from rpcregistry.runtime.crew import Crew
@@ -28,13 +28,13 @@ from rpcregistry.zookeeper.client import ZooKeeper
 
 log = structlog.get_logger(__name__)
 
-TICK = 0.2  # seconds between two looks while one watches
-WITHOUT_ZOOKEEPER = 5.0  # seconds, after which statuses are kept right though nobody can look
-NOBODY = Sighting(None, 0.0)
+TICK = 0.2  # seconds between two looks at a watched heartbeat
+WITHOUT_ZOOKEEPER = 5.0  # seconds, after which we write statuses although we cannot look
+NOTHING_SEEN = Observation(None, 0.0)
 
 
 def make_lease(settings: RunSettings, cluster_id: str, zookeeper: ZooKeeper | None) -> KubeLease:
-    """The Lease to hold, which says what its holder keeps up; *zookeeper* has been started."""
+    """The Lease to hold, with annotations that name the registry; *zookeeper* has been started."""
     namespace = settings.lease_namespace or own_namespace() or _heard_namespace(cluster_id, zookeeper)
     kube = Kube.from_config(
         settings.target.kubeconfig, settings.target.context, connections=2, timeouts=LEASE_TIMEOUTS
@@ -47,17 +47,17 @@ def make_lease(settings: RunSettings, cluster_id: str, zookeeper: ZooKeeper | No
 
 
 def _heard_namespace(cluster_id: str, zookeeper: ZooKeeper | None) -> str:
-    """From outside of a cluster: where the Lease lies that the heartbeat names."""
+    """The namespace of the Lease that the heartbeat names, for a process outside of a cluster."""
     if zookeeper and zookeeper.wait(WITHOUT_ZOOKEEPER):
         return heard_namespace(Lookout(zookeeper, cluster_id, time.monotonic))
-    return NAMESPACE  # who is heard of later is looked at all the same
+    return NAMESPACE  # ``_look`` still notices a heartbeat that can be read later
 
 
 class Leadership:
     """Decides when this process may write; its threads belong to *crew*, and end once *stopping* is set.
 
-    ``clear`` is set once nobody else keeps the registry up: nothing is written to ZooKeeper before.
-    *zookeeper* is None where this process writes nothing there.
+    ``clear`` is set once no other process keeps the registry up: this one writes nothing to ZooKeeper before.
+    *zookeeper* is None if this process writes nothing there.
     """
 
     def __init__(
@@ -80,16 +80,16 @@ class Leadership:
         self._identity = identity
         self._crew = crew
         self._stopping = stopping
-        self._led = threading.Event()  # this process leads: no looking out any more
+        self._led = threading.Event()  # this process leads: the lookout may end
         self._lookout = Lookout(zookeeper, cluster_id, time.monotonic) if zookeeper else None
         self.clear = threading.Event()
-        self.trouble = ""  # why nobody can look; replaced by the thread that looks
+        self.trouble = ""  # why we cannot look; replaced by the thread that looks
         self._begin: list[Callable[[], None]] = []  # grows before ``run``
         self._elector = Elector(self.lease, identity, on_elected=self._elected, on_lost=self._lost_lease)
 
     @property
     def leading(self) -> bool:
-        """Whether nobody else can lead now."""
+        """Whether this process leads, so that no other one can."""
         return not self._settings.leader_elect or self._elector.leading
 
     def subscribe(self, begin: Callable[[], None]) -> None:
@@ -97,7 +97,7 @@ class Leadership:
         self._begin.append(begin)
 
     def run(self) -> None:
-        """Become the leader, and stay it as long as possible; *crew* ends where that is over."""
+        """Become the leader and remain it as long as possible; the loss ends *crew*."""
         if not self._settings.leader_elect:
             self._crew.start("lease", partial(self.lease.keep, self._stopping))
             self._look()
@@ -108,17 +108,17 @@ class Leadership:
         self._elector.run()
 
     def require_clear(self) -> None:
-        """Fail while nobody can tell whether somebody else keeps the registry up."""
+        """Raise a ``Failure`` until it is known that no other process keeps the registry up."""
         if not self.clear.is_set():
             raise Rejected(self.trouble) if self.trouble else Retry("looking for other controllers")
 
     def renew(self) -> None:
-        """Renew the Lease now; fails with an ``errors.Failure`` unless it is ours afterwards."""
+        """Renew the Lease now; raises an ``errors.Failure`` unless it is ours afterwards."""
         if self._settings.leader_elect:
             self._elector.renew()
 
     def release(self) -> None:
-        """Give the Lease up, once nothing is written any more."""
+        """Release the Lease; call it after the last write."""
         self._elector.release()
 
     # becoming the leader
@@ -127,14 +127,14 @@ class Leadership:
         self._crew.start("look", self._look)
 
     def _lost_lease(self, reason: str) -> None:
-        """Another process may lead now: nothing more may be written."""
+        """End the process: another one may lead now."""
         log.error("the Lease is lost", reason=reason)
         self._end(reason)
 
     def _look(self) -> None:
-        """Begin once nobody else keeps the registry up; end the process where somebody does.
+        """Begin once no other process keeps the registry up; if one does, end this process.
 
-        While ZooKeeper is away nobody can look: statuses are kept right all the same, and the registry waits.
+        While ZooKeeper is away, we cannot look: then statuses are still written, and the registry waits.
         """
         candidate = self._candidate()
         patience = candidate.started + WITHOUT_ZOOKEEPER
@@ -142,7 +142,7 @@ class Leadership:
         while not self._stopping.is_set():
             look, seen = self._judge(candidate)
             if look is Look.ALIVE:
-                self._give_way_to(seen.found or Heartbeat())
+                self._yield_to(seen.found or Heartbeat())
                 return
             if not begun and (look is Look.CLEAR or (look is None and time.monotonic() > patience)):
                 for begin in self._begin:
@@ -168,23 +168,23 @@ class Leadership:
             still_since=self._elector.still_since,
         )
 
-    def _judge(self, candidate: Candidate) -> tuple[Look | None, Sighting]:
-        """What the heartbeat says; nothing while it cannot be read."""
+    def _judge(self, candidate: Candidate) -> tuple[Look | None, Observation]:
+        """Judge the heartbeat; None and ``NOTHING_SEEN`` while it cannot be read."""
         if self._lookout is None:
-            return Look.CLEAR, NOBODY
+            return Look.CLEAR, NOTHING_SEEN
         try:
             verdict = self._lookout.judge(candidate)
         except Failure as failure:
-            # Being away is told elsewhere; a refusal nowhere else.
+            # Log a refusal: nothing else reports it, unlike a ZooKeeper that is away.
             trouble = f"ZooKeeper refuses: {failure}" if isinstance(failure, Rejected) else ""
             if trouble and trouble != self.trouble:
                 log.warning("nothing is written to ZooKeeper", reason=trouble)
             self.trouble = trouble
-            return None, NOBODY
+            return None, NOTHING_SEEN
         self.trouble = ""
         return verdict
 
-    def _give_way_to(self, found: Heartbeat) -> None:
+    def _yield_to(self, found: Heartbeat) -> None:
         message = (
             f"{self._identity} does not lead: {found.holder or 'another controller'} (Lease"
             f" {found.lease or 'unknown'}) keeps up the registry of cluster {self._cluster_id} in ZooKeeper"
@@ -196,13 +196,13 @@ class Leadership:
     def _end(self, reason: str) -> None:
         self._crew.fail(Fenced(reason))
 
-    # what is told
+    # Events
 
     def _note_takeover(self, found: Heartbeat | None) -> None:
         if found and found.holder not in ("", self._identity) and not found.stopped:
-            self._crew.start("takeover", partial(self._tell_takeover, found))
+            self._crew.start("takeover", partial(self._record_takeover, found))
 
-    def _tell_takeover(self, found: Heartbeat) -> None:
+    def _record_takeover(self, found: Heartbeat) -> None:
         note = (
             f"{self._identity} took over from {found.holder} (Lease {found.lease}), which did not stop in"
             f" order: cluster {self._cluster_id}, ZooKeeper {self._settings.target.zk_servers},"
@@ -211,7 +211,7 @@ class Leadership:
         log.warning("took over", reason=audit(self._kube, self.lease.regarding, "TookOver", note))
 
     def _count(self) -> str:
-        """How many services the ledger names, of the layouts asked for."""
+        """How many services the ledger names, in the layouts of this process."""
         if self._zookeeper is None:
             return "no services"
         names = {self._cluster_id}

@@ -38,7 +38,7 @@ def localservices_part(shared: Shared) -> Part:
     locals_ = shared.source(LOCALSERVICES, namespaces, localservices.local_indexes())
     found = shared.source(SERVICES, namespaces, nodeservices.service_indexes())
     selections: Selections[LocalService] = Selections(shared.pods.store, lambda local: local.spec.pods)
-    # Who is selected is known before anybody asks.
+    # Note the selections first: the keys that a change touches depend on them.
     locals_.subscribe(selections.note)
     shared.pods.subscribe(selections.note_pod)
     status_queue: Workqueue[ObjectKey] = Workqueue(STATUS_WINDOW)

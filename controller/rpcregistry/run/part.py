@@ -1,4 +1,4 @@
-"""A part of the process: one controller of ``--controllers``, with all that it takes."""
+"""A part of the process: one controller of ``--controllers``, with its sources, queues and guards."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from rpcregistry.runtime.worker import Meter
 
 
 class Works(Protocol):
-    """What works a queue: a ``Controller``, or a loop of its own."""
+    """The workers of a queue: a ``Controller``, or a loop of its own."""
 
     @property
     def depth(self) -> int: ...
@@ -24,18 +24,21 @@ class Works(Protocol):
 
 
 def nothing() -> None:
-    """For a part that has nothing to do at some point."""
+    """Do nothing: a part's default callback."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """What a part runs, all of it complete.
 
-    *sources* have to be listed before it starts.  *counted*: whose depth is the part's.  *forget* is called
-    before each resync, *begin* after the first one and before anything works.  *may_look*: whether the guards
-    can tell what is absent by now.  *early* is called as soon as the process leads, whatever was listed by
-    then.  *why_not_ready*: what keeps the part from its work, or None.  *stopped*
-    is called once all threads have ended, where the process ends in order.
+    *sources* have to be listed before the part starts.  *counted*: the works whose depth is the part's.
+
+    *early* is called once the process leads, before the lists are complete.  *forget* is called before each
+    resync, *begin* after the first one and before any worker starts.  *stopped* is called after the end of
+    all threads, if the process stops in order.
+
+    *may_look*: whether the guards can already judge what is absent.  *why_not_ready*: what keeps the part
+    from its work, or None.
     """
 
     name: str
@@ -52,7 +55,7 @@ class Part:
 
     @property
     def filled(self) -> bool:
-        """Whether all that it reads was listed."""
+        """Whether all its sources were listed."""
         return all(source.filled for source in self.sources)
 
     @property
@@ -62,26 +65,26 @@ class Part:
 
     @property
     def failing(self) -> int:
-        """How many keys failed when they were worked last."""
+        """How many keys failed in their last attempt."""
         return sum(works.failing for works in self.works)
 
     @property
     def held(self) -> int:
-        """How much is absent, and waits for its confirmation."""
+        """How many absences wait for their confirmation."""
         return sum(len(guard.held) for guard in self.guards)
 
     def resync(self) -> None:
-        """Look at everything once more."""
+        """Reconcile every key once more, and have the guards look."""
         self.forget()
         for works in self.works:
             works.resync()
         self.look()
 
     def look(self) -> None:
-        """Have the guards look soon; those that cannot tell yet will look by themselves."""
+        """Have the guards look soon; if they cannot judge yet, they will look by themselves."""
         if self.may_look():
             for guard in self.guards:
-                guard.poke()
+                guard.wake()
 
     def start(self, crew: Crew, meter: Meter, stopping: threading.Event) -> None:
         """Start its threads, once it is ``filled``."""

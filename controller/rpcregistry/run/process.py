@@ -32,8 +32,8 @@ from rpcregistry.zookeeper.client import ZooKeeper
 
 log = structlog.get_logger(__name__)
 
-SWITCH = 0.001  # seconds that a thread with an answer in hand waits for one that computes
-TICK = 0.2  # seconds between two looks at what has no queue
+SWITCH = 0.001  # seconds that a thread with a received answer waits for one that computes
+TICK = 0.2  # seconds between two polls of the stop flag
 SHUTDOWN = 4.0  # seconds
 
 
@@ -53,7 +53,7 @@ def run_controllers(settings: RunSettings) -> int:
 
 
 class Probes:
-    """What the probes say: before there is a process, and then of it.  One thread serves them."""
+    """The answers of the probes, before and after the process is made.  One thread serves them."""
 
     def __init__(self) -> None:
         # Each is replaced as a whole by the main thread.
@@ -61,7 +61,7 @@ class Probes:
         self._process: Process | None = None
 
     def follow(self, process: "Process") -> None:
-        """From now on, say what *process* says."""
+        """Answer with the state of *process* from now on."""
         self._process = process
 
     def why_not_live(self) -> str | None:
@@ -74,9 +74,9 @@ class Probes:
 
 
 def _patiently(read: Callable[[], str], stop: Stop, probes: Probes) -> str | None:
-    """What *read* returns, as soon as it does; None where the process is to end before."""
+    """Call *read* until it succeeds, and return its result; None if the process has to stop before."""
 
-    def tell(state: RetryCallState) -> None:
+    def log_retry(state: RetryCallState) -> None:
         reason = str(state.outcome.exception() if state.outcome else "")
         if reason != probes.waiting:
             log.warning("not ready", reason=reason)
@@ -87,23 +87,23 @@ def _patiently(read: Callable[[], str], stop: Stop, probes: Probes) -> str | Non
         while time.monotonic() < end and not stop.requested:
             time.sleep(min(TICK, seconds))
 
-    again = Retrying(
+    retrying = Retrying(
         retry=retry_if_exception_type(Failure),
         wait=wait_random_exponential(multiplier=0.5, max=5),
         stop=lambda _: stop.requested,
-        before_sleep=tell,
+        before_sleep=log_retry,
         sleep=sleep,
     )
     try:
-        return again(read)
+        return retrying(read)
     except RetryError:
         return None
 
 
 def make_process(settings: RunSettings, kube: Kube, cluster_id: str, metrics: Metrics) -> "Process":
-    """Make all that the process takes, in one pass: nothing is half made.
+    """Make all objects of the process, in one pass, so that each is complete.
 
-    Nothing has started but the connection to ZooKeeper: the heartbeat there may tell where the Lease lies.
+    Only the connection to ZooKeeper is started: the heartbeat there may name the namespace of the Lease.
     """
     crew, stopping = Crew(), threading.Event()
     identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
@@ -151,8 +151,8 @@ def make_process(settings: RunSettings, kube: Kube, cluster_id: str, metrics: Me
 class Process:
     """The parts of one process, and their threads.
 
-    Everything is read from the start, so that a new leader need not wait; nothing is written before
-    this process leads, and not before all that a part depends on was listed.
+    The process reads everything from the start, so that a new leader need not wait.  A part writes nothing
+    before this process leads and all sources of the part were listed.
     """
 
     def __init__(self, shared: Shared, crew: Crew, parts: Sequence[Part]) -> None:
@@ -161,8 +161,8 @@ class Process:
         self._parts = parts
         needed = {source.name: source for part in parts for source in part.sources}
         self._sources = list(needed.values())
-        self._missing: dict[str, str | None] = {}  # kinds, as reported; of the main thread
-        self._word: str | None = None  # on the Lease, once seen; of the thread that has the Lease in hand
+        self._missing: dict[str, str | None] = {}  # kinds, as last reported; belongs to the main thread
+        self._word: str | None = None  # on the Lease, once read; belongs to the thread that reads the Lease
         for source in self._sources:
             source.subscribe_listed(partial(self._listed, source.name))
         shared.leadership.subscribe(self._begin)
@@ -188,7 +188,7 @@ class Process:
         return 1 if self._crew.failure else 0
 
     def _report_missing_kinds(self) -> None:
-        """Say on the Lease which kinds the API server does not serve (any more)."""
+        """Record an Event about the Lease for each kind that the API server does not serve (any more)."""
         shared, missing = self._shared, {source.name: source.kind_missing for source in self._sources}
         lease = shared.leadership.lease.regarding
         if missing == self._missing or not (lease and shared.began.is_set()):
@@ -200,7 +200,7 @@ class Process:
         self._missing = missing
 
     def _begin(self) -> None:
-        """Lead: start the parts, each once all that it depends on was listed."""
+        """Lead: start the parts, each once its sources were listed."""
         shared = self._shared
         log.info("leading", identity=shared.identity, cluster=shared.cluster_id)
         shared.metrics.leading(True)
@@ -218,20 +218,20 @@ class Process:
                 if self._shared.stopping.wait(TICK / 10):
                     return
             if not frozen:
-                # What was listed stays: collections, which stop all threads, need not visit it.
+                # The listed objects stay: exempt them from collections, which stop all threads.
                 gc.collect()
                 gc.freeze()
                 frozen = True
             part.start(self._crew, self._shared.metrics, self._shared.stopping)
 
     def _listed(self, name: str) -> None:
-        """A LIST may show that something is missing, or that what was unknown is known again."""
+        """Resync the parts that read *name*: its LIST may lack objects, or end an unknown state."""
         for part in self._parts:
             if any(source.name == name for source in part.sources):
                 self._resync(part)
 
     def _annotated(self, annotations: Mapping[str, str]) -> None:
-        """Somebody may have given a word on the Lease: have all guards look."""
+        """Have all guards look if the Lease has a new release word."""
         word = annotations.get(RELEASE, "")
         if word != self._word:
             self._word = word
@@ -242,7 +242,7 @@ class Process:
         settings = self._shared.settings
         period = settings.resync_period or threading.TIMEOUT_MAX
         if settings.require_register_permission:
-            period = min(period, ALLOWED_FOR)  # no watch tells that a permission was given or taken
+            period = min(period, ALLOWED_FOR)  # no watch shows that a permission was granted or revoked
         while not self._shared.stopping.wait(period):
             for part in self._parts:
                 self._resync(part)
@@ -252,7 +252,7 @@ class Process:
             part.resync()
 
     def _shut_down(self) -> None:
-        """Finish the writes in hand and give the Lease back; nothing is withdrawn."""
+        """Finish the writes in progress and release the Lease; withdraw nothing."""
         deadline = time.monotonic() + SHUTDOWN
         shared = self._shared
         shared.stopping.set()

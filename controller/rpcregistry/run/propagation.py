@@ -14,20 +14,20 @@ class Propagation:
         self._seen: dict[str, float] = {}
 
     def seen(self, names: Iterable[str]) -> None:
-        """Addresses of *names* changed; of those that are under way already, the earlier change counts."""
+        """Note that addresses of *names* changed; if an earlier change is in progress, that one counts."""
         now = self._clock()
         with self._lock:
             for name in names:
                 self._seen.setdefault(name, now)
 
     def written(self, name: str) -> None:
-        """A znode of *name* was written."""
+        """Note that a znode of *name* was written."""
         with self._lock:
             seen = self._seen.pop(name, None)
         if seen is not None:
             self._propagated(self._clock() - seen)
 
     def begin(self) -> None:
-        """What was seen until now was another process's to propagate."""
+        """Forget what was seen until now: another process propagates that."""
         with self._lock:
             self._seen.clear()

@@ -12,13 +12,13 @@ from rpcregistry.model import ObjectKey, RpcService
 from rpcregistry.plan.heartbeat import PERIOD as HEARTBEAT
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.publication import PublicationSettings
+from rpcregistry.reconcile.cache import REARM
 from rpcregistry.reconcile.fence import Fence
-from rpcregistry.reconcile.memory import REARM
+from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.missing import Missing
 from rpcregistry.reconcile.registry import RegistryReconciler
 from rpcregistry.reconcile.repairs import Repairs
 from rpcregistry.reconcile.reports import Reports
-from rpcregistry.reconcile.settling import Settling
 from rpcregistry.reconcile.synced import SyncedReconciler
 from rpcregistry.reconcile.transactions import RegistryWriter
 from rpcregistry.run.dryrun import DryRunZooKeeper
@@ -36,10 +36,10 @@ log = structlog.get_logger(__name__)
 BATCH = 100  # services in one transaction
 LINGER = 0.02  # seconds after a transaction, in which the changes of the next one gather
 COMPARE_AGAIN_AFTER = 1.0  # seconds
-COMPARE_PARTS = 10  # of all services, each read anew once a period
-PATIENCE = 10.0  # seconds, for which what we wrote may go unwatched while there is more to write
+COMPARE_PARTS = 10  # of all services; each part is read anew once a period
+PATIENCE = 10.0  # seconds for which own writes may stay unwatched while there is more to write
 LAST_BEAT = 0.5  # seconds
-CLEAR_TICK = 0.02  # seconds between two looks at whether nobody else keeps the registry up
+CLEAR_TICK = 0.02  # seconds between two checks whether another process keeps the registry up
 CONDITION_WRITERS = 2
 CONDITION_DELAY = 0.2  # seconds, in which one condition may make way for the next
 
@@ -55,7 +55,7 @@ def registry_part(shared: Shared) -> Part:
         events=shared.events,
         clock=shared.clock,
         enqueue=lambda key: condition_queue.add_after(key, CONDITION_DELAY),
-        give_way=shared.traffic.give_way,
+        yield_to_endpoints=shared.traffic.yield_to_endpoints,
     )
     reconciler = _reconciler(shared, name_queue, synced)
     loop = RegistryLoop(shared, reconciler, name_queue)
@@ -83,8 +83,8 @@ def _reconciler(shared: Shared, name_queue: Workqueue[str], synced: SyncedReconc
         missing=_missing(shared, publishing, writer, name_queue),
         reports=_reports(shared, synced),
         services=shared.registered,
-        # A dry run's statuses are never written, so it would wait for them for ever.
-        settling=Settling() if settings.dry_run else shared.settling,
+        # A dry run writes no statuses, so their initial sync would never be done.
+        initial_sync=InitialSync() if settings.dry_run else shared.initial_sync,
         is_unlooked=shared.is_unlooked,
         layouts=settings.target.layouts,
         settings=publishing,
@@ -98,7 +98,7 @@ def _reports(shared: Shared, synced: SyncedReconciler) -> Reports:
     return Reports(
         services=shared.registered,
         repairs=Repairs(shared.events, lambda: shared.leadership.lease.regarding, shared.clock),
-        conditions=synced.want,
+        conditions=synced.set_desired,
         events=shared.events,
         clock=shared.clock,
     )
@@ -148,7 +148,7 @@ def _writer(shared: Shared, publishing: PublicationSettings) -> RegistryWriter:
 
 
 def _heartbeat(shared: Shared) -> Heartbeat:
-    """What the heartbeat says of this process, whatever happens."""
+    """The constant part of this process's heartbeat."""
     settings = shared.settings
     return Heartbeat(
         lease=shared.leadership.lease.full_name,
@@ -161,14 +161,14 @@ def _heartbeat(shared: Shared) -> Heartbeat:
 
 
 def _subscribe(shared: Shared, reconciler: RegistryReconciler, name_queue: Workqueue[str]) -> None:
-    """Hear of changes, from when this process leads: until then they are another one's to write."""
+    """Subscribe to changes.  Until this process leads, it ignores them: the leader writes them."""
 
     def service_changed(change: Change[RpcService]) -> None:
         if shared.began.is_set():
             reconciler.note_service(change)
             name_queue.add_all(reconciler.service_names(change))
 
-    def settled(name: str) -> None:
+    def synced_once(name: str) -> None:
         if shared.began.is_set():
             name_queue.add(name)
 
@@ -182,16 +182,16 @@ def _subscribe(shared: Shared, reconciler: RegistryReconciler, name_queue: Workq
             reconciler.disconnected()
 
     shared.registered.subscribe(service_changed)
-    shared.settling.subscribe(settled)
+    shared.initial_sync.subscribe(synced_once)
     shared.connection.subscribe(connection_changed)
     shared.changed.subscribe(path_changed)
 
 
 class RegistryLoop:
-    """Keeps ZooKeeper equal to what the reconciler is told, all services once in *compare_period* seconds.
+    """Writes due names to ZooKeeper, and compares all services once in *compare_period* seconds.
 
-    All belongs to its thread but ``why_not_ready``, ``say_stopped``, and what any thread may have: ``depth``,
-    ``resync``.
+    It belongs to its thread, with these exceptions.  Any thread may call ``depth``, ``resync`` and
+    ``why_not_ready``; the main thread calls ``say_stopped``.
     """
 
     def __init__(self, shared: Shared, reconciler: RegistryReconciler, name_queue: Workqueue[str]) -> None:
@@ -199,12 +199,12 @@ class RegistryLoop:
         self._reconciler = reconciler
         self._name_queue = name_queue
         self._pause = shared.settings.compare_period / COMPARE_PARTS
-        self._due = self._again = self._beat = self._rested = 0.0
+        self._due = self._retry_at = self._beat = self._rested = 0.0
         # Each is replaced by the thread, and read by others.
         self._refused = ""  # what ZooKeeper refused, when it was compared last
         self._beating = False  # whether the heartbeat names this process
         self._running = False
-        # What to do once all was listed: appended once, by another thread.
+        # The work once all is listed: appended once, by another thread.
         self._work: list[Callable[[], None]] = []
 
     @property
@@ -214,19 +214,19 @@ class RegistryLoop:
 
     @property
     def failing(self) -> int:
-        """How many names failed when they were written last."""
+        """How many names failed in their last attempt."""
         return self._name_queue.failing
 
     def resync(self) -> None:
-        """Look at everything once more."""
+        """Enqueue every name."""
         self._name_queue.add_all({service.service_name for service in self._shared.registered.store.values()})
 
     def start_beating(self, crew: Crew) -> None:
-        """Start its thread, which at first only shows that this process lives."""
+        """Start its thread, which at first only writes the heartbeat."""
         crew.start("registry", self._run)
 
     def start(self, crew: Crew, meter: Meter, stopped: Callable[[], bool]) -> None:
-        """Have its thread write."""
+        """Have its thread reconcile from now on."""
         self._work.append(
             partial(
                 work_batches,
@@ -252,7 +252,7 @@ class RegistryLoop:
         return f"ZooKeeper refuses: {self._refused}" if self._refused else None
 
     def say_stopped(self) -> None:
-        """Have the heartbeat say that we ended in order, unless ZooKeeper takes long to answer."""
+        """Write a last heartbeat that says we stopped in order, unless ZooKeeper takes long to answer."""
         if not self._beating or self._running:
             return
         saying = threading.Thread(target=self._last_beat, name="stopped", daemon=True)
@@ -266,9 +266,10 @@ class RegistryLoop:
             log.warning("the heartbeat does not say that this process stopped", reason=str(failure))
 
     def _run(self) -> None:
-        """Beat, and write once all was listed, until stopped; each once nobody else keeps the registry up.
+        """Write heartbeats, and reconcile once all is listed, until stopped.
 
-        While lists are long in coming, or refused, nothing but the heartbeat shows that somebody leads.
+        Both wait until no other process keeps the registry up.  While the lists are slow or refused, only the
+        heartbeat shows that this process leads.
         """
         self._running = True
         while not self._work:
@@ -283,18 +284,18 @@ class RegistryLoop:
     def _is_ready(self) -> bool:
         shared = self._shared
         is_clear = shared.leadership.clear.is_set()
-        return is_clear and shared.zookeeper.connected and time.monotonic() >= self._again
+        return is_clear and shared.zookeeper.connected and time.monotonic() >= self._retry_at
 
     def _attempt(self, look: Callable[[], None]) -> None:
-        """Do what ZooKeeper may refuse; try again a moment later where it does."""
+        """Call *look*; if ZooKeeper refuses it or is away, try again a moment later."""
         try:
             look()
-            self._refused = ""  # what was refused is tried again before this
+            self._refused = ""  # a refused call was repeated before this one
         except (Retry, Rejected) as failure:
             if isinstance(failure, Rejected):
                 self._refused = str(failure)
             log.warning("cannot compare", reason=str(failure))
-            self._again = time.monotonic() + COMPARE_AGAIN_AFTER
+            self._retry_at = time.monotonic() + COMPARE_AGAIN_AFTER
 
     def _beat_if_due(self) -> None:
         now = time.monotonic()
@@ -304,8 +305,8 @@ class RegistryLoop:
             self._beating = True
 
     def _look(self) -> None:
-        """Beat, and compare, where that is due."""
-        # First of all: who looks out for another controller has to see this one soon.
+        """Write the heartbeat and compare, if each is due."""
+        # The heartbeat comes first: another controller that looks for it has to see it soon.
         self._beat_if_due()
         now = time.monotonic()
         if not self._reconciler.compared:
@@ -324,7 +325,7 @@ class RegistryLoop:
     def _prepare(self) -> None:
         shared = self._shared
         shared.stopping.wait(max(0.0, self._rested - time.monotonic()))
-        # What nobody sees can wait; but not for ever, where there is always something to do.
+        # Re-arming watches can wait while there is more to write, but not for ever.
         for name, seconds in self._reconciler.unwatched(PATIENCE if shared.traffic.busy else REARM).items():
             self._name_queue.add_after(name, seconds)
         self._reconciler.report_late()

@@ -32,11 +32,11 @@ def rpcservices_part(shared: Shared) -> Part:
         clock=shared.clock,
         confirm=settings.guard_confirm,
         enqueue=service_queue.add_all,
-        settling=shared.settling,
+        initial_sync=shared.initial_sync,
         lease=shared.on_lease,
         events=shared.events,
     )
-    # What a change means is noted before anybody asks which keys it touches.
+    # Note each change first: the keys that it touches depend on the notes.
     shared.pods.subscribe(reconciler.note_pod)
     shared.nodes.subscribe(reconciler.note_node)
     shared.services.subscribe(reconciler.note_service)
@@ -52,17 +52,17 @@ def rpcservices_part(shared: Shared) -> Part:
 
     annotation_queue: Workqueue[ObjectKey] = Workqueue(0.0)
     annotations = AnnotationReconciler(shared.pods, shared.events)
-    tell = Controller("annotation", annotation_queue, annotations.reconcile)
-    tell.watch(shared.pods, annotations.pod_keys)
+    annotation = Controller("annotation", annotation_queue, annotations.reconcile)
+    annotation.watch(shared.pods, annotations.pod_keys)
 
     def begin() -> None:
         reconciler.begin()
-        tell.add(pod.key for pod in shared.pods.store.values() if pod.problems)
+        annotation.add(pod.key for pod in shared.pods.store.values() if pod.problems)
 
     return Part(
         name="rpcservice",
         sources=(shared.services, shared.pods, shared.nodes),
-        works=(project, tell),
+        works=(project, annotation),
         counted=(project,),
         guards=(reconciler.guard,),
         forget=reconciler.forget_withdrawn,
@@ -71,6 +71,6 @@ def rpcservices_part(shared: Shared) -> Part:
 
 
 def _time(shared: Shared, reconciler: RpcServiceReconciler, change: Change[Pod]) -> None:
-    """Begin to time what a pod's own change does to addresses."""
+    """Begin to time a pod's change, if it affects addresses."""
     if not change.listed and addressed(change.old) != addressed(change.new):
         shared.propagation.seen(key.service_name for key in reconciler.pod_keys(change))

@@ -1,4 +1,4 @@
-"""What the parts of a process share: what is read, with what is written, Events, and who waits for whom."""
+"""What the parts of a process share: sources, the writer, Events, and which work yields to which."""
 
 import threading
 import time
@@ -11,9 +11,9 @@ from rpcregistry.model import Node, Pod, RpcService
 from rpcregistry.reconcile import byname, localservices, ports, rpcservices
 from rpcregistry.reconcile.fence import FencedKube
 from rpcregistry.reconcile.held import HeldOnLease
+from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.registration import Registration
 from rpcregistry.reconcile.relied import Relied
-from rpcregistry.reconcile.settling import Settling
 from rpcregistry.run.dryrun import DryRunKube, DryRunLeadership, NoPoster
 from rpcregistry.run.leadership import Leadership
 from rpcregistry.run.propagation import Propagation
@@ -27,43 +27,43 @@ from rpcregistry.zookeeper.client import ZooKeeper
 T = TypeVar("T", bound=Named)
 V = TypeVar("V")
 
-TICK = 0.05  # seconds between two looks at whether endpoints are on their way
+TICK = 0.05  # seconds between two checks whether changes of endpoints are in progress
 
 
 class Relay(Generic[V]):
-    """Passes what it is called with on to those who subscribed before anything started."""
+    """Passes each value on to the subscribers, which subscribed before anything started."""
 
     def __init__(self) -> None:
         self._subscribers: list[Callable[[V], None]] = []  # grows before anything starts
 
     def subscribe(self, subscriber: Callable[[V], None]) -> None:
-        """Call *subscriber*, too, in whatever thread; it must not block."""
+        """Call *subscriber* with each value, in any thread; it must not block."""
         self._subscribers.append(subscriber)
 
     def __call__(self, value: V) -> None:
-        """Tell all subscribers."""
+        """Notify all subscribers."""
         for subscriber in self._subscribers:
             subscriber(value)
 
 
 class Traffic:
-    """Whether endpoints are on their way to clients: what can wait gives way to them.  For any thread."""
+    """Whether changes of endpoints are in progress, so that other writes yield.  For any thread."""
 
     def __init__(self, stopping: threading.Event) -> None:
         self._stopping = stopping
-        self._ways: list[Callable[[], bool]] = []  # grows before anything starts
+        self._queues: list[Callable[[], bool]] = []  # grows before anything starts
 
     def add(self, busy: Callable[[], bool]) -> None:
-        """Count what *busy* says."""
-        self._ways.append(busy)
+        """Ask *busy*, too, whether changes are in progress."""
+        self._queues.append(busy)
 
     @property
     def busy(self) -> bool:
-        """Whether any are."""
-        return any(busy() for busy in self._ways)
+        """Whether any change is in progress."""
+        return any(busy() for busy in self._queues)
 
-    def give_way(self, seconds: float) -> None:
-        """Wait, up to *seconds*, while there are any."""
+    def yield_to_endpoints(self, seconds: float) -> None:
+        """Wait, up to *seconds*, while changes are in progress."""
         latest = time.monotonic() + seconds
         while self.busy and time.monotonic() < latest:
             if self._stopping.wait(TICK):
@@ -73,9 +73,8 @@ class Traffic:
 class Shared:
     """What every part may use; complete once it is made.  Nothing in it has started yet.
 
-    *zookeeper* is only used where the registry controller runs; *connection* and *changed* relay what it
-    tells.  *stopping* is set once the process ends,
-    *began* once it leads.
+    Only the registry controller uses *zookeeper*; *connection* and *changed* relay its callbacks.  *stopping*
+    is set once the process ends, *began* once it leads.
     """
 
     def __init__(
@@ -121,8 +120,8 @@ class Shared:
         self.writer: ports.Kube = (
             DryRunKube(self.sources) if settings.dry_run else FencedKube(kube, lambda: leadership.leading)
         )
-        self.settling = Settling()
-        # Only our own word, where we have one: the pod controller's.
+        self.initial_sync = InitialSync()
+        # The registry relies on our own pod controller's word only, if that runs here.
         self.relied = Relied(self.services)
         self.services.subscribe(self.relied.note)
         self.traffic = Traffic(stopping)
@@ -148,13 +147,14 @@ class Shared:
     def registered(self) -> Relied | Source[RpcService]:
         """The RpcServices that the registry mirrors.
 
-        Where no pod controller runs, every status is relied on; a dry run's never become what they should be.
+        Without a pod controller, it relies on every status.  So does a dry run, whose statuses are never
+        written.
         """
         vouched = self.runs("rpcservice") and not self.settings.dry_run
         return self.relied if vouched else self.services
 
     def is_unlooked(self, name: str) -> bool:
-        """Whether something is listed under *name* that nobody relies on."""
+        """Whether a status of *name* lists endpoints that the pod controller has not checked."""
         return self.registered is self.relied and self.relied.is_unlooked(name)
 
     def source(
@@ -164,7 +164,7 @@ class Shared:
         indexes: Mapping[str, Callable[[T], Iterable[Hashable]]],
         label_selector: str = "",
     ) -> Source[T]:
-        """What is read of a resource; it starts with the part that needs it."""
+        """Make the source of a resource; it starts with the part that needs it."""
         source = Source(
             kube=self.kube,
             resource=resource,

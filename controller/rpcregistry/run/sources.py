@@ -1,4 +1,4 @@
-"""What reconcilers read: the informers of one resource, one a watched namespace, as one source; and LISTs."""
+"""What reconcilers read: all informers of one resource as one source; and LISTs."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
@@ -22,7 +22,7 @@ class Merged(Generic[T]):
         self._stores = stores
 
     def get(self, key: ObjectKey) -> T | None:
-        """The object, where its namespace is watched and it is there."""
+        """The object, if it exists and its namespace is watched."""
         store = self._stores.get(key.namespace) or self._stores.get("")
         return store.get(key) if store else None
 
@@ -36,7 +36,10 @@ class Merged(Generic[T]):
 
 
 class Source(Generic[T]):
-    """What reconcilers read of one resource; *restarted* is told why a watch was begun again."""
+    """The informers of one resource, one a watched namespace.
+
+    *restarted* is called with the resource and the reason of each restarted watch.
+    """
 
     def __init__(
         self,
@@ -66,14 +69,14 @@ class Source(Generic[T]):
         self.store = Merged({namespace: informer.store for namespace, informer in self._informers.items()})
 
     def subscribe(self, on_change: Callable[[Change[T]], None]) -> None:
-        """Call *on_change* with every change, after those that subscribed before; before ``start``.
+        """Call *on_change* with every change, after all earlier subscribers.  Call this before ``start``.
 
         Informers call it, each in its thread and under its lock: it must not block.
         """
         self._on_change.append(on_change)
 
     def subscribe_listed(self, on_listed: Callable[[], None]) -> None:
-        """Call *on_listed* whenever a LIST was taken in; before ``start``."""
+        """Call *on_listed* after each LIST.  Call this before ``start``."""
         self._on_listed.append(on_listed)
 
     def _changed(self, change: Change[T]) -> None:
@@ -96,13 +99,13 @@ class Source(Generic[T]):
 
     @property
     def kind_missing(self) -> str | None:
-        """Why there are none: the API server does not serve the kind."""
+        """Why there are no objects, if the API server does not serve the kind; else None."""
         missing = (informer.unknown for informer in self._informers.values() if informer.kind_missing)
         return next(filter(None, missing), None)
 
     @property
     def missing(self) -> str:
-        """What was not listed yet, and why, where that is known."""
+        """What was not listed yet, and why, if that is known."""
         unfilled = (informer for informer in self._informers.values() if not informer.filled.is_set())
         reason = next((informer.interrupted for informer in unfilled if informer.interrupted), "")
         return f"{self.name} are not listed yet{': ' if reason else ''}{reason}"
@@ -117,7 +120,7 @@ class Source(Generic[T]):
         return [item for informer in self._informers.values() for item in informer.second_look()]
 
     def observe(self, written: T) -> None:
-        """Take in what our own write returned."""
+        """Store what our own write returned."""
         informer = self._informers.get(written.key.namespace) or self._informers.get("")
         if informer:
             informer.observe(written)
@@ -134,7 +137,7 @@ class Source(Generic[T]):
 
 
 class SecondLook:
-    """What the registry's guard reads, whether or not this process runs the pod controller."""
+    """The reads of the registry's guard, with or without a pod controller in this process."""
 
     def __init__(
         self, *, kube: Kube, namespaces: Sequence[str], label_selector: str, watched: Source[Pod] | None
@@ -156,6 +159,6 @@ class SecondLook:
             yield from listing.items
 
     def require_crd(self) -> None:
-        """Fail unless the RpcService CRD is there and not being deleted."""
+        """Raise a ``Failure`` unless the RpcService CRD exists and is not being deleted."""
         if self._kube.raw("GET", CRD)["metadata"].get("deletionTimestamp"):
             raise Retry("the CRD of RpcServices is being deleted")

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 
 class SystemClock:
-    """``reconcile.ports.Clock``, as the machine has it."""
+    """The machine's clock, as a ``reconcile.ports.Clock``."""
 
     def monotonic(self) -> float:
-        """Seconds, of which only differences mean something."""
+        """Seconds; only differences are meaningful."""
         return time.monotonic()
 
     def now(self) -> datetime:

@@ -23,8 +23,8 @@ class Watched(Protocol[T]):
 class Controller(Generic[K]):
     """Reconciles the keys of a queue, each by one thread at a time.
 
-    *name* is that of its threads, *kind* the one under which its results are counted.  *every_key*: what a
-    resync looks at.  *delay*: seconds that a key waits for others to join it.
+    *name*: of its threads.  *kind*: the name in the metrics.  *every_key*: the keys of a resync.  *delay*:
+    seconds that a key waits for more changes.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Controller(Generic[K]):
             self._queue.add_after(key, self._delay)
 
     def resync(self) -> None:
-        """Look at everything once more."""
+        """Reconcile every key once more."""
         self.add(self._every_key())
 
     @property
@@ -69,7 +69,7 @@ class Controller(Generic[K]):
 
     @property
     def failing(self) -> int:
-        """How many keys failed when they were worked last."""
+        """How many keys failed in their last attempt."""
         return self._queue.failing
 
     def start(self, crew: Crew, meter: Meter, stopped: Callable[[], bool]) -> None:
@@ -80,5 +80,5 @@ class Controller(Generic[K]):
             crew.start(name, target)
 
     def stop(self) -> None:
-        """Let its threads end."""
+        """Close the queue, so that its threads end."""
         self._queue.close()

@@ -1,4 +1,4 @@
-"""The threads of a process: when one of them dies, the process must not go on half-dead."""
+"""The threads of a process: if one of them dies, the whole process has to end."""
 
 import threading
 from collections.abc import Callable, Collection
@@ -19,7 +19,7 @@ class Crew:
 
     @property
     def failure(self) -> BaseException | None:
-        """What failed first."""
+        """The first failure, or None."""
         with self._lock:
             return self._failure
 
@@ -36,16 +36,16 @@ class Crew:
         thread = threading.Thread(target=run, name=name, daemon=True)
         with self._lock:
             self._threads.append(thread)
-            thread.start()  # before anybody waits for it
+            thread.start()  # under the lock, so that ``join`` sees only started threads
 
     def fail(self, failure: BaseException) -> None:
-        """End the crew for *failure*, unless something failed before."""
+        """End the crew; *failure* is its reason unless there was one before."""
         with self._lock:
             self._failure = self._failure or failure
         self._over.set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the crew is ended, or a thread fails; return whether that came about."""
+        """Wait until the crew ends or a thread fails; return whether that happened in time."""
         return self._over.wait(timeout)
 
     def join(self, deadline: float, clock: Callable[[], float], besides: Collection[str] = ()) -> list[str]:

@@ -1,9 +1,9 @@
-"""Which of several processes leads: whoever holds a Lease and renews it in time.
+"""Leader election: the process leads that holds a Lease and renews it in time.
 
-Nobody compares clocks.  A follower takes the Lease over once it saw it unchanged for ``Timing.lease``
-seconds; the leader stops ``Timing.renew`` seconds after it *sent* its last successful renewal, which
-is earlier, whatever became of the answers in between.  A Lease fences nothing: a write that is under
-way when leadership ends needs a precondition of its own.
+No two clocks are compared.  A follower takes the Lease over once it saw it unchanged for ``Timing.lease``
+seconds.  The leader stops ``Timing.renew`` seconds after it *sent* its last successful renewal; that is
+always earlier.  A Lease fences nothing: a write in progress when leadership ends needs a precondition of its
+own.
 """
 
 import math
@@ -24,9 +24,9 @@ log = structlog.get_logger(__name__)
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """Seconds: unchanged for *lease* a Lease is free; a leader that could not renew it for *renew* stops.
+    """Seconds: a Lease unchanged for *lease* is free; a leader that cannot renew it for *renew* stops.
 
-    In between, what the old leader has sent comes to its end.  Everybody looks every *retry*.
+    In between, the old leader's last requests end.  Each process looks every *retry* seconds.
     """
 
     lease: float = 15.0
@@ -35,7 +35,7 @@ class Timing(msgspec.Struct, frozen=True):
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """The Lease is somebody else's; look again in *seconds* at the latest."""
+    """Another process holds the Lease; look again in *seconds* at the latest."""
 
     seconds: float
 
@@ -47,7 +47,7 @@ class Write(msgspec.Struct, frozen=True):
 
 
 class Lost(msgspec.Struct, frozen=True):
-    """The Lease was ours, and is no more."""
+    """The Lease was ours, and another process may hold it now."""
 
     reason: str
 
@@ -55,11 +55,11 @@ class Lost(msgspec.Struct, frozen=True):
 def decide(
     observed: Lease | None, unchanged: float, me: str, *, leading: bool, stamp: str, timing: Timing
 ) -> Wait | Write | Lost:
-    """What process *me* does, having *observed* the Lease (None: there is none) for *unchanged* seconds.
+    """What process *me* does after it *observed* the Lease (None: there is none) for *unchanged* seconds.
 
-    A Lease that vanishes is free as late as one that stays the same: its holder may not know yet.
-    *unchanged* is infinite where *me* never saw one; that it was deleted a moment ago, it cannot know.
-    One that names *me*, who does not lead, is nobody's: a person wrote that, or a call that was late.
+    A deleted Lease is free as late as an unchanged one: its holder may not know yet.  *unchanged* is infinite
+    if *me* never saw a Lease: it may have been deleted a moment ago, but *me* cannot know.  If the Lease
+    names *me*, and *me* does not lead, it has no holder: a person wrote it, or a late call of our own.
     """
     ours = observed is not None and observed.holder == me
     if leading and observed is not None and not ours:
@@ -82,10 +82,10 @@ def decide(
 
 
 class LeaseClient(Protocol):
-    """The Lease in the API server.  Calls should fail within a few seconds, with an ``errors.Failure``.
+    """The Lease in the API server.  A failing call should raise an ``errors.Failure`` within a few seconds.
 
-    ``create`` and ``update`` return what was written; ``update`` fails unless the Lease is still at
-    ``resource_version``, and should leave alone what ``Lease`` does not hold.
+    ``create`` and ``update`` return what was written.  ``update`` fails unless the Lease is still at
+    ``resource_version``; it should leave alone all fields that ``Lease`` lacks.
     """
 
     def get(self) -> Lease | None: ...
@@ -94,11 +94,11 @@ class LeaseClient(Protocol):
 
 
 class Elector:
-    """Becomes the leader, once, and stays it until it cannot renew the Lease in time.
+    """Becomes the leader, once, and remains it until it cannot renew the Lease in time.
 
-    Two threads run it, ``run`` and ``watch``: the second one notices that the first is stuck in a
-    call.  *on_elected* and *on_lost* are called once at most; neither may block.  *on_lost* is told
-    why leadership ended, unless it was by ``release``; it should end the process.
+    Two threads run it, ``run`` and ``watch``: the second one notices if the first is stuck in a call.  It
+    calls *on_elected* and *on_lost* at most once each; neither may block.  *on_lost* gets the reason for
+    which leadership ended, and should end the process.  ``release`` does not call it.
 
     *identity* must be new for each process.
     """
@@ -122,23 +122,23 @@ class Elector:
         self._clock = clock
         self._now = now
         self._stopped = threading.Event()
-        # Two locks, since a call may hang: who wants to know whether we lead must not wait for it.
+        # Two locks, since a call may hang: ``leading`` must not wait for it.
         self._turn = threading.Lock()  # protects what follows, to still_since; held during calls
         self._observed: Lease | None = None
-        self._observed_at = float("-inf")  # when it was first seen as it is
-        self._up_to_date = False  # whether it is what our own write returned
+        self._observed_at = float("-inf")  # when it was first seen in this state
+        self._up_to_date = False  # whether _observed is what our own write returned
         self._said: tuple[str, dict[str, str]] | None = None  # what was logged last
-        self._last_holder = ""  # who was seen to hold it, before us
-        # Both are set before *on_elected* is called, and stay.
-        self.predecessor = ""  # from whom we took it over, or who had released it; "" where nobody knows
-        self.still_since = float("-inf")  # since when it had been unchanged then
+        self._last_holder = ""  # the last holder seen, other than us
+        # Both are set once, before *on_elected* is called.
+        self.predecessor = ""  # the process that we took it over from, or that released it; "" if unknown
+        self.still_since = float("-inf")  # since when it was unchanged as we took it
         self._state = threading.Lock()  # protects _until and _over; never held during a call
         self._until: float | None = None  # when leadership ends unless it is renewed; None before it began
         self._over = False
 
     @property
     def leading(self) -> bool:
-        """Whether this process leads now.  Waking up from a long pause, it does not."""
+        """Whether this process leads now.  After a long pause it does not."""
         with self._state:
             return not self._over and self._until is not None and self._clock() < self._until
 
@@ -152,12 +152,12 @@ class Elector:
             raise
 
     def watch(self) -> None:
-        """Notice that the Lease was not renewed in time, whatever keeps ``run`` from it."""
+        """End leadership if the Lease was not renewed in time, even while ``run`` is stuck."""
         while not self._stopped.is_set():
             self._stopped.wait(self.check())
 
     def renew(self) -> None:
-        """Renew the Lease now; fails with an ``errors.Failure`` unless it is ours afterwards."""
+        """Renew the Lease now; raises an ``errors.Failure`` unless it is ours afterwards."""
         with self._turn:
             if self.leading:
                 self._attempt()
@@ -165,9 +165,9 @@ class Elector:
                 raise Fenced("the Lease is not ours")
 
     def release(self) -> None:
-        """Give the Lease up, so that another process need not wait until it is free.
+        """Release the Lease, so that another process need not wait until it is free.
 
-        To be called once nothing of what only the leader may do is going on any more.
+        Call it once nothing that only the leader may do is in progress.
         """
         with self._state:
             held = not self._over and self._until is not None
@@ -210,11 +210,11 @@ class Elector:
     def _attempt(self) -> float:
         try:
             return self._look_and_write()
-        except Conflict:  # perhaps somebody only put a label on it
+        except Conflict:  # perhaps a person only put a label on it
             return self._look_and_write()
 
     def _look_and_write(self) -> float:
-        """Do what ``decide`` says, having read the Lease unless it is known to be as we wrote it."""
+        """Read the Lease, unless it is known to be as we wrote it, then do what ``decide`` says."""
         up_to_date, self._up_to_date = self._up_to_date, False
         if not up_to_date:
             self._observe(self._leases.get())
@@ -248,7 +248,7 @@ class Elector:
         self.still_since = self._observed_at
 
     def _observe(self, lease: Lease | None) -> None:
-        """Remember the Lease, and since when it says what it says."""
+        """Note the Lease, and since when it has this content."""
         if lease and lease.holder not in ("", self._identity):
             self._last_holder = lease.holder
         if lease is None or self._observed is None:
@@ -261,7 +261,7 @@ class Elector:
         self._observed = lease
 
     def _lead(self, until: float) -> None:
-        self.check()  # an answer that comes too late revives nothing
+        self.check()  # a late answer does not restore leadership
         with self._state:
             if self._over or until <= self._clock():
                 return
@@ -280,11 +280,11 @@ class Elector:
             log.error("lost the Lease", reason=reason)
             self._on_lost(reason)
 
-    def _say(self, tell: Callable[..., None], event: str, **about: str) -> None:
-        """Log what is new."""
+    def _say(self, write: Callable[..., None], event: str, **about: str) -> None:
+        """Log *event*, unless the last line said the same."""
         if self._said != (event, about):
             self._said = event, about
-            tell(event, **about)
+            write(event, **about)
 
     def _stamp(self) -> str:
         return self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")

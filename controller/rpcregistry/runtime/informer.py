@@ -1,12 +1,12 @@
 """Keeps a resource in memory: LIST it, then WATCH it from there, for as long as the process runs.
 
-An *informer* fills a *store* and tells each change of it.  What the server says can be late, repeated,
-cut off or for a while impossible to get; the store then keeps what it has.  These are the ways on
-after a watch has ended (``restart``):
+An *informer* fills a *store* and notifies its subscribers of each change.  The server's answers may be late,
+repeated, cut off or missing for a while; the store then keeps what it has.  After a watch has ended, the
+informer continues in one of these ways (``restart``):
 
-* it ended well, or broke: go on after its last event, if the server is not behind that;
+* it ended well, or broke: continue after its last event, if the server is not behind that;
 * its resourceVersion is too old, or the server was restored from a backup: LIST again;
-* the server refuses to be read: what is there is *unknown*, which is not the same as empty.
+* the server refuses to be read: the contents are *unknown*, which is not the same as empty.
 """
 
 import random
@@ -28,17 +28,17 @@ T = TypeVar("T", bound=Named)
 log = Log(__name__)
 
 FIRST_PAUSE = 1.6
-# Readers are few, so the limit need not be higher: after an outage the store is right again in seconds.
+# There are few readers, so a low limit is safe: after an outage the store is right again within seconds.
 LONGEST_PAUSE = 10.0
-HEALTHY_AFTER = 10.0  # a watch that lasted this long was none of those that end as soon as they begin
+HEALTHY_AFTER = 10.0  # seconds that a watch has to last before its end counts as no failure
 
 
 class Change(msgspec.Struct, Generic[T], frozen=True):
-    """What became of one object; *listed*: a LIST showed it (or lacked it), not a watch event.
+    """A change of one object; *listed*: shown by a LIST (or by its absence there), not by a watch event.
 
-    *ours*: it is what a write of our own returned.
+    *ours*: it is the result of our own write.
 
-    An object that was deleted and made again under its name, unseen, is one Change with two uids.
+    If an object was deleted and created again between two LISTs, that is one Change with two uids.
     """
 
     old: T | None
@@ -48,7 +48,7 @@ class Change(msgspec.Struct, Generic[T], frozen=True):
 
 
 class ListWatch(Protocol[T]):
-    """What an informer reads; each fails with an ``errors.Failure``."""
+    """What an informer reads; each method may raise an ``errors.Failure``."""
 
     def list(self) -> Listing[T]: ...
     def watch(self, resource_version: int) -> Iterator[WatchEvent[T]]: ...
@@ -58,7 +58,7 @@ class ListWatch(Protocol[T]):
 class Store(Generic[T]):
     """The objects of an informer, found by key or by *indexes*: functions from an object to values.
 
-    Any thread may read; what is returned is the caller's own, the objects in it are never changed.
+    Any thread may read.  The returned lists are the caller's own; the objects in them never change.
     """
 
     def __init__(self, indexes: Mapping[str, Callable[[T], Iterable[Hashable]]]) -> None:
@@ -77,7 +77,7 @@ class Store(Generic[T]):
             return list(self._items.values())
 
     def indexed(self, index: str, value: Hashable) -> list[T]:
-        """The objects that *index* finds under *value*."""
+        """The objects that *index* has under *value*."""
         with self._lock:
             return list(self._indexes[index].get(value, {}).values())
 
@@ -87,11 +87,11 @@ class Store(Generic[T]):
     # Writing: by the informer, one thread at a time, which therefore reads without the lock.
 
     def version(self, key: ObjectKey) -> int:
-        """The resourceVersion up to which the object is known; 0 where there is none."""
+        """The resourceVersion up to which the object is known; 0 if there is none."""
         return self._versions.get(key, 0)
 
     def put(self, item: T, version: int) -> Change[T] | None:
-        """Take *item*, unless it is known at *version* or later; return what that changed."""
+        """Store *item*, unless it is known at *version* or later; return the change."""
         key, old = item.key, self._items.get(item.key)
         if old and version <= self._versions[key]:
             return None
@@ -105,7 +105,7 @@ class Store(Generic[T]):
         return Change(old, item)
 
     def remove(self, key: ObjectKey, uid: str) -> Change[T] | None:
-        """Drop the object, unless it is another of the same name; return what that changed."""
+        """Drop the object, unless another one has its name by now; return the change."""
         old = self._items.get(key)
         if old is None or old.uid != uid:
             return None
@@ -115,9 +115,9 @@ class Store(Generic[T]):
         return Change(old, None)
 
     def replace(self, items: Mapping[ObjectKey, T], versions: dict[ObjectKey, int]) -> list[Change[T]]:
-        """Hold *items* and nothing else, from one moment to the next; return what that changed."""
+        """Replace all contents with *items* at once; return the changes."""
         before = self._items
-        # An object that is the same stays the same object: half the memory while both are there.
+        # Keep the old instance of an unchanged object: that halves the memory while both lists exist.
         after = {key: before[key] if before.get(key) == item else item for key, item in items.items()}
         self._fill(after, versions)
         return [
@@ -157,14 +157,14 @@ def _index(
 
 
 class Restart(msgspec.Struct, frozen=True):
-    """How to go on: why, and whether with a LIST."""
+    """How to continue: the reason, and whether with a LIST."""
 
     reason: str
     relist: bool = False
 
 
 def restart(failure: Failure | None) -> Restart:
-    """How to go on after *failure*; None is a watch that the server ended."""
+    """How to continue after *failure*; None is a watch that the server ended."""
     match failure:
         case None:
             return Restart("ended")
@@ -181,9 +181,8 @@ def restart(failure: Failure | None) -> Restart:
 def pause(how: Restart, times: int, healthy: bool) -> float:
     """The seconds to wait, before jitter takes up to half of them.
 
-    *times*: how often in a row, this time included, it was restarted for that reason without having
-    been *healthy* in between.  What became of the server before it says "expired" does not count: it
-    is up again, and a LIST will do.
+    *times*: how often in a row, this time included, the watch was restarted for that reason without having
+    been *healthy* in between.  The first "expired" costs no pause: the server answers, and a LIST is enough.
 
     >>> [pause(Restart("broken"), times, healthy=False) for times in (1, 2, 3, 4, 5000)]
     [1.6, 3.2, 6.4, 10.0, 10.0]
@@ -201,9 +200,9 @@ def pause(how: Restart, times: int, healthy: bool) -> float:
 class Informer(Generic[T]):
     """Keeps the *store* equal to what *reader* reads.  ``run`` is the body of its thread.
 
-    *on_change* is told every change, in order and after the store has it; *on_listed* that a LIST was
-    taken in, after its changes, or that what was unknown is known again; *on_restart* why a watch had
-    to be started again.  All are called by the threads that change the store, and must not block.
+    *on_change* is called with every change, in order, once the store has it.  *on_listed* is called after a
+    LIST and its changes, and when the source becomes readable again.  *on_restart* is called with the reason
+    of each restarted watch.  The threads that change the store call all of them: they must not block.
     """
 
     def __init__(
@@ -221,7 +220,7 @@ class Informer(Generic[T]):
     ) -> None:
         self.name = name
         self.store: Store[T] = Store(indexes)
-        self.filled = threading.Event()  # a LIST was taken in, in this process
+        self.filled = threading.Event()  # set after the first LIST
         self._reader = reader
         self._on_change = on_change
         self._on_listed = on_listed
@@ -230,29 +229,29 @@ class Informer(Generic[T]):
         self._clock = clock
         self._wait = wait
         self._stopping = threading.Event()
-        # The store's changes are told under the lock, so that all hear of them in the same order.
+        # Subscribers are called under the lock, so that all see the changes in the same order.
         self._lock = threading.Lock()  # protects store (to write) and _deleted
-        self._deleted: dict[int, set[str]] = {}  # by thread that takes a second look: uids, since it began
+        self._deleted: dict[int, set[str]] = {}  # by thread in ``second_look``: the uids deleted meanwhile
         # The rest is written by the thread of ``run``, and replaced as a whole.  Under the lock, others read
         # these three, which are those of the store then,
-        self._position: int | None = None  # the watch goes on after this resourceVersion; None: LIST first
-        self._highest = 0  # the server was this far; less means that it was restored from a backup
+        self._position: int | None = None  # the watch continues after this resourceVersion; None: LIST first
+        self._highest = 0  # the server's highest resourceVersion: a lower one means a restored backup
         self._listed_at = 0.0
         # and without it, these three.
         self._refused: str | None = None
         self._went_back: str | None = None
-        self.kind_missing = False  # while it is refused: whether that is why
-        self.interrupted = ""  # why the last one was, and none has lasted since
+        self.kind_missing = False  # while reading is refused: whether the kind is not served
+        self.interrupted = ""  # why the last watch was, until one lasts
         self._quarantined: dict[ObjectKey, str] = {}  # of the thread alone, as the next one
         self._accepted_at: float | None = None  # when the server accepted the watch that runs
 
     @property
     def unknown(self) -> str | None:
-        """Why nobody can tell what is there now, or None where the store can be relied on."""
+        """Why the store cannot be relied on, or None if it can."""
         return self._refused or self._went_back
 
     def run(self) -> None:
-        """List and watch until ``stop``.  What is no ``Failure`` is a mistake of ours, and is raised."""
+        """List and watch until ``stop``.  Raises any exception but a ``Failure``: it is our mistake."""
         before, times = "", 0
         while not self._stopping.is_set():
             began, failure = self._clock(), None
@@ -276,18 +275,18 @@ class Informer(Generic[T]):
             seconds = pause(how, times, healthy) * random.uniform(0.5, 1)
             seconds = max(seconds, getattr(failure, "after", None) or 0.0)
             if failure:
-                self._tell_interruption(str(failure), seconds)
+                self._log_interruption(str(failure), seconds)
             self._wait(self._stopping, seconds)
 
-    def _tell_interruption(self, reason: str, seconds: float) -> None:
-        """Log *reason*, once for as long as it is the same and no watch lasts in between."""
+    def _log_interruption(self, reason: str, seconds: float) -> None:
+        """Log *reason*, and repeat it only after another one or after a watch that lasted."""
         if reason != self.interrupted or self._lasts():
             log.warning(
                 "watch interrupted", resource=self.name, reason=reason, retry_seconds=round(seconds, 1)
             )
         self.interrupted = reason
 
-    def _tell_recovery(self) -> None:
+    def _log_recovery(self) -> None:
         if self._accepted_at is None:
             self._accepted_at = self._clock()
         if self.interrupted and self._lasts():
@@ -298,27 +297,27 @@ class Informer(Generic[T]):
         return self._accepted_at is not None and self._clock() - self._accepted_at >= HEALTHY_AFTER
 
     def stop(self) -> None:
-        """Let ``run`` return, once its reader does."""
+        """End ``run`` once its reader returns."""
         self._stopping.set()
 
     def observe(self, written: T) -> None:
-        """Take in what our own write returned, without waiting for the watch to bring it.
+        """Store what our own write returned, without waiting for its watch event.
 
         Only for nouns that carry their ``resource_version``.
         """
         version = int(getattr(written, "resource_version", 0))
         with self._lock:
             if self.store.get(written.key) is None and version <= (self._position or 0):
-                return  # the watch is further than the write: the object is deleted again
+                return  # the watch is ahead of the write: the object was deleted again
             change = self.store.put(written, version)
             if change:
                 self._on_change(msgspec.structs.replace(change, ours=True))
 
     def second_look(self) -> list[T]:
-        """What is there now, by a LIST of its own; ``Unknown`` where nobody can tell.
+        """Return the present objects, by a LIST of its own; raises ``Unknown`` while they cannot be read.
 
-        An object that cannot be read is shown as it last could be: it is there.  What the store lacks,
-        because an earlier LIST did, is taken in.
+        An object that cannot be decoded exists: it is returned as it was last decoded.  Objects that the
+        store lacks, because an earlier LIST did, are added unless the watch deleted them.
         """
         if self.unknown:
             raise Unknown(self.unknown)
@@ -331,21 +330,21 @@ class Informer(Generic[T]):
             if listing.resource_version < highest:
                 raise Unknown(_restored(self.name, highest, listing.resource_version))
             with self._lock:
-                # The watch may be further than this LIST: what it saw deleted is gone.
+                # The watch may be ahead of this LIST: do not add what it saw deleted.
                 for item in listing.items if self._listed_at == listed_at else ():
                     if self.store.get(item.key) is None and item.uid not in deleted:
-                        self._tell(self.store.put(item, listing.resource_version))
+                        self._notify(self.store.put(item, listing.resource_version))
         finally:
             with self._lock:
                 del self._deleted[look]
         return [*listing.items, *self._last_read(listing.unreadable).values()]
 
-    # The thread's
+    # Called by the informer's thread only.
 
     def _follow(self) -> None:
-        """LIST where that is needed, then watch until the watch ends."""
+        """LIST if needed, then watch until the watch ends."""
         if self._position is not None and self._clock() - self._listed_at < self._relist_period:
-            # A watch from a version that a restored server has not reached yet would be silent for ever.
+            # A restored server may be behind our position: a watch from there would stay silent.
             if self._reader.newest_resource_version() < self._position:
                 self._position = None
         else:
@@ -369,7 +368,7 @@ class Informer(Generic[T]):
             versions = dict.fromkeys(items, version)
             if not went_back:
                 for item in self.store.values():
-                    # Written by us after the server had made the list.
+                    # Keep our own writes that are newer than the list.
                     if (written := self.store.version(item.key)) > version:
                         items[item.key], versions[item.key] = item, written
             self._quarantined.clear()
@@ -384,7 +383,7 @@ class Informer(Generic[T]):
         return version
 
     def _take(self, event: WatchEvent[T]) -> None:
-        self._tell_recovery()
+        self._log_recovery()
         if self._refused:  # the server accepted the watch
             self._refused = None
             self._on_listed()
@@ -398,24 +397,24 @@ class Informer(Generic[T]):
             match event:
                 case Applied(item, _):
                     self._quarantined.pop(item.key, None)
-                    self._tell(self.store.put(item, version))
+                    self._notify(self.store.put(item, version))
                 case Deleted(key, uid, _):
                     for deleted in self._deleted.values():
                         deleted.add(uid)
                     self._quarantined.pop(key, None)
-                    self._tell(self.store.remove(key, uid))
+                    self._notify(self.store.remove(key, uid))
                 case Unreadable():
                     self._quarantine(event)
             self._position, self._highest = max(version, position), max(version, self._highest)
         if self._went_back and version >= self._highest:
             raise Expired(f"{self.name}: the server is as far again as it was")
 
-    def _tell(self, change: Change[T] | None) -> None:
+    def _notify(self, change: Change[T] | None) -> None:
         if change:
             self._on_change(change)
 
     def _last_read(self, unreadable: Iterable[Unreadable]) -> dict[ObjectKey, T]:
-        """The objects among *unreadable* that could be read once, as they were then."""
+        """The last decoded version of those *unreadable* objects that have one."""
         held = ((found, self.store.get(found.key)) for found in unreadable)
         return {found.key: item for found, item in held if item and item.uid == found.uid}
 

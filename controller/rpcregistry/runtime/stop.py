@@ -1,4 +1,4 @@
-"""The wish of a person, or of a kubelet, that the process end."""
+"""The request of a person or a kubelet that the process stop."""
 
 import signal
 
@@ -6,10 +6,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop:
-    """Whether SIGTERM or SIGINT came; a second one is as one.
+    """Whether SIGTERM or SIGINT came; a second one changes nothing.
 
-    A plain flag, to be looked at now and then: a handler runs wherever the main thread is, perhaps while
-    that holds a lock.  One that needs the lock itself, as ``threading.Event.set`` does, waits for ever.
+    It is a plain flag, which the main thread polls.  A signal handler runs wherever the main thread is,
+    perhaps while that holds a lock.  A handler that needs the same lock, as ``threading.Event.set`` does,
+    deadlocks.
     """
 
     def __init__(self) -> None:
@@ -21,7 +22,7 @@ class Stop:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # While the interpreter ends, a handler would be gone, and the signal would kill.
+        # Ignore signals from here on: while the interpreter ends, no handler runs, and one would kill.
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 

@@ -1,7 +1,7 @@
-"""Works a queue: hands its keys to a reconciler, and says what came of each.
+"""Works a queue: passes its keys to a reconciler, and counts and logs the result of each.
 
-Errors are told apart by what happens next (``rpcregistry.errors``): what another writer overtook is
-read and planned again at once; the rest comes back later, and nothing is given up.
+The class of an error decides what happens next (``rpcregistry.errors``).  After a ``Conflict`` the worker
+reconciles the key again at once; after any other error it requeues the key.  No key is given up.
 """
 
 import time
@@ -18,13 +18,13 @@ K = TypeVar("K", bound=Hashable)
 
 log = structlog.get_logger(__name__)
 
-IDLE = 5.0  # seconds between two looks at whether to stop: closing the queue wakes whoever waits for it
+IDLE = 5.0  # seconds between two checks whether to stop: closing the queue wakes its workers anyway
 PREPARE = 0.2  # seconds between two calls of *prepare*
 ATTEMPTS_AT_ONCE = 5
 
 
 class Meter(Protocol):
-    """Where the results are counted."""
+    """Counts the results."""
 
     def reconciled(self, controller: str, result: str, seconds: float) -> None: ...
 
@@ -39,7 +39,7 @@ def work(
             return {}, keys if _at_once(reconcile, keys[0]) else ()
         except Fenced:
             raise
-        except Exception as error:  # noqa: BLE001  (the worker outlives what one key does to it)
+        except Exception as error:  # noqa: BLE001  (the worker outlives one key's error)
             return {keys[0]: error}, ()
 
     work_batches(name, queue, one, 1, meter, stopped)
@@ -56,8 +56,8 @@ def work_batches(
 ) -> None:
     """Reconcile up to *limit* keys at a time.
 
-    *reconcile* returns those that failed, and those for which it wrote.  *prepare* is called before
-    each look at the queue, at least every ``PREPARE`` seconds.
+    *reconcile* returns the failures by key, and the keys it wrote for.  The worker calls *prepare* before it
+    asks the queue, at least every ``PREPARE`` seconds.
     """
     while not stopped():
         if prepare:
@@ -74,18 +74,18 @@ def work_batches(
             if error is None:
                 queue.done(key, seconds if key in written else None)
             else:
-                _come_back(name, queue, key, error)
+                _requeue(name, queue, key, error)
 
 
 def _at_once(reconcile: Callable[[K], bool], key: K) -> bool:
-    """Read and plan anew what another writer overtook."""
+    """Reconcile *key*; after a ``Conflict``, read and plan again at once, a few times."""
     for _ in range(ATTEMPTS_AT_ONCE - 1):
         with suppress(Conflict):
             return reconcile(key)
     return reconcile(key)
 
 
-def _come_back(name: str, queue: Workqueue[K], key: K, error: Exception) -> None:
+def _requeue(name: str, queue: Workqueue[K], key: K, error: Exception) -> None:
     match error:
         case Partial():
             log.debug("partial", controller=name, key=str(key), reason=str(error))  # the reconciler logs it
@@ -95,10 +95,10 @@ def _come_back(name: str, queue: Workqueue[K], key: K, error: Exception) -> None
             queue.retry(key, not_before=error.after)
         case Ending():
             log.debug("namespace is ending", controller=name, key=str(key))
-            queue.retry(key)  # until its pods and RpcServices are gone, and it has nothing to do
+            queue.retry(key)  # until its pods and RpcServices are deleted, and nothing is left to do
         case Rejected():
             log.warning("rejected", controller=name, key=str(key), reason=str(error))
-            # With back-off all the same: permissions that were just given take a moment to arrive.
+            # Requeue all the same: a permission that was just granted takes a moment to take effect.
             queue.retry(key)
         case Failure():
             log.warning("failed", controller=name, key=str(key), reason=str(error))

@@ -1,7 +1,7 @@
-"""A queue of keys to work on: which, when, and never one of them twice at once.
+"""A queue of keys to work on, each at its time, and never one key twice at once.
 
-The first change of a key is worked at once, later ones in batches; a key whose work failed comes back
-with growing delay.  Nobody gives up, and nothing spins.
+Workers get the first change of a key at once, later ones in batches.  A failed key is requeued with growing
+delay.  No key is given up, and no loop spins.
 """
 
 import heapq
@@ -18,8 +18,8 @@ K = TypeVar("K", bound=Hashable)
 FIRST_RETRY = 0.005
 LONGEST_RETRY = 60.0
 RETRIES_A_SECOND = 20
-WINDOW_PER_WRITE = 2  # a window is at least this many times as long as the write before it took,
-LONGEST_WINDOW = 1.0  # but no longer for that than this: one slow write says little about the next
+WINDOW_PER_WRITE = 2  # a window lasts at least so many times as long as the write before it,
+LONGEST_WINDOW = 1.0  # but that adds no more than this: one slow write says little about the next
 
 
 def backoff(failures: int) -> float:
@@ -32,7 +32,7 @@ def backoff(failures: int) -> float:
 
 
 def half_jitter(seconds: float) -> float:
-    """A random time between half of *seconds* and all of it, so that what failed together returns apart."""
+    """A random time between half of *seconds* and all of it, which spreads keys that failed together."""
     return seconds * random.uniform(0.5, 1.0)
 
 
@@ -44,11 +44,11 @@ class _Schedule(Generic[K]):
 
     def __init__(self) -> None:
         self._due: dict[K, float] = {}
-        self._heap: list[tuple[float, int, K]] = []  # has every key at its time, and some at times gone by
+        self._heap: list[tuple[float, int, K]] = []  # has every key at its time, and some at outdated times
         self._order = count()
 
     def put(self, key: K, due: float) -> None:
-        """Have *key* due at *due*, or when it already is, whichever comes first."""
+        """Make *key* due at *due*, unless it is due earlier."""
         if due < self._due.get(key, float("inf")):
             self._due[key] = due
             heapq.heappush(self._heap, (due, next(self._order), key))
@@ -57,7 +57,7 @@ class _Schedule(Generic[K]):
                 heapq.heapify(self._heap)
 
     def first(self) -> float:
-        """When the first key is due; infinity where there is none."""
+        """When the first key is due; infinity if there is none."""
         while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else float("inf")
@@ -73,7 +73,7 @@ class _Schedule(Generic[K]):
         return self._due.get(key)
 
     def discard(self, key: K) -> None:
-        """Take *key* out, if it is there."""
+        """Remove *key*, if it is in here."""
         self._due.pop(key, None)
 
     def __len__(self) -> int:
@@ -86,8 +86,8 @@ class _Schedule(Generic[K]):
 class Workqueue(Generic[K]):
     """Keys that are due to be worked; any thread may call any method.
 
-    Whoever takes a key by ``get`` gives it back, by ``done`` or by ``retry``.  Until then nobody else
-    gets it; what is added meanwhile makes it due once more.
+    A worker takes a key with ``get``, and ends its work with ``done`` or ``retry``.  Until then no other
+    worker gets the key; if it is added meanwhile, it is due once more afterwards.
 
     *batch_window*: seconds between two writes of one key, at least.
     """
@@ -107,10 +107,10 @@ class Workqueue(Generic[K]):
         self._fresh: _Schedule[K] = _Schedule()
         self._failing: _Schedule[K] = _Schedule()  # keys in _failures
         self._failures: dict[K, int] = {}  # how often in a row; also while the key is worked
-        self._windows: _Schedule[K] = _Schedule()  # until when a key has to wait, however it is added
+        self._windows: _Schedule[K] = _Schedule()  # until when an added key has to wait
         self._working: dict[K, float] = {}  # since when
-        self._again: dict[K, float] = {}  # keys in _working that were added meanwhile: for when
-        self._spent: deque[float] = deque()  # when failing keys were given out, without those that succeeded
+        self._requeued: dict[K, float] = {}  # keys in _working that were added meanwhile: when they are due
+        self._spent: deque[float] = deque()  # when workers took failing keys, without those that succeeded
 
     @property
     def depth(self) -> int:
@@ -121,13 +121,13 @@ class Workqueue(Generic[K]):
 
     @property
     def failing(self) -> int:
-        """How many keys failed when they were worked last."""
+        """How many keys failed in their last attempt."""
         with self._changed:
             return len(self._failures)
 
     @property
     def busy(self) -> bool:
-        """Whether a key is due or being worked, those aside that failed."""
+        """Whether a key is due or being worked, not counting failing keys."""
         with self._changed:
             return self._fresh.first() <= self._clock() or not self._working.keys() <= self._failures.keys()
 
@@ -141,18 +141,18 @@ class Workqueue(Generic[K]):
             self.add(key)
 
     def add_after(self, key: K, seconds: float) -> None:
-        """Have *key* worked in *seconds*, or earlier where it is due earlier."""
+        """Have *key* worked in *seconds*, unless it is due earlier."""
         with self._changed:
             due = self._clock() + seconds
             if key in self._working:
-                self._again[key] = min(due, self._again.get(key, due))
+                self._requeued[key] = min(due, self._requeued.get(key, due))
             else:
                 self._put(key, due)
 
     def get(self, limit: int, timeout: float | None = None) -> list[K]:
-        """Wait for keys that are due, and take up to *limit* of them, those due longest first.
+        """Wait for due keys, and take up to *limit* of them, those due longest first.
 
-        Empty after *timeout* seconds without any, and at once where the queue is closed.
+        Returns an empty list after *timeout* seconds without any, or at once if the queue is closed.
         """
         with self._changed:
             until = float("inf") if timeout is None else self._clock() + timeout
@@ -166,9 +166,9 @@ class Workqueue(Generic[K]):
             return []
 
     def done(self, key: K, wrote: float | None = None) -> None:
-        """Give *key* back, worked; *wrote*: the seconds that its write took, None if there was none.
+        """End the work on *key*; *wrote*: the seconds that its write took, None if there was none.
 
-        A write opens the key's window: the changes of the time to come are worked as one.
+        A write opens the key's window: a worker gets all changes within the window as one.
         """
         with self._changed:
             now = self._clock()
@@ -178,16 +178,16 @@ class Workqueue(Generic[K]):
             if wrote is not None:
                 slow = min(WINDOW_PER_WRITE * wrote, LONGEST_WINDOW)
                 self._open_window(key, now + max(self._batch_window, slow))
-            if key in self._again:
-                self._put(key, self._again.pop(key))
+            if key in self._requeued:
+                self._put(key, self._requeued.pop(key))
             self._changed.notify()
 
     def retry(self, key: K, after: float | None = None, not_before: float | None = None) -> None:
-        """Give *key* back, failed: it comes back until it is done.
+        """End the failed work on *key*, and requeue it.
 
-        It comes back by itself, with growing delay or in *after* seconds, and once it is added, after
-        the batch window.  *not_before*: seconds that the other side told us to wait; nothing brings
-        the key back earlier.
+        It is due with growing delay, or in *after* seconds.  If it is added earlier, it is due after the
+        batch window.  *not_before*: seconds that the server named; before they are over, the key is never
+        due.
         """
         with self._changed:
             now = self._clock()
@@ -197,8 +197,8 @@ class Workqueue(Generic[K]):
                 after = self._jitter(backoff(self._failures[key]))
             self._failing.put(key, now + (after if not_before is None else not_before))
             self._open_window(key, now + (self._batch_window if not_before is None else not_before))
-            if key in self._again:
-                self._put(key, self._again.pop(key))
+            if key in self._requeued:
+                self._put(key, self._requeued.pop(key))
             self._changed.notify()
 
     def close(self) -> None:
@@ -210,7 +210,7 @@ class Workqueue(Generic[K]):
     def _put(self, key: K, due: float) -> None:
         schedule = self._failing if key in self._failures else self._fresh
         schedule.put(key, max(due, self._windows.get(key) or due))
-        # One is enough: whoever wakes takes the key, or waits for it; the others need not look.
+        # Waking one worker is enough: it takes the key, or waits until the key is due.
         self._changed.notify()
 
     def _take(self, limit: int, now: float) -> list[K]:
@@ -231,7 +231,7 @@ class Workqueue(Generic[K]):
         return keys
 
     def _next_retry(self) -> float:
-        """When the next failing key may be given out: not while enough of them were, just before."""
+        """When a worker may take the next failing key: at most ``RETRIES_A_SECOND`` are taken a second."""
         while len(self._spent) > RETRIES_A_SECOND:
             self._spent.popleft()
         pause_over = self._spent[0] + 1.0 if len(self._spent) == RETRIES_A_SECOND else float("-inf")

@@ -1,46 +1,47 @@
-"""The paths to read again, though they are known: kazoo tells of changes, the registry reads."""
+"""Known paths to read again: kazoo's threads report changes, the registry's thread reads."""
 
 import threading
 from collections.abc import Callable, Iterable
 from itertools import takewhile
 
 
-class Doubts:
-    """The paths to read again, though they are known; for any thread.
+class StalePaths:
+    """Stale, expected and unwatched paths; for any thread.
 
-    ZooKeeper tells once of a change to what was read, of ours as of others'.  What we wrote is known, and
-    is read again a moment later, with all that was written by then; if somebody else changes it in between,
-    our next write comes upon another version, or that read upon other data.
+    A ZooKeeper watch fires once, for our own write as for another writer's.  *Stale* paths are read next.
+    *Expected* ones are about to change by our own write.  *Unwatched* ones are what we wrote: the cache knows
+    them, but no watch is left.  They are read in batches, a moment later, to set the watch again.  If another
+    writer changes one in between, our next write fails on the version, or that read shows other data.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.Lock()  # protects _stale, _expected and _unwatched
         self._stale: set[str] = set()
-        self._expected: set[str] = set()  # written by us: a change of it is told, if it was being watched
-        self._unwatched: dict[str, float] = {}  # told of our own change: since when
+        self._expected: set[str] = set()  # by our own write; the watch fires if there was one
+        self._unwatched: dict[str, float] = {}  # since when
 
     def __contains__(self, path: str) -> bool:
         with self._lock:
             return path in self._stale
 
     def add(self, *paths: str) -> None:
-        """Have *paths* read next."""
+        """Mark *paths* as stale."""
         with self._lock:
             self._stale.update(paths)
 
     def expect(self, paths: Iterable[str]) -> None:
-        """We are about to change *paths*."""
+        """Expect the watch events of *paths*, which we are about to change."""
         with self._lock:
             self._expected.update(paths)
 
     def expect_nothing(self) -> None:
-        """Take what is told from now on for others' changes: of some that we made nobody told us."""
+        """Expect no more events: some of our own changes fire none, and their paths would add up."""
         with self._lock:
             self._expected.clear()
 
-    def told(self, path: str) -> bool:
-        """Note that *path* was changed; return whether it is to be read at once."""
+    def note_changed(self, path: str) -> bool:
+        """Note a watch event of *path*; return whether to read the path at once."""
         with self._lock:
             if path not in self._expected:
                 self._stale.add(path)
@@ -50,12 +51,12 @@ class Doubts:
             return False
 
     def unwatch(self, path: str) -> None:
-        """Note that nobody will tell of a change to *path*, which we wrote."""
+        """Note that *path*, which we wrote, has no watch."""
         with self._lock:
             self._unwatched.setdefault(path, self._clock())
 
     def unwatched(self, seconds: float) -> list[str]:
-        """What is to be read, so long after we wrote it."""
+        """Mark as stale, and return, the paths that have had no watch for so many *seconds*."""
         with self._lock:
             until = self._clock() - seconds
             paths = list(takewhile(lambda path: self._unwatched[path] <= until, self._unwatched))
@@ -64,8 +65,8 @@ class Doubts:
             self._stale.update(paths)
             return paths
 
-    def dispel(self, paths: Iterable[str]) -> None:
-        """*paths* are about to be read."""
+    def mark_read(self, paths: Iterable[str]) -> None:
+        """Note that the caller is about to read *paths*."""
         with self._lock:
             self._stale.difference_update(paths)
             self._expected.difference_update(paths)

@@ -1,4 +1,4 @@
-"""What ZooKeeper holds of our services, as far as it was read, or written by us."""
+"""The registry controller's copy of the znodes that it read or wrote."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -19,19 +19,20 @@ from rpcregistry.plan.ledger import (
 )
 from rpcregistry.plan.ops import Create, Delete, Op, Set, Znode
 from rpcregistry.plan.outcome import ObservedZnodes
-from rpcregistry.reconcile.doubts import Doubts
 from rpcregistry.reconcile.ports import ZooKeeper
+from rpcregistry.reconcile.stalepaths import StalePaths
 
 EDITED, DELETED = "edited", "deleted"
-REARM = 0.3  # seconds after which a znode that we wrote is read, to be told of changes again
+REARM = 0.3  # seconds after which we read a znode that we wrote, to set its watch again
 
 
-class Memory:
-    """Read once, then kept up by what is told and written.
+class ZnodeCache:
+    """Reads each znode once; watch events and our own writes keep it up to date.
 
-    Belongs to the registry's thread.  But any thread may call ``changed`` and ``unwatched``, and the guard's
-    calls ``claimed``, ``claims`` and ``size``.  *clusters*: the ids of those whose paths are ours, our own
-    first.
+    Belongs to the registry's thread, with these exceptions.  Any thread may call ``changed`` and
+    ``unwatched``.  The guard's thread calls ``claimed``, ``claims`` and ``size``.
+
+    *clusters*: the ids of the clusters whose paths are ours, our own first.
     """
 
     def __init__(
@@ -40,32 +41,32 @@ class Memory:
         layouts: Sequence[Layout],
         clusters: Sequence[str],
         clock: Callable[[], float] = time.monotonic,
-        doubts: Doubts | None = None,
+        stale: StalePaths | None = None,
     ) -> None:
         self._zookeeper = zookeeper
         self._layouts = layouts
         self._clusters = clusters
         # The guard's thread reads this and _listed, by one ``get`` or ``copy`` each: CPython does that in one
-        # step, and no value is ever changed.  A lock would be taken for each znode in each plan.
+        # step, and no value is ever changed.  A plan would take a lock once a znode.
         self._znodes: dict[str, Znode | None] = {}
-        self._listed: dict[str, frozenset[str]] = {}  # by directory: the names of all its children
-        self._began_with: dict[str, frozenset[str]] = {}  # those that a layout's directories had once
+        self._listed: dict[str, frozenset[str]] = {}  # by directory: the names of all children
+        self._began_with: dict[str, frozenset[str]] = {}  # by directory: the names in the first listing
         self._clock = clock
-        self._doubts = doubts or Doubts(clock)
-        # Found otherwise than it was known: by path, what others did to it.
+        self._stale = stale or StalePaths(clock)
+        # By path: what others did to a znode, found by a read that differs from what we knew.
         self.disturbed: dict[str, str] = {}
 
-    def anew(self) -> "Memory":
-        """An empty one, which is told of changes together with this one."""
-        return Memory(self._zookeeper, self._layouts, self._clusters, self._clock, self._doubts)
+    def anew(self) -> "ZnodeCache":
+        """Make an empty cache that shares our stale paths, so that watch events reach both."""
+        return ZnodeCache(self._zookeeper, self._layouts, self._clusters, self._clock, self._stale)
 
     def changed(self, path: str) -> set[str]:
-        """Note that a znode changed, or its children; return the names that are to be looked at."""
-        return self._names_of(path) if self._doubts.told(path) else set()
+        """Note that a znode or its children changed; return the service names to reconcile."""
+        return self._names_of(path) if self._stale.note_changed(path) else set()
 
     def unwatched(self, seconds: float = REARM) -> set[str]:
-        """The names to look at: nobody tells of changes to what was written of them so many *seconds* ago."""
-        return {name for path in self._doubts.unwatched(seconds) for name in self._names_of(path)}
+        """Names whose own writes are older than *seconds* and must be re-read to re-arm their watches."""
+        return {name for path in self._stale.unwatched(seconds) for name in self._names_of(path)}
 
     def _names_of(self, path: str) -> set[str]:
         found: set[str | None] = set()
@@ -81,13 +82,14 @@ class Memory:
     # reading
 
     def ledgered(self) -> set[str]:
-        """Read which names the ledger has; and what there is at all, so that what is not need not be read.
+        """List the ledger, and return its service names.
 
-        Whoever creates what came to be since finds out.
+        Also list the layouts' directories: paths absent from these listings are not read.  If another writer
+        creates one later, our own create fails with a ``Conflict``.
         """
         for layout in self._layouts:
             base = layout.path("").rstrip("/")
-            with suppress(Rejected):  # to write there, nobody needs to list it
+            with suppress(Rejected):  # writing there needs no right to list it
                 self._began_with[base] = frozenset(self._zookeeper.children(base or "/"))
             self._began_with[ledger_root(layout)] = frozenset(self._zookeeper.children(ledger_root(layout)))
         return {
@@ -100,16 +102,16 @@ class Memory:
     def _never_was(self, path: str) -> bool:
         while path:
             path, _, name = path.rpartition("/")
-            # What was listed since knows better: the directory may have come to be.
+            # A later listing counts more: the directory may exist by now.
             names = self._listed.get(path, self._began_with.get(path))
             if names is not None:
                 return name not in names
         return False
 
     def read(self, names: Collection[str]) -> None:
-        """Read what is not known of *names*, or changed."""
+        """Read the unknown and the stale paths of *names*."""
         directories = self._directories(names)
-        relist = [path for path in directories if path in self._doubts or path not in self._listed]
+        relist = [path for path in directories if path in self._stale or path not in self._listed]
         self._take(self._paths(names))
         unlisted = [path for path in relist if self._znodes.get(path)]
         found = self._zookeeper.listed(unlisted) if unlisted else {}
@@ -124,12 +126,12 @@ class Memory:
         )
 
     def _take(self, paths: Iterable[str]) -> None:
-        unread = [path for path in paths if path not in self._znodes or path in self._doubts]
+        unread = [path for path in paths if path not in self._znodes or path in self._stale]
         found: dict[str, Znode | None] = {
-            path: None for path in unread if path not in self._doubts and self._never_was(path)
+            path: None for path in unread if path not in self._stale and self._never_was(path)
         }
         unread = [path for path in unread if path not in found]
-        self._doubts.dispel(unread)
+        self._stale.mark_read(unread)
         if unread:
             found |= self._zookeeper.read(unread)
         for path, znode in found.items():
@@ -140,56 +142,56 @@ class Memory:
         if known and (found is None or found.data != known.data):
             self.disturbed[path] = EDITED if found else DELETED
 
-    def note_since(self, earlier: "Memory") -> None:
-        """Note what differs from what was known *earlier*, of all that was read since."""
+    def note_since(self, earlier: "ZnodeCache") -> None:
+        """Note as disturbed what differs from the *earlier* cache, of all that we have read since."""
         for path, known in earlier._znodes.items():
             if path in self._znodes or path.rpartition("/")[0] in self._listed:
                 self._note(path, known, self._znodes.get(path))
 
-    def settle(self, names: Iterable[str]) -> None:
-        """Forget what others did to *names*: what of it was ours is put back."""
-        settled = set(names)
-        for path in [path for path in self.disturbed if self._names_of(path) & settled]:
+    def forget_disturbed(self, names: Iterable[str]) -> None:
+        """Forget what others did to *names*: the caller has repaired it."""
+        restored = set(names)
+        for path in [path for path in self.disturbed if self._names_of(path) & restored]:
             del self.disturbed[path]
 
     def forget(self, names: Iterable[str]) -> None:
-        """Have everything of *names* read anew."""
+        """Drop everything known of *names*, so that the next read fetches it."""
         names = list(names)
         for path in self._directories(names):
             for name in self._listed.pop(path, ()):
                 self._znodes.pop(f"{path}/{name}", None)
         for path in self._paths(names):
             self._znodes.pop(path, None)
-            self._doubts.add(path)
+            self._stale.add(path)
 
-    def doubt(self, names: Collection[str]) -> None:
-        """Have everything of *names* read anew, and known as it is until then."""
+    def mark_stale(self, names: Collection[str]) -> None:
+        """Have the next read fetch everything of *names*; keep what is known until then."""
         directories = self._directories(names)
-        self._doubts.add(*self._paths(names))
-        self._doubts.add(
+        self._stale.add(*self._paths(names))
+        self._stale.add(
             *(f"{path}/{name}" for path, form in directories.items() for name in self._ours(path, form))
         )
 
     def expect_nothing(self) -> None:
-        """Forget what was written: not all of it was watched, and it would add up."""
-        self._doubts.expect_nothing()
+        """Expect no more events of our own writes: unwatched ones fire none, and would add up."""
+        self._stale.expect_nothing()
 
     def expect(self, ops: Iterable[Op]) -> None:
-        """Note what is about to be written: to be told of that is no news."""
-        self._doubts.expect(path for op in ops for path in (op.path, op.path.rpartition("/")[0]))
+        """Expect these paths' watch events: they are our own writes."""
+        self._stale.expect(path for op in ops for path in (op.path, op.path.rpartition("/")[0]))
 
     def remember(self, op: Op, version: int | None) -> None:
-        """Note what was written, and which *version* it left behind."""
+        """Note an own write, and the *version* that it left behind."""
         directory, _, name = op.path.rpartition("/")
         listed = self._listed.get(directory)
         match op:
             case Create(path, data) if listed is not None:
                 self._listed[directory] = listed | {name}
                 self._znodes[path] = Znode(data, 0)
-                self._doubts.add(path)  # nobody tells of changes to what was never read
+                self._stale.add(path)  # never read, so it has no watch
             case Create(path, data) | Set(path, data, _) if version is not None:
                 if isinstance(op, Create):
-                    self._doubts.unwatch(path)  # as above, but there is nobody to tell of this change
+                    self._stale.unwatch(path)  # as above; its content is known, so the read can wait
                 before = self._znodes.get(path)
                 self._znodes[path] = Znode(data, version, before.children if before else 0)
             case Delete(path, _) if listed is not None:
@@ -201,7 +203,7 @@ class Memory:
                 self._znodes.pop(op.path, None)
 
     def _paths(self, names: Iterable[str]) -> list[str]:
-        """The paths to know of *names*, besides those of endpoints."""
+        """All paths of *names*, except those of endpoints."""
         return [
             path
             for name in names
@@ -226,10 +228,10 @@ class Memory:
         listed = self._listed.get(directory, ())
         return [name for name in listed if any(form.slot(name, cluster) for cluster in self._clusters)]
 
-    # looking
+    # asking
 
     def view(self, layout: Layout, name: str) -> ObservedZnodes:
-        """What is known of a service in a layout."""
+        """The known znodes of a service in a layout, as a plan takes them."""
         entry, *previous = (self._znodes.get(path) for path in self._entries(layout, name))
         match layout.form:
             case PerService():
@@ -256,7 +258,7 @@ class Memory:
         return [decode_ledger(entry.data) for entry in found if entry]
 
     def claimed(self) -> set[str]:
-        """The names in the ledger."""
+        """The service names in the ledger."""
         known = self._znodes.copy().items()
         return {
             name
@@ -267,7 +269,7 @@ class Memory:
         }
 
     def size(self, name: str) -> int:
-        """How many endpoints of a name are published: as many as in the layout that has most."""
+        """How many endpoints of a name are published, in the layout that has the most."""
         return max((self._count(layout, name) for layout in self._layouts), default=0)
 
     def _count(self, layout: Layout, name: str) -> int:
@@ -282,14 +284,14 @@ class Memory:
 def uncovered(
     zookeeper: ZooKeeper, layouts: Sequence[Layout], clusters: Collection[str]
 ) -> set[tuple[str, str]]:
-    """What the ledger says belongs to *clusters* and none of *layouts* writes: layouts' names and paths."""
+    """The layout names and paths that the ledger gives to *clusters* and none of *layouts* writes."""
     return set(uncovered_entries(zookeeper, layouts, clusters))
 
 
 def uncovered_entries(
     zookeeper: ZooKeeper, layouts: Sequence[Layout], clusters: Collection[str]
 ) -> dict[tuple[str, str], Ledger]:
-    """The ledger's entries of what is ``uncovered``."""
+    """As ``uncovered``, with the ledger's entries."""
     covered = {(layout.name, layout.base.rstrip("/")) for layout in layouts}
     found = {
         f"{OWNED}/{name}/{entry}": (name, path)
