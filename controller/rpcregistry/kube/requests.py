@@ -160,7 +160,7 @@ class Requests:
         return response
 
     def _renew(self, used: _Transport) -> bool:
-        """Replace *used* by the configuration read anew, at most every 5 s; return whether it was replaced."""
+        """Read the configuration anew, at most every 5 s; return whether *used* is now out of use."""
         with self._lock:
             if self._transport is used and time.monotonic() - self._renewed_at > CREDENTIALS_PERIOD:
                 self._renewed_at = time.monotonic()

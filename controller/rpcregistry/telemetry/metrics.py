@@ -15,7 +15,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 class Metrics:
-    """The process's metrics, in a registry of their own; for any thread: each has a lock, in the library."""
+    """The process's metrics, in a registry of their own; for any thread: the library locks each."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -72,20 +72,20 @@ class Metrics:
         )
 
     def reconciled(self, controller: str, result: str, seconds: float) -> None:
-        """Count a key that was worked, in *seconds*."""
+        """Count a key that a worker reconciled in *seconds*."""
         self._reconciled.labels(controller, result).inc()
         self._reconcile_seconds.labels(controller).observe(seconds)
 
     def propagated(self, seconds: float) -> None:
-        """A pod's change is in ZooKeeper, *seconds* after it was seen."""
+        """Observe that a pod's change is in ZooKeeper, *seconds* after we saw it."""
         self._propagation_seconds.observe(seconds)
 
     def registry_written(self, layout: str, op: str) -> None:
-        """Count a znode that was written."""
+        """Count a write of a znode; *op*: create, set or delete."""
         self._registry_writes.labels(layout, op).inc()
 
     def watch_restarted(self, resource: str, reason: str) -> None:
-        """Count a watch that was begun again."""
+        """Count a restart of the watch of *resource*."""
         self._watch_restarts.labels(resource, reason).inc()
 
     def leading(self, leads: bool) -> None:
@@ -105,7 +105,7 @@ class Metrics:
         endpoints: Callable[[], float],
         held: Callable[[], float],
     ) -> None:
-        """Have these read at each scrape; *queues* are depths by controller."""
+        """Set the functions that each scrape calls; *queues*: a queue's depth by controller."""
         for controller, depth in queues.items():
             self._queue_depth.labels(controller).set_function(depth)
         self._services.set_function(services)
@@ -113,5 +113,5 @@ class Metrics:
         self._held.set_function(held)
 
     def render(self) -> bytes:
-        """All of them, in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)

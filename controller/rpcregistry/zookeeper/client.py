@@ -1,15 +1,15 @@
 """ZooKeeper: reads znodes, and writes them in transactions.
 
-kazoo keeps the connection up.  Under faults we do four things differently:
+kazoo keeps the connection up.  Under faults we do three things differently:
 
 - While disconnected, kazoo queues requests without end, and writes late.  Here they fail at once.
 - kazoo returns a transaction's failure as a value.  Here it is raised.
-- A kazoo client can stay disconnected for ever: its server's data was wiped, its credentials were refused, its
-  thread died.  Or its server answers nothing.  We replace such a client.  That costs nothing, because we
-  bind nothing to a session.
-- We translate each failure once into ``errors``: see ``_OVERTAKEN`` and ``_REFUSED``.
+- A kazoo client can stay disconnected for ever: its server's data was wiped, its credentials were refused,
+  or its thread died.  Or its server answers nothing.  We replace such a client.  That costs nothing, because
+  we bind nothing to a session.
 
-Nothing is retried here.  If the answer to a write was lost, only reading shows whether it was made.
+We translate each failure once into ``errors``: see ``_OVERTAKEN`` and ``_REFUSED``.  Callers
+retry.  If the answer to a write was lost, only reading shows whether it was made.
 """
 
 import logging
@@ -76,7 +76,7 @@ class _Once(logging.Filter):
             self._seen.clear()
 
 
-# At DEBUG kazoo logs each request, with credentials and znodes' data.  Above it logs several lines an attempt.
+# At DEBUG kazoo logs each request, with credentials and data.  Above, it logs several lines an attempt.
 _kazoo_log = logging.getLogger("kazoo")
 _kazoo_log.setLevel(logging.WARNING)
 _once = _Once()
@@ -106,7 +106,7 @@ _REFUSED = (
 )
 _MENDING = {  # errors that a person has to mend, and how
     NoAuthError: "its ACL or its parent's does not let us: mend --zk-auth-file, or that ACL by setAcl",
-    InvalidACLError: "the server cannot authenticate anybody of the ACL: mend --zk-acl, or the credentials",
+    InvalidACLError: "the server knows no such identity: mend --zk-acl, or the credentials",
 }
 _ROLLED_BACK = (RolledBackError, RuntimeInconsistency)  # of the other ops in a failed transaction
 

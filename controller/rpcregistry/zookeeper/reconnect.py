@@ -37,8 +37,8 @@ def pause(closed: int, unconnected: float) -> float:
 class Attempts:
     """The attempts to connect to *servers* (``HOST:PORT,…``) with *access*, and why they failed.
 
-    The clients' threads report to it, also those of a client and its successor.  Each client tries one server at
-    a time.
+    The clients' threads report to it, also those of a client and its successor at once.  Each client tries
+    one server at a time.
     """
 
     def __init__(self, servers: str, access: Access, clock: Callable[[], float] = time.monotonic) -> None:
