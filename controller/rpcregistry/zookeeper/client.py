@@ -279,7 +279,7 @@ class ZooKeeper:
             if not isinstance(error, _ROLLED_BACK):
                 raise _op_failure(op, error, leading=op is ops[0]) from error
         if errors:
-            raise Retry(f"{verb} {ops[0].path}: rolled back, and the server does not say why")
+            raise Retry(f"{verb} {ops[0].path}: rolled back, and the server gives no reason")
         return [_version(op, result) for op, result in zip(ops, results, strict=True)]
 
     def _submit(self, transaction: TransactionRequest, ops: Iterable[Op]) -> Any:
