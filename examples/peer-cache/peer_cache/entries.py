@@ -78,8 +78,8 @@ class Cache:
     def set(self, values: Mapping[Key, str]) -> Entries:
         """Store *values* with a new version, which is above all seen so far."""
         with self._lock:
-            # The time, so that processes that do not hear of each other agree, too; one more than was
-            # seen, so that whoever saw a value replaces it, wherever the clocks are.
+            # The time, so that processes that cannot reach each other agree, too.  At least one above all
+            # counters seen, so that a process replaces each value that it saw, whatever the clocks say.
             self._newest = max(self._now(), self._newest + 1)
             version = Version(self._newest, self._writer)
             entries = {key: Entry(version, value) for key, value in values.items()}

@@ -41,7 +41,7 @@ def parse(messages: Iterable[SyncData]) -> tuple[dict[Key, str], dict[Key, Entry
 
 
 def answer(cache: Cache, asked: Iterable[SyncData]) -> Iterator[SyncData]:
-    """The values in *cache* of each type in *asked*: of the keys that it names, or of all if it names none."""
+    """The values in *cache* of each type in *asked*: of the keys that it names, or all if it names none."""
     for data in asked:
         if data.type >= 0:
             held = {name: entry.value for name, entry in cache.of(data.type, data.data).items()}

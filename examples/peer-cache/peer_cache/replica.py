@@ -146,7 +146,7 @@ class Replica:
     def exchange(self) -> bool:
         """Copy all values of the longest running peer, and send it what it lacks.
 
-        If that fails, ask the next one.  Return whether one exchange succeeded, or there are no peers.
+        If that fails, ask the next one.  Return False if none succeeded and a peer did not answer.
         """
         unreachable = False
         peers = self._peers()
