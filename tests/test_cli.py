@@ -233,7 +233,7 @@ def test_what_kubernetes_takes_for_a_label_selector_is_taken(text: str):
         pytest.param(f"a={'b' * 64}", "is no label's value", id="a long value"),
     ],
 )
-def test_a_label_selector_that_is_none_is_told_where(text: str, said: str):
+def test_a_label_selector_that_is_none_is_refused_with_the_place(text: str, said: str):
     with pytest.raises(click.BadParameter) as failed:
         parsed("run", "--pod-label-selector", text)
     assert said in str(failed.value)

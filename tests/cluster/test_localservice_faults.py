@@ -297,14 +297,14 @@ def test_a21_a_quota_that_is_too_small_serves_what_fits_and_says_what_is_missing
     eventually(lambda: len(world.rows()) == 3)
     assert world.localservice()["status"]["nodes"] == 5
     eventually(lambda: set(world.warnings()) == {reason})
-    told = len(world.warnings())
+    reported = len(world.warnings())
 
     world.core.patch_namespaced_resource_quota(
         "few", world.namespace, {"spec": {"hard": {"count/services": "5"}}}
     )
     eventually(lambda: world.serves(*nodes), LONG)
     eventually(world.is_fine)
-    assert len(world.warnings()) == told
+    assert len(world.warnings()) == reported
 
 
 # Withdrawing: nodes that cannot be seen

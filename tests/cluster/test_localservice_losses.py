@@ -1,4 +1,4 @@
-"""Answers that are lost, processes that die in the middle, and deletions of every kind."""
+"""Lost answers, processes that die in the middle of a write, and deletions of every kind."""
 
 import subprocess
 import sys

@@ -30,7 +30,7 @@ SERVED = [name for name in BEFORE if name != "nobodys"]
 
 @dataclass
 class Reader:
-    """Who watches a znode, and what it saw."""
+    """A client that watches a znode, and records what it saw."""
 
     states: list[Any] = field(default_factory=list)
 
