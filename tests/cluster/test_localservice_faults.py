@@ -26,7 +26,7 @@ LONG = 120.0  # seconds, at most: what was refused is tried again with back-off
 
 
 @pytest.mark.full
-def test_b3_two_nodes_that_are_one_once_their_dots_are_gone(world: World, start_local):
+def test_b3_two_nodes_whose_names_without_dots_are_equal(world: World, start_local):
     nodes = ["b3.x-y", "b3-x.y", "b3-x-y"]
     for node in nodes:
         world.create_node(node)
@@ -368,7 +368,7 @@ def test_nodes_that_may_not_be_read_for_a_while_lose_nothing(
 
 
 @pytest.mark.full
-def test_many_nodes_gone_while_nobody_looked_are_held_and_go_in_time(world: World, start_local):
+def test_many_nodes_deleted_while_no_controller_ran_are_held_and_then_withdrawn(world: World, start_local):
     nodes = [f"held-{number:02}" for number in range(12)]
     for node in nodes:
         world.create_node(node)

@@ -102,7 +102,7 @@ def test_a_dry_run_and_a_refusal_to_adopt_change_nothing(
     assert {name: world.zk.get(f"{world.base}/{name}")[0] for name in BEFORE} == BEFORE
 
 
-def test_an_edited_config_outlives_a_service_that_is_gone_for_a_while(
+def test_an_edited_config_outlives_a_service_without_pods_for_a_while(
     world: World, start_controller: Callable[..., Controller], readers: dict[str, Reader]
 ):
     controller = start_controller("--guard-confirm", "1s")

@@ -74,14 +74,14 @@ def test_what_is_held_is_no_drift(world: World, start_controller, look: Verify):
     controller.stop()
     for number in range(2):
         world.delete_pod(f"p{number}")
-    gone = [["listed but gone", "-", f"{world.namespace}/echo/p{number}"] for number in range(2)]
+    missing = [["listed but gone", "-", f"{world.namespace}/echo/p{number}"] for number in range(2)]
     looked = look()
-    assert (looked.returncode, findings(looked)) == (1, gone)
+    assert (looked.returncode, findings(looked)) == (1, missing)
 
     controller.start()
     eventually(lambda: world.synced("echo") == ("False", "Held"))
     looked = look()
-    assert (looked.returncode, findings(looked)) == (0, [["held", *rest] for _, *rest in gone])
+    assert (looked.returncode, findings(looked)) == (0, [["held", *rest] for _, *rest in missing])
 
 
 def test_what_is_held_without_an_rpcservice_is_no_drift(world: World, start_controller, look: Verify):

@@ -297,11 +297,11 @@ def test_a_transaction_of_a_hundred_takes_one_round_trip(
     ("op", "failure"),
     [
         pytest.param(Set("/a", b"", 7), Overtaken, id="set at another version"),
-        pytest.param(Set("/none", b"", 0), Overtaken, id="set what is gone"),
+        pytest.param(Set("/none", b"", 0), Overtaken, id="set a deleted znode"),
         pytest.param(Create("/a", b""), Overtaken, id="create what is there"),
         pytest.param(Create("/none/a", b""), Overtaken, id="create without a parent"),
         pytest.param(Delete("/a", 7), Overtaken, id="delete at another version"),
-        pytest.param(Delete("/none", 0), Overtaken, id="delete what is gone"),
+        pytest.param(Delete("/none", 0), Overtaken, id="delete a deleted znode"),
         pytest.param(Delete("/full", 0), Overtaken, id="delete what has children"),
         pytest.param(Check("/a", 7), Overtaken, id="a check that is no fence"),
         pytest.param(Set("/locked", b"", 0), Rejected, id="set without permission"),
@@ -338,7 +338,7 @@ def test_a_fence_at_another_version_stops_the_writer(
     assert other.get_children(base) == ["fence"]
 
 
-def test_a_fence_that_is_gone_can_be_made_again(zookeeper: ZooKeeper, base: str) -> None:
+def test_a_deleted_fence_can_be_made_again(zookeeper: ZooKeeper, base: str) -> None:
     with pytest.raises(Overtaken) as raised:
         zookeeper.commit([Check(f"{base}/fence", 0), Create(f"{base}/a", b"")])
     assert raised.value.path == f"{base}/fence"

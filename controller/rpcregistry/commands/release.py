@@ -308,6 +308,7 @@ class Release:
                 if pending and self._cluster.holder not in ("", leader):
                     leader, give_again = self._cluster.holder, self._clock()
                     _say(f"{leader} leads now, and takes the word for an old one: giving it another")
+                # The new leader may have begun its holds after our last word, so write another.
                 if pending and self._clock() >= give_again:
                     self._give(pending)
                     give_again = self._clock() + GIVE_AGAIN

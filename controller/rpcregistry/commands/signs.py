@@ -152,13 +152,14 @@ def require_nobody(
             return watching
         if look is Look.ALIVE:
             lived = clock()
+        # If none has lived lately, go on watching: within SURE seconds that shows whether one does.
         if clock() >= until and clock() - lived < SURE:
             raise Rejected(
                 f"{who}: stop the controllers first (kubectl scale --replicas=0), then try again;"
                 " --wait 60s waits for them"
             )
         if look is Look.ALIVE:
-            watching = signs()
+            watching = signs()  # watch anew from here on: it may stop now
             what = f"{who}: waiting for it to stop, up to {wait:g} s"
         elif lived == float("-inf"):
             what = f"{who}: watching for {SURE:g} s whether a controller lives"

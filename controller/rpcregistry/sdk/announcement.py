@@ -78,10 +78,12 @@ def announce(pod: OwnPod, dialect: Dialect, declarations: Sequence[Declaration])
         raise ValueError(f"the pod's label {label} is {pod.labels[label]!r} already")
     ours, text = _ours(pod, dialect), pod.annotations.get(dialect.annotation)
     entries = {(declared.service_name, declared.port) for declared in declarations}
+    # Without our old entries of these services and ports, the rest is theirs, or of other services.
     kept = write(dialect, text, (), without=ours.entries & entries)
     theirs, _ = read({label: value}, {dialect.annotation: kept} if kept else {})
     added = [declared for declared in declarations if declared not in theirs]
     written = write(dialect, kept, added)
+    # Read it as the controllers will: their limits, or others' entries, may leave some of ours out.
     declared, problems = read({label: value}, {dialect.annotation: written} if written else {})
     if missing := [wanted for wanted in declarations if wanted not in declared]:
         reasons = "; ".join(problem.message for problem in problems) or "the dialect cannot say all of it"

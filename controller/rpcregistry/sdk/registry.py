@@ -324,6 +324,7 @@ class Registry:
         """Register again what somebody removed from our pod, with growing back-off if that repeats."""
         pause, repaired = REPAIR_AFTER, float("-inf")
         while self._disturbed.wait():
+            # The last repair lasted, so begin with the short pause again.
             if time.monotonic() - repaired > 2 * LONGEST_PAUSE:
                 pause = REPAIR_AFTER
             if self._closed.wait(pause):

@@ -261,7 +261,7 @@ class Handler(SequentialThreadingHandler):  # type: ignore[misc]
     """Makes kazoo's connections, and reports to *attempts*; *tls* None: without TLS.
 
     It gives a server *timeout* seconds to accept the connection, then kazoo tries the next of the ensemble.
-    kazoo's own TLS is no use: it trusts the system's CAs besides the one it is given.
+    We do not use kazoo's own TLS.  It trusts the system's CAs besides the one it is given.
     """
 
     def __init__(self, tls: ssl.SSLContext | None, timeout: float, attempts: Attempts) -> None:

@@ -261,9 +261,9 @@ class ZooKeeper:
     def commit(self, ops: Sequence[Op]) -> list[int | None]:
         """Write all of *ops* or none; return each znode's new version, None for a check or delete.
 
-        Raises ``Overtaken`` if a znode is not as an op expects it (``Fenced`` if a leading ``Check`` finds
-        another version), ``Rejected`` if ZooKeeper will never accept it, and ``Retry`` if it may or may not
-        have been written.
+        Raises ``Overtaken`` if a znode is not as an op expects it; ``Fenced`` if a leading ``Check`` finds
+        another version; ``Rejected`` if ZooKeeper will never accept it; ``Retry`` if it may or may not have
+        been written.
         """
         if not ops:
             return []
@@ -433,6 +433,7 @@ class ZooKeeper:
             if renewed:
                 self._attempts = Attempts(self._hosts, self._access)
             if renewed or spent:
+                # Log one replacement a generation: while no server answers, one follows another.
                 self._replace(aloud=renewed or now[0] != replaced)
                 replaced = now[0]
             self._attention.wait(CHECK_PERIOD)

@@ -75,6 +75,7 @@ class Attempts:
             now = self._clock()
             unconnected = now - self._since if self._was_connected else float("inf")
             self._tried = True
+            # The last server accepted our connection, but never answered: it closed it, or hangs.
             if self._open:
                 at_once = now - self._opened_at <= AT_ONCE
                 self._closed = self._closed + 1 if at_once else 0
@@ -83,6 +84,7 @@ class Attempts:
                 self._open = self._denial = ""
             # kazoo tries each server of an ensemble before it tries one again.
             seconds = pause(self._closed // self._count, unconnected) / self._count
+            # The time since the last connection counts as waited.
             return max(0.0, self._opened_at + seconds - now)
 
     def opened(self, server: str) -> None:
