@@ -8,7 +8,18 @@ PYTEST_OPTIONS ?=
 BENCH_OPTIONS ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo up down check test test-all bench image clean
+# Two tests at a time: most of them wait most of the time.  (PYTEST_WORKERS= is none.)
+PYTEST_WORKERS ?= -n 2
+PYTEST := $(BIN)/python -m pytest
+# What fails twice is broken: servers on a machine that others use, too, may be late once.  Both runs are shown.
+define pytest-all
+@$(BIN)/python -m hack.local
+@$(BIN)/python -m hack.clients build
+@$(PYTEST) $(1) $(PYTEST_WORKERS) $(PYTEST_OPTIONS) || { test $$? = 1 && echo "Once more, what failed:" && \
+    $(PYTEST) $(1) --last-failed --last-failed-no-failures none $(PYTEST_OPTIONS); }
+endef
+
+.PHONY: help setup demo up down check test test-all test-deep bench image clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -35,17 +46,16 @@ down: $(STAMP) ## Stop the playground
 check: $(STAMP) ## Lint, types, import rules
 	@hack/check
 
-test: check ## Lint, types, unit tests, and a smoke of every integration suite
+test: check ## Lint, types, unit tests, and a smoke of every integration suite (under a quarter of an hour)
 	@$(BIN)/python -m hack.local
 	@$(BIN)/python -m hack.clients build go-kit curator
-	@$(BIN)/python -m pytest -m "not full" $(PYTEST_OPTIONS)
+	@$(PYTEST) -m "not full and not deep" --budget kept $(PYTEST_WORKERS) $(PYTEST_OPTIONS)
 
-# Servers on a machine that others use, too, may be late once; what fails twice is broken.  Both runs are shown.
-test-all: check ## All tests, in full
-	@$(BIN)/python -m hack.local
-	@$(BIN)/python -m hack.clients build
-	@$(BIN)/python -m pytest $(PYTEST_OPTIONS) || { test $$? = 1 && echo "Once more, what failed:" && \
-	    $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(PYTEST_OPTIONS); }
+test-all: check ## The gate: every kind of check, within an hour
+	$(call pytest-all,-m "not deep" --budget kept)
+
+test-deep: check ## All there is: every cell of tests/DEEP.md, without a limit
+	$(call pytest-all,--budget shown)
 
 bench: $(STAMP) ## Measure the controller beside a bare client (BENCH_OPTIONS="--pods 1000"; --help)
 	@$(BIN)/python -m hack.bench $(BENCH_OPTIONS)

@@ -19,7 +19,7 @@ from kazoo.exceptions import NoNodeError
 from rich.console import Console
 
 from hack.local.binaries import Unavailable, find
-from hack.local.process import Process
+from hack.local.controller import controller, finished
 from hack.playground import CRDS, EXAMPLES, Playground
 
 PATIENCE = 60.0
@@ -108,21 +108,21 @@ def _on_a_given_cluster(stage: Stage, directory: Path) -> Iterator[None]:
     stage.kubectl("apply", "-f", str(CRDS))
     # If a controller runs already, this one waits to take over.
     namespaces = stage.kubectl("get", "namespaces", "-o", "name", show=False).split()
-    command = [
-        sys.executable, "-m", "rpcregistry", "run",
-        "--kubeconfig", str(stage.kubeconfig),
-        "--zk-servers", stage.zk_servers,
-        "--lease-namespace", "rpcregistry" if "namespace/rpcregistry" in namespaces else "default",
-        "--bind-address", "127.0.0.1:0",
-    ]  # fmt: skip
-    controller = Process("controller", directory, command, lambda: True)
-    controller.start()
+    follower = controller(
+        directory,
+        lambda: True,
+        kubeconfig=stage.kubeconfig,
+        zk_servers=stage.zk_servers,
+        lease_namespace="rpcregistry" if "namespace/rpcregistry" in namespaces else "default",
+        bind_address="127.0.0.1:0",
+    )
+    follower.start()
     try:
         yield
     finally:
         stage.kubectl("delete", "--ignore-not-found", "-f", str(WORKLOAD), "-f", str(LOCAL))
         time.sleep(2)  # the controller withdraws the pods
-        controller.stop()
+        follower.stop()
 
 
 @contextmanager
@@ -197,11 +197,7 @@ def _synced(stage: Stage) -> bool:
 
 
 def _verify(stage: Stage) -> bool:
-    command = [
-        sys.executable, "-m", "rpcregistry", "verify",
-        "--kubeconfig", str(stage.kubeconfig), "--zk-servers", stage.zk_servers,
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = finished("verify", kubeconfig=stage.kubeconfig, zk_servers=stage.zk_servers)
     return done.returncode == 0 and "in sync" in done.stdout
 
 

@@ -15,6 +15,7 @@ import click
 
 from hack.local.binaries import Unavailable, find
 from hack.local.cluster import LocalCluster, free_ports
+from hack.local.controller import controller
 from hack.local.process import Process
 
 TOP = Path(__file__).parents[1]
@@ -55,14 +56,14 @@ class Playground:
     def controller(self) -> Process:
         """The controller's process, with its port as an argument."""
         port = int(self._port_file.read_text())
-        command = [
-            sys.executable, "-m", "rpcregistry", "run",
-            "--kubeconfig", str(self._directory / "controller.kubeconfig"),
-            "--zk-servers", self.cluster.zk_servers,
-            "--lease-namespace", ACCOUNT[0],
-            "--bind-address", f"127.0.0.1:{port}",
-        ]  # fmt: skip
-        return Process("controller", self._directory, command, lambda: _is_ready(port))
+        return controller(
+            self._directory,
+            lambda: _is_ready(port),
+            kubeconfig=self._directory / "controller.kubeconfig",
+            zk_servers=self.cluster.zk_servers,
+            lease_namespace=ACCOUNT[0],
+            bind_address=f"127.0.0.1:{port}",
+        )
 
     def _start_controller(self) -> None:
         if not self._port_file.exists():
@@ -70,13 +71,13 @@ class Playground:
         namespace, name = ACCOUNT
         token = self.cluster.kubectl("-n", namespace, "create", "token", name, "--duration=8760h").strip()
         self.cluster.kubeconfig_for(token, self._directory / "controller.kubeconfig")
-        controller = self.controller
+        process = self.controller
         wanted = json.dumps({k: v for k, v in sorted(os.environ.items()) if k.startswith("RPCREGISTRY_")})
         if not self._environment_file.exists() or self._environment_file.read_text() != wanted:
-            controller.stop()
+            process.stop()
         self._environment_file.write_text(wanted)
-        controller.start()
-        controller.wait_until_ready()
+        process.start()
+        process.wait_until_ready()
 
     def write_env(self, file: Path) -> None:
         """Write shell lines that point kubectl and rpcregistry at the playground."""

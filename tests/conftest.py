@@ -1,17 +1,29 @@
-"""For all suites: logging as it was before, and skipped tests, of which only those in skips.txt may be."""
+"""For all suites: logging as it was before; which tests are deep, may be skipped, and what they may cost."""
 
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import structlog
 
-ALLOWED = [
-    tuple(part.strip() for part in line.split(": ", 1))
-    for line in (Path(__file__).parent / "skips.txt").read_text().splitlines()
-    if line and not line.startswith("#")
-]
+from hack.local.cluster import LocalCluster
+from tests import budget, deep, skips, workers
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("rpcregistry")
+    group.addoption("--skips", choices=skips.CHOICES, default="listed", help="which skips are no failures")
+    group.addoption("--budget", choices=budget.CHOICES, help="what comes of a share that costs too much")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    allowed = skips.parse(skips.FILE.read_text())
+    config.pluginmanager.register(skips.Skips(allowed, kernel=config.getoption("skips") == "kernel"))
+    shares, wanted = budget.parse(budget.FILE.read_text()), config.getoption("budget")
+    config.pluginmanager.register(budget.Budget(shares, show=bool(wanted), keep=wanted == "kept"))
+    config.pluginmanager.register(deep.Deep(deep.parse(deep.FILE.read_text())))
+    if config.pluginmanager.has_plugin("xdist"):
+        config.pluginmanager.register(workers)
 
 
 @pytest.fixture(autouse=True)
@@ -26,25 +38,8 @@ def logging_as_it_was() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def _reason(report: pytest.TestReport) -> str:
-    return str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
-
-
-def _is_allowed(report: pytest.TestReport) -> bool:
-    return any(test in report.nodeid and reason in _reason(report) for test, reason in ALLOWED)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    skipped = reporter.stats.get("skipped", []) if reporter else []
-    if session.exitstatus == pytest.ExitCode.OK and not all(map(_is_allowed, skipped)):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for report in terminalreporter.stats.get("skipped", []):
-        if not _is_allowed(report):
-            terminalreporter.write_line(
-                f"not in tests/skips.txt: {report.nodeid}: {_reason(report)}", red=True
-            )
+@pytest.fixture(scope="session")
+def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """A control plane, three kwok nodes and a ZooKeeper: one for all suites that break nothing of it."""
+    with LocalCluster(tmp_path_factory.mktemp("cluster")) as local:
+        yield local

@@ -8,7 +8,7 @@ from hypothesis import given
 from rpcregistry.manifests import LOCALSERVICES, RPCSERVICES
 from rpcregistry.model import ObjectKey
 from tests.schemas import objects
-from tests.test_reconcile import World
+from tests.worlds.registry import World
 
 ECHO = ObjectKey("default", "echo")
 

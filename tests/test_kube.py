@@ -514,8 +514,8 @@ EVENT = line("ADDED", pod("b"))
     ("pieces", "cut", "raised"),
     [
         pytest.param([EVENT[:-9]], False, ["a", "Retry"], id="A4: a line that is cut off"),
-        pytest.param([EVENT[:-9]], True, ["a", "Retry"], id="A4: a reset in the middle of a line"),
-        pytest.param([EVENT], True, ["a", "b", "Retry"], id="A4: a reset between two lines"),
+        pytest.param([EVENT[:-9]], True, ["a", "Unanswered"], id="A4: a reset in the middle of a line"),
+        pytest.param([EVENT], True, ["a", "b", "Unanswered"], id="A4: a reset between two lines"),
         pytest.param([lambda: time.sleep(0.8)], False, ["a"], id="silence, without a bookmark"),
         pytest.param([EVENT[:-9], lambda: time.sleep(0.8)], False, ["a", "Retry"], id="silence in a line"),
         pytest.param([b"{]\n", EVENT], False, ["a", "Expired"], id="a line that is no JSON"),

@@ -4,79 +4,18 @@ import msgspec
 import pytest
 
 from rpcregistry.layouts import Layout
-from rpcregistry.layouts.forms import PerEndpoint
-from rpcregistry.model import Endpoint
-from rpcregistry.plan.ledger import Ledger, ledger_path, ledger_root
+from rpcregistry.plan.ledger import ledger_path
 from rpcregistry.plan.one_each import LARGEST_LISTING
 from rpcregistry.plan.ops import Create, Delete, Set, Znode
 from rpcregistry.plan.outcome import Outcome
 from rpcregistry.plan.publication import Policy, Publication, PublicationSettings
-from rpcregistry.plan.znodes import plan
 from rpcregistry.reconcile.memory import Memory
-from tests.worlds import ZooKeeperInMemory
-
-C1, C2 = PublicationSettings("c1"), PublicationSettings("c2")
-CURATOR, SERVERSET, DUBBO = Layout("curator", "/b"), Layout("serverset", "/b"), Layout("dubbo", "/b")
-ALL = [pytest.param(layout, id=layout.name) for layout in (CURATOR, SERVERSET, DUBBO)]
-
-
-def row(number: int, **fields: object) -> Endpoint:
-    defaults: dict[str, object] = {"ready": True, "phase": "Running", "port": 80}
-    ip = f"10.0.0.{number}"
-    return Endpoint(pod_name=f"p{number}", pod_uid=f"u{number}", ip=ip, ips=(ip,), **{**defaults, **fields})
-
-
-def wanted(*rows: Endpoint, **fields: object) -> Publication:
-    defaults: dict[str, object] = {"services": 1, "namespaces": ("default",) if rows else ()}
-    return Publication(endpoints=rows, **{**defaults, **fields})
-
-
-class Registry:
-    """A ZooKeeper in memory, and the plans made of what is in it."""
-
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-        self.zookeeper = ZooKeeperInMemory()
-
-    def plan(
-        self, want: Publication, settings: PublicationSettings = C1, due: tuple[str, ...] = ()
-    ) -> Outcome:
-        memory = Memory(self.zookeeper, [self.layout], settings.clusters)
-        memory.read(["echo"])
-        return plan(self.layout, "echo", want, memory.view(self.layout, "echo"), settings, "", due=due)
-
-    def settle(self, want: Publication, settings: PublicationSettings = C1) -> None:
-        """Plan and write until nothing is left to do."""
-        due: tuple[str, ...] = ()
-        for _ in range(5):
-            outcome = self.plan(want, settings, due)
-            for step in outcome.steps:
-                self.zookeeper.commit(step)
-            due = tuple(outcome.put_off)
-            if not (outcome.steps or outcome.again):
-                return
-        raise AssertionError("never settles")
-
-    def names(self, want: Publication, settings: PublicationSettings = C1) -> set[str]:
-        """The children that *want* stands for."""
-        form = self.layout.form
-        assert isinstance(form, PerEndpoint)
-        return {form.place("echo", endpoint, settings.cluster_id).name for endpoint in want.endpoints}
-
-    def children(self) -> set[str]:
-        return set(self.zookeeper.children(self.layout.directory("echo")))
-
-    def claims(self) -> dict[str, tuple[str, ...]]:
-        """The namespaces in the ledger, by cluster."""
-        root = ledger_root(self.layout)
-        entries = (self.zookeeper.znodes[f"{root}/{name}"][0] for name in self.zookeeper.children(root))
-        decoded = (msgspec.json.decode(entry, type=Ledger) for entry in entries)
-        return {entry.cluster: entry.namespaces for entry in decoded}
+from tests.worlds.endpoints import ALL, C1, C2, CURATOR, DUBBO, SERVERSET, OneLayout, row, wanted
 
 
 @pytest.mark.parametrize("layout", ALL)
 def test_a_new_service_is_claimed_with_its_directory_before_its_first_endpoint(layout: Layout):
-    registry = Registry(layout)
+    registry = OneLayout(layout)
     first, *rest = registry.plan(wanted(row(1), row(2))).steps
 
     entry = ledger_path(layout, "echo", "c1")
@@ -88,7 +27,7 @@ def test_a_new_service_is_claimed_with_its_directory_before_its_first_endpoint(l
 
 @pytest.mark.parametrize("layout", ALL)
 def test_a_second_plan_writes_nothing(layout: Layout):
-    registry = Registry(layout)
+    registry = OneLayout(layout)
     registry.settle(wanted(row(1), row(2)))
 
     assert registry.children() == registry.names(wanted(row(1), row(2)))
@@ -96,7 +35,7 @@ def test_a_second_plan_writes_nothing(layout: Layout):
 
 
 def test_the_directory_is_there_before_anything_is_published_and_after_everything_was():
-    registry = Registry(DUBBO)
+    registry = OneLayout(DUBBO)
     registry.settle(wanted())
     assert registry.zookeeper.znodes.keys() == {"/b/echo", "/b/echo/providers"}
 
@@ -106,13 +45,13 @@ def test_the_directory_is_there_before_anything_is_published_and_after_everythin
 
 
 def test_a_service_that_fits_no_such_znode_leaves_no_directory():
-    outcome = Registry(DUBBO).plan(wanted(row(1, port=None)))
+    outcome = OneLayout(DUBBO).plan(wanted(row(1, port=None)))
 
     assert (outcome.steps, outcome.refusal.reason) == ((), "MissingPort")
 
 
 def test_one_endpoint_without_a_port_costs_no_other():
-    registry = Registry(DUBBO)
+    registry = OneLayout(DUBBO)
     want = wanted(row(1), row(2, port=None), row(3, port=None))
     registry.settle(want)
 
@@ -122,7 +61,7 @@ def test_one_endpoint_without_a_port_costs_no_other():
 
 
 def test_what_changes_in_place_is_set_at_the_version_read():
-    registry = Registry(CURATOR)
+    registry = OneLayout(CURATOR)
     registry.settle(wanted(row(1)))
     (op,) = registry.plan(wanted(row(1, metadata={"zone": "b"}))).ops
 
@@ -132,7 +71,7 @@ def test_what_changes_in_place_is_set_at_the_version_read():
 
 @pytest.mark.parametrize("layout", [SERVERSET, DUBBO])
 def test_an_endpoint_whose_name_changes_is_replaced_in_one_step(layout: Layout):
-    registry = Registry(layout)
+    registry = OneLayout(layout)
     registry.settle(wanted(row(1), row(2)))
     (step,) = registry.plan(wanted(row(1, weight=5), row(2))).steps
 
@@ -141,7 +80,7 @@ def test_an_endpoint_whose_name_changes_is_replaced_in_one_step(layout: Layout):
 
 @pytest.mark.parametrize("frozen", [pytest.param(False, id="known"), pytest.param(True, id="unknown")])
 def test_a_new_name_overlaps_with_the_old_one_where_clients_hear_of_each_by_itself(frozen: bool):
-    registry = Registry(Layout("sofa", "/b"))
+    registry = OneLayout(Layout("sofa", "/b"))
     registry.settle(wanted(row(1)))
     changed = wanted(row(1, weight=5), frozen=frozen)
     first = registry.plan(changed)
@@ -155,7 +94,7 @@ def test_a_new_name_overlaps_with_the_old_one_where_clients_hear_of_each_by_itse
 
 @pytest.mark.parametrize("layout", ALL)
 def test_of_what_comes_and_goes_at_once_additions_come_first(layout: Layout):
-    registry = Registry(layout)
+    registry = OneLayout(layout)
     registry.settle(wanted(row(1), row(2)))
     first = registry.plan(wanted(row(2), row(3)))
     assert [type(op) for op in first.ops] == [Create]
@@ -169,7 +108,7 @@ def test_of_what_comes_and_goes_at_once_additions_come_first(layout: Layout):
 
 
 def test_what_was_put_off_once_is_not_put_off_for_ever():
-    registry = Registry(SERVERSET)
+    registry = OneLayout(SERVERSET)
     registry.settle(wanted(row(1), row(2)))
     due = tuple(registry.names(wanted(row(1))))
     outcome = registry.plan(wanted(row(2), row(3)), due=due)
@@ -187,7 +126,7 @@ def test_what_was_put_off_once_is_not_put_off_for_ever():
     ],
 )
 def test_what_removes_no_child(layout: Layout, want: Publication, settings: PublicationSettings):
-    registry = Registry(layout)
+    registry = OneLayout(layout)
     registry.settle(wanted(row(1), namespaces=("default", "other")))
     registry.settle(want, settings)
 
@@ -197,7 +136,7 @@ def test_what_removes_no_child(layout: Layout, want: Publication, settings: Publ
 
 @pytest.mark.parametrize("layout", ALL)
 def test_two_clusters_publish_side_by_side(layout: Layout):
-    registry = Registry(layout)
+    registry = OneLayout(layout)
     registry.settle(wanted(row(1)), C1)
     registry.settle(wanted(row(1)), C2)
     both = registry.names(wanted(row(1)), C1) | registry.names(wanted(row(1)), C2)
@@ -211,7 +150,7 @@ def test_two_clusters_publish_side_by_side(layout: Layout):
 
 @pytest.mark.parametrize("layout", ALL)
 def test_what_others_put_beside_ours_is_left_alone(layout: Layout):
-    registry = Registry(layout)
+    registry = OneLayout(layout)
     registry.settle(wanted(row(1)))
     foreign = f"{layout.directory('echo')}/member_0000000001"
     registry.zookeeper.znodes[foreign] = (b"theirs", 3)
@@ -223,7 +162,7 @@ def test_what_others_put_beside_ours_is_left_alone(layout: Layout):
 
 
 def test_an_ephemeral_znode_is_left_alone_whatever_it_is_called():
-    registry = Registry(CURATOR)
+    registry = OneLayout(CURATOR)
     registry.settle(wanted(row(1), row(2)))
     registry.zookeeper.ephemeral |= {f"/b/echo/{name}" for name in registry.names(wanted(row(1), row(2)))}
     outcome = registry.plan(wanted(row(2, weight=3)))
@@ -233,7 +172,7 @@ def test_an_ephemeral_znode_is_left_alone_whatever_it_is_called():
 
 
 def test_children_that_carry_our_mark_and_no_claim_are_not_removed_and_are_claimed_again():
-    registry = Registry(DUBBO)
+    registry = OneLayout(DUBBO)
     registry.settle(wanted(row(1)))
     del registry.zookeeper.znodes[ledger_path(DUBBO, "echo", "c1")]
     assert registry.plan(wanted(services=0)) == Outcome()
@@ -245,7 +184,7 @@ def test_children_that_carry_our_mark_and_no_claim_are_not_removed_and_are_claim
 
 @pytest.mark.parametrize("layout", ALL)
 def test_a_rebuilt_cluster_takes_over_once_it_has_something_to_publish(layout: Layout):
-    registry = Registry(layout)
+    registry = OneLayout(layout)
     registry.settle(wanted(row(1), row(2)), C1)
     rebuilt = PublicationSettings("c2", from_cluster="c1")
     registry.settle(wanted(), rebuilt)
@@ -259,7 +198,7 @@ def test_a_rebuilt_cluster_takes_over_once_it_has_something_to_publish(layout: L
 @pytest.mark.parametrize("layout", ALL)
 def test_what_no_entry_of_the_previous_cluster_names_is_not_taken_over(layout: Layout):
     """Somebody deleted its entry: nothing says any more that its children are ours to take."""
-    registry = Registry(layout)
+    registry = OneLayout(layout)
     registry.settle(wanted(row(1)), C1)
     registry.settle(wanted(row(3)), PublicationSettings("c2"))
     del registry.zookeeper.znodes[ledger_path(layout, "echo", "c1")]
@@ -269,7 +208,7 @@ def test_what_no_entry_of_the_previous_cluster_names_is_not_taken_over(layout: L
 
 
 def test_a_namespace_that_publishes_no_more_is_forgotten_after_its_endpoints():
-    registry = Registry(SERVERSET)
+    registry = OneLayout(SERVERSET)
     registry.settle(wanted(row(1), row(2), namespaces=("a", "b")))
     *_, last = registry.plan(wanted(row(1), namespaces=("a",))).steps
     assert [op.path for op in last] == [ledger_path(SERVERSET, "echo", "c1")]
@@ -282,7 +221,7 @@ def test_a_namespace_that_publishes_no_more_is_forgotten_after_its_endpoints():
 
 
 def test_more_names_than_clients_can_list_are_not_added_and_still_removed():
-    registry = Registry(DUBBO)
+    registry = OneLayout(DUBBO)
     registry.settle(wanted(row(1), row(2)))
     large = row(3, metadata={f"k{n}": "x" * 200 for n in range(4)})
     many = [msgspec.structs.replace(large, pod_uid=f"v{n}") for n in range(LARGEST_LISTING // 800)]
@@ -293,7 +232,7 @@ def test_more_names_than_clients_can_list_are_not_added_and_still_removed():
 
 
 def test_an_endpoint_that_grows_too_large_keeps_what_it_had():
-    registry = Registry(SERVERSET)
+    registry = OneLayout(SERVERSET)
     registry.settle(wanted(row(1), row(2)))
     before = registry.children()
     outcome = registry.plan(
@@ -305,7 +244,7 @@ def test_an_endpoint_that_grows_too_large_keeps_what_it_had():
 
 
 def test_an_only_endpoint_that_grows_too_large_keeps_its_claim():
-    registry = Registry(SERVERSET)
+    registry = OneLayout(SERVERSET)
     registry.settle(wanted(row(1)))
 
     assert not registry.plan(
@@ -327,13 +266,13 @@ STATES = [
 def test_a_plan_cut_off_after_any_step_leaves_no_orphan_and_leads_to_the_same_end(
     layout: Layout, before: Publication, after: Publication
 ):
-    begun = Registry(layout)
+    begun = OneLayout(layout)
     begun.settle(before)
-    straight = Registry(layout)
+    straight = OneLayout(layout)
     straight.zookeeper.znodes = begun.zookeeper.znodes.copy()
     straight.settle(after)
     for done in range(len(begun.plan(after).steps) + 1):
-        cut = Registry(layout)
+        cut = OneLayout(layout)
         cut.zookeeper.znodes = begun.zookeeper.znodes.copy()
         for step in cut.plan(after).steps[:done]:
             cut.zookeeper.commit(step)
@@ -343,12 +282,12 @@ def test_a_plan_cut_off_after_any_step_leaves_no_orphan_and_leads_to_the_same_en
         assert data(cut) == data(straight)
 
 
-def data(registry: Registry) -> dict[str, bytes]:
+def data(registry: OneLayout) -> dict[str, bytes]:
     return {path: found for path, (found, _) in registry.zookeeper.znodes.items()}
 
 
 def test_znodes_are_what_was_read():
-    registry = Registry(CURATOR)
+    registry = OneLayout(CURATOR)
     registry.settle(wanted(row(1)))
     memory = Memory(registry.zookeeper, [CURATOR], C1.clusters)
     memory.read(["echo"])
@@ -362,7 +301,7 @@ def test_znodes_are_what_was_read():
 
 @pytest.mark.parametrize("layout", ALL)
 def test_of_what_no_rpcservice_could_be_made_to_list_the_published_stays_and_the_new_waits(layout: Layout):
-    registry = Registry(layout)
+    registry = OneLayout(layout)
     registry.settle(wanted(row(1), row(2), row(3), namespaces=("default", "other")))
     registry.settle(wanted(row(1), unlisted=(row(2), row(4))))
     assert registry.children() == registry.names(wanted(row(1), row(2)))

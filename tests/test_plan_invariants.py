@@ -25,9 +25,10 @@ from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.plan.publication import Adopt, Policy, Publication, PublicationSettings
 from rpcregistry.plan.znodes import plan
 from rpcregistry.reconcile.memory import Memory
-from tests import test_plan_rpcservices as objects
-from tests.test_plan_endpoints import Registry, row
-from tests.test_plan_rpcservices import NOW, service
+from tests import builders
+from tests.builders import NOW
+from tests.worlds.endpoints import OneLayout, row
+from tests.worlds.rpcservices import SETTINGS, service
 
 
 def a_child(_: str, endpoint: Endpoint, cluster: str) -> Child:
@@ -331,7 +332,7 @@ chapters = st.lists(
 @settings(deadline=None)
 @given(st.sampled_from(FORMS), chapters)
 def test_no_plan_breaks_an_invariant_wherever_the_ones_before_were_cut_off(layout: Layout, story):
-    registry = Registry(layout)
+    registry = OneLayout(layout)
     put_off: tuple[str, ...] = ()
     for want, process, done, over, meddles, which in story:
         if meddles:
@@ -348,7 +349,7 @@ def test_no_plan_breaks_an_invariant_wherever_the_ones_before_were_cut_off(layou
             put_off = ()
 
 
-def meddle(registry: Registry, what: str, which: int) -> None:
+def meddle(registry: OneLayout, what: str, which: int) -> None:
     znodes = registry.zookeeper.znodes
     leaves = [path for path in sorted(znodes) if not registry.zookeeper.children(path)]
     if leaves:
@@ -492,7 +493,7 @@ services = st.lists(
 )
 pods = st.lists(
     st.builds(
-        lambda number, serves, label, ready, terminating: objects.pod(
+        lambda number, serves, label, ready, terminating: builders.pod(
             f"p{number}", serves, uid=f"u{number}", labels={"at": label}, ready=ready, terminating=terminating
         ),
         st.integers(0, 5),
@@ -516,11 +517,11 @@ def test_no_plan_of_rpcservices_breaks_one_and_whatever_is_refused_loses_no_row(
         found, {pod.name: pod for pod in pods}, {each.name for each in found}
     )
     absences = rpcservices.Absences(confirmed, held, unknown)
-    ops = rpcservices.plan(KEY, observed, absences, objects.SETTINGS, NOW)
+    ops = rpcservices.plan(KEY, observed, absences, SETTINGS, NOW)
     check_objects(KEY, ops)
 
     made = []
-    writes = rpcservices.Writes(ops, objects.SETTINGS, NOW, wary=wary)
+    writes = rpcservices.Writes(ops, SETTINGS, NOW, wary=wary)
     for number, op in enumerate(writes):
         if number in refused:
             writes.refused()

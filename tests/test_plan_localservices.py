@@ -19,16 +19,15 @@ from rpcregistry.model import (
 )
 from rpcregistry.plan import podlabels
 from rpcregistry.plan.localservices import Create, Delete, SetSpec, project, status
-from tests.test_plan_nodeservices import local, served
+from tests.builders import NODE_LABEL, NOW, localservice, pod, served
 
-LABEL = "rpcregistry.dev/node"
 OURS = "local-service.rpcregistry.dev/echo"
-NOW = "2026-11-21T02:02:02Z"
 
 
-def pod(name: str = "p", *ports: int, is_local: bool = True, **fields: Any) -> Pod:
+def asking(name: str, *ports: int, is_local: bool = True, **fields: Any) -> Pod:
+    """A pod that declares echo at *ports*, and asks for node-local routing to it."""
     declarations = tuple(Declaration(service_name="echo", port=port, local=is_local) for port in ports)
-    return Pod(namespace="ns", name=name, uid=name, declarations=declarations, **fields)
+    return pod(name, namespace="ns", declarations=declarations, **fields)
 
 
 def generated(*ports: int) -> LocalService:
@@ -55,12 +54,12 @@ def projected(pods: list[Pod], observed: LocalService | None, may_remove: bool =
 
 
 def test_a_pod_that_asks_gets_a_local_service_of_its_port():
-    op = projected([pod("p", 99)], None)
+    op = projected([asking("p", 99)], None)
     assert op == Create("ns", "echo", generated(99).spec)
 
 
 def test_several_ports_have_names():
-    op = projected([pod("p", 99), pod("q", 98)], None)
+    op = projected([asking("p", 99), asking("q", 98)], None)
     assert isinstance(op, Create)
     assert [(port.port, port.name) for port in op.spec.ports] == [(98, "port-98"), (99, "port-99")]
 
@@ -69,10 +68,10 @@ def test_several_ports_have_names():
     ("pods", "may_remove", "deletes"),
     [
         pytest.param([], True, True, id="nobody asks any more"),
-        pytest.param([pod("p", 99, is_local=False)], True, True, id="the pods ask for it no more"),
-        pytest.param([pod("p", 99, phase="Failed")], True, True, id="those that did have finished"),
+        pytest.param([asking("p", 99, is_local=False)], True, True, id="the pods ask for it no more"),
+        pytest.param([asking("p", 99, phase="Failed")], True, True, id="those that did have finished"),
         pytest.param([], False, False, id="those that did are merely absent"),
-        pytest.param([pod("p", 99)], True, False, id="a pod asks"),
+        pytest.param([asking("p", 99)], True, False, id="a pod asks"),
     ],
 )
 def test_a_generated_one_is_deleted_where(pods: list[Pod], may_remove: bool, deletes: bool):
@@ -81,31 +80,31 @@ def test_a_generated_one_is_deleted_where(pods: list[Pod], may_remove: bool, del
 
 
 def test_the_port_of_an_absent_pod_is_kept():
-    op = projected([pod("p", 99)], generated(98), may_remove=False)
+    op = projected([asking("p", 99)], generated(98), may_remove=False)
     assert isinstance(op, SetSpec)
     assert [port.port for port in op.spec.ports] == [98, 99]
 
 
 def test_one_that_a_person_declared_is_never_touched():
     declared = msgspec.structs.replace(generated(1), generated=False)
-    assert projected([pod("p", 99)], declared) is None
+    assert projected([asking("p", 99)], declared) is None
     assert projected([], declared) is None
 
 
 @pytest.mark.parametrize(
     ("observed", "names", "patch"),
     [
-        pytest.param({"app": "x"}, [], {LABEL: "n1"}, id="selected"),
-        pytest.param({"app": "x", LABEL: "n2"}, [], {LABEL: "n1"}, id="selected, and wrong"),
-        pytest.param({"app": "x", LABEL: "n1"}, [], {}, id="right already"),
+        pytest.param({"app": "x"}, [], {NODE_LABEL: "n1"}, id="selected"),
+        pytest.param({"app": "x", NODE_LABEL: "n2"}, [], {NODE_LABEL: "n1"}, id="selected, and wrong"),
+        pytest.param({"app": "x", NODE_LABEL: "n1"}, [], {}, id="right already"),
         pytest.param({"app": "y"}, [], {}, id="not selected"),
-        pytest.param({"app": "y"}, ["echo"], {OURS: "true", LABEL: "n1"}, id="asks itself"),
-        pytest.param({"app": "y", OURS: "true", LABEL: "n1"}, [], {OURS: None}, id="asks no more"),
+        pytest.param({"app": "y"}, ["echo"], {OURS: "true", NODE_LABEL: "n1"}, id="asks itself"),
+        pytest.param({"app": "y", OURS: "true", NODE_LABEL: "n1"}, [], {OURS: None}, id="asks no more"),
     ],
 )
 def test_a_pod_needs_labels(observed: dict[str, str], names: list[str], patch: dict[str, str | None]):
     selectors = [LabelSelector(match_labels={"app": "x"})]
-    assert podlabels.plan(pod(labels=observed, node_name="n1"), selectors, names, LABEL) == patch
+    assert podlabels.plan(pod("p", labels=observed, node_name="n1"), selectors, names, NODE_LABEL) == patch
 
 
 @pytest.mark.parametrize(
@@ -118,12 +117,14 @@ def test_a_pod_needs_labels(observed: dict[str, str], names: list[str], patch: d
 )
 def test_a_pod_is_not_labelled_while(fields: dict[str, Any]):
     selectors = [LabelSelector(match_labels={"app": "x"})]
-    assert podlabels.plan(pod(labels={"app": "x"}, **fields), selectors, [], LABEL) == {}
+    assert podlabels.plan(pod("p", labels={"app": "x"}, **fields), selectors, [], NODE_LABEL) == {}
 
 
 def test_a_long_node_name_becomes_a_label_value():
     selectors = [LabelSelector(match_labels={"app": "x"})]
-    (value,) = podlabels.plan(pod(labels={"app": "x"}, node_name="n" * 64), selectors, [], LABEL).values()
+    (value,) = podlabels.plan(
+        pod("p", labels={"app": "x"}, node_name="n" * 64), selectors, [], NODE_LABEL
+    ).values()
     assert value
     assert len(value) == 63
 
@@ -133,7 +134,7 @@ def nodes(count: int) -> list[Node]:
 
 
 def running(node: str, ip: str, **fields: Any) -> Pod:
-    labels = fields.pop("labels", {"app": "x", LABEL: node})
+    labels = fields.pop("labels", {"app": "x", NODE_LABEL: node})
     ready = fields.pop("ready", True)
     return Pod(
         namespace="ns", name=ip, uid=ip, node_name=node, ips=(ip,), ready=ready, labels=labels, **fields
@@ -143,13 +144,13 @@ def running(node: str, ip: str, **fields: Any) -> Pod:
 def found(
     pods: list[Pod], count: int = 3, problems: dict[str, Problem] | None = None, held: Collection[str] = ()
 ):
-    asked = local()
+    asked = localservice()
     services: dict[str, KubeService] = {}
     for node in nodes(count):
         if node.name not in (problems or {}):
             service = served(asked, node.name)
             services[service.name] = service
-    return status(asked, nodes(count), services, pods, LABEL, problems or {}, held, NOW)
+    return status(asked, nodes(count), services, pods, NODE_LABEL, problems or {}, held, NOW)
 
 
 def test_a_status_counts_nodes_whose_service_has_a_ready_endpoint():

@@ -1,46 +1,26 @@
 """What each LocalService asks for on one node, given what is there."""
 
-import json
 from typing import Any
 
 import msgspec
 import pytest
 
-from rpcregistry.manifests import decode_localservice, decode_service
-from rpcregistry.manifests.made import node_service
 from rpcregistry.model import KubeService, LocalService, Node
 from rpcregistry.names import node_service_name
 from rpcregistry.plan.nodeservices import Create, Delete, ObservedNodeService, Outcome, Patch, Replace, plan
+from tests.builders import NODE_LABEL, localservice, served
 
-LABEL = "rpcregistry.dev/node"
 NODE = Node(name="n1", uid="n", ready=True, labels={"disk": "ssd"})
-
-
-def local(name: str = "app", uid: str = "l", **spec: Any) -> LocalService:
-    fields = {"ports": [{"port": 80}], "selector": {"app": "x"}, **spec}
-    metadata = {"name": name, "namespace": "ns", "uid": uid, "resourceVersion": "1"}
-    return decode_localservice(json.dumps({"metadata": metadata, "spec": fields}).encode())
-
-
-def served(asked: LocalService, node: str = "n1", **changes: Any) -> KubeService:
-    """The Service as the server has it: with its defaults, and with *changes* of its fields."""
-    manifest = node_service(asked, node, LABEL)
-    metadata = {**manifest["metadata"], "uid": "s", "resourceVersion": "7", **changes.pop("metadata", {})}
-    spec = {key: value for key, value in manifest["spec"].items() if value}
-    ports = [{**port, "nodePort": 30080} for port in spec.get("ports", ())]
-    defaults = {"clusterIP": "10.96.0.7", "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"}
-    spec = {**defaults, **spec, "ports": ports, **changes}
-    return decode_service(json.dumps({"metadata": metadata, "spec": spec}).encode())
 
 
 def planned(
     asked: LocalService, named: KubeService | None, node: Node | None = NODE, gone: bool = False
 ) -> Outcome:
-    return plan(asked, "n1", ObservedNodeService(node, named, [named] if named else [], gone), LABEL)
+    return plan(asked, "n1", ObservedNodeService(node, named, [named] if named else [], gone), NODE_LABEL)
 
 
 def test_a_node_that_matches_gets_a_service():
-    (op,) = planned(local(), None).ops
+    (op,) = planned(localservice(), None).ops
     assert isinstance(op, Create)
     assert op.manifest["metadata"]["name"] == "app-n1"
     assert op.manifest["metadata"]["labels"] == {
@@ -49,7 +29,7 @@ def test_a_node_that_matches_gets_a_service():
         "rpcregistry.dev/localservice": "app",
         "rpcregistry.dev/node": "n1",
     }
-    assert op.manifest["spec"]["selector"] == {"app": "x", LABEL: "n1"}
+    assert op.manifest["spec"]["selector"] == {"app": "x", NODE_LABEL: "n1"}
     assert None not in op.manifest["spec"].values()
 
 
@@ -67,7 +47,7 @@ def test_a_node_that_matches_gets_a_service():
     ],
 )
 def test_what_the_server_filled_in_is_no_difference(spec: dict[str, Any]):
-    asked = local(**spec)
+    asked = localservice(**spec)
     assert planned(asked, served(asked)) == Outcome()
 
 
@@ -76,8 +56,8 @@ def test_what_the_server_filled_in_is_no_difference(spec: dict[str, Any]):
     [
         pytest.param({"ports": [{"port": 81}]}, {}, "ports",
                      [{"port": 81, "protocol": "TCP", "targetPort": 81}], id="another port"),
-        pytest.param({}, {"selector": {"app": "y", "old": "1", LABEL: "n1"}}, "selector",
-                     {"app": "x", "old": None, LABEL: "n1"}, id="a selector edited"),
+        pytest.param({}, {"selector": {"app": "y", "old": "1", NODE_LABEL: "n1"}}, "selector",
+                     {"app": "x", "old": None, NODE_LABEL: "n1"}, id="a selector edited"),
         pytest.param({}, {"internalTrafficPolicy": "Local"}, "internalTrafficPolicy", "Cluster",
                      id="a policy that is asked for no more"),
         pytest.param({}, {"externalTrafficPolicy": "Local"}, "externalTrafficPolicy", None,
@@ -90,10 +70,10 @@ def test_what_the_server_filled_in_is_no_difference(spec: dict[str, Any]):
 def test_what_differs_is_patched_and_nothing_else(
     spec: dict[str, Any], observed: dict[str, Any], field: str, value: Any
 ):
-    before = served(local(), **observed) if observed else served(local())
+    before = served(localservice(), **observed) if observed else served(localservice())
     if spec.get("type"):
-        before = served(local(**spec), **observed)
-    (op,) = planned(local(**spec), before).ops
+        before = served(localservice(**spec), **observed)
+    (op,) = planned(localservice(**spec), before).ops
     assert isinstance(op, Patch)
     assert op.patch["spec"] == {field: value}
     assert op.patch["metadata"] == {"uid": "s", "resourceVersion": "7"}
@@ -108,7 +88,7 @@ def test_what_differs_is_patched_and_nothing_else(
     ],
 )
 def test_what_cannot_be_changed_is_replaced_once(spec: dict[str, Any], observed: dict[str, Any]):
-    asked = local(**spec)
+    asked = localservice(**spec)
     (op,) = planned(asked, served(asked, **observed)).ops
     assert isinstance(op, Replace)
     assert planned(asked, served(asked)) == Outcome()
@@ -125,7 +105,7 @@ def test_what_cannot_be_changed_is_replaced_once(spec: dict[str, Any], observed:
     ],
 )
 def test_a_service_of_the_name_is_taken_over_only_if_it_is_ours(metadata: dict[str, Any], taken_over: bool):
-    outcome = planned(local(), served(local(), metadata=metadata))
+    outcome = planned(localservice(), served(localservice(), metadata=metadata))
     if taken_over:
         assert outcome.problem is None
         assert [type(op) for op in outcome.ops] == [Patch]
@@ -135,14 +115,14 @@ def test_a_service_of_the_name_is_taken_over_only_if_it_is_ours(metadata: dict[s
 
 
 def test_the_service_of_an_earlier_local_service_of_the_name_is_taken_over_without_a_gap():
-    (op,) = planned(local(uid="new"), served(local(uid="old"))).ops
+    (op,) = planned(localservice(uid="new"), served(localservice(uid="old"))).ops
     assert isinstance(op, Patch)
     assert [owner["uid"] for owner in op.patch["metadata"]["ownerReferences"]] == ["new"]
 
 
 def test_the_service_of_another_local_service_is_left_alone():
-    other = served(local(name="other", uid="other"), metadata={"name": "app-n1"})
-    assert planned(local(), other).problem is not None
+    other = served(localservice(name="other", uid="other"), metadata={"name": "app-n1"})
+    assert planned(localservice(), other).problem is not None
 
 
 @pytest.mark.parametrize(
@@ -159,14 +139,14 @@ def test_the_service_of_another_local_service_is_left_alone():
     ],
 )
 def test_of_the_node(node: Node | None, gone: bool, deleted: bool):
-    asked = local(nodeSelector={"disk": "ssd"})
+    asked = localservice(nodeSelector={"disk": "ssd"})
     observed = served(asked)
     assert planned(asked, observed, node, gone).ops == ((Delete(observed),) if deleted else ())
 
 
 def test_a_service_that_is_being_deleted_is_waited_for():
-    ending = served(local(), metadata={"deletionTimestamp": "2026-11-21T02:02:02Z"})
-    assert planned(local(), ending) == Outcome()
+    ending = served(localservice(), metadata={"deletionTimestamp": "2026-11-21T02:02:02Z"})
+    assert planned(localservice(), ending) == Outcome()
 
 
 @pytest.mark.parametrize(
@@ -189,7 +169,7 @@ def test_a_name_starts_with_a_letter():
 
 
 def test_what_was_read_is_never_changed():
-    asked, observed = local(), served(local(ports=[{"port": 81}]))
+    asked, observed = localservice(), served(localservice(ports=[{"port": 81}]))
     before = (msgspec.json.encode(asked), msgspec.json.encode(observed))
     planned(asked, observed)
     assert (msgspec.json.encode(asked), msgspec.json.encode(observed)) == before

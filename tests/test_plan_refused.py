@@ -20,7 +20,8 @@ from rpcregistry.plan.rpcservices import (
     SetStatus,
     Writes,
 )
-from tests.test_plan_rpcservices import NOW, SETTINGS, World, pod, pods_strategy, service, verbose
+from tests.builders import NOW, pod
+from tests.worlds.rpcservices import SETTINGS, World, pods_strategy, service, verbose
 
 Refuse = Callable[[Op], bool]
 

@@ -5,17 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpcregistry.layouts import Layout
 from rpcregistry.model import (
     Declaration,
     Endpoint,
     LabelSelector,
-    Pod,
-    RpcService,
     RpcServiceSpec,
     ServiceKey,
 )
-from rpcregistry.plan.invariants import check_objects
 from rpcregistry.plan.pods import addressed, is_listed, names_service
 from rpcregistry.plan.rpcservices import (
     ROWS_BYTES,
@@ -23,99 +19,11 @@ from rpcregistry.plan.rpcservices import (
     Create,
     Delete,
     ObservedRpcServices,
-    Op,
-    ProjectionSettings,
     SetStatus,
-    plan,
     suspects,
 )
-
-NOW = "2026-11-21T02:02:02Z"
-KEY = ServiceKey("default", "echo")
-SETTINGS = ProjectionSettings(endpoints_per_object=3, layouts=(Layout("kube2zk", "/rpc_v2"),))
-
-
-def pod(name: str, *services: str, **fields: object) -> Pod:
-    defaults: dict[str, object] = {
-        "uid": f"uid-{name}",
-        "ips": (f"10.0.0.{sum(name.encode()) % 250}",),
-        "phase": "Running",
-        "ready": True,
-        "node_name": "node1",
-        "declarations": tuple(Declaration(service_name=service) for service in services),
-    }
-    return Pod(namespace="default", name=name, **{**defaults, **fields})
-
-
-def service(name: str, *, generated: bool = True, created: str = "1", **fields: object) -> RpcService:
-    return RpcService(
-        namespace="default",
-        name=name,
-        uid=f"uid-{name}",
-        resource_version="1",
-        generated=generated,
-        created=created,
-        **{"spec": RpcServiceSpec(service_name="echo"), **fields},
-    )
-
-
-def planned(key: ServiceKey, observed: ObservedRpcServices, absences: Absences) -> list[Op]:
-    """A plan that breaks no invariant."""
-    ops = plan(key, observed, absences, SETTINGS, NOW)
-    check_objects(key, ops)
-    return ops
-
-
-class World:
-    """The RpcServices and pods of one namespace, as the plan's operations change them."""
-
-    def __init__(self, pods: list[Pod], services: list[RpcService] | None = None) -> None:
-        self.pods = {pod.name: pod for pod in pods}
-        self.services = {service.name: service for service in services or ()}
-        self.absences = Absences()
-        self.bad_nodes: set[str] = set()
-
-    def observe(self) -> ObservedRpcServices:
-        mine = [service for service in self.services.values() if service.service_name == "echo"]
-        return ObservedRpcServices(mine, self.pods, self.services, self.bad_nodes)
-
-    def plan(self) -> list[Op]:
-        return planned(KEY, self.observe(), self.absences)
-
-    def apply(self, op: Op) -> None:
-        match op:
-            case Create(_, name, service_name, status, head):
-                assert name not in self.services
-                self.services[name] = service(
-                    name,
-                    created=str(len(self.services) + 2),
-                    part_of=head.name if head else "",
-                    owner_uid=head.uid if head else "",
-                    spec=RpcServiceSpec(service_name=service_name),
-                    status=msgspec.structs.replace(status, observed_generation=1),
-                )
-            case SetStatus(observed, status):
-                self.services[observed.name] = msgspec.structs.replace(
-                    self.services[observed.name], status=status
-                )
-            case Delete(observed):
-                assert not self.services[observed.name].status.endpoints, "deleted with endpoints in it"
-                del self.services[observed.name]
-
-    def settle(self) -> "World":
-        for _ in range(10):
-            ops = self.plan()
-            if not ops:
-                return self
-            for op in ops:
-                self.apply(op)
-        raise AssertionError(f"never settles: {self.plan()}")
-
-    def listed(self) -> dict[str, list[str]]:
-        return {
-            name: [row.pod_name for row in service.status.endpoints]
-            for name, service in sorted(self.services.items())
-        }
+from tests.builders import NOW, pod
+from tests.worlds.rpcservices import KEY, World, planned, pods_strategy, service, verbose
 
 
 @pytest.mark.parametrize(
@@ -148,9 +56,9 @@ def test_a_declaring_pod_gets_a_generated_rpcservice_with_its_row():
         Endpoint(
             pod_name="p",
             pod_uid="uid-p",
-            ip="10.0.0.112",
-            ips=("10.0.0.112",),
-            node_name="node1",
+            ip="10.0.0.16",
+            ips=("10.0.0.16",),
+            node_name="n1",
             host_ip="10.1.0.1",
             ready=True,
             phase="Running",
@@ -258,8 +166,8 @@ def test_an_unknown_source_withdraws_nothing_and_still_adds(shown):
     ("bad_nodes", "confirmed", "ready"),
     [
         pytest.param(set(), set(), False, id="its own failure counts at once"),
-        pytest.param({"node1"}, set(), True, id="a silent Node says nothing about the pod"),
-        pytest.param({"node1"}, {"uid-p"}, False, id="until that is confirmed"),
+        pytest.param({"n1"}, set(), True, id="a silent Node says nothing about the pod"),
+        pytest.param({"n1"}, {"uid-p"}, False, id="until that is confirmed"),
         pytest.param({"node2"}, set(), False, id="another Node does not matter"),
     ],
 )
@@ -268,7 +176,7 @@ def test_a_pod_that_turns_not_ready_with_its_node(bad_nodes, confirmed, ready):
     world.pods = {"p": pod("p", "echo", ready=False)}
     world.bad_nodes = bad_nodes
     world.absences = Absences(confirmed=confirmed)
-    assert bool(suspects(KEY, world.observe())) is bool(bad_nodes & {"node1"})
+    assert bool(suspects(KEY, world.observe())) is bool(bad_nodes & {"n1"})
     world.settle()
 
     assert [row.ready for row in world.services["echo"].status.endpoints] == [ready]
@@ -277,7 +185,7 @@ def test_a_pod_that_turns_not_ready_with_its_node(bad_nodes, confirmed, ready):
 def test_a_changed_annotation_counts_even_where_the_node_is_silent():
     world = World([pod("p", "echo"), pod("q", "echo")]).settle()
     world.pods["p"] = pod("p", ready=False)
-    world.bad_nodes = {"node1"}
+    world.bad_nodes = {"n1"}
     world.settle()
 
     assert world.listed() == {"echo": ["q"]}
@@ -354,11 +262,6 @@ def test_many_endpoints_are_spread_and_a_pod_stays_in_its_object():
     assert {name: [p for p in pods if p != "p1"] for name, pods in before.items()} == after
 
 
-def verbose(name: str, characters: int) -> Pod:
-    """A pod that declares that much metadata."""
-    return pod(name, declarations=(Declaration(service_name="echo", metadata={"about": "x" * characters}),))
-
-
 def test_endpoints_are_spread_by_size_too():
     third = ROWS_BYTES // 3
     world = World([verbose(f"p{n}", third) for n in range(4)]).settle()
@@ -412,20 +315,6 @@ def test_the_observed_is_not_changed():
     world.plan()
 
     assert msgspec.json.encode([list(world.services.values()), list(world.pods.values())]) == before
-
-
-pods_strategy = st.lists(
-    st.builds(
-        pod,
-        st.sampled_from([f"p{n}" for n in range(8)]),
-        st.sampled_from(["echo", "other"]),
-        ready=st.booleans(),
-        terminating=st.booleans(),
-        phase=st.sampled_from(["Pending", "Running", "Failed"]),
-        ips=st.sampled_from([(), ("10.0.0.1",), ("10.0.0.2", "fd00::2")]),
-    ),
-    unique_by=lambda pod: pod.name,
-)
 
 
 @given(pods_strategy, pods_strategy)

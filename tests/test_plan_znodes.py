@@ -20,27 +20,21 @@ from rpcregistry.plan.publication import (
     publication,
 )
 from rpcregistry.plan.znodes import plan, synced
+from tests import builders
+from tests.builders import NOW
 
-NOW = "2026-11-21T02:02:02Z"
 LAYOUT = Layout("kube2zk", "/rpc_v2")
 PATH, ENTRY = "/rpc_v2/echo", "/rpcregistry/owned/kube2zk/%2Frpc_v2%2Fecho"
 OURS = PublicationSettings(cluster_id="c1")
 
 
 def row(ip: str, **fields: object) -> Endpoint:
-    defaults: dict[str, object] = {"ready": True, "phase": "Running"}
-    return Endpoint(pod_name=ip, pod_uid=ip, ip=ip, ips=(ip,), **{**defaults, **fields})
+    """The row of the pod that is named after its address."""
+    return builders.row(ip, ip, pod_uid=ip, **fields)
 
 
 def service(*rows: Endpoint, name: str = "echo", **fields: object) -> RpcService:
-    status = RpcServiceStatus(observed_generation=1, endpoints=rows)
-    defaults: dict[str, object] = {
-        "namespace": "default",
-        "generated": True,
-        "created": "1",
-        "status": status,
-    }
-    return RpcService(name=name, uid=f"uid-{name}", resource_version="1", **{**defaults, **fields})
+    return builders.rpcservice(name, *rows, **fields)
 
 
 def content(*ips: str, config: tuple[str, ...] = DEFAULT_CONFIG) -> bytes:

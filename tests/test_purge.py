@@ -12,8 +12,8 @@ from rpcregistry.plan.publication import Publication, PublicationSettings
 from rpcregistry.plan.znodes import plan
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.memory import Memory
-from tests.test_plan_endpoints import row, wanted
 from tests.worlds import ZooKeeperInMemory
+from tests.worlds.endpoints import row, wanted
 
 MINE = from_template({"name": "${id}", "data": "${address}"})
 LAYOUTS = (Layout("kube2zk", "/rpc_v2"), Layout("dubbo", "/dubbo"), Layout("mine", "/mine", MINE))

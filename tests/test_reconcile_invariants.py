@@ -9,9 +9,9 @@ from rpcregistry.model import Endpoint, ObjectKey, RpcService, ServiceKey
 from rpcregistry.plan.invariants import Broken
 from rpcregistry.reconcile import byname, rpcservices
 from rpcregistry.reconcile.reports import UNAVAILABLE_AFTER
-from tests.test_reconcile import World
-from tests.test_reconcile_layouts import KUBE2ZK, serve
 from tests.worlds import Held
+from tests.worlds.layouts import KUBE2ZK, serve
+from tests.worlds.registry import World
 
 
 def astray(service_name: str, endpoint: Endpoint, cluster_id: str) -> Child:
@@ -53,7 +53,7 @@ def test_nothing_of_a_plan_that_breaks_an_invariant_is_written_and_others_are(wo
     paths = [path for path in world.zookeeper.znodes if not path.startswith("/rpcregistry/fence")]
     assert sorted(path for path in paths if "rpcregistry" not in path) == [
         "/astray/other",
-        "/astray/other/u2",
+        "/astray/other/uid-p2",
         "/rpc_v2/other",
     ]
     assert not [path for path in paths if "echo" in path]
@@ -67,7 +67,7 @@ def test_a_plan_that_breaks_an_invariant_is_told_in_the_rpcservices_condition(wo
 
     condition = world.services.get(ObjectKey("default", "echo")).status.condition("Synced")
     assert (condition.status, condition.reason) == ("False", "RegistryUnavailable")
-    assert "../other/u1 is not its own" in condition.message
+    assert "../other/uid-p1 is not its own" in condition.message
     assert "report it" in condition.message
 
 

@@ -5,17 +5,12 @@ import json
 import pytest
 
 from rpcregistry.errors import Conflict, Retry
-from rpcregistry.layouts import Layout
 from rpcregistry.model import ObjectKey
 from rpcregistry.plan.ops import Create, Delete
 from rpcregistry.reconcile.memory import REARM
-from tests.test_reconcile import CONFIRM, World, declared, key, pod
-
-KUBE2ZK, DUBBO, CURATOR = (
-    Layout("kube2zk", "/rpc_v2"),
-    Layout("dubbo", "/dubbo"),
-    Layout("curator", "/services"),
-)
+from tests.builders import declared, pod_key
+from tests.worlds.layouts import CURATOR, DUBBO, KUBE2ZK, everywhere, instances, providers, serve
+from tests.worlds.registry import CONFIRM, World
 
 
 @pytest.fixture
@@ -24,25 +19,6 @@ def world() -> World:
     world.layouts = (KUBE2ZK, DUBBO, CURATOR)
     world.start()
     return world
-
-
-def serve(world: World, *numbers: int, **fields: object) -> None:
-    for number in numbers:
-        served = pod(number, **fields)
-        (declaration,) = served.declarations
-        world.pods.put(pod(number, declarations=(type(declaration)(service_name="echo", port=80),), **fields))
-
-
-def providers(world: World) -> list[str]:
-    return sorted(world.zookeeper.children("/dubbo/echo/providers"))
-
-
-def instances(world: World) -> list[str]:
-    return sorted(world.zookeeper.children("/services/echo"))
-
-
-def everywhere(world: World, count: int) -> bool:
-    return count == len(world.servers() or ()) == len(providers(world)) == len(instances(world))
 
 
 def test_each_layout_holds_what_the_statuses_list(world: World):
@@ -70,7 +46,7 @@ def test_what_comes_is_written_before_what_goes(world: World):
     world.settle()
     commits = len(world.zookeeper.commits)
     serve(world, 3)
-    world.pods.drop(key(1))
+    world.pods.drop(pod_key(1))
     world.settle()
 
     def written(kind: type) -> list[int]:
@@ -167,7 +143,7 @@ def test_endpoints_that_are_missing_are_held_in_each_layout(world: World):
     serve(world, *range(1, 21))
     world.settle()
     for number in range(1, 11):
-        world.pods.drop(key(number), listed=True)
+        world.pods.drop(pod_key(number), listed=True)
     world.settle()
     assert everywhere(world, 20)
 
@@ -182,7 +158,7 @@ def test_a_layout_that_is_not_asked_for_any_more_is_left_as_it_is(world: World):
     before = providers(world)
     world.layouts = (KUBE2ZK,)
     world.start()
-    world.pods.drop(key(1))
+    world.pods.drop(pod_key(1))
     world.settle()
 
     assert (world.servers(), providers(world)) == (None, before)
@@ -194,7 +170,7 @@ def test_a_crash_before_any_write_leaves_no_orphan(world: World, number: int):
     steps = [
         lambda: serve(world, 1, 2),
         lambda: serve(world, 3),
-        lambda: world.pods.drop(key(1)),
+        lambda: world.pods.drop(pod_key(1)),
         lambda: serve(world, 2, ips=("10.0.0.99",)),
     ]
     for step in steps:

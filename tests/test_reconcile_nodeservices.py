@@ -1,137 +1,17 @@
 """Node Services in a world in memory: what must hold when nodes vanish, and between two writes."""
 
-import json
-from collections.abc import Mapping
-from typing import Any
-
 import msgspec
 import pytest
 
 from rpcregistry.errors import Conflict, Failure, Rejected, Retry
-from rpcregistry.manifests import Resource
 from rpcregistry.model import (
     HELD,
     RELEASE,
-    KubeService,
-    LocalService,
     Node,
-    NodeServiceKey,
     ObjectKey,
-    Regarding,
 )
-from rpcregistry.reconcile.held import HeldOnLease
-from rpcregistry.reconcile.nodeservices import NodeServiceReconciler, service_indexes
-from rpcregistry.runtime.informer import Change
-from tests.test_plan_nodeservices import local, served
-from tests.worlds import Clock, EventsInMemory, Held, NotesInMemory
-
-CONFIRM = 30.0
-LEASE = Regarding("coordination.k8s.io/v1", "Lease", "default", "rpcregistry", "lease")
-
-
-class Server:
-    """The API server's Services; writes are counted, and refused where a test says so."""
-
-    def __init__(self, services: Held[KubeService]) -> None:
-        self.services = services
-        self.writes: list[str] = []
-        self.refuses_trials = False
-        self.refuses: Failure | None = None  # to create
-        self.hidden: KubeService | None = None  # there, and not watched yet
-
-    def create(
-        self, resource: Resource[Any], namespace: str, manifest: Mapping[str, Any], trial: bool = False
-    ) -> Any:
-        name = manifest["metadata"]["name"]
-        if trial and self.refuses_trials:
-            raise Rejected("no")
-        if trial:
-            return None
-        if self.refuses:
-            raise self.refuses
-        self.writes.append(f"create {name}")
-        if self.hidden and self.hidden.name == name:
-            raise Conflict(f"{name} exists")
-        metadata = {**manifest["metadata"], "uid": f"uid-{len(self.writes)}", "resourceVersion": "1"}
-        return resource.decode(json.dumps({**manifest, "metadata": metadata}).encode())
-
-    def patch(
-        self, resource: Resource[Any], key: ObjectKey, patch: Mapping[str, Any], subresource: str = ""
-    ) -> Any:
-        raise NotImplementedError
-
-    def delete(self, resource: Resource[Any], key: ObjectKey, uid: str, resource_version: str) -> None:
-        self.writes.append(f"delete {key.name}")
-        self.services.drop(key)
-
-
-class World:
-    """LocalServices, nodes and Services, and the queue of what they touch."""
-
-    def __init__(self, nodes: int) -> None:
-        self.clock = Clock()
-        self.queue: set[NodeServiceKey] = set()
-        self.notes = NotesInMemory()
-        self.events = EventsInMemory()
-        self.locals: Held[LocalService] = Held({}, self._local_changed)
-        self.nodes: Held[Node] = Held({}, self._node_changed)
-        self.services: Held[KubeService] = Held(
-            service_indexes(), lambda change: self.add(self.under.service_keys(change))
-        )
-        self.server = Server(self.services)
-        self.under = NodeServiceReconciler(
-            kube=self.server,
-            read=lambda key: self.server.hidden,
-            locals_=self.locals,
-            nodes=self.nodes,
-            services=self.services,
-            node_label="rpcregistry.dev/node",
-            clock=self.clock,
-            confirm=CONFIRM,
-            enqueue=self.add,
-            report=lambda _: None,
-            lease=HeldOnLease(
-                guarded=["LocalService"],
-                notes=self.notes,
-                lease=lambda: LEASE,
-                events=self.events,
-                clock=self.clock,
-            ),
-        )
-        for number in range(nodes):
-            self.nodes.put(Node(name=f"n{number}", uid=str(number), ready=True))
-        self.locals.put(local())
-        self.settle()
-
-    def _local_changed(self, change: Change[LocalService]) -> None:
-        self.under.note_local(change)
-        self.add(self.under.local_keys(change))
-
-    def _node_changed(self, change: Change[Node]) -> None:
-        self.under.note_node(change)
-        self.add(self.under.node_keys(change))
-
-    def add(self, keys: Any) -> None:
-        self.queue.update(keys)
-
-    def settle(self) -> None:
-        """Work the queue until it is empty, as the guard looks beside."""
-        while self.queue:
-            self.under.reconcile(self.queue.pop())
-
-    def look(self) -> None:
-        """Let the guard look, then work what that decided."""
-        self.under.guard.look_once()
-        self.settle()
-
-    def served(self) -> int:
-        return len(self.services.values())
-
-    def vanish(self, nodes: int) -> None:
-        """A LIST lacks the first *nodes*."""
-        for number in range(nodes):
-            self.nodes.drop(ObjectKey("", f"n{number}"), listed=True)
-        self.settle()
+from tests.builders import localservice, served
+from tests.worlds.nodeservices import CONFIRM, World
 
 
 def test_a_second_pass_writes_nothing():
@@ -185,16 +65,16 @@ def test_a_node_that_only_the_first_list_lacked_keeps_its_service():
 
 def test_held_nodes_are_released_by_a_new_word_in_the_annotation():
     world = World(5)
-    world.locals.put(msgspec.structs.replace(local(), released="w0"))
+    world.locals.put(msgspec.structs.replace(localservice(), released="w0"))
     world.vanish(5)
     world.look()
     assert world.under.held(ObjectKey("ns", "app")) == {"n0", "n1", "n2", "n3", "n4"}
     for word in ("", "w0"):
-        world.locals.put(msgspec.structs.replace(local(), released=word))
+        world.locals.put(msgspec.structs.replace(localservice(), released=word))
         world.look()
         assert world.served() == 5
 
-    world.locals.put(msgspec.structs.replace(local(), released="w1"))
+    world.locals.put(msgspec.structs.replace(localservice(), released="w1"))
     world.look()
     assert world.served() == 0
 
@@ -244,7 +124,7 @@ def test_those_of_one_that_a_list_lacks_wait_for_a_second_list():
     world.locals.drop(ObjectKey("ns", "app"), listed=True)
     world.settle()
     assert world.served() == 3
-    world.locals.elsewhere = [local()]
+    world.locals.elsewhere = [localservice()]
     world.look()
     assert world.served() == 3
 
@@ -252,7 +132,7 @@ def test_those_of_one_that_a_list_lacks_wait_for_a_second_list():
 def test_what_the_server_would_refuse_to_replace_stays():
     world = World(1)
     world.server.refuses_trials = True
-    world.locals.put(local(clusterIP="None"))
+    world.locals.put(localservice(clusterIP="None"))
     with pytest.raises(Rejected):
         world.settle()
     assert world.served() == 1
@@ -261,14 +141,14 @@ def test_what_the_server_would_refuse_to_replace_stays():
 
 def test_a_replaced_service_is_deleted_and_created_once():
     world = World(1)
-    world.locals.put(local(clusterIP="None"))
+    world.locals.put(localservice(clusterIP="None"))
     world.settle()
     assert world.server.writes[1:] == ["delete app-n0", "create app-n0"]
 
 
 def test_a_service_that_somebody_made_in_the_same_moment_is_seen_and_left_alone():
     world = World(0)
-    world.server.hidden = served(local(), "n0", metadata={"labels": {}, "ownerReferences": None})
+    world.server.hidden = served(localservice(), "n0", metadata={"labels": {}, "ownerReferences": None})
     world.nodes.put(Node(name="n0", uid="0", ready=True))
     with pytest.raises(Conflict):
         world.settle()
@@ -298,7 +178,7 @@ def test_a_create_that_is_refused_leaves_no_service_of_an_earlier_local_service_
     world.services.put(orphan)
     world.locals.drop(ObjectKey("ns", "app"))
     world.queue.clear()
-    world.locals.put(msgspec.structs.replace(local(), uid="another"))
+    world.locals.put(msgspec.structs.replace(localservice(), uid="another"))
     world.server.refuses = refusal
     with pytest.raises(type(refusal)):
         world.settle()

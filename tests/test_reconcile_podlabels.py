@@ -9,12 +9,11 @@ from rpcregistry.reconcile.podlabels import PodLabelReconciler
 from rpcregistry.reconcile.rpcservices import pod_indexes
 from rpcregistry.reconcile.selections import Selections
 from rpcregistry.runtime.informer import Change
-from tests.test_plan_nodeservices import local
-from tests.test_plan_rpcservices import pod
+from tests.builders import localservice, pod
 from tests.worlds import EventsInMemory, Held, KubeInMemory
 
 ASKING = pod("p", labels={"app": "x"}, declarations=(Declaration(service_name="echo", local=True),))
-LOCAL = msgspec.structs.replace(local(), namespace="default")
+LOCAL = msgspec.structs.replace(localservice(), namespace="default")
 
 
 def away(_: Pod, name: str) -> bool:

@@ -9,7 +9,8 @@ from rpcregistry.reconcile.rpcservices import MOST_TOLD, TOLD_AFTER
 from rpcregistry.reconcile.troubles import FIRST_PAUSE, LONGEST_PAUSE
 from rpcregistry.runtime.worker import work
 from rpcregistry.runtime.workqueue import Workqueue
-from tests.test_reconcile import World, declared, key, pod
+from tests.builders import declared, pod, pod_key
+from tests.worlds.registry import World
 
 QUOTA = Rejected('create RpcService default/echo-1: 403 Forbidden: "echo-1" is forbidden: exceeded quota: q')
 ECHO = ServiceKey("default", "echo")
@@ -27,7 +28,7 @@ def world() -> World:
 
 def serve(world: World, *numbers: int) -> None:
     for number in numbers:
-        world.pods.put(pod(number, declarations=(Declaration(service_name="echo", port=80),)))
+        world.pods.put(pod(number, "echo", declarations=(Declaration(service_name="echo", port=80),)))
 
 
 def refuse(world: World, verb: str, failure: Failure, name: str | None = None) -> None:
@@ -77,12 +78,12 @@ def test_the_dead_leave_while_a_part_cannot_be_made(world: World, failure: Failu
     work_off(world)
     assert published(world) == {"1", "2", "3"}
     for number in (1, 2):
-        world.pods.drop(key(number))
+        world.pods.drop(pod_key(number))
     work_off(world)
     assert published(world) == {"3", "4", "5"}, "there is room now"
 
     serve(world, 6, 7)
-    world.pods.drop(key(5))
+    world.pods.drop(pod_key(5))
     work_off(world)
     accept(world)
     work_off(world)
@@ -98,7 +99,7 @@ def test_the_dead_leave_one_object_while_another_ones_status_cannot_be_written(
     refuse(world, "replace", failure, "echo")
     serve(world, 6)
     for number in (1, 4):
-        world.pods.drop(key(number))
+        world.pods.drop(pod_key(number))
     work_off(world)
 
     assert published(world) >= {"2", "3", "5"}
@@ -116,8 +117,8 @@ def test_the_dead_leave_though_the_process_was_restarted_while_a_write_is_refuse
     work_off(world)
     world.start()
     work_off(world)
-    world.pods.drop(key(1))
-    world.pods.drop(key(2))
+    world.pods.drop(pod_key(1))
+    world.pods.drop(pod_key(2))
     work_off(world)
 
     assert published(world) == {"3", "4", "5"}, "and no room for the sixth"
@@ -136,10 +137,10 @@ def test_what_is_published_and_can_be_listed_no_more_stays_as_long_as_its_pod_sh
     work_off(world)
     assert published(world) == {"1", "2", "3", "4", "5"}, "what is new waits for its object"
 
-    world.pods.drop(key(4))
+    world.pods.drop(pod_key(4))
     work_off(world)
     assert published(world) == {"1", "2", "3", "5"}
-    world.pods.drop(key(1))
+    world.pods.drop(pod_key(1))
     work_off(world)
     assert published(world) == {"2", "3", "5"}, "its place is another one's that was lost"
 
@@ -159,8 +160,8 @@ def test_an_object_that_was_made_and_has_no_status_yet_keeps_no_dead_published(
     serve(world, 4, 5, 6)
     world.keys.add(ECHO)
     work_off(world)
-    world.pods.drop(key(1))
-    world.pods.drop(key(2))
+    world.pods.drop(pod_key(1))
+    world.pods.drop(pod_key(2))
     work_off(world)
 
     assert any(service.is_part and not service.known for service in world.services.values())
@@ -174,7 +175,7 @@ def test_a_pod_that_a_declared_rpcservice_takes_over_stays_published_while_that_
     world.settle()
     refuse(world, "replace", QUOTA, "mine")
     world.services.put(declared("mine"))
-    world.pods.drop(key(2))
+    world.pods.drop(pod_key(2))
     work_off(world)
     assert published(world) == {"1"}
     assert {service.name for service in world.services.values()} == {"echo", "mine"}
@@ -196,7 +197,7 @@ def told(world: World) -> list[tuple[str, str]]:
 def test_a_refusal_is_told_on_the_newest_pods_with_the_servers_words(world: World):
     refuse(world, "create", QUOTA)
     for number in range(1, 16):
-        world.pods.put(pod(number, started_at=f"2026-11-21T02:02:{number:02}Z"))
+        world.pods.put(pod(number, "echo", started_at=f"2026-11-21T02:02:{number:02}Z"))
     with pytest.raises(Partial):
         world.settle()
 
@@ -254,7 +255,7 @@ def test_what_is_raised_once_all_was_tried(world: World, verb: str, failure: Fai
     serve(world, 1, 2, 3)
     world.settle()
     refuse(world, verb, failure)
-    world.pods.drop(key(1))
+    world.pods.drop(pod_key(1))
     serve(world, 4, 5)
     with pytest.raises(raised) as caught:
         world.rpcservices.reconcile(ECHO)
@@ -270,7 +271,7 @@ def test_after_a_conflict_nothing_more_is_written(world: World):
     world.settle()
     refuse(world, "replace", Conflict("409"), "echo")
     for number in (1, 2, 3, 4):
-        world.pods.drop(key(number))
+        world.pods.drop(pod_key(number))
     writes = len(world.kube.writes)
     with pytest.raises(Conflict):
         world.rpcservices.reconcile(ECHO)

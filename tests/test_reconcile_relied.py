@@ -1,13 +1,16 @@
 """Both controllers on a world in memory where others write RpcServices, and where ours are refused."""
 
+from itertools import pairwise
+
 import msgspec
 import pytest
 
-from rpcregistry.errors import Rejected, Retry
+from rpcregistry.errors import Rejected, Retry, Unanswered
 from rpcregistry.model import Declaration, Endpoint, ObjectKey, RpcServiceStatus, ServiceKey
 from rpcregistry.reconcile.rpcservices import OLD_CRD
-from rpcregistry.reconcile.troubles import COUNT_PERIOD, LONGEST_PAUSE
-from tests.test_reconcile import CONFIRM, World, declared, key, pod
+from rpcregistry.reconcile.troubles import COUNT_PERIOD, LONGEST_PAUSE, LONGEST_PAUSE_AWAY
+from tests.builders import declared, pod, pod_key
+from tests.worlds.registry import CONFIRM, World
 
 ECHO = ObjectKey("default", "echo")
 KEY = ServiceKey("default", "echo")
@@ -24,7 +27,7 @@ def world() -> World:
 
 def row(number: int, **fields: object) -> Endpoint:
     ips = (f"10.0.0.{number}",)
-    return Endpoint(pod_name=f"p{number}", pod_uid=f"u{number}", ip=ips[0], ips=ips, ready=True, **fields)
+    return Endpoint(pod_name=f"p{number}", pod_uid=f"uid-p{number}", ip=ips[0], ips=ips, ready=True, **fields)
 
 
 def rows(world: World) -> list[str]:
@@ -115,7 +118,7 @@ def test_what_others_take_out_of_a_status_is_held_where_its_pod_is_absent(world:
     world.serve(*range(1, 4))
     world.settle()
     for number in (1, 2, 3):
-        world.pods.drop(key(number), listed=True)
+        world.pods.drop(pod_key(number), listed=True)
     forge(world)
     world.settle()
     assert len(world.servers()) == 3
@@ -130,7 +133,7 @@ def test_what_others_add_counts_where_its_pod_is_there(world: World):
     """A row that an earlier status had, restored from a backup, of a pod that our store has not yet."""
     world.serve(1)
     world.settle()
-    world.pods.elsewhere = [pod(2)]
+    world.pods.elsewhere = [pod(2, "echo")]
     forge(world, row(1), row(2), row(3))
     world.settle()
 
@@ -152,7 +155,7 @@ def test_at_a_start_all_rows_count_as_ours(world: World):
     world.serve(1, 2, 3)
     world.settle()
     for number in (1, 2):
-        del world.pods._items[key(number)]
+        del world.pods._items[pod_key(number)]
     world.start()
     world.settle()
 
@@ -178,7 +181,7 @@ def test_an_object_that_comes_with_rows_adds_and_removes_nothing_before_it_was_l
     status = RpcServiceStatus(observed_generation=1, endpoints=(row(9),))
     world.services.put(msgspec.structs.replace(mine, status=status))
     assert registry(world) == before
-    world.pods.drop(key(1))
+    world.pods.drop(pod_key(1))
     world.serve(2)
     world.settle()
 
@@ -208,13 +211,13 @@ def test_the_dead_leave_while_no_status_can_be_written(world: World):
     world.serve(1, 2, 3)
     world.settle()
     world.kube.refuses = lambda *_: Retry("a webhook is down")
-    world.pods.drop(key(1))
-    world.pods.put(pod(2, terminating=True))
+    world.pods.drop(pod_key(1))
+    world.pods.put(pod(2, "echo", terminating=True))
     world.settle_except(Retry)
 
     assert rows(world) == ["p1", "p2", "p3"]
     assert registry(world) == ["10.0.0.3"]
-    world.pods.put(pod(3, ready=False))
+    world.pods.put(pod(3, "echo", ready=False))
     world.settle_except(Retry)
     assert not registry(world)
 
@@ -224,8 +227,8 @@ def test_one_that_nobody_saw_go_stays_meanwhile(world: World):
     world.settle()
     world.kube.refuses = lambda *_: QUOTA
     for number in (1, 2):
-        world.pods.drop(key(number), listed=True)
-    world.pods.put(pod(3, terminating=True))
+        world.pods.drop(pod_key(number), listed=True)
+    world.pods.put(pod(3, "echo", terminating=True))
     world.settle_except(Retry)
 
     assert registry(world) == ["10.0.0.1", "10.0.0.2"]
@@ -240,11 +243,11 @@ def test_the_dead_leave_while_their_rpcservice_is_missing_and_cannot_be_made(wor
     world.settle_except(Retry)
     assert registry(world) == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
 
-    world.pods.drop(key(1))
+    world.pods.drop(pod_key(1))
     world.serve(4)
     world.settle_except(Retry)
     assert registry(world) == ["10.0.0.2", "10.0.0.3"], "what is new waits for its object"
-    world.pods.drop(key(2), listed=True)
+    world.pods.drop(pod_key(2), listed=True)
     world.settle_except(Retry)
     assert registry(world) == ["10.0.0.2", "10.0.0.3"], "and nobody saw this one go"
 
@@ -253,6 +256,17 @@ def test_the_dead_leave_while_their_rpcservice_is_missing_and_cannot_be_made(wor
     world.keys.add(KEY)
     world.settle()
     assert set(world.servers()) >= {"10.0.0.3", "10.0.0.4"}
+
+
+def test_an_rpcservice_that_the_pod_controller_deletes_leaves_nothing_to_rely_on(world: World):
+    world.serve(1)
+    world.settle()
+    world.serve(1, terminating=True)
+    world.settle()  # emptied, and kept while a pod names the service
+    world.pods.drop(pod_key(1))
+    world.settle()
+
+    assert list(world.services.values()) == list(world.relied.values()) == []
 
 
 def test_an_rpcservice_that_is_deleted_and_made_anew_loses_nobody(world: World):
@@ -318,12 +332,12 @@ def test_where_our_own_word_cannot_be_read_back_it_is_written_once_and_holds(wor
         world.keys.add(KEY)
         world.settle()
     assert ("replace", "echo") not in world.kube.writes[writes:], "nobody changed it since"
-    world.pods.drop(key(1))
+    world.pods.drop(pod_key(1))
     world.settle()
     assert world.servers() == ["10.0.0.2", "10.0.0.3"]
 
     world.kube.damages = ""
-    world.pods.drop(key(2))
+    world.pods.drop(pod_key(2))
     world.settle()
     assert (world.servers(), rows(world)) == (["10.0.0.3"], ["p3"])
     assert world.services.get(ECHO).status.condition("Synced").reason == "Synced"
@@ -336,8 +350,10 @@ def test_a_declared_rpcservice_whose_spec_cannot_be_read_keeps_its_path_as_it_is
     service = world.services.get(ECHO)
     world.services.put(msgspec.structs.replace(service, unreadable="Expected `int`", resource_version="9"))
     world.kube._version = 9
-    world.pods.drop(key(1), listed=True)
+    world.pods.drop(pod_key(1), listed=True)
     writes = len(world.kube.writes)
+    world.settle()
+    forge(world, row(9))
     world.settle()
 
     assert world.servers() == before
@@ -419,8 +435,104 @@ def test_a_refused_write_is_not_tried_earlier_whatever_else_changes(world: World
     world.kube.refuses = refuses
     began = world.clock.seconds
     for number in range(4, 40):
-        world.pods.put(pod(4, started_at=str(number), declarations=(Declaration(service_name="echo"),)))
+        world.pods.put(
+            pod(4, "echo", started_at=str(number), declarations=(Declaration(service_name="echo"),))
+        )
         world.settle_except(Retry)
         world.clock.seconds += 0.25
 
     assert [at - began for at in tried] == [0.0, 1.0, 3.0, 7.0]
+
+
+def test_a_server_that_is_away_is_tried_often_enough_to_be_right_soon_after(world: World):
+    world.serve(1)
+    world.settle()
+    tried = []
+
+    def refuses(verb: str, name: str) -> Retry:
+        tried.append(world.clock.seconds)
+        return Unanswered("connection refused")
+
+    world.kube.refuses = refuses
+    world.serve(2)
+    for _ in range(120):
+        world.settle_except(Retry)
+        world.clock.seconds += 1.0
+        world.keys.add(KEY)
+
+    pauses = [later - earlier for earlier, later in pairwise(sorted(set(tried)))]
+    assert max(pauses) <= LONGEST_PAUSE_AWAY
+    assert len(tried) < 50
+
+
+# Synced is ZooKeeper's answer
+
+
+def synced(world: World, name: str = "echo") -> tuple[str, str] | None:
+    while world.conditions:
+        world.synced.reconcile(world.conditions.pop())
+    condition = world.services.get(ObjectKey("default", name)).status.condition("Synced")
+    return (condition.status, condition.reason) if condition else None
+
+
+def project(world: World) -> None:
+    while world.keys:
+        world.rpcservices.reconcile(world.keys.pop())
+
+
+@pytest.mark.parametrize("away", [9, 11])
+def test_it_turns_false_ten_seconds_after_a_first_attempt_failed_whenever_the_next_one_is(
+    world: World, away: int
+):
+    world.serve(1)
+    world.settle()
+    world.clock.seconds += 300.0
+    world.zookeeper.writes_left = 0
+    world.serve(2)
+    project(world)
+    world.registry.reconcile(["echo"])
+    world.clock.seconds += away
+    world.registry.report_late()
+
+    assert synced(world) == (("False", "RegistryUnavailable") if away > 10 else ("True", "Synced"))
+
+
+def test_a_service_that_was_never_written_is_never_true(world: World):
+    world.zookeeper.refused = {"/rpc_v2/echo"}
+    world.registry.compare()
+    world.serve(1)
+    project(world)
+    for _ in range(3):
+        world.registry.reconcile(["echo"])
+        world.clock.seconds += 4.0
+        world.registry.report_late()
+        assert synced(world) in (None, ("False", "RegistryUnavailable"))
+    assert synced(world) == ("False", "RegistryUnavailable")
+
+
+def test_nothing_is_written_while_zookeeper_answers_again_and_the_queue_is_worked_off(world: World):
+    world.serve(1)
+    world.serve(2, service="other")
+    world.settle()
+    world.zookeeper.writes_left = 0
+    world.serve(3)
+    world.serve(4, service="other")
+    project(world)
+    world.registry.reconcile(["echo", "other"])
+    world.clock.seconds += 8.0
+    world.zookeeper.writes_left = None
+    world.registry.reconcile(["other"])
+    world.clock.seconds += 8.0
+    world.registry.report_late()
+    assert synced(world) == ("True", "Synced"), "it waits for its turn"
+
+    world.registry.reconcile(["echo"])
+    assert synced(world) == ("True", "Synced")
+
+
+def test_a_service_with_nothing_to_publish_is_true_once_that_was_read(world: World):
+    world.services.put(declared("echo"))
+    world.settle()
+
+    assert synced(world) == ("True", "Synced")
+    assert not world.servers()

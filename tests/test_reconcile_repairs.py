@@ -4,11 +4,12 @@ import msgspec
 import pytest
 
 from rpcregistry.errors import Retry
-from rpcregistry.model import Problem
+from rpcregistry.model import Declaration, Problem
 from rpcregistry.plan.ledger import ledger_path
 from rpcregistry.reconcile.memory import REARM
-from tests.test_reconcile import World, declared
-from tests.test_reconcile_layouts import CURATOR, DUBBO, KUBE2ZK, everywhere, instances, providers, serve
+from tests.builders import declared, pod
+from tests.worlds.layouts import CURATOR, DUBBO, KUBE2ZK, everywhere, instances, providers, serve
+from tests.worlds.registry import World
 
 FIGHT = 100  # edits, one after the other
 MANY = 16
@@ -90,6 +91,20 @@ def test_a_directory_that_is_removed_with_all_that_is_in_it_is_one_event(world: 
     assert everywhere(world, 2)
     ((_, problem),) = told(world)
     assert "/dubbo/echo/providers (deleted)" in problem.message
+
+
+def test_what_is_deleted_of_an_inner_interface_is_put_back_where_dubbos_consumers_look(world: World):
+    name = "com.foo.Outer$Inner"
+    world.pods.put(pod(1, declarations=(Declaration(service_name=name, port=80),)))
+    world.settle()
+    world.names.add(name)
+    world.settle()
+    (provider,) = world.zookeeper.children("/dubbo/com.foo.Outer%24Inner/providers")
+    change(world, f"/dubbo/com.foo.Outer%24Inner/providers/{provider}", None)
+    world.settle()
+
+    assert world.zookeeper.children("/dubbo/com.foo.Outer%24Inner/providers") == [provider]
+    assert not [path for path in world.zookeeper.znodes if path.startswith("/dubbo/com.foo.Outer$")]
 
 
 def test_a_child_that_is_edited_before_it_was_ever_read_is_told_too(world: World):

@@ -16,37 +16,23 @@ from rpcregistry.model import (
     HELD,
     RELEASE,
     Condition,
-    Endpoint,
     LocalService,
     LocalServiceStatus,
     ObjectKey,
     RpcService,
-    RpcServiceSpec,
     RpcServiceStatus,
 )
 from rpcregistry.watch import Listing
+from tests.builders import row, rpcservice
 from tests.worlds import Clock
 
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/rpcregistry/leases/rpcregistry"
 
 
-def row(number: int, held: bool) -> Endpoint:
-    return Endpoint(
-        pod_name=f"p{number}", pod_uid=f"u{number}", ip=f"10.0.0.{number}", ips=(), ready=True, held=held
-    )
-
-
 def rpc(name: str, held: int = 0, fine: int = 0, namespace: str = "default", service: str = "") -> RpcService:
     """An RpcService with so many held endpoints, and so many others."""
-    rows = [row(number, number <= held) for number in range(1, held + fine + 1)]
-    return RpcService(
-        namespace=namespace,
-        name=name,
-        uid=name,
-        resource_version="1",
-        spec=RpcServiceSpec(service_name=service),
-        status=RpcServiceStatus(endpoints=tuple(rows)),
-    )
+    rows = [row(number, held=number <= held) for number in range(1, held + fine + 1)]
+    return rpcservice(name, *rows, serves=service, namespace=namespace, uid=name)
 
 
 def local(name: str, held: int) -> LocalService:

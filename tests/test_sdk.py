@@ -18,18 +18,15 @@ import rpcregistry.sdk
 from rpcregistry.dialects import APP_IO, RPC_SERVICE, read, write
 from rpcregistry.model import (
     Declaration,
-    Endpoint,
     LabelSelector,
     ObjectKey,
-    Pod,
-    RpcService,
     RpcServiceSpec,
-    RpcServiceStatus,
 )
 from rpcregistry.sdk import Peer, Service
 from rpcregistry.sdk.announcement import REGISTERED, OwnPod, announce, is_lost, withdraw
 from rpcregistry.sdk.instances import instances, peers
 from rpcregistry.sdk.subscriptions import Subscription, Subscriptions
+from tests.builders import pod, row, rpcservice
 from tests.pages import Page
 
 ECHO = Declaration(service_name="echo", port=8080, version="v1")
@@ -294,40 +291,20 @@ def test_what_would_not_be_declared_is_refused(pod, dialect, declaration, why):
 # reading
 
 
-def pod(name, *services, ip=None, labels=(), **more):
-    return Pod(
-        namespace="default",
-        name=name,
-        uid=f"uid-{name}",
-        ips=(ip or f"10.0.0.{len(name)}",) if ip != "" else (),
-        labels=dict(labels),
-        declarations=tuple(Declaration(service_name=service, port=port) for service, port in services),
-        **more,
-    )
+def declaring(name, *services, **fields):
+    """A pod that declares *services*, each with its port."""
+    declarations = tuple(Declaration(service_name=service, port=port) for service, port in services)
+    return pod(name, declarations=declarations, **fields)
 
 
-def row(of, port=None):
-    return Endpoint(
-        pod_name=of.name,
-        pod_uid=of.uid,
-        ip="10.9.9.9",
-        ips=("10.9.9.9",),
-        port=port,
-        ready=False,
-        version="row",
-    )
+def late(of, port=None):
+    """A row that is behind its pod."""
+    return row(of.name, "10.9.9.9", pod_uid=of.uid, port=port, ready=False, version="row")
 
 
-def rpcservice(*rows, selector=None, **more):
-    return RpcService(
-        namespace="default",
-        name="echo",
-        uid="s",
-        resource_version="1",
-        spec=RpcServiceSpec(selector=selector),
-        status=RpcServiceStatus(observed_generation=1, endpoints=rows),
-        **more,
-    )
+def echo(*rows, selector=None, **fields):
+    spec = RpcServiceSpec(selector=selector)
+    return rpcservice("echo", *rows, **{"uid": "s", "generated": False, "spec": spec, **fields})
 
 
 def serving(pods, *rpcservices):
@@ -339,9 +316,9 @@ def serving(pods, *rpcservices):
 
 
 APP_X = LabelSelector(match_labels={"app": "x"})
-SELECTED = pod("s", labels={"app": "x"})
-SAYS = pod("d", ("echo", 1), ("echo", 2), ("time", 3))
-SAYS_TOO = pod("t", ("echo", 1), labels={"app": "x"})
+SELECTED = declaring("s", labels={"app": "x"})
+SAYS = declaring("d", ("echo", 1), ("echo", 2), ("time", 3))
+SAYS_TOO = declaring("t", ("echo", 1), labels={"app": "x"})
 
 
 @pytest.mark.parametrize(
@@ -349,33 +326,31 @@ SAYS_TOO = pod("t", ("echo", 1), labels={"app": "x"})
     [
         pytest.param([SAYS], [], {("d", 1, ""), ("d", 2, "")}, id="what a pod declares, port by port"),
         pytest.param(
-            [SELECTED], [rpcservice(row(SELECTED, 5), selector=APP_X)], {("s", 5, "row")}, id="a selected pod"
+            [SELECTED], [echo(late(SELECTED, 5), selector=APP_X)], {("s", 5, "row")}, id="a selected pod"
         ),
         pytest.param(
             [SELECTED],
-            [rpcservice(selector=APP_X), rpcservice(row(SELECTED, 5))],
+            [echo(selector=APP_X), echo(late(SELECTED, 5))],
             {("s", 5, "row")},
             id="a selected pod in a part",
         ),
-        pytest.param([SELECTED], [rpcservice(row(SELECTED, 5))], set(), id="a row that nothing selects"),
+        pytest.param([SELECTED], [echo(late(SELECTED, 5))], set(), id="a row that nothing selects"),
         pytest.param(
             [SAYS_TOO],
-            [rpcservice(row(SAYS_TOO, 1), row(SAYS_TOO, 5), selector=APP_X)],
+            [echo(late(SAYS_TOO, 1), late(SAYS_TOO, 5), selector=APP_X)],
             {("t", 1, "")},
             id="the pod's own word comes first",
         ),
-        pytest.param(
-            [], [rpcservice(row(SELECTED, 5), selector=APP_X)], set(), id="a row of a pod that is gone"
-        ),
+        pytest.param([], [echo(late(SELECTED, 5), selector=APP_X)], set(), id="a row of a pod that is gone"),
         pytest.param(
             [msgspec.structs.replace(SELECTED, uid="other")],
-            [rpcservice(row(SELECTED, 5), selector=APP_X)],
+            [echo(late(SELECTED, 5), selector=APP_X)],
             set(),
             id="a row of an earlier pod of that name",
         ),
-        pytest.param([pod("d", ("echo", 1), ip="")], [], set(), id="no address"),
-        pytest.param([pod("d", ("echo", 1), terminating=True)], [], set(), id="terminating"),
-        pytest.param([pod("d", ("echo", 1), phase="Failed")], [], set(), id="finished"),
+        pytest.param([declaring("d", ("echo", 1), ip="")], [], set(), id="no address"),
+        pytest.param([declaring("d", ("echo", 1), terminating=True)], [], set(), id="terminating"),
+        pytest.param([declaring("d", ("echo", 1), phase="Failed")], [], set(), id="finished"),
     ],
 )
 def test_who_serves(pods, rpcservices, expected):
@@ -384,22 +359,22 @@ def test_who_serves(pods, rpcservices, expected):
 
 def test_an_instance_has_the_address_and_readiness_of_its_pod():
     ready = msgspec.structs.replace(SELECTED, ready=True, ips=("10.0.0.1", "fd00::1"), node_name="n")
-    (found,) = instances("echo", [], [rpcservice(row(ready, 5), selector=APP_X)], lambda _: ready).values()
+    (found,) = instances("echo", [], [echo(late(ready, 5), selector=APP_X)], lambda _: ready).values()
     assert (found.ip, found.ips, found.ready, found.node) == ("10.0.0.1", ("10.0.0.1", "fd00::1"), True, "n")
 
 
 def test_peers_are_sorted_by_how_long_they_run():
-    own = pod("own", started_at="2026-11-21T02:00:00Z", ip="10.0.1.1")
+    own = declaring("own", started_at="2026-11-21T02:00:00Z", ip="10.0.1.1")
     pods = [
         own,
-        pod("waiting", ip="10.0.1.2"),
-        pod("young", started_at="2026-11-21T02:02:03Z", ip="10.0.1.3"),
-        pod("twin-b", started_at="2026-11-21T02:02:02Z", ip="10.0.1.4"),
-        pod("twin-a", started_at="2026-11-21T02:02:02Z", ip="10.0.1.5"),
-        pod("oldest", started_at="2026-11-20T23:59:59Z", ip="10.0.1.6"),
-        pod("no-address", started_at="2026-11-20T00:00:00Z", ip=""),
-        pod("here", started_at="2026-11-20T00:00:00Z", ip="10.0.1.1"),
-        pod("leaving", started_at="2026-11-20T00:00:00Z", ip="10.0.1.7", terminating=True),
+        declaring("waiting", ip="10.0.1.2"),
+        declaring("young", started_at="2026-11-21T02:02:03Z", ip="10.0.1.3"),
+        declaring("twin-b", started_at="2026-11-21T02:02:02Z", ip="10.0.1.4"),
+        declaring("twin-a", started_at="2026-11-21T02:02:02Z", ip="10.0.1.5"),
+        declaring("oldest", started_at="2026-11-20T23:59:59Z", ip="10.0.1.6"),
+        declaring("no-address", started_at="2026-11-20T00:00:00Z", ip=""),
+        declaring("here", started_at="2026-11-20T00:00:00Z", ip="10.0.1.1"),
+        declaring("leaving", started_at="2026-11-20T00:00:00Z", ip="10.0.1.7", terminating=True),
     ]
     found = peers(pods, own)
     assert [peer.name for peer in found] == ["oldest", "twin-a", "twin-b", "young", "waiting"]
@@ -407,12 +382,12 @@ def test_peers_are_sorted_by_how_long_they_run():
 
 
 def test_a_pod_whose_address_has_just_changed_is_still_no_peer_of_its_own():
-    before, now = pod("own", ip="10.0.0.1"), pod("own", ip="10.0.0.2")
+    before, now = declaring("own", ip="10.0.0.1"), declaring("own", ip="10.0.0.2")
     assert peers([before], now) == ()
 
 
 def test_a_peer_has_all_that_its_pod_says():
-    other = pod(
+    other = declaring(
         "p",
         ip="10.0.0.1",
         host_ip="10.1.0.1",

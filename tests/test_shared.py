@@ -23,9 +23,9 @@ from rpcregistry.telemetry.events import EventRecorder
 from rpcregistry.zookeeper.access import OPEN
 from rpcregistry.zookeeper.client import MOST_LINES, _Once
 from rpcregistry.zookeeper.reconnect import Attempts
-from tests.test_informer import Server, Thing
 from tests.threads import at_once, step_by_step, twice
 from tests.worlds import Clock
+from tests.worlds.informer import Server, Thing
 
 ROUNDS = 20
 

@@ -21,7 +21,6 @@ from rpcregistry.layouts import Layout
 from rpcregistry.manifests import RPCSERVICES, Resource
 from rpcregistry.model import (
     Condition,
-    Declaration,
     Endpoint,
     LabelSelector,
     ObjectKey,
@@ -40,6 +39,7 @@ from rpcregistry.plan.publication import Adopt, PublicationSettings
 from rpcregistry.plan.scope import Scope, differences, keeper
 from rpcregistry.plan.verify import Cluster, findings_of, findings_of_znodes
 from rpcregistry.watch import Listing, Unreadable
+from tests.builders import pod, row, rpcservice
 from tests.worlds import ZooKeeperInMemory
 
 LAYOUT = Layout("kube2zk", "/rpc_v2")
@@ -47,29 +47,11 @@ DUBBO = Layout("dubbo", "/dubbo")
 OURS = PublicationSettings("c1")
 
 
-def pod(name: str, *services: str, ip: str = "10.0.0.1", port: int | None = None, **fields: Any) -> Pod:
-    declarations = tuple(Declaration(service_name=service, port=port) for service in services)
-    state = {"phase": "Running", "ready": True, "ips": (ip,), **fields}
-    return Pod(namespace="default", name=name, uid=f"uid-{name}", declarations=declarations, **state)
-
-
-def row(name: str, ip: str = "10.0.0.1", **fields: Any) -> Endpoint:
-    state = {"phase": "Running", "ready": True, "pod_uid": f"uid-{name}", **fields}
-    return Endpoint(pod_name=name, ip=ip, ips=(ip,), **state)
-
-
 def listing(name: str, *rows: Endpoint, synced: str = "", **fields: Any) -> RpcService:
     """An RpcService that lists *rows*; *synced*: the reason of its condition, where that is False."""
     conditions = (Condition(type="Synced", status="False", reason=synced, message="why"),) if synced else ()
-    known = {"generated": True, "spec": RpcServiceSpec(service_name=name), **fields}
-    return RpcService(
-        namespace="default",
-        name=name,
-        uid=f"uid-{name}",
-        resource_version="1",
-        status=RpcServiceStatus(observed_generation=1, endpoints=rows, conditions=conditions),
-        **known,
-    )
+    status = RpcServiceStatus(observed_generation=1, endpoints=rows, conditions=conditions)
+    return rpcservice(name, **{"status": status, "spec": RpcServiceSpec(service_name=name), **fields})
 
 
 def service(name: str, *ips: str, known: bool = True, port: int | None = None) -> RpcService:
@@ -108,7 +90,7 @@ SELECTED = RpcServiceSpec(service_name="echo", selector=LabelSelector(match_labe
             id="the second service has none",
         ),
         pytest.param(
-            [ECHO, pod("b", "echo", ip="10.0.0.2")],
+            [ECHO, pod("b", "echo")],
             [listing("echo", row("a"))],
             [("default/echo/b", "not listed")],
             id="one pod has no room",
@@ -178,12 +160,12 @@ SELECTED = RpcServiceSpec(service_name="echo", selector=LabelSelector(match_labe
             id="a selected pod",
         ),
         pytest.param(
-            [pod("a", "echo"), pod("b", "echo", ip="10.0.0.2")],
+            [pod("a", "echo"), pod("b", "echo")],
             [
                 listing("echo", row("a")),
                 listing(
                     "part",
-                    row("b", "10.0.0.2"),
+                    row("b"),
                     part_of="echo",
                     owner_uid="uid-echo",
                     spec=RpcServiceSpec(service_name="echo"),
@@ -204,8 +186,8 @@ def test_what_verify_finds_of_pods(pods, services, found):
 
 
 def test_a_finding_says_what_is_wrong():
-    pods = [pod("a", "echo", port=80), pod("b", "echo", ip="10.0.0.2", ready=False)]
-    services = [listing("echo", row("b", "10.0.0.2"), row("c", "10.0.0.3"))]
+    pods = [pod("a", "echo", port=80), pod("b", "echo", ready=False)]
+    services = [listing("echo", row("b"), row("c"))]
     details = {finding.path: finding.detail for finding in Statuses(pods, services).findings()}
 
     assert details == {
@@ -287,7 +269,7 @@ PUBLISHED = ObservedZnodes(Znode(content("10.0.0.1", "10.0.0.2"), 3), Znode(entr
             id="some of its addresses",
         ),
         pytest.param(
-            Cluster((), [listing("echo", row("a"), row("c", "10.0.0.3"), synced="Held")]),
+            Cluster((), [listing("echo", row("a"), row("c"), synced="Held")]),
             PUBLISHED,
             "different",
             id="and an address is missing",
@@ -321,7 +303,7 @@ UNWRITTEN = service("echo", known=False)
     ],
 )
 def test_what_is_published_of_pods_that_are_not_listed_is_not_called_wrong(services, ips, found):
-    cluster = Cluster([ECHO, pod("b", "echo", ip="10.0.0.2")], services)
+    cluster = Cluster([ECHO, pod("b", "echo")], services)
     view = ObservedZnodes(Znode(content(*ips), 3), Znode(entry("default"), 1))
     findings = findings_of(cluster, [(LAYOUT, {"echo": view})], OURS, kept_up=True)
 
@@ -669,10 +651,19 @@ def test_only_what_is_there_is_left():
     assert (finding.path, finding.state) == ("/old/there", "left")
 
 
+def test_what_is_left_is_looked_for_where_the_layout_has_it():
+    zookeeper = registry()
+    for parent in ("/rpcregistry/owned", "/rpcregistry/owned/dubbo"):
+        zookeeper.znodes[parent] = (b"", 1)
+    zookeeper.znodes[ledger_path(Layout("dubbo", "/old"), "a.Outer$Inner", "c1")] = (entry("default"), 1)
+    zookeeper.znodes["/old/a.Outer%24Inner"] = (b"", 1)
+    (finding,) = inspect(KubeWorld(), zookeeper).findings
+
+    assert (finding.path, finding.state) == ("/old/a.Outer%24Inner", "left")
+
+
 def test_pods_that_may_not_register_are_not_missed():
-    kube = KubeWorld(
-        [ECHO, pod("b", "echo", ip="10.0.0.2", service_account="b")], [listing("echo", row("a"))]
-    )
+    kube = KubeWorld([ECHO, pod("b", "echo", service_account="b")], [listing("echo", row("a"))])
     zookeeper = registry(echo=content("10.0.0.1"))
 
     unsure = inspect(kube, zookeeper, require_register_permission=True)

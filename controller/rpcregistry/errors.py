@@ -20,6 +20,10 @@ class Retry(Failure):
         self.after = after
 
 
+class Unanswered(Retry):
+    """No answer came, so nobody refused: the server is away, or the connection broke.  Try again soon."""
+
+
 class Partial(Retry):
     """Some of several writes were refused.  Try again in *after* seconds, and at once after a new change.
 

@@ -1,6 +1,5 @@
 """A local cluster of its own, and the controller as users run it."""
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from hack.bench.population import (
 )
 from hack.bench.znodes import Znodes
 from hack.local.cluster import ADMIN_TOKEN, LocalCluster, free_ports
+from hack.local.controller import controller
 from hack.local.process import Process
 
 T = TypeVar("T")
@@ -146,15 +146,15 @@ class Stage:
     def start(self, *flags: str) -> float:
         """Start the controller; return when that was, by the monotonic clock."""
         self._port = free_ports(1)[0]
-        command = [
-            sys.executable, "-m", "rpcregistry", "run",
-            "--kubeconfig", str(self.cluster.kubeconfig),
-            "--zk-servers", self.cluster.zk_servers,
-            "--lease-namespace", NAMESPACE,
-            "--bind-address", f"127.0.0.1:{self._port}",
+        self._controller = controller(
+            self._directory.resolve(),
+            lambda: True,
             *flags,
-        ]  # fmt: skip
-        self._controller = Process("controller", self._directory.resolve(), command, lambda: True)
+            kubeconfig=self.cluster.kubeconfig,
+            zk_servers=self.cluster.zk_servers,
+            lease_namespace=NAMESPACE,
+            bind_address=f"127.0.0.1:{self._port}",
+        )
         started = time.monotonic()
         self._controller.start()
         return started

@@ -10,11 +10,13 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ ADMIN_TOKEN = "admin-of-the-local-cluster"
 PORTS = ("etcd", "etcd-peer", "apiserver", "kwok", "zookeeper")
 CONTROLLERS = ("kube-controller-manager", "kube-scheduler", "kwok")
 ORDER = ("zookeeper", "etcd", "kube-apiserver", *CONTROLLERS)
+BLOCK = 50  # ports that a process claims at a time
 # With the usual 20 requests a second, the controllers alone take 5 s to start, and 1,000 pods a minute.
 UNTHROTTLED = ("--kube-api-qps=1000", "--kube-api-burst=1000")
 
@@ -332,13 +335,36 @@ def _schedulable(node: dict[str, Any]) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Find *count* free ports of loopback, below those that Linux makes connections from."""
-    ports: list[int] = []
-    # Each cluster begins to look elsewhere, so that two that start at once do not meet.
-    candidate = random.randrange(10000, 30000)
-    while len(ports) < count:
-        with socket.socket() as listening, suppress(OSError):
-            listening.bind(("127.0.0.1", candidate))
-            ports.append(candidate)
-        candidate += 1
-    return ports
+    """Find *count* free ports of loopback, below those that Linux makes connections from.
+
+    While this process runs, this function gives them to no other process, whether somebody listens or not.
+    """
+    with _lock:
+        return list(islice(_ports, count))
+
+
+def _own_ports() -> Iterator[int]:
+    """Yield free ports of blocks that are this process's: it has bound the first port of each."""
+    while True:
+        with suppress(OSError):
+            first = random.randrange(10000, 30000, BLOCK)
+            _claims.append(_bind(first))
+            for port in range(first + 1, first + BLOCK):
+                with suppress(OSError):
+                    _bind(port).close()
+                    yield port
+
+
+def _bind(port: int) -> socket.socket:
+    bound = socket.socket()
+    try:
+        bound.bind(("127.0.0.1", port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+_lock = threading.Lock()  # guards _ports, and _claims that it fills
+_claims: list[socket.socket] = []
+_ports = _own_ports()

@@ -1,4 +1,4 @@
-"""The real cluster that the suites share: one a run, a namespace a test."""
+"""The real cluster that the suites share: one a worker, a namespace a test."""
 
 import re
 import uuid
@@ -23,10 +23,9 @@ from tests.cluster.fixtures import (  # noqa: F401  (fixtures and hooks are foun
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+def cluster(shared_cluster: LocalCluster) -> LocalCluster:
     """A control plane, three kwok nodes and a ZooKeeper, up and running."""
-    with LocalCluster(tmp_path_factory.mktemp("cluster")) as local:
-        yield local
+    return shared_cluster
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Fixtures of the suites that run the public command against a real cluster."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from kazoo.client import KazooClient
 from kubernetes import client, config
 
 from hack.local.cluster import ADMIN_TOKEN
+from hack.local.controller import finished
 from hack.local.http_proxy import HttpProxy
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, World
@@ -120,17 +119,16 @@ def verify(cluster: Any, world: World) -> Callable[[], tuple[int, list[dict[str,
     """``rpcregistry verify`` for the test's namespace: exit code and findings."""
 
     def run() -> tuple[int, list[dict[str, str]]]:
-        done = subprocess.run(
-            [
-                sys.executable, "-m", "rpcregistry", "verify", "--output", "json",
-                "--kubeconfig", str(cluster.kubeconfig), "--zk-servers", cluster.zk_servers,
-                "--namespace", world.namespace, "--layout", f"kube2zk={world.base}",
-                "--cluster-id", f"test-{world.namespace}",
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-        )  # fmt: skip
+        done = finished(
+            "verify",
+            "--output",
+            "json",
+            kubeconfig=cluster.kubeconfig,
+            zk_servers=cluster.zk_servers,
+            namespace=world.namespace,
+            layout=f"kube2zk={world.base}",
+            cluster_id=f"test-{world.namespace}",
+        )
         assert done.returncode in (0, 1), done.stderr
         return done.returncode, json.loads(done.stdout)["findings"]
 

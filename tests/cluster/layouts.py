@@ -2,12 +2,12 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from kazoo.exceptions import NoNodeError
 
+from hack.local.controller import finished
 from tests.cluster.world import World
 
 EXAMPLES = Path(__file__).parents[2] / "examples/layouts"
@@ -48,16 +48,12 @@ def shows(world: World, layout: str, *ips: str) -> bool:
 
 
 def command(cluster: Any, world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            sys.executable, "-m", "rpcregistry", *arguments,
-            "--kubeconfig", str(cluster.kubeconfig), "--zk-servers", cluster.zk_servers,
-            "--cluster-id", f"test-{world.namespace}",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )  # fmt: skip
+    return finished(
+        *arguments,
+        kubeconfig=cluster.kubeconfig,
+        zk_servers=cluster.zk_servers,
+        cluster_id=f"test-{world.namespace}",
+    )
 
 
 def drift(cluster: Any, world: World, *layouts: str) -> set[tuple[str, str]]:

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from kazoo.exceptions import NoAuthError, NotEmptyError
 from kazoo.retry import KazooRetry
 
 from hack.local.cluster import LocalCluster, free_ports
+from hack.local.controller import finished
 from hack.local.pki import Authority
 from hack.local.zookeeper import Server, tls
 from rpcregistry.layouts import LAYOUTS
@@ -105,12 +105,7 @@ def wrote(controller: Controller, path: str) -> bool:
 
 def command(cluster: LocalCluster, name: str, *flags: str) -> subprocess.CompletedProcess[str]:
     """Run a command of ours to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "rpcregistry", name, "--kubeconfig", str(cluster.kubeconfig), *flags],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return finished(name, *flags, kubeconfig=cluster.kubeconfig)
 
 
 def ready(port: int) -> str:

@@ -39,8 +39,9 @@ def test_a_cold_start_is_measured_beside_a_bare_client(tmp_path: Path):
 
 
 @pytest.mark.full
-def test_every_scenario_is_measured_and_latencies_are_drawn(tmp_path: Path):
-    found = bench(tmp_path)
-    assert list(found) == list(SCENARIOS)
+@pytest.mark.parametrize("named", [["propagation"], list(SCENARIOS)], ids=["one", "all"])
+def test_every_scenario_is_measured_and_latencies_are_drawn(tmp_path: Path, named: list[str]):
+    found = bench(tmp_path, *(f"--scenario={name}" for name in named))
+    assert list(found) == named
     assert all(scenario["figures"] for scenario in found.values())
     assert (tmp_path / "propagation.png").read_bytes().startswith(b"\x89PNG")

@@ -26,9 +26,11 @@ import pytest
 from hack.local.cluster import LocalCluster
 from tests.cluster.waiting import eventually
 from tests.cluster.world import World
+from tests.pages import Page
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = REPOSITORY / "examples"
+KUSTOMIZE = REPOSITORY / "deploy" / "kustomize"
 IMAGE = REPOSITORY / "hack" / "image"
 NAMESPACE = ACCOUNT = "rpcregistry"
 SECRETS = "run/secrets/kubernetes.io/serviceaccount"
@@ -47,15 +49,19 @@ class Root(NamedTuple):
     config: Mapping[str, Any]
 
 
-def mounts() -> bool:
-    """Whether this process may make a mount namespace, and mount in it."""
+def unmountable() -> str | None:
+    """Why this process cannot make a mount namespace and mount in it, or None."""
+    if os.geteuid() != 0 or not shutil.which("unshare"):
+        return "mounting needs root, and unshare on PATH"
     command = ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    return bool(shutil.which("unshare")) and subprocess.run(command, capture_output=True).returncode == 0
+    done = subprocess.run(command, capture_output=True, text=True)
+    return f"mount namespaces do not work here: {done.stderr.strip()}" if done.returncode else None
 
 
+NO_MOUNTS = unmountable()
 pytestmark = [
     pytest.mark.needs_root,
-    pytest.mark.skipif(not mounts(), reason="mounting needs root"),
+    pytest.mark.skipif(bool(NO_MOUNTS), reason=str(NO_MOUNTS)),
 ]
 
 
@@ -390,10 +396,15 @@ def test_the_examples_are_taken_without_a_warning(cluster: LocalCluster, namespa
     )
 
 
-def test_the_patch_for_a_zookeeper_with_passwords_adds_files_that_are_mounted(
+@pytest.mark.usefixtures("deployment")
+def test_the_base_of_kustomize_changes_nothing_of_what_the_example_gave(cluster: LocalCluster) -> None:
+    assert cluster.kubectl("diff", "-k", str(KUSTOMIZE / "base")) == ""
+
+
+def test_the_component_for_a_zookeeper_with_passwords_is_a_patch_for_kubectl_too(
     cluster: LocalCluster, deployment: Mapping[str, Any]
 ) -> None:
-    patch = str(EXAMPLES / "patches" / "zookeeper-auth.yaml")
+    patch = str(KUSTOMIZE / "components" / "zookeeper-auth" / "deployment.yaml")
     patched = json.loads(
         cluster.kubectl(
             *("patch", "-n", NAMESPACE, "deployment", "rpcregistry", "--patch-file", patch),
@@ -439,6 +450,18 @@ def test_of_a_pod_the_controller_may_change(
     eventually(lambda: complaint(cluster, *command, '{"metadata":{"labels":{"x":"y"}}}', "--dry-run=server"))
     said = complaint(cluster, *command, patch)
     assert refusal in said if refusal else not said, said
+
+
+@pytest.mark.usefixtures("deployment")
+def test_the_command_that_the_page_on_kustomize_shows_tells_whether_the_policy_holds(
+    cluster: LocalCluster, world: World
+) -> None:
+    ((command, output),) = Page("deploy/kustomize/README.md").shown("The policy on pods' labels")
+    _, *words = shlex.split(command.replace("POD", "p"))
+    world.create_pod("p", ip="10.0.0.1")
+    eventually(
+        lambda: output.strip().replace("POD", "p") in complaint(cluster, *words, "-n", world.namespace)
+    )
 
 
 def complaint(cluster: LocalCluster, *command: str) -> str:

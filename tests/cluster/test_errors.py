@@ -3,7 +3,6 @@
 import re
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from kazoo.client import KazooClient
 from kazoo.security import make_digest_acl
 
 from hack.local.cluster import ADMIN_TOKEN, free_ports
+from hack.local.controller import command as line_of
 from hack.local.pki import Authority
 from hack.local.zookeeper import Server, tls
 from rpcregistry.kube.client import Kube
@@ -39,7 +39,7 @@ class Command:
     def __init__(self, name: str, *flags: str) -> None:
         self.name = name
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "rpcregistry", name, *flags],
+            line_of(name, *flags),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -386,7 +386,8 @@ def test_a_zookeeper_that_cannot_be_asked(
     wrong = flags(secured, elsewhere)
     where = ("--kubeconfig", str(cluster.kubeconfig), "--timeout", TIMEOUT)
     commands = [Command(name, *where, *wrong) for name in ("verify", "purge")]
-    started = run(cluster.kubeconfig, "unused", *wrong)
+    # In one namespace where there is nothing: what other tests left would be looked at, too.
+    started = run(cluster.kubeconfig, "unused", "--namespace", "empty", *wrong)
     for command in commands:
         assert "ZooKeeper at " in command.assert_told(said)
     started.assert_tells(said)

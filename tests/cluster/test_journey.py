@@ -1,13 +1,12 @@
 """The main job, end to end: annotated pods → RpcService → ZooKeeper, through the public command."""
 
 import json
-import subprocess
-import sys
 from functools import partial
 
 import pytest
 from kazoo.client import KazooClient
 
+from hack.local.controller import finished
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, Recorder, World, peculiar
 
@@ -301,13 +300,7 @@ def test_render_shows_offline_what_a_manifest_gives():
             },
         },
     }
-    rendered = subprocess.run(
-        [sys.executable, "-m", "rpcregistry", "render", "-"],
-        input=json.dumps(manifest),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    rendered = finished("render", "-", said=json.dumps(manifest))
 
     assert rendered.returncode == 1
     assert '"servers":["192.0.2.1","192.0.2.2"]' in rendered.stdout

@@ -16,11 +16,11 @@ import yaml
 
 from hack.local.cluster import LocalCluster, free_ports
 from hack.local.http_proxy import Answer, HttpProxy, is_of
+from tests.cluster.roles import cluster_role, lease_role
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, World, reconciled
 
 NODE_LABEL = "rpcregistry.dev/node"
-ROLE = Path(__file__).parents[2] / "examples" / "controller.yaml"
 
 
 def written(api: HttpProxy, resource: str) -> list[str]:
@@ -410,12 +410,8 @@ def test_l15_of_two_replicas_one_writes_and_the_other_takes_over(world: World, s
 def with_least_rights(cluster: LocalCluster, world: World, tmp_path: Path) -> Iterator[Path]:
     """A kubeconfig of a ServiceAccount with the rights of the examples, and no others."""
     name = world.namespace
-    manifests = list(yaml.safe_load_all(ROLE.read_text()))
-    role = next(found for found in manifests if found["kind"] == "ClusterRole")
-    lease_role = next(found for found in manifests if found["kind"] == "Role")
-    role["metadata"]["name"], lease_role["metadata"]["namespace"] = name, name
-    cluster.kubectl("apply", "-f", "-", input=json.dumps(role))
-    cluster.kubectl("apply", "-f", "-", input=json.dumps(lease_role))
+    cluster.kubectl("apply", "-f", "-", input=json.dumps(cluster_role(name)))
+    cluster.kubectl("apply", "-f", "-", input=json.dumps(lease_role(name)))
     cluster.kubectl("create", "serviceaccount", "rpcregistry", "-n", name)
     account = f"--serviceaccount={name}:rpcregistry"
     cluster.kubectl("create", "clusterrolebinding", name, f"--clusterrole={name}", account)

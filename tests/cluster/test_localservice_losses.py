@@ -1,7 +1,5 @@
 """Lost answers, processes that die in the middle of a write, and deletions of every kind."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import pytest
 
 from hack.local.cluster import LocalCluster
+from hack.local.controller import finished
 from hack.local.http_proxy import Answer, Cut, HttpProxy, is_of
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, World
@@ -240,10 +239,9 @@ def annotate(world: World, _kubeconfig: Path) -> None:
 
 
 def command(world: World, kubeconfig: Path) -> None:
-    scope = ["--kubeconfig", str(kubeconfig), "--namespace", world.namespace]
-    release = [sys.executable, "-m", "rpcregistry", "release", *scope]
-    printed = subprocess.run(release, capture_output=True, text=True, check=True).stdout
-    assert f"released localservice {world.namespace}/app: 11 node Services let go\n" in printed
+    done = finished("release", kubeconfig=kubeconfig, namespace=world.namespace)
+    assert done.returncode == 0, done.stderr
+    assert f"released localservice {world.namespace}/app: 11 node Services let go\n" in done.stdout
 
 
 @pytest.mark.full

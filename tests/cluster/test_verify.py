@@ -2,13 +2,13 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hack.local.controller import finished
 from tests.cluster.layouts import PORT, flags, serve, shows
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, World
@@ -21,12 +21,15 @@ def look(cluster: Any, world: World) -> Verify:
     """The command as a pipe sees it; without a layout, for that of the test."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        scope = () if "--namespace" in arguments else ("--namespace", world.namespace)
-        layout = () if "--layout" in arguments else ("--layout", f"kube2zk={world.base}")
-        where = ["--kubeconfig", str(cluster.kubeconfig), "--zk-servers", cluster.zk_servers]
-        own = ["--cluster-id", f"test-{world.namespace}", *scope, *layout]
-        verify = [sys.executable, "-m", "rpcregistry", "verify", *where, *own, *arguments]
-        return subprocess.run(verify, capture_output=True, text=True, check=False)
+        return finished(
+            "verify",
+            *arguments,
+            kubeconfig=cluster.kubeconfig,
+            zk_servers=cluster.zk_servers,
+            cluster_id=f"test-{world.namespace}",
+            namespace="" if "--namespace" in arguments else world.namespace,
+            layout="" if "--layout" in arguments else f"kube2zk={world.base}",
+        )
 
     return run
 

@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from kazoo.retry import KazooRetry
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
+from hack.local.controller import Where, command
 from hack.local.http_proxy import Answer, HttpProxy, error_event, is_list, is_of, is_watch, without_items
 from tests.cluster.waiting import PATIENCE, eventually
 
@@ -357,13 +357,8 @@ class Controller:
     """The public command, as a process of its own."""
 
     def __init__(self, kubeconfig: Path, zk_servers: str, log: Path, *flags: str) -> None:
-        self._command = [
-            sys.executable, "-m", "rpcregistry", "run",
-            "--kubeconfig", str(kubeconfig),
-            "--zk-servers", zk_servers,
-            "--bind-address", "127.0.0.1:0",
-            *flags,
-        ]  # fmt: skip
+        where = Where(kubeconfig=kubeconfig, zk_servers=zk_servers, bind_address="127.0.0.1:0")
+        self._command = command("run", *flags, **where)
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 

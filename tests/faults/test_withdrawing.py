@@ -10,17 +10,16 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
-import yaml
 from kazoo.client import KazooClient
 from kubernetes.client import AuthorizationV1Api
 
 from hack.local.cluster import LocalCluster, free_ports
 from hack.local.http_proxy import Answer, HttpProxy, error_event, is_list, is_of, is_watch, without_items
 from tests.cluster.fixtures import CRDS
+from tests.cluster.roles import cluster_role
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, Recorder, World
 
-ROLE = Path(__file__).parents[2] / "examples" / "controller.yaml"
 OURS = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
 
 
@@ -133,8 +132,8 @@ def test_a_crd_that_is_deleted_and_applied_again(
 @pytest.fixture
 def least_rights(cluster: LocalCluster, world: World) -> Iterator[Callable[[bool], str]]:
     """Gives a ServiceAccount the rights of the examples, or takes them away; returns its token."""
-    role = next(found for found in yaml.safe_load_all(ROLE.read_text()) if found["kind"] == "ClusterRole")
-    name = role["metadata"]["name"] = world.namespace
+    name = world.namespace
+    role = cluster_role(name)
     cluster.kubectl("create", "serviceaccount", "rpcregistry", "-n", name)
     account = f"--serviceaccount={name}:rpcregistry"
     cluster.kubectl("create", "clusterrolebinding", name, f"--clusterrole={name}", account)

@@ -110,11 +110,13 @@ def network() -> Iterator[Network]:
 def fleet(cluster: LocalCluster, world: World, tmp_path: Path) -> Iterator[Fleet]:
     rights = [OBJECTS[kind] for kind in ("ServiceAccount", "Role", "RoleBinding")]
     text = yaml.safe_dump_all(rights).replace("namespace: peer-cache", f"namespace: {world.namespace}")
-    policies = [each for each in yaml.safe_load_all(SDK_ROLE.read_text()) if "Policy" in each["kind"]]
-    cluster.kubectl("apply", "-f", "-", input=f"{text}---\n{yaml.safe_dump_all(policies)}")
+    found = [each for each in yaml.safe_load_all(SDK_ROLE.read_text()) if "Policy" in each["kind"]]
+    policies = yaml.safe_dump_all(found)
+    cluster.kubectl("apply", "-f", "-", input=f"{text}---\n{policies}")
     fleet = Fleet(cluster, world, tmp_path)
     yield fleet
     for process in fleet.started:
         process.process.kill()
         process.process.wait()
         print(process.pod, process.log(), sep="\n")
+    cluster.kubectl("delete", "-f", "-", input=policies)

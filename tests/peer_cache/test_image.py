@@ -11,14 +11,14 @@ from urllib.parse import urlsplit
 import pytest
 
 from hack.local.cluster import LocalCluster
-from tests.cluster.test_deployment import IMAGE, Root, entering, missing, mounts, output
+from tests.cluster.test_deployment import IMAGE, NO_MOUNTS, Root, entering, missing, output
 from tests.cluster.waiting import eventually
 from tests.peer_cache.fleet import CONTAINER, PATIENCE, TEMPLATE, Fleet
 
 pytestmark = [
     pytest.mark.full,
     pytest.mark.needs_root,
-    pytest.mark.skipif(not mounts(), reason="mounting needs root"),
+    pytest.mark.skipif(bool(NO_MOUNTS), reason=str(NO_MOUNTS)),
 ]
 
 

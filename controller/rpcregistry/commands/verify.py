@@ -13,10 +13,9 @@ from rpcregistry.commands.report import REPORTS, Inspection
 from rpcregistry.commands.whereabouts import Whereabouts
 from rpcregistry.errors import Absent, Failure, Misconfigured, Rejected, Unknown
 from rpcregistry.kube.client import Kube
-from rpcregistry.layouts import Layout
+from rpcregistry.layouts import LAYOUTS, Layout
 from rpcregistry.manifests import LEASES, PODS, RPCSERVICES, Named, Resource, annotations_of
 from rpcregistry.model import HELD, Pod, Problem, Regarding, ServiceKey
-from rpcregistry.names import is_service_name
 from rpcregistry.plan import heartbeat
 from rpcregistry.plan.findings import Counts, Finding, confirmed, exit_code
 from rpcregistry.plan.held import named
@@ -198,11 +197,12 @@ class Inspector:
                 service_name_of(layout, entry, clusters)
                 for entry in self._zookeeper.children(ledger_root(layout))
             }
-            services = set(filter(is_service_name, present))
-            names.append((layout, listed | services | set(filter(None, ledgered))))
+            services = {layout.service_at(child) for child in present} | ledgered
+            names.append((layout, listed | set(filter(None, services))))
             strange += [
-                Finding(layout.name, layout.path(name), "foreign", "nothing of ours")
-                for name in present - services
+                Finding(layout.name, f"{layout.base.rstrip('/')}/{child}", "foreign", "nothing of ours")
+                for child in present
+                if layout.service_at(child) is None
             ]
         memory = Memory(self._zookeeper, self._layouts, clusters)
         memory.read({name for _, services in names for name in services})
@@ -212,12 +212,20 @@ class Inspector:
     def _left(self) -> Iterator[Finding]:
         """Existing znodes that the ledger names, of layouts that we were not given."""
         entries = uncovered_entries(self._zookeeper, self._layouts, self._settings.clusters)
-        standing = [(name, path) for (name, path), entry in entries.items() if not entry.withdrawn_at]
+        standing = [
+            (name, _place(name, path)) for (name, path), entry in entries.items() if not entry.withdrawn_at
+        ]
         znodes = self._zookeeper.read({path for _, path in standing})
         for name, path in standing:
             if znodes[path]:
                 missing = f"--layout {name}={path.rpartition('/')[0]}"
                 yield Finding(name, path, "left", f"the ledger names it, and there is no {missing}")
+
+
+def _place(layout: str, path: str) -> str:
+    """Where the service lies whose *path* the ledger has: as the layout writes names, where that is known."""
+    base, _, service_name = path.rpartition("/")
+    return Layout(layout, base).path(service_name) if layout in LAYOUTS else path
 
 
 class _Permissions:

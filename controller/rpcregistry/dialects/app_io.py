@@ -133,6 +133,7 @@ def _url_details(url: str, pointer: str) -> dict[str, Any]:
 
 
 APP_IO = Dialect(
+    "app.io",
     ("app.io/label", "app.io-value"),
     "app.io/annotation",
     _base64,

@@ -23,11 +23,13 @@ _UNPRINTABLE = re.compile(
 
 @dataclass(frozen=True, eq=False)
 class Dialect:
-    """*label* goes with *annotation*, which *decode* turns into JSON; *declaration* reads one entry of that.
+    """*name* is what RPC processes choose it by.  *label* goes with *annotation*.
 
-    Both functions raise ``ValueError``.  *encode* and *entry* are their inverses.
+    *decode* turns the annotation into JSON; *declaration* reads one entry of that.  Both raise
+    ``ValueError``.  *encode* and *entry* are their inverses.
     """
 
+    name: str
     label: tuple[str, str]
     annotation: str
     decode: Callable[[str], str]

@@ -12,7 +12,17 @@ from http.client import responses
 import msgspec
 import urllib3
 
-from rpcregistry.errors import Absent, Conflict, Ending, Expired, Failure, Rejected, Retry, Unknown
+from rpcregistry.errors import (
+    Absent,
+    Conflict,
+    Ending,
+    Expired,
+    Failure,
+    Rejected,
+    Retry,
+    Unanswered,
+    Unknown,
+)
 from rpcregistry.kube.access import reason
 from rpcregistry.manifests import GROUP, LOCALSERVICES, RPCSERVICES
 
@@ -148,6 +158,6 @@ def translated(what: str, server: str = "") -> Iterator[None]:
     try:
         yield
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise Retry(": ".join(filter(None, (what, server, reason(error))))) from error
+        raise Unanswered(": ".join(filter(None, (what, server, reason(error))))) from error
     except (msgspec.MsgspecError, ValueError) as error:
         raise Retry(f"{what}: the answer cannot be read: {error}") from error

@@ -9,6 +9,7 @@ import msgspec
 
 from rpcregistry.layouts import curator, dubbo, kube2zk, serverset, sofa, spring_cloud
 from rpcregistry.layouts.forms import PerEndpoint, PerService
+from rpcregistry.names import is_service_name
 
 LAYOUTS: Mapping[str, PerService | PerEndpoint] = {
     "kube2zk": kube2zk.LAYOUT,
@@ -34,7 +35,24 @@ class Layout(msgspec.Struct, frozen=True):
 
     def path(self, service_name: str) -> str:
         """The service's path."""
-        return f"{self.base.rstrip('/')}/{service_name}"
+        match self.form:
+            case PerEndpoint(directory=directory):
+                return f"{self.base.rstrip('/')}/{directory(service_name)}"
+            case PerService():
+                return f"{self.base.rstrip('/')}/{service_name}"
+
+    def service_at(self, child: str) -> str | None:
+        """Whose path the child of the base path is; None where it is no service's.
+
+        >>> Layout("dubbo", "/dubbo").service_at("com.foo.Bar%24Baz")
+        'com.foo.Bar$Baz'
+        """
+        match self.form:
+            case PerEndpoint(directory=directory, service=service):
+                name = service(child)
+                return name if is_service_name(name) and directory(name) == child else None
+            case PerService():
+                return child if is_service_name(child) else None
 
     def parents(self, service_name: str) -> tuple[str, ...]:
         """The directories of the service, the topmost first: the last one holds its endpoints."""

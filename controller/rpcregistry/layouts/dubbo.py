@@ -2,7 +2,8 @@
 
     BASE/com.foo.Bar/providers/dubbo%3A%2F%2F10.0.0.1%3A20880%2Fcom.foo.Bar%3Fapplication%3D…%26version%3D1.0.0
 
-BASE is ``/dubbo`` unless the registry's *group* says otherwise.  *version* and *group* have to equal the
+BASE is ``/dubbo`` unless the registry's *group* says otherwise.  The interface is encoded as the URL is: an
+inner one, ``com.foo.Bar$Baz``, is ``com.foo.Bar%24Baz``.  *version* and *group* have to equal the
 consumer's, so they are there only where declared.  ``dynamic=false`` marks a provider that somebody else
 registered; *timestamp* is what Dubbo warms up from.  A service is an interface: what a pod declares as
 metadata (``timeout``, ``tag``, ``application`` …) becomes a parameter.  The data is never read.
@@ -41,4 +42,4 @@ def child(service_name: str, endpoint: Endpoint, cluster_id: str) -> Child | Pro
     return urls.problem(endpoint) or Child(urls.encode(url))
 
 
-LAYOUT = PerEndpoint(child, below="providers", protocol="dubbo")
+LAYOUT = PerEndpoint(child, below="providers", protocol="dubbo", directory=urls.encode, service=urls.decode)

@@ -53,7 +53,7 @@ class PerEndpoint(msgspec.Struct, frozen=True):
     a mark (``marks``), which *slot(name, cluster id)* reads back; where clients do not see that data
     changes, the name changes with the data.  *protocol*: that of endpoints which declare none.
     *overlap*: clients are told of each name by itself, of those that go first; so a new name is there before
-    the old one goes.
+    the old one goes.  *directory(service name)*: what clients look for in BASE, *service* the reverse.
     """
 
     child: Callable[[str, Endpoint, str], Child | Problem]
@@ -61,6 +61,8 @@ class PerEndpoint(msgspec.Struct, frozen=True):
     below: str = ""
     protocol: str = ""
     overlap: bool = False
+    directory: Callable[[str], str] = str
+    service: Callable[[str], str] = str
 
     def place(self, service_name: str, endpoint: Endpoint, cluster_id: str) -> Child | Problem:
         """The znode of a published endpoint, or why there is none."""

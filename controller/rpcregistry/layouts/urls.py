@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, unquote_plus
 
 from rpcregistry.model import Endpoint, Problem
 
@@ -19,6 +19,15 @@ def encode(url: str) -> str:
     'dubbo%3A%2F%2F10.0.0.1%3A20880%2Fa.B%3Fx%3D%7E*'
     """
     return quote_plus(url, safe="*").replace("~", "%7E")
+
+
+def decode(name: str) -> str:
+    """The reverse of ``encode``.
+
+    >>> decode("com.foo.Outer%24Inner")
+    'com.foo.Outer$Inner'
+    """
+    return unquote_plus(name)
 
 
 def problem(endpoint: Endpoint) -> Problem | None:

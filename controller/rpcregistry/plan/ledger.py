@@ -3,9 +3,9 @@
 A znode that it does not name is not ours to withdraw.  One entry a service path, written in the same
 transaction as the path's first znode and removed with its last, so a crash leaves none behind.
 
-An entry's name is the service's path, quoted.  In a layout with one znode a service, that is one entry for
-all clusters: to create it is to claim the path.  In a layout with one znode an endpoint, clusters
-publish side by side: the name ends with ``@`` and the cluster id.
+An entry's name is base path and service name, quoted.  In a layout with one znode a service, that is one
+entry for all clusters: to create it is to claim the path.  In a layout with one znode an endpoint,
+clusters publish side by side: the name ends with ``@`` and the cluster id.
 """
 
 from collections.abc import Collection
@@ -28,7 +28,8 @@ def ledger_root(layout: Layout) -> str:
 
 def ledger_path(layout: Layout, service_name: str, cluster_id: str) -> str:
     """Where the entry of a service lies."""
-    entry = f"{ledger_root(layout)}/{_quoted(layout.path(service_name))}"
+    path = f"{layout.base.rstrip('/')}/{service_name}"  # not as the layout writes names: it is read back
+    entry = f"{ledger_root(layout)}/{_quoted(path)}"
     return entry if isinstance(layout.form, PerService) else f"{entry}@{cluster_id}"
 
 

@@ -73,7 +73,7 @@ class OneEach(msgspec.Struct, frozen=True):
         put_off = [name for name in leaving if changes.added and name not in self.due]
         if self.form.overlap:
             put_off += [name for names in changes.replaced.values() for name in names]
-        going = [name for name in leaving if name not in put_off]
+        going = set(leaving).difference(put_off)
         # 4. The entry changes once in a plan: it grows now, or it ends now, once all that it names is gone.
         claim = self.claim(desired)
         end = () if put_off or claim else self.end(desired, going)
@@ -217,7 +217,7 @@ class OneEach(msgspec.Struct, frozen=True):
             return ()
         return write(self.entry, self.ledger({*self.recorded, *self.wanted.namespaces}), self.observed.ledger)
 
-    def end(self, desired: Mapping[str, bytes], going: Sequence[str]) -> Step:
+    def end(self, desired: Mapping[str, bytes], going: set[str]) -> Step:
         """The entries once nothing is left that only they tell of."""
         if self.wanted.frozen:
             return ()
@@ -228,7 +228,7 @@ class OneEach(msgspec.Struct, frozen=True):
                 kept = self.recorded if self.wanted.unlisted else ()
                 entry = self.ledger({*self.wanted.namespaces, *kept})
                 ops += write(self.entry, entry, observed.ledger)
-            elif self.ours <= set(going):
+            elif self.ours <= going:
                 ops.append(Delete(self.entry, observed.ledger.version))
         if observed.previous and self.takes_over(desired):
             previous = ledger_path(self.layout, self.service_name, self.settings.from_cluster)

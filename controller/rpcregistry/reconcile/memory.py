@@ -75,7 +75,7 @@ class Memory:
             if root == ledger_root(layout):
                 found.add(service_name_of(layout, child, self._clusters))
             elif path.startswith(base):
-                found.add(path[len(base) :].partition("/")[0])
+                found.add(layout.service_at(path[len(base) :].partition("/")[0]))
         return {name for name in found if name}
 
     # reading

@@ -9,7 +9,7 @@ from rpcregistry.layouts import Layout
 from rpcregistry.manifests import RPCSERVICES
 from rpcregistry.model import Pod, RpcService, ServiceKey
 from rpcregistry.plan.ledger import Ledger
-from rpcregistry.plan.pods import is_finished
+from rpcregistry.plan.pods import is_listed
 from rpcregistry.reconcile.byname import listing, services_of
 from rpcregistry.reconcile.guard import Decision, Guard, Sight, log_released
 from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
@@ -162,7 +162,7 @@ class Missing:
         named = {
             (declaration.service_name, pod.namespace, uid)
             for pod in self._second_look.pods()
-            if not is_finished(pod)
+            if is_listed(pod)  # any other is seen to be no endpoint any more, even while it is there
             for declaration in pod.declarations
             for uid in ("", pod.uid)
         }

@@ -18,9 +18,9 @@ from rpcregistry.reconcile.ports import Change, Source
 class Relied:
     """A source in place of *watched*; for any thread.
 
-    Informers and writers ``note`` what changed; the pod controller says what it found right (``vouch``), and
-    which keys it has looked at (``looked``).  Lost with the process: at a start all rows count as our own
-    (``begin``), and every name is unsettled until its keys were looked at.
+    Informers and writers ``note`` what changed; the pod controller says what it wrote (``vouch``) or found
+    right (``vouch_if_there``), and which keys it has looked at (``looked``).  Lost with the process: at a
+    start all rows count as our own (``begin``), and every name is unsettled until its keys were looked at.
     """
 
     def __init__(self, watched: Source[RpcService]) -> None:
@@ -75,7 +75,7 @@ class Relied:
             self._drop(relied, change.listed)
 
     def vouch(self, service: RpcService) -> None:
-        """The pod controller found *service* right, or wrote it."""
+        """The pod controller wrote *service*."""
         with self._lock:
             relied = self._services.get(service.key)
             if relied is not None and relied.uid != service.uid:
@@ -86,6 +86,13 @@ class Relied:
             )
             # What was found right may have changed since, in all but its rows.
             self._put(latest if latest is not None and same else service, False, True)
+
+    def vouch_if_there(self, service: RpcService) -> None:
+        """The pod controller found *service* right, and it was not deleted since, by whomever."""
+        with self._lock:
+            latest = self._watched.store.get(service.key)
+            if latest is not None and latest.uid == service.uid:
+                self.vouch(service)  # if it goes now, that is noted after this
 
     def vouch_for_nothing(self, service: RpcService) -> None:
         """Nobody knows what *service* should list, and it cannot be written: rely on no row of it.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import structlog
 
-from rpcregistry.errors import Rejected
+from rpcregistry.errors import Partial, Rejected
 from rpcregistry.manifests import RPCSERVICES, regarding
 from rpcregistry.model import Condition, RpcService
 from rpcregistry.plan import znodes as planning
@@ -59,12 +59,13 @@ class Reports:
             if service.known:
                 self._conditions(service, planning.synced(service, wanted, outcomes))
 
-    def failed(self, name: str, failure: Exception, seconds: float) -> None:
-        """Tell why a name is not written, once it has waited for so many *seconds* that somebody may ask."""
-        if seconds < UNAVAILABLE_AFTER:
-            return
+    def failed(self, name: str, failure: Exception) -> None:
+        """Report why a name has not been written for ``UNAVAILABLE_AFTER``."""
         # What was refused stays refused, and says the same each time: it belongs into a status.
-        reason = str(failure) if isinstance(failure, Rejected | Broken) else ""
+        refused = isinstance(failure, Rejected | Broken) or (
+            isinstance(failure, Partial) and failure.rejected
+        )
+        reason = str(failure) if refused else ""
         for service in services_of(self._services, name):
             self._conditions(service, planning.unavailable(UNAVAILABLE_AFTER, reason))
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
-from rpcregistry.errors import Ending, Partial, Rejected, Retry
+from rpcregistry.errors import Ending, Partial, Rejected, Retry, Unanswered
 from rpcregistry.manifests import PODS, RPCSERVICES, made, regarding
 from rpcregistry.model import (
     Endpoint,
@@ -99,7 +99,7 @@ class RpcServiceReconciler:
         self._settling = settling
         self._relied = relied
         self._read_pod = read_pod
-        self._troubles: Troubles[ServiceKey] = Troubles()
+        self._troubles: Troubles[ServiceKey, Rejected | Retry] = Troubles()
         self._rewrites = Rewrites()
         self._selected: Selections[RpcService] = Selections(
             pods.store, lambda service: None if service.is_part else service.spec.selector
@@ -226,8 +226,9 @@ class RpcServiceReconciler:
             elif failure := refusals.of(op, lambda op: self._apply(op, latest)):
                 now = self._clock.monotonic()
                 trouble = self._troubles.begin(key, begun)
-                trouble.refused(write, failure, now)
-                writes.refused(slow=now - begun >= SLOW)
+                slow = now - begun >= SLOW
+                trouble.refused(write, failure, now, away=isinstance(failure, Unanswered) and not slow)
+                writes.refused(slow=slow)
                 _log_refused(key, failure)
             elif isinstance(op, planning.SetStatus) and op.service.uid in observed.remembered:
                 self._rewrites.note(op.service.uid, begun)
@@ -255,10 +256,12 @@ class RpcServiceReconciler:
         refusals: Refusals[planning.Op],
     ) -> None:
         """Let the registry rely on what was found right; what was written it relies on already."""
+        if any(service.unreadable for service in observed.services):
+            return  # nothing was looked at
         written = {op.service.uid for op in ops if isinstance(op, planning.SetStatus)}
         for service in observed.services:
             if service.uid not in written:
-                self._relied.vouch(service)
+                self._relied.vouch_if_there(service)
         for op in refusals.all:
             if isinstance(op, planning.SetStatus):
                 self._relied.vouch_for_nothing(op.service)
@@ -299,14 +302,18 @@ class RpcServiceReconciler:
                 problem = Problem("RpcServiceRefused", str(failure))
                 self._events.record(regarding(PODS, pod), problem, "Publish", warning=True)
         if trouble.count(len(writes.unlisted), now):
-            self._show_unplaced(observed, trouble.unplaced)
+            self._show_unplaced(observed, trouble.unplaced, unlisted.services)
         after = trouble.seconds_left(now) or getattr(failure, "after", None) or FIRST_PAUSE
         return Partial(str(failure), after, rejected=isinstance(failure, Rejected))
 
-    def _show_unplaced(self, observed: planning.ObservedRpcServices, unplaced: int) -> None:
-        """Have the head say how many endpoints nobody lists; where that is refused, the next plan has it."""
+    def _show_unplaced(
+        self, observed: planning.ObservedRpcServices, unplaced: int, refused: Container[str]
+    ) -> None:
+        """Have the head say how many endpoints nobody lists.  Where it is *refused*, the next plan has it."""
         head = planning.owner_of(observed.services)
-        latest = head and self._services.store.get(head.key)
+        if head is None or head.uid in refused:
+            return
+        latest = self._services.store.get(head.key)
         # Not where others have written the rows: they would become our own word.
         if latest and self._relied.rows_of(latest) == latest.status.endpoints:
             with suppress(Rejected, Retry):

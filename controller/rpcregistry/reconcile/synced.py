@@ -69,6 +69,8 @@ class SyncedReconciler:
         patch = made.rpcservice_conditions(service, conditions)
         written = self._kube.patch(RPCSERVICES, service.key, patch, "status")
         self._services.observe(written)
+        if service.status.condition(wanted.type) is None and wanted.status == "True":
+            return  # as it should be, from the beginning: no Event
         stamped = written.status.condition(wanted.type)
         self._events.record(
             regarding(RPCSERVICES, written),

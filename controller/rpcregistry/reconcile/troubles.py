@@ -5,12 +5,12 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
-from rpcregistry.errors import Rejected, Retry
-
 K = TypeVar("K", bound=Hashable)
+F = TypeVar("F", bound=Exception)
 
 FIRST_PAUSE = 1.0  # seconds
 LONGEST_PAUSE = 60.0
+LONGEST_PAUSE_AWAY = 8.0  # while the server is away: once it answers again, nothing is to wait for long
 COUNT_PERIOD = 10.0  # seconds between two counts of what has no room that people are shown
 
 
@@ -23,14 +23,14 @@ def backoff(failures: int) -> float:
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 16))
 
 
-class _Attempt(NamedTuple):
+class _Attempt(NamedTuple, Generic[F]):
     failures: int
     until: float
-    failure: Rejected | Retry
+    failure: F
 
 
 @dataclass
-class Trouble:
+class Trouble(Generic[F]):
     """What is refused of one key, *since* when; belongs to the thread that has the key in hand.
 
     *unplaced*: how many endpoints have no object to list them, as people are shown.
@@ -39,18 +39,19 @@ class Trouble:
     since: float
     unplaced: int = 0
     _counted_at: float = float("-inf")
-    _attempts: dict[Hashable, _Attempt] = field(default_factory=dict)
+    _attempts: dict[Hashable, _Attempt[F]] = field(default_factory=dict)
 
-    def waiting(self, write: Hashable, now: float) -> Rejected | Retry | None:
+    def waiting(self, write: Hashable, now: float) -> F | None:
         """Why *write* was refused, where it is not to be tried again yet."""
         attempt = self._attempts.get(write)
         return attempt.failure if attempt and now < attempt.until else None
 
-    def refused(self, write: Hashable, failure: Rejected | Retry, now: float) -> None:
-        """*write* was refused (again)."""
+    def refused(self, write: Hashable, failure: F, now: float, *, away: bool = False) -> None:
+        """*write* was refused (again); *away*: the server did not answer, and took no time for that."""
         before = self._attempts.get(write)
         failures = before.failures + 1 if before else 1
         pause = max(backoff(failures), getattr(failure, "after", None) or 0.0)
+        pause = min(pause, LONGEST_PAUSE_AWAY) if away else pause
         self._attempts[write] = _Attempt(failures, now + pause, failure)
 
     def keep(self, writes: set[Hashable]) -> None:
@@ -70,7 +71,7 @@ class Trouble:
         return True
 
 
-class Troubles(Generic[K]):
+class Troubles(Generic[K, F]):
     """The keys of which a write is refused; for any thread.
 
     Lost with the process, which then tries everything at once.
@@ -78,14 +79,14 @@ class Troubles(Generic[K]):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # protects _troubles
-        self._troubles: dict[K, Trouble] = {}
+        self._troubles: dict[K, Trouble[F]] = {}
 
-    def get(self, key: K) -> Trouble | None:
+    def get(self, key: K) -> Trouble[F] | None:
         """What is refused of *key*."""
         with self._lock:
             return self._troubles.get(key)
 
-    def begin(self, key: K, now: float) -> Trouble:
+    def begin(self, key: K, now: float) -> Trouble[F]:
         """What is refused of *key*, from now on if nothing was before."""
         with self._lock:
             return self._troubles.setdefault(key, Trouble(now))

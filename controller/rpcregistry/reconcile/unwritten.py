@@ -27,10 +27,10 @@ class Unwritten:
         with self._lock:
             self._since.update(taken)
 
-    def since(self, name: str, otherwise: float) -> float:
-        """Since when *name* waits; *otherwise* where it does not."""
+    def __contains__(self, name: str) -> bool:
+        """Whether a change of *name* itself waits."""
         with self._lock:
-            return self._since.get(name, otherwise)
+            return name in self._since
 
     def __len__(self) -> int:
         with self._lock:

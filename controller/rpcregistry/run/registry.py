@@ -322,5 +322,6 @@ class RegistryLoop:
         # What nobody sees can wait; but not for ever, where there is always something to do.
         for name, seconds in self._reconciler.unwatched(PATIENCE if shared.traffic.busy else REARM).items():
             self._name_queue.add_after(name, seconds)
+        self._reconciler.report_late()
         if self._is_ready():
             self._attempt(self._look)

@@ -43,7 +43,8 @@ def rpcservices_part(shared: Shared) -> Part:
     project = Controller(
         "rpcservice", service_queue, reconciler.reconcile, workers=WRITERS, every_key=reconciler.every_key
     )
-    shared.pods.subscribe(lambda change: _time(shared, reconciler, change))
+    if shared.runs("registry"):  # else nothing ends what would be timed
+        shared.pods.subscribe(lambda change: _time(shared, reconciler, change))
     project.watch(shared.pods, reconciler.pod_keys)
     project.watch(shared.nodes, reconciler.node_keys)
     project.watch(shared.services, reconciler.service_keys)

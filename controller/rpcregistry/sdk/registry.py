@@ -11,12 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from rpcregistry import selector
-from rpcregistry.dialects import APP_IO, RPC_SERVICE, Dialect
+from rpcregistry.dialects import DIALECTS
 from rpcregistry.errors import Failure, Misconfigured, Rejected, Retry
 from rpcregistry.kube.access import SERVICE_ACCOUNT
 from rpcregistry.kube.client import Kube
@@ -33,8 +33,7 @@ from rpcregistry.sdk.subscriptions import Pods, Subscription, Subscriptions
 
 log = Log(__name__)
 
-DialectName = Literal["app.io", "rpc-service"]
-_DIALECTS: dict[DialectName, Dialect] = {"app.io": APP_IO, "rpc-service": RPC_SERVICE}
+_DIALECTS = {dialect.name: dialect for dialect in DIALECTS}
 _PEERS = ""  # the topic; no service has an empty name
 
 REGISTER_WITHIN = 30.0  # seconds
@@ -78,8 +77,8 @@ class Registry:
         self._disturbed = threading.Event()  # our own pod changed, and may lack services that we registered
         self._writing = threading.Lock()  # held from reading our own pod to writing it
         self._lock = threading.Lock()  # protects _registered, _written and _started
-        self._registered: dict[DialectName, dict[Entry, Declaration]] = {}
-        self._written: dict[DialectName, set[Entry]] = {}  # those, and those of failed calls
+        self._registered: dict[str, dict[Entry, Declaration]] = {}
+        self._written: dict[str, set[Entry]] = {}  # those, and those of failed calls
         self._started = False
         self._pods: Informer[Pod] = Informer(
             f"pods of {namespace}",
@@ -194,7 +193,7 @@ class Registry:
         here = {threading.current_thread().name}
         self._crew.join(time.monotonic() + CLOSE_WITHIN, time.monotonic, besides=here)
 
-    def _withdraw(self, name: DialectName, entries: set[Entry]) -> None:
+    def _withdraw(self, name: str, entries: set[Entry]) -> None:
         try:
             self._change_own_pod(partial(withdraw, dialect=_DIALECTS[name], entries=entries), CLOSE_WITHIN)
         except (Failure, ValueError) as error:
@@ -212,7 +211,7 @@ class Registry:
         self,
         services: Service | Iterable[Service],
         *,
-        dialect: DialectName = "app.io",
+        dialect: str = "app.io",
         timeout: float = REGISTER_WITHIN,
     ) -> None:
         """Declare that this pod serves *services*, until ``close`` or the pod's end.
@@ -308,7 +307,7 @@ class Registry:
             found = [pod for pod in map(self._pod, pods) if pod and view.speaks(pod)]
         return view.peers(found, self._pods.store.get(self._own))
 
-    def _announce(self, name: DialectName, wanted: Mapping[Entry, Declaration], seconds: float) -> None:
+    def _announce(self, name: str, wanted: Mapping[Entry, Declaration], seconds: float) -> None:
         def plan(pod: OwnPod) -> dict[str, Any] | None:
             if self._closed.is_set():
                 raise ValueError("the registry is closed")
@@ -340,7 +339,7 @@ class Registry:
                 except (Failure, ValueError) as error:
                     log.warning("not registered any more", pod=str(self._own), reason=str(error))
 
-    def _lost(self) -> dict[DialectName, dict[Entry, Declaration]]:
+    def _lost(self) -> dict[str, dict[Entry, Declaration]]:
         """Registered services that our pod lacks, by the last event of the watch."""
         pod = self._pods.store.get(self._own)  # None if the label selector excludes it
         if pod and pod.terminating:

@@ -94,6 +94,7 @@ class ZooKeeperInMemory:
         self.commits: list[list[Op]] = []
         self.writes_left: int | None = None
         self.refused: set[str] = set()  # for writing
+        self.refusals = 0
         self.unreadable: set[str] = set()
         self.cursed: set[str] = set()  # writing there fails in a way that nobody foresaw
         self.lose_answer = False
@@ -145,6 +146,7 @@ class ZooKeeperInMemory:
         if op.path in self.cursed:
             raise ZeroDivisionError(op.path)
         if op.path in self.refused:
+            self.refusals += 1
             raise Rejected(f"{op.path}: no permission")
         match op:
             case Create(path, new) if not there:
