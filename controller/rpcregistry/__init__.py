@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         Update,
     )
 else:
-    # We import the SDK only if a program asks for a name: every module of ours imports this one first, and
+    # We import the SDK only if a program asks for a name.  Every module of ours imports this one first, and
     # each command would start 50 ms later.
     def __getattr__(name: str) -> Any:
         if name in __all__:

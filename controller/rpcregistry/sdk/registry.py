@@ -75,7 +75,7 @@ class Registry:
         self._synced = threading.Event()
         self._closed = threading.Event()
         self._disturbed = threading.Event()  # our own pod changed, and may lack services that we registered
-        self._writing = threading.Lock()  # held from reading our own pod to writing it
+        self._writing = threading.Lock()  # protects our own pod, from reading to writing it
         self._lock = threading.Lock()  # protects _registered, _written and _started
         self._registered: dict[str, dict[Entry, Declaration]] = {}
         self._written: dict[str, set[Entry]] = {}  # those, and those of failed calls
