@@ -223,7 +223,7 @@ class Inspector:
 
 
 def _place(layout: str, path: str) -> str:
-    """Where the service lies whose *path* the ledger has: as the layout writes names, where that is known."""
+    """The path at which a known layout writes the service of *path* in the ledger; else *path*."""
     base, _, service_name = path.rpartition("/")
     return Layout(layout, base).path(service_name) if layout in LAYOUTS else path
 
