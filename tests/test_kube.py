@@ -30,6 +30,7 @@ from rpcregistry.errors import (
     Ending,
     Expired,
     Failure,
+    KindMissing,
     Misconfigured,
     Rejected,
     Retry,
@@ -331,6 +332,14 @@ def test_the_time_that_the_server_names_is_kept(code: int, header: str | None, a
 )
 def test_a_message_shows_nothing_of_a_body_that_is_no_status(body: bytes) -> None:
     assert str(failure("GET", "list pods", 404, body)) == "list pods: 404 Not Found"
+
+
+def test_a_kind_of_ours_that_is_not_served_is_told_from_a_missing_right() -> None:
+    body = b'{"kind": "Status", "reason": "NotFound", "message": "the server could not find it"}'
+    missing = failure("GET", "list rpcservices", 404, body, kind="RpcService")
+    assert type(missing) is KindMissing
+    assert type(failure("GET", "list pods", 404, body)) is Unknown
+    assert type(failure("GET", "list rpcservices", 403, body, kind="RpcService")) is Unknown
 
 
 def test_a_connection_that_is_refused_is_tried_again_later(tmp_path: Path) -> None:

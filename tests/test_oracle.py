@@ -244,9 +244,8 @@ FLAGS = st.fixed_dictionaries(
 # The controllers, on the same objects
 
 
-def denied(world: oracle.World) -> set[tuple[str, str]]:
-    """Which pod may not register which RpcService, by the world's flags."""
-    names = {m["metadata"]["name"] for m in world.rpcservices} | {object_name(name, ()) for name in SERVICES}
+def denied(world: oracle.World, names: Iterable[str]) -> set[tuple[str, str]]:
+    """Which pod may not register which of the RpcServices *names*, by the world's flags."""
     return {
         (pod["metadata"]["name"], name)
         for pod in world.pods
@@ -266,6 +265,7 @@ class Controllers:
         memory.layouts = tuple(Layout(*layout) for layout in world.layouts)
         memory.start()
         self._shown: dict[ObjectKey, Manifest] = {}
+        self._names = {object_name(name, ()) for name in SERVICES}  # of RpcServices that there may be
         self._versions = itertools.count(1000)
 
     def show(self, moment: oracle.World, listed: bool = False, restart: bool = False) -> None:
@@ -274,7 +274,8 @@ class Controllers:
         *restart*: it is a new process that sees it.
         """
         memory = self._memory
-        memory.denied = denied(moment)
+        self._names |= {m["metadata"]["name"] for m in moment.rpcservices}
+        memory.denied = denied(moment, self._names)
         for node in moment.nodes:
             memory.nodes.put(decode_node(encoded(node)))
         found = {pod.key: pod for pod in map(decode_pod, map(encoded, seen(moment, moment.pods)))}

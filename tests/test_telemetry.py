@@ -479,7 +479,14 @@ def test_metrics_have_the_names_that_are_promised(world: World) -> None:
     metrics.watch_restarted("pods", "expired")
     metrics.leading(True)
     metrics.connected(True)
-    metrics.measure({"registry": lambda: 3}, services=lambda: 4, endpoints=lambda: 5, held=lambda: 6)
+    metrics.measure(
+        {"registry": lambda: 3},
+        services=lambda: 4,
+        endpoints=lambda: 5,
+        held=lambda: 6,
+        refused={"registry": lambda: 7},
+        unknown={"pods": lambda: 1},
+    )
     names = [
         'rpcregistry_reconcile_total{controller="registry",result="done"}',
         'rpcregistry_reconcile_seconds_count{controller="registry"}',
@@ -492,8 +499,10 @@ def test_metrics_have_the_names_that_are_promised(world: World) -> None:
         "rpcregistry_services",
         "rpcregistry_endpoints",
         "rpcregistry_held",
+        'rpcregistry_keys_refused{controller="registry"}',
+        'rpcregistry_source_unknown{resource="pods"}',
     ]
-    assert [world.sample(name) for name in names] == [1, 1, 1, 1, 1, 1, 1, 3, 4, 5, 6]
+    assert [world.sample(name) for name in names] == [1, 1, 1, 1, 1, 1, 1, 3, 4, 5, 6, 7, 1]
 
 
 def test_two_processes_of_one_test_share_no_metrics(world: World) -> None:

@@ -63,6 +63,10 @@ class Unknown(Rejected):
     """
 
 
+class KindMissing(Unknown):
+    """The API server does not serve the kind: its CRD is not applied, or was deleted."""
+
+
 class Fenced(Failure):
     """Another process took over the fence.  Stop writing: step down."""
 

@@ -99,6 +99,15 @@ def test_the_commands_of_the_docs_withdraw_what_is_ours_and_nothing_else(
     assert contents(world) == after
 
 
+MESSAGES = "jsonpath={.items[*].message}"
+
+
+def events_on_lease(cluster: LocalCluster, reason: str) -> str:
+    """What the Events of that *reason* say about the Lease."""
+    chosen = f"reason={reason},involvedObject.kind=Lease"
+    return cluster.kubectl("get", "events", "-n", NAMESPACE, "--field-selector", chosen, "-o", MESSAGES)
+
+
 def ledger(world: World) -> list[str]:
     """The names of all of the ledger's entries."""
     owned = "/rpcregistry/owned"
@@ -117,6 +126,7 @@ def test_a15_crds_that_are_deleted_first_withdraw_nothing_though_the_controller_
     installed.kubectl("delete", "-f", str(CRDS))
     gone = "the kind RpcService is not there: kubectl apply -f crds/"
     eventually(lambda: gone in controller.text())
+    eventually(lambda: gone in events_on_lease(installed, "KindMissing"))
     assert controller.stop() == 0
     until_now = len(controller.text())
     controller.start()

@@ -18,6 +18,7 @@ from rpcregistry.errors import (
     Ending,
     Expired,
     Failure,
+    KindMissing,
     Rejected,
     Retry,
     Unanswered,
@@ -76,7 +77,7 @@ def failure(
         case 404, "GET" | "PUT" | "PATCH" | "DELETE" if answer.reason == "NotFound" and named:
             return Absent(message)
         case 401 | 403 | 404, "GET":
-            return Unknown(message)
+            return KindMissing(message) if status == 404 and kind else Unknown(message)
         case 403, _ if "NamespaceTerminating" in causes:
             return Ending(message)
         case 404, "POST" if answer.reason == "NotFound" and named:

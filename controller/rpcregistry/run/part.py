@@ -16,6 +16,8 @@ class Works(Protocol):
 
     @property
     def depth(self) -> int: ...
+    @property
+    def failing(self) -> int: ...
     def resync(self) -> None: ...
     def start(self, crew: Crew, meter: Meter, stopped: Callable[[], bool]) -> None: ...
     def stop(self) -> None: ...
@@ -57,6 +59,11 @@ class Part:
     def depth(self) -> int:
         """How many keys are due."""
         return sum(works.depth for works in self.counted)
+
+    @property
+    def failing(self) -> int:
+        """How many keys failed when they were worked last."""
+        return sum(works.failing for works in self.works)
 
     @property
     def held(self) -> int:

@@ -8,19 +8,21 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import structlog
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, wait_random_exponential
 
 from rpcregistry.errors import Failure
 from rpcregistry.kube.client import Kube
-from rpcregistry.model import RELEASE
+from rpcregistry.model import RELEASE, Problem
 from rpcregistry.reconcile.registration import ALLOWED_FOR
 from rpcregistry.run import PARTS
 from rpcregistry.run.dryrun import DryRunLeadership
 from rpcregistry.run.leadership import Leadership, make_lease
 from rpcregistry.run.part import Part
 from rpcregistry.run.shared import Relay, Shared
+from rpcregistry.run.sources import Source
 from rpcregistry.runtime.crew import Crew
 from rpcregistry.runtime.stop import Stop
 from rpcregistry.settings import RunSettings
@@ -159,6 +161,7 @@ class Process:
         self._parts = parts
         needed = {source.name: source for part in parts for source in part.sources}
         self._sources = list(needed.values())
+        self._missing: dict[str, str | None] = {}  # kinds, as reported; of the main thread
         self._word: str | None = None  # on the Lease, once seen; of the thread that has the Lease in hand
         for source in self._sources:
             source.subscribe_listed(partial(self._listed, source.name))
@@ -169,6 +172,8 @@ class Process:
             lambda: len({service.service_name for service in shared.services.store.values()}),
             lambda: sum(len(service.status.endpoints) for service in shared.services.store.values()),
             lambda: sum(part.held for part in parts),
+            refused={part.name: partial(getattr, part, "failing") for part in parts},
+            unknown={source.name: partial(_is_unknown, source) for source in self._sources},
         )
 
     def run(self, stop: Stop) -> int:
@@ -178,9 +183,21 @@ class Process:
         self._crew.start("events", self._shared.events.run)
         self._crew.start("lead", self._shared.leadership.run)
         while not stop.requested and not self._crew.wait(TICK):
-            pass
+            self._report_missing_kinds()
         self._shut_down()
         return 1 if self._crew.failure else 0
+
+    def _report_missing_kinds(self) -> None:
+        """Say on the Lease which kinds the API server does not serve (any more)."""
+        shared, missing = self._shared, {source.name: source.kind_missing for source in self._sources}
+        lease = shared.leadership.lease.regarding
+        if missing == self._missing or not (lease and shared.began.is_set()):
+            return
+        for name, reason in missing.items():
+            if reason and not self._missing.get(name):
+                problem = Problem("KindMissing", f"{shared.clock.stamp()}: {reason}")
+                shared.events.record(lease, problem, "Watch", warning=True)
+        self._missing = missing
 
     def _begin(self) -> None:
         """Lead: start the parts, each once all that it depends on was listed."""
@@ -264,5 +281,11 @@ class Process:
         for source in self._sources:
             if not source.filled:
                 return source.unknown or source.missing
+            if source.kind_missing:
+                return source.kind_missing
         reasons = (self._shared.leadership.trouble, *(part.why_not_ready() for part in self._parts))
         return next(filter(None, reasons), None)
+
+
+def _is_unknown(source: Source[Any]) -> float:
+    return float(source.unknown is not None)

@@ -212,6 +212,11 @@ class RegistryLoop:
         """How many names are due."""
         return self._name_queue.depth
 
+    @property
+    def failing(self) -> int:
+        """How many names failed when they were written last."""
+        return self._name_queue.failing
+
     def resync(self) -> None:
         """Look at everything once more."""
         self._name_queue.add_all({service.service_name for service in self._shared.registered.store.values()})

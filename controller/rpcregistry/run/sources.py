@@ -95,6 +95,12 @@ class Source(Generic[T]):
         return next(filter(None, (informer.unknown for informer in self._informers.values())), None)
 
     @property
+    def kind_missing(self) -> str | None:
+        """Why there are none: the API server does not serve the kind."""
+        missing = (informer.unknown for informer in self._informers.values() if informer.kind_missing)
+        return next(filter(None, missing), None)
+
+    @property
     def missing(self) -> str:
         """What was not listed yet, and why, where that is known."""
         unfilled = (informer for informer in self._informers.values() if not informer.filled.is_set())

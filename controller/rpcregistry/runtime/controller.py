@@ -67,6 +67,11 @@ class Controller(Generic[K]):
         """How many keys are due."""
         return self._queue.depth
 
+    @property
+    def failing(self) -> int:
+        """How many keys failed when they were worked last."""
+        return self._queue.failing
+
     def start(self, crew: Crew, meter: Meter, stopped: Callable[[], bool]) -> None:
         """Start its threads."""
         for number in range(self._workers):

@@ -17,7 +17,7 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from rpcregistry.errors import Expired, Failure, Rejected, Retry, Unknown
+from rpcregistry.errors import Expired, Failure, KindMissing, Rejected, Retry, Unknown
 from rpcregistry.logs import Log
 from rpcregistry.manifests import Named
 from rpcregistry.model import ObjectKey
@@ -241,6 +241,7 @@ class Informer(Generic[T]):
         # and without it, these three.
         self._refused: str | None = None
         self._went_back: str | None = None
+        self.kind_missing = False  # while it is refused: whether that is why
         self.interrupted = ""  # why the last one was, and none has lasted since
         self._quarantined: dict[ObjectKey, str] = {}  # of the thread alone, as the next one
         self._accepted_at: float | None = None  # when the server accepted the watch that runs
@@ -270,6 +271,7 @@ class Informer(Generic[T]):
                 self._position = None
             if how.reason == "refused":
                 self._refused = str(failure)
+                self.kind_missing = isinstance(failure, KindMissing)
             self._on_restart(how.reason)
             seconds = pause(how, times, healthy) * random.uniform(0.5, 1)
             seconds = max(seconds, getattr(failure, "after", None) or 0.0)

@@ -120,6 +120,12 @@ class Workqueue(Generic[K]):
             return sum(due <= now for schedule in (self._fresh, self._failing) for due in schedule)
 
     @property
+    def failing(self) -> int:
+        """How many keys failed when they were worked last."""
+        with self._changed:
+            return len(self._failures)
+
+    @property
     def busy(self) -> bool:
         """Whether a key is due or being worked, those aside that failed."""
         with self._changed:

@@ -63,6 +63,18 @@ class Metrics:
         self._held = Gauge(
             "rpcregistry_held", "Absences that withdraw nothing before they are confirmed.", registry=registry
         )
+        self._source_unknown = Gauge(
+            "rpcregistry_source_unknown",
+            "1 while the API server refuses to be read: nothing of that resource is withdrawn.",
+            ["resource"],
+            registry=registry,
+        )
+        self._keys_refused = Gauge(
+            "rpcregistry_keys_refused",
+            "Keys of which a write was refused, or failed, when it was tried last.",
+            ["controller"],
+            registry=registry,
+        )
         self._leader = Gauge("rpcregistry_leader", "1 while this process leads.", registry=registry)
         self._connected = Gauge(
             "rpcregistry_zookeeper_connected", "1 while ZooKeeper is connected.", registry=registry
@@ -104,10 +116,21 @@ class Metrics:
         services: Callable[[], float],
         endpoints: Callable[[], float],
         held: Callable[[], float],
+        *,
+        refused: Mapping[str, Callable[[], float]],
+        unknown: Mapping[str, Callable[[], float]],
     ) -> None:
-        """Set the functions that each scrape calls; *queues*: a queue's depth by controller."""
-        for controller, depth in queues.items():
-            self._queue_depth.labels(controller).set_function(depth)
+        """Set the functions that each scrape calls.
+
+        *queues*: depths, and *refused*: refused keys, by controller; *unknown*: 1 or 0 by resource.
+        """
+        for gauge, functions in (
+            (self._queue_depth, queues),
+            (self._keys_refused, refused),
+            (self._source_unknown, unknown),
+        ):
+            for label, function in functions.items():
+                gauge.labels(label).set_function(function)
         self._services.set_function(services)
         self._endpoints.set_function(endpoints)
         self._held.set_function(held)
