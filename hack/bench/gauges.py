@@ -63,7 +63,7 @@ def samples(text: str) -> list[tuple[str, dict[str, str], float]]:
 
 
 def api_counts(text: str) -> tuple[dict[str, int], int, int]:
-    """Of the API server's metrics: requests by verb and resource, bytes of answers, bytes of watches."""
+    """From the API server's metrics: requests by verb and resource, bytes of answers and of watches."""
     requests: dict[str, int] = {}
     answers = watched = 0
     for name, labels, value in samples(text):

@@ -126,7 +126,7 @@ class Ensemble:
 
     @property
     def address(self) -> str:
-        """Of all servers, as clients write it."""
+        """The addresses of all servers, as clients write them."""
         return ",".join(server.address for server in self.servers)
 
     def leader(self) -> Server | None:

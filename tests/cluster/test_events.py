@@ -75,5 +75,5 @@ def test_an_event_of_another_process_is_not_recorded_again(
 
 
 def notes(cluster: LocalCluster, namespace: str) -> list[str]:
-    """What is said about the object, sorted."""
+    """The notes of the Events about the object, sorted."""
     return sorted(event["note"] for event in events(cluster, namespace, "uid-1"))

@@ -99,7 +99,7 @@ def test_the_second_dialect(world: World, controller: Controller):
 
 
 def changes(world: World) -> None:
-    """Of everything something: what happens to pods in a day."""
+    """Make some of each change that happens to pods in a day."""
     world.annotate("moved", json.dumps([{"serviceName": "b"}]))
     world.annotate("undeclared", None)
     world.set_status("evicted", "172.16.0.3", phase="Failed")

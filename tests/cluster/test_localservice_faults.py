@@ -147,7 +147,7 @@ def test_b4_a_service_that_appears_where_ours_was_deleted(world: World, start_lo
 
 @pytest.fixture
 def deny(cluster: LocalCluster, world: World) -> Iterator[Callable[..., Callable[[], None]]]:
-    """Has the API server refuse writes in the test's namespace; returns what ends it."""
+    """Makes the API server refuse writes in the test's namespace; returns a function that ends this."""
     name = f"deny-{world.namespace[-6:]}"  # short, since messages repeat it
 
     def mend() -> None:

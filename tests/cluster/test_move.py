@@ -40,7 +40,7 @@ class Reader:
 
 @pytest.fixture
 def readers(world: World, zk: KazooClient) -> dict[str, Reader]:
-    """What kube2zk wrote, some of it edited since by hand; a reader watches each."""
+    """A reader for each znode that kube2zk wrote; somebody has edited some of them."""
     world.zk.ensure_path(world.base)
     readers = {name: Reader() for name in BEFORE}
     for name, data in BEFORE.items():
