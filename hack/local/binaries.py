@@ -48,6 +48,7 @@ class Program:
 _KUBERNETES = "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3"
 PROGRAMS: Mapping[str, Program] = {
     "etcd": Program("etcd", "go.etcd.io/etcd/server/v3"),
+    "etcdutl": Program("etcdutl", "go.etcd.io/etcd/etcdutl/v3"),
     "kwok": Program("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
     "kube-apiserver": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", _KUBERNETES),
     "kube-controller-manager": Program(

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from http.client import HTTPException, HTTPResponse, HTTPSConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 Answer = tuple[int, bytes]
@@ -57,7 +57,7 @@ class HttpProxy:
         self._http = _Server(self, pki)
         self.server = f"https://127.0.0.1:{self._http.server_address[1]}"
 
-    def __enter__(self) -> "HttpProxy":
+    def __enter__(self) -> Self:
         threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         return self
 

@@ -39,13 +39,13 @@ class Server:
     ) -> None:
         directory.mkdir(exist_ok=True)
         self._directory = directory
-        self._data = directory / "data"
+        self.data = directory / "data"
         self._number = number
         self.port, self.secure_port = free_ports(2)
         self.address = f"127.0.0.1:{self.port}"
         config: dict[str, object] = {
             "tickTime": 1000,
-            "dataDir": self._data,
+            "dataDir": self.data,
             "clientPort": self.port,
             "clientPortAddress": "127.0.0.1",
             "admin.enableServer": "false",
@@ -69,8 +69,8 @@ class Server:
     def start(self) -> None:
         """Start it, without waiting until it serves."""
         if self._number:
-            self._data.mkdir(exist_ok=True)
-            (self._data / "myid").write_text(f"{self._number}\n")
+            self.data.mkdir(exist_ok=True)
+            (self.data / "myid").write_text(f"{self._number}\n")
         self.process.resume()
         self.process.start()
 
@@ -81,7 +81,7 @@ class Server:
 
     def wipe(self) -> None:
         """Lose all data; call it while the server is down."""
-        shutil.rmtree(self._data)
+        shutil.rmtree(self.data)
 
     def sessions(self) -> str:
         """The connections that the server knows."""

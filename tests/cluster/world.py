@@ -40,14 +40,21 @@ class World:
         zk: kazoo.client.KazooClient,
         base: str,
     ) -> None:
+        self.kubeconfig = kubeconfig
         self.kubectl = kubectl
         self.namespace = namespace
         self.zk = zk
         self.base = base
+        self.cluster_id = f"test-{namespace}"
         self.api = config.new_client_from_config(str(kubeconfig))
         self.core = client.CoreV1Api(self.api)
         self.custom = client.CustomObjectsApi(self.api)
         self._nodes: set[str] = set()
+
+    @property
+    def zk_servers(self) -> str:
+        """Where its znodes lie, as ``--zk-servers`` has it."""
+        return ",".join(f"{host}:{port}" for host, port in self.zk.hosts) + str(self.zk.chroot)
 
     # pods
 
@@ -104,10 +111,10 @@ class World:
         }
         self.core.patch_namespaced_pod_status(name, namespace or self.namespace, {"status": status})
 
-    def annotate(self, name: str, text: str | None) -> None:
+    def annotate(self, name: str, text: str | None, namespace: str | None = None) -> None:
         """Replace the pod's annotation; None removes it."""
         self.core.patch_namespaced_pod(
-            name, self.namespace, {"metadata": {"annotations": {"rpc-service": text}}}
+            name, namespace or self.namespace, {"metadata": {"annotations": {"rpc-service": text}}}
         )
 
     def delete_pod(self, name: str, namespace: str | None = None) -> None:
@@ -322,7 +329,7 @@ class World:
 
     def forget_controllers(self) -> None:
         """Say that the controller we killed is dead: the next one need not watch its heartbeat for 25 s."""
-        self.zk.delete(f"/rpcregistry/heartbeat/test-{self.namespace}")
+        self.zk.delete(f"/rpcregistry/heartbeat/{self.cluster_id}")
 
     # Events
 

@@ -11,16 +11,15 @@ from kubernetes.client import ApiException
 from hack.local.cluster import LocalCluster
 from hack.local.http_proxy import Answer, HttpProxy, error_event, is_of, is_watch
 from tests.cluster.waiting import eventually
-from tests.cluster.world import Controller, Recorder, World
+from tests.cluster.world import Recorder, World
+from tests.faults.harness.kubelet import Replica
 
 ONE, TWO = ["10.0.0.1"], ["10.0.0.2"]
 RPCSERVICES = "rpcservices"
 
 
 @pytest.mark.full
-def test_a1_the_api_server_hangs(
-    cluster: LocalCluster, world: World, controller: Controller, zk: KazooClient
-):
+def test_a1_the_api_server_hangs(cluster: LocalCluster, world: World, controller: Replica, zk: KazooClient):
     """What the registry needs is in memory, so ZooKeeper is kept right all the while."""
     world.create_pod("a", "echo", ip="10.0.0.1")
     eventually(lambda: world.servers("echo") == ONE)
@@ -38,7 +37,7 @@ def test_a1_the_api_server_hangs(
 def test_a1_a_leader_whose_api_server_hangs_steps_down(
     cluster: LocalCluster, world: World, start_controller, zk: KazooClient
 ):
-    controller = start_controller(leader_elect=True)
+    controller = start_controller()
     world.create_pod("a", "echo", ip="10.0.0.1")
     eventually(lambda: world.servers("echo") == ONE)
     seen = Recorder(zk, f"{world.base}/echo")
@@ -46,14 +45,13 @@ def test_a1_a_leader_whose_api_server_hangs_steps_down(
     cluster.process("kube-apiserver").pause()
     assert controller.wait() == 1
     cluster.process("kube-apiserver").resume()
-    controller.start()  # as its kubelet would
     world.create_pod("b", "echo", ip="10.0.0.2")
     eventually(lambda: world.servers("echo") == [*ONE, *TWO], timeout=60)
     eventually(lambda: seen.states == [ONE, [*ONE, *TWO]])
 
 
 def test_a2_the_api_server_is_killed_and_started_again(
-    cluster: LocalCluster, world: World, controller: Controller, zk: KazooClient
+    cluster: LocalCluster, world: World, controller: Replica, zk: KazooClient
 ):
     world.create_pod("a", "echo", ip="10.0.0.1")
     eventually(lambda: world.servers("echo") == ONE)
@@ -231,7 +229,7 @@ def is_denied(write: Callable[[], None]) -> bool:
     ],
 )
 def test_a20_a_policy_denies_one_of_our_writes(
-    cluster: LocalCluster, world: World, controller: Controller, deny, resource: str
+    cluster: LocalCluster, world: World, controller: Replica, deny, resource: str
 ):
     deny(resource, "denied")
     world.create_pod("a", "denied", "fine", ip="10.0.0.1")

@@ -16,10 +16,12 @@ from kazoo.client import KazooClient
 from hack.local.http_proxy import HttpProxy
 from hack.local.proxy import Proxy
 from tests.cluster.waiting import eventually
-from tests.cluster.world import Controller, Recorder, World
+from tests.cluster.world import Recorder, World
+from tests.faults.harness.kubelet import Replica
+from tests.faults.harness.stand import Stand
 from tests.faults.test_zookeeper import is_transaction
 
-FLAGS = ("--guard-confirm", "1s")
+FLAGS = ("--guard-confirm", "1s")  # what a restart makes uncertain is not waited for, hundreds of times
 READY = "10.0.0.1"  # stays Ready from the first moment to the last
 API_WRITES = 20  # at most, of one undisturbed run; a test holds that
 ZK_WRITES = 6
@@ -83,7 +85,7 @@ def is_api_write(method: str, path: str) -> bool:
 
 
 @pytest.fixture
-def crash(world: World, start_controller, zk: KazooClient, through_api: Path, zk_proxy: Proxy):
+def crash(stand: Stand, world: World, start_controller, zk: KazooClient, through_api: Path, zk_proxy: Proxy):
     """Prepares the world; starts a controller that something kills, and looks what is left of it."""
     first = start_controller(*FLAGS)
     before(world)
@@ -92,15 +94,13 @@ def crash(world: World, start_controller, zk: KazooClient, through_api: Path, zk
     seen = {name: Recorder(zk, f"{world.base}/{name}") for name in ("echo", "given", "taken")}
 
     def run(arm: Callable[[Callable[[], None]], None]) -> None:
-        killed: list[Controller] = []
+        killed: list[Replica] = []
         arm(lambda: killed[0].signal(signal.SIGKILL))
-        killed.append(
-            start_controller(*FLAGS, "--zk-servers", zk_proxy.address, kubeconfig=through_api, wait=False)
-        )
-        eventually(lambda: not killed[0].running or all_is_right(world))
-        killed[0].kill()
-        world.forget_controllers()
-        killed[0].start()
+        between = {"zk": zk_proxy.address, "kubeconfig": through_api}
+        killed.append(start_controller(*FLAGS, **between, wait=False, on_exit=stand.bury))
+        eventually(lambda: len(killed[0].lives) > 1 or all_is_right(world))
+        if len(killed[0].lives) == 1:
+            killed[0].crash()
         eventually(lambda: all_is_right(world))
         for name, recorder in seen.items():
             assert all(READY in (state or ()) for state in recorder.states), name
@@ -150,7 +150,7 @@ def test_an_undisturbed_run_makes_no_more_writes_than_are_tried(
 
     transactions = Nth(0, is_transaction)
     zk_proxy.lose_request(transactions)
-    start_controller(*FLAGS, "--zk-servers", zk_proxy.address, kubeconfig=through_api)
+    start_controller(*FLAGS, zk=zk_proxy.address, kubeconfig=through_api)
     eventually(lambda: all_is_right(world))
     assert 0 < sum(is_api_write(*request) for request in api.requests) <= API_WRITES
     assert 0 < transactions.count <= ZK_WRITES

@@ -14,7 +14,9 @@ import pytest
 from hack.local.binaries import find
 from hack.local.cluster import LocalCluster
 from tests.cluster.waiting import eventually
-from tests.cluster.world import Controller, World
+from tests.cluster.world import World
+from tests.faults.harness.kubelet import Replica
+from tests.faults.harness.stand import Ground, Stand
 from tests.pages import TOP, Page
 
 NAMESPACE = "rpcregistry"
@@ -22,7 +24,9 @@ BEFORE = b'{"config":["zone mine 1M"],"servers":["10.0.0.1"]}'
 
 
 @pytest.fixture
-def typed(cluster: LocalCluster, world: World, tmp_path: Path) -> Iterator[Callable[[str], str]]:
+def typed(
+    ground: Ground, cluster: LocalCluster, stand: Stand, world: World, tmp_path: Path
+) -> Iterator[Callable[[str], str]]:
     """Types a command in the repository's folder; returns what it printed, and fails where it does."""
     programs = sorted({str(Path(program).parent) for program in (sys.executable, find("kubectl"))})
     kubeconfig = tmp_path / "kubeconfig"
@@ -30,10 +34,8 @@ def typed(cluster: LocalCluster, world: World, tmp_path: Path) -> Iterator[Calla
     environment = {
         **os.environ,
         "KUBECONFIG": str(kubeconfig),
-        "RPCREGISTRY_ZK_SERVERS": cluster.zk_servers,
+        "RPCREGISTRY_ZK_SERVERS": world.zk_servers,
         "RPCREGISTRY_NAMESPACE": world.namespace,
-        "RPCREGISTRY_CLUSTER_ID": f"test-{world.namespace}",
-        "RPCREGISTRY_LAYOUT": f"kube2zk={world.base}",
         "PATH": os.pathsep.join([*programs, os.environ["PATH"]]),
     }
 
@@ -47,12 +49,16 @@ def typed(cluster: LocalCluster, world: World, tmp_path: Path) -> Iterator[Calla
 
     run(f"kubectl config set-context --current --namespace={world.namespace}")
     yield run
+    for replica in stand.replicas:  # without its ServiceAccount it could not give the Lease back
+        if replica.wanted:
+            replica.stop()
     cluster.kubectl("delete", "--ignore-not-found", "-f", str(TOP / "examples" / "controller.yaml"))
+    ground.apply()
 
 
 @pytest.mark.full
 def test_sixty_seconds_of_the_readme_show_what_it_says(
-    world: World, controller: Controller, typed: Callable[[str], str]
+    world: World, controller: Replica, typed: Callable[[str], str]
 ):
     start, *steps, stop = Page("README.md").shown("Sixty seconds")
     assert (start[0], stop[0]) == ("make up && . .local/env", "make down")  # here, the fixtures'
@@ -72,7 +78,7 @@ def without_ages(text: str) -> str:
 
 @pytest.mark.full
 def test_the_commands_of_the_docs_move_over_from_kube2zk_and_back(
-    world: World, start_controller: Callable[..., Controller], typed: Callable[[str], str]
+    world: World, start_controller: Callable[..., Replica], typed: Callable[[str], str]
 ):
     page = Page("docs/migrate-from-kube2zk.md")
     crds, before, apply, after = page.commands("Move")
@@ -85,7 +91,7 @@ def test_the_commands_of_the_docs_move_over_from_kube2zk_and_back(
 
     typed(apply)
     # Nobody runs containers here: this is what the Deployment would run.
-    controller = start_controller("--lease-namespace", NAMESPACE, leader_elect=True)
+    controller = start_controller(lease_namespace=NAMESPACE)
     eventually(lambda: world.synced("echo") == ("True", "Synced"))
     assert typed(after).startswith("in sync: 1 service, 1 znode, 1 pod; cluster ")
     assert world.get(f"{world.base}/echo") == BEFORE
@@ -97,16 +103,15 @@ def test_the_commands_of_the_docs_move_over_from_kube2zk_and_back(
 
 
 @pytest.mark.full
+@pytest.mark.allows(I6="two cluster ids have a fence each", I11="one is stopped before it knows the signal")
 def test_the_commands_of_the_docs_take_over_from_a_cluster_that_was_rebuilt(
     cluster: LocalCluster,
     world: World,
-    start_controller: Callable[..., Controller],
+    start_controller: Callable[..., Replica],
     typed: Callable[[str], str],
 ):
     look, set_env = Page("docs/layouts.md").commands("A rebuilt cluster")
-    old = start_controller(
-        "--lease-namespace", NAMESPACE, "--cluster-id", "old", wait=False, leader_elect=True
-    )
+    old = start_controller("--cluster-id", "old", lease_namespace=NAMESPACE, wait=False)
     cluster.kubectl("apply", "-f", str(TOP / "examples" / "controller.yaml"))
     world.create_pod("a", "echo", ip="10.0.0.1")
     eventually(lambda: world.servers("echo") == ["10.0.0.1"], timeout=60)
@@ -119,7 +124,7 @@ def test_the_commands_of_the_docs_take_over_from_a_cluster_that_was_rebuilt(
     read = ("-n", NAMESPACE, "get", "deployment", NAMESPACE, "-o", "json")
     container = json.loads(cluster.kubectl(*read))["spec"]["template"]["spec"]["containers"][0]
     variables = {entry["name"]: entry["value"] for entry in container["env"]}
-    new = start_controller("--lease-namespace", NAMESPACE, wait=False, leader_elect=True)
+    new = start_controller(lease_namespace=NAMESPACE, wait=False)
     new.stop()  # as the old replica, which the Deployment replaces by one with the new variable
     new.start(RPCREGISTRY_FROM_CLUSTER=variables["RPCREGISTRY_FROM_CLUSTER"])
     world.create_pod("b", "echo", ip="10.0.0.2")

@@ -15,6 +15,7 @@ from rpcregistry.plan.ops import Create
 from rpcregistry.zookeeper.client import ZooKeeper
 from tests.cluster.waiting import eventually
 from tests.cluster.world import World
+from tests.faults.harness.stand import Servers, Stand
 
 TIMEOUT = 90.0  # for servers that elect a leader, and sessions that end
 
@@ -34,6 +35,12 @@ def ensemble(whole_ensemble: Ensemble) -> Ensemble:
     """Three servers, all of which serve."""
     whole_ensemble.up()
     return whole_ensemble
+
+
+@pytest.fixture
+def zookeeper(ensemble: Ensemble) -> Servers:
+    """The ensemble, and the data of one of its members."""
+    return Servers(ensemble.address, [ensemble.servers[0].data])
 
 
 @pytest.fixture
@@ -138,44 +145,43 @@ class Lists:
 
 @pytest.mark.full
 def test_pods_come_and_go_while_an_ensemble_loses_servers_and_its_quorum(
-    ensemble: Ensemble, zk: KazooClient, world: World, start_controller
+    ensemble: Ensemble, stand: Stand, world: World, start_controller
 ):
-    chroot = f"/tenants/{world.namespace}"
-    controller = start_controller("--zk-servers", ensemble.address + chroot)
+    controller = start_controller()
 
     def ips(*numbers: int) -> list[str]:
         return [f"10.0.0.{number}" for number in numbers]
 
     for number in (1, 2, 3):
         world.create_pod(f"p{number}", "echo", ip=f"10.0.0.{number}")
-    path = f"{chroot}{world.base}/echo"
-    eventually(lambda: zk.exists(path), TIMEOUT)
-    lists = Lists(zk, path)
+    path = f"{world.base}/echo"
+    eventually(lambda: world.zk.exists(path), TIMEOUT)
+    lists = Lists(world.zk, path)
     try:
         eventually(lambda: lists.last() == ips(1, 2, 3), TIMEOUT)
         whole = len(lists.seen)
+        with stand.fault("ensemble", recovery=60):
+            leader = the_leader(ensemble)
+            world.create_pod("p4", "echo", ip="10.0.0.4")
+            leader.process.kill()
+            world.create_pod("p5", "echo", ip="10.0.0.5")
+            eventually(lambda: lists.last() == ips(1, 2, 3, 4, 5), TIMEOUT)
+            leader.up()
 
-        leader = the_leader(ensemble)
-        world.create_pod("p4", "echo", ip="10.0.0.4")
-        leader.process.kill()
-        world.create_pod("p5", "echo", ip="10.0.0.5")
-        eventually(lambda: lists.last() == ips(1, 2, 3, 4, 5), TIMEOUT)
-        leader.up()
+            follower = a_follower(ensemble)
+            follower.process.kill()
+            world.create_pod("p6", "echo", ip="10.0.0.6")
+            eventually(lambda: lists.last() == ips(1, 2, 3, 4, 5, 6), TIMEOUT)
 
-        follower = a_follower(ensemble)
-        follower.process.kill()
-        world.create_pod("p6", "echo", ip="10.0.0.6")
-        eventually(lambda: lists.last() == ips(1, 2, 3, 4, 5, 6), TIMEOUT)
-
-        leader = the_leader(ensemble)
-        leader.process.kill()  # two of three
-        world.create_pod("p7", "echo", ip="10.0.0.7")
-        world.delete_pod("p1")
-        eventually(lambda: world.synced("echo") == ("False", "RegistryUnavailable"), TIMEOUT)
-        leader.start()
-        follower.start()
-        eventually(lambda: lists.last() == ips(2, 3, 4, 5, 6, 7), TIMEOUT)
-        eventually(lambda: world.synced("echo") == ("True", "Synced"), TIMEOUT)
+            leader = the_leader(ensemble)
+            leader.process.kill()  # two of three
+            world.create_pod("p7", "echo", ip="10.0.0.7")
+            world.delete_pod("p1")
+            eventually(lambda: world.synced("echo") == ("False", "RegistryUnavailable"), TIMEOUT)
+            leader.start()
+            follower.start()
+            eventually(lambda: lists.last() == ips(2, 3, 4, 5, 6, 7), TIMEOUT)
+            eventually(lambda: world.synced("echo") == ("True", "Synced"), TIMEOUT)
     finally:
         lists.close()
     for before, after in zip(lists.seen[whole - 1 :], lists.seen[whole:], strict=False):

@@ -2,37 +2,31 @@
 
 import json
 import signal
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from kazoo.client import KazooClient
 from kubernetes.client import CoordinationV1Api
 
-from hack.local.cluster import ADMIN_TOKEN, LocalCluster
 from hack.local.proxy import Proxy
 from tests.cluster.layouts import ALL, PORT, children, contents, flags, holds, serve
 from tests.cluster.waiting import eventually
-from tests.cluster.world import Controller, Recorder, World
+from tests.cluster.world import Recorder, World
+from tests.faults.harness.cluster import FaultProxy
+from tests.faults.harness.kubelet import Replica
+from tests.faults.harness.stand import Stand
 
 LEASE = "rpcregistry"
 ONE, TWO, THREE = ["10.0.0.1"], ["10.0.0.2"], ["10.0.0.3"]
 TAKEOVER = 60.0  # seconds, at most: a Lease is free after 15
 
 
-@pytest.fixture
-def start(start_controller) -> Callable[..., Controller]:
-    """Starts a controller that leads only once it has the Lease."""
-    return lambda *flags, **more: start_controller(*flags, leader_elect=True, **more)
-
-
-def follows(controller: Controller) -> bool:
+def follows(controller: Replica) -> bool:
     return any(line["event"] == "following" for line in controller.logged())
 
 
 def epoch(world: World) -> int:
     """How often the fence was taken over, the first time aside."""
-    return int(world.zk.get(f"/rpcregistry/fence/test-{world.namespace}")[1].version)
+    return int(world.zk.get(f"/rpcregistry/fence/{world.cluster_id}")[1].version)
 
 
 def leases(world: World) -> CoordinationV1Api:
@@ -55,8 +49,8 @@ def version(world: World) -> str:
     return str(leases(world).read_namespaced_lease(LEASE, world.namespace).metadata.resource_version)
 
 
-def test_l1_of_two_that_start_together_one_writes(world: World, start):
-    both = [start(wait=False), start(wait=False)]
+def test_l1_of_two_that_start_together_one_writes(world: World, start_controller):
+    both = [start_controller(wait=False), start_controller(wait=False)]
     eventually(lambda: any(controller.leads() for controller in both))
     eventually(lambda: any(follows(controller) for controller in both))
     for number in range(1, 6):
@@ -69,12 +63,14 @@ def test_l1_of_two_that_start_together_one_writes(world: World, start):
 
 
 @pytest.mark.full
-def test_l2_a_leader_that_was_paused_for_longer_than_its_lease(world: World, start, zk: KazooClient):
-    first = start()
+def test_l2_a_leader_that_was_paused_for_longer_than_its_lease(
+    world: World, start_controller, zk: KazooClient
+):
+    first = start_controller()
     world.create_pod("a", "echo", ip="10.0.0.1")
     world.create_pod("b", "echo", ip="10.0.0.2")
     eventually(lambda: world.servers("echo") == [*ONE, *TWO])
-    second = start(wait=False)
+    second = start_controller(wait=False)
     eventually(lambda: follows(second))
 
     first.signal(signal.SIGSTOP)
@@ -92,90 +88,90 @@ def test_l2_a_leader_that_was_paused_for_longer_than_its_lease(world: World, sta
 
 @pytest.mark.full
 def test_l2_what_an_old_leader_had_sent_is_refused_by_the_fence(
-    cluster: LocalCluster, world: World, start, zk: KazooClient, zk_proxy: Proxy, tmp_path: Path
+    stand: Stand, world: World, start_controller, zk: KazooClient, zk_proxy: Proxy
 ):
     """Its znode is still as it was when it was read: only the fence keeps the write from passing."""
-    with Proxy(cluster.server.removeprefix("https://")) as proxy:
-        through = cluster.kubeconfig_for(ADMIN_TOKEN, tmp_path / "through", f"https://{proxy.address}")
-        first = start("--zk-servers", zk_proxy.address, kubeconfig=through)
-        world.create_pod("a", "echo", ip="10.0.0.1")
-        eventually(lambda: world.servers("echo") == ONE)
-        eventually(lambda: world.synced("echo") == ("True", "Synced"))
-        right = world.rpcservices()["echo"]["status"]
-        second = start("--guard-confirm", "1h", wait=False)
-        eventually(lambda: follows(second))
-        seen = Recorder(zk, f"{world.base}/echo")
+    proxy = stand.api_bytes
+    through = stand.kubeconfig(f"https://{proxy.address}")
+    first = start_controller(zk=zk_proxy.address, kubeconfig=through)
+    world.create_pod("a", "echo", ip="10.0.0.1")
+    eventually(lambda: world.servers("echo") == ONE)
+    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    right = world.rpcservices()["echo"]["status"]
+    second = start_controller("--guard-confirm", "1h", wait=False)
+    eventually(lambda: follows(second))
+    seen = Recorder(zk, f"{world.base}/echo")
 
-        zk_proxy.blackhole(since=lambda data: b"10.0.0.2" in data)
-        world.create_pod("b", "echo", ip="10.0.0.2")
-        eventually(lambda: b"10.0.0.2" in zk_proxy.held)
-        first.signal(signal.SIGSTOP)
-        proxy.close()
-        world.delete_pod("b")
-        world.custom.patch_namespaced_custom_object_status(
-            "rpcregistry.dev", "v1alpha1", world.namespace, "rpcservices", "echo", {"status": right}
-        )
-        give_back(world)
-        eventually(second.leads)
-        world.create_pod("c", "other", ip="10.0.0.3")
-        eventually(lambda: world.servers("other") == THREE)
-        assert seen.states == [ONE]
-        zk_proxy.pass_through()
-        first.signal(signal.SIGCONT)
-        assert first.wait() == 1
-        assert "another process took over" in first.text()
-        world.create_pod("d", "echo", ip="10.0.0.4")
-        eventually(lambda: world.servers("echo") == [*ONE, "10.0.0.4"])
-        eventually(lambda: seen.states == [ONE, [*ONE, "10.0.0.4"]])
+    zk_proxy.blackhole(since=lambda data: b"10.0.0.2" in data)
+    world.create_pod("b", "echo", ip="10.0.0.2")
+    eventually(lambda: b"10.0.0.2" in zk_proxy.held)
+    first.signal(signal.SIGSTOP)
+    proxy.close()
+    world.delete_pod("b")
+    world.custom.patch_namespaced_custom_object_status(
+        "rpcregistry.dev", "v1alpha1", world.namespace, "rpcservices", "echo", {"status": right}
+    )
+    give_back(world)
+    eventually(second.leads)
+    world.create_pod("c", "other", ip="10.0.0.3")
+    eventually(lambda: world.servers("other") == THREE)
+    assert seen.states == [ONE]
+    zk_proxy.pass_through()
+    first.signal(signal.SIGCONT)
+    assert first.wait() == 1
+    assert "another process took over" in first.text()
+    world.create_pod("d", "echo", ip="10.0.0.4")
+    eventually(lambda: world.servers("echo") == [*ONE, "10.0.0.4"])
+    eventually(lambda: seen.states == [ONE, [*ONE, "10.0.0.4"]])
 
 
 @pytest.mark.full
 def test_l2_what_an_old_leader_had_sent_changes_no_layout_of_the_new_one(
-    cluster: LocalCluster, world: World, start, zk_proxy: Proxy, tmp_path: Path
+    stand: Stand, world: World, start_controller, zk_proxy: Proxy
 ):
     """It would pass: what it has sent finds all that it expects, but for the fence."""
     one, two, three = (f"172.16.0.{number}" for number in (1, 2, 3))
-    with Proxy(cluster.server.removeprefix("https://")) as proxy:
-        through = cluster.kubeconfig_for(ADMIN_TOKEN, tmp_path / "through", f"https://{proxy.address}")
-        layouts = flags(world, *ALL)
-        first = start(*layouts, "--zk-servers", zk_proxy.address, kubeconfig=through)
-        serve(world, "a", one)
-        serve(world, "b", two)
-        eventually(lambda: holds(world, one, two))
-        eventually(lambda: world.synced("echo") == ("True", "Synced"))
-        right = world.rpcservices()["echo"]["status"]
-        second = start(*layouts, "--guard-confirm", "1h", wait=False)
-        eventually(lambda: follows(second))
+    proxy = stand.api_bytes
+    through = stand.kubeconfig(f"https://{proxy.address}")
+    layouts = flags(world, *ALL)
+    first = start_controller(*layouts, zk=zk_proxy.address, kubeconfig=through)
+    serve(world, "a", one)
+    serve(world, "b", two)
+    eventually(lambda: holds(world, one, two))
+    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    right = world.rpcservices()["echo"]["status"]
+    second = start_controller(*layouts, "--guard-confirm", "1h", wait=False)
+    eventually(lambda: follows(second))
 
-        zk_proxy.blackhole(since=lambda data: three.encode() in data)
-        serve(world, "c", three)
-        eventually(lambda: three.encode() in zk_proxy.held)
-        first.signal(signal.SIGSTOP)
-        proxy.close()
-        world.delete_pod("c")
-        world.custom.patch_namespaced_custom_object_status(
-            "rpcregistry.dev", "v1alpha1", world.namespace, "rpcservices", "echo", {"status": right}
-        )
-        give_back(world)
-        eventually(second.leads)
-        world.annotate("a", json.dumps([{"serviceName": "echo", "port": PORT, "weight": 7}]))
-        eventually(lambda: "weight%3D7" in str(children(world, "sofa")) and holds(world, one, two))
-        after = contents(world)
-        zk_proxy.pass_through()
-        first.signal(signal.SIGCONT)
-        assert first.wait(60) == 1
-        assert contents(world) == after
-        serve(world, "d", "172.16.0.4")
-        eventually(lambda: holds(world, one, two, "172.16.0.4"))
-        assert contents(world).items() >= {k: v for k, v in after.items() if "/kube2zk/" not in k}.items()
+    zk_proxy.blackhole(since=lambda data: three.encode() in data)
+    serve(world, "c", three)
+    eventually(lambda: three.encode() in zk_proxy.held)
+    first.signal(signal.SIGSTOP)
+    proxy.close()
+    world.delete_pod("c")
+    world.custom.patch_namespaced_custom_object_status(
+        "rpcregistry.dev", "v1alpha1", world.namespace, "rpcservices", "echo", {"status": right}
+    )
+    give_back(world)
+    eventually(second.leads)
+    world.annotate("a", json.dumps([{"serviceName": "echo", "port": PORT, "weight": 7}]))
+    eventually(lambda: "weight%3D7" in str(children(world, "sofa")) and holds(world, one, two))
+    after = contents(world)
+    zk_proxy.pass_through()
+    first.signal(signal.SIGCONT)
+    assert first.wait(60) == 1
+    assert contents(world) == after
+    serve(world, "d", "172.16.0.4")
+    eventually(lambda: holds(world, one, two, "172.16.0.4"))
+    assert contents(world).items() >= {k: v for k, v in after.items() if "/kube2zk/" not in k}.items()
 
 
 @pytest.mark.full
-def test_l3_a_leader_that_is_killed(world: World, start, zk: KazooClient):
-    first = start()
+def test_l3_a_leader_that_is_killed(world: World, start_controller, zk: KazooClient):
+    first = start_controller()
     world.create_pod("a", "echo", ip="10.0.0.1")
     eventually(lambda: world.servers("echo") == ONE)
-    second = start(wait=False)
+    second = start_controller(wait=False)
     eventually(lambda: follows(second))
     seen = Recorder(zk, f"{world.base}/echo")
 
@@ -187,38 +183,38 @@ def test_l3_a_leader_that_is_killed(world: World, start, zk: KazooClient):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("fault", [Proxy.blackhole, Proxy.close], ids=["silently", "with refusals"])
+@pytest.mark.parametrize("fault", [FaultProxy.blackhole, FaultProxy.close], ids=["silently", "with refusals"])
 def test_l4_a_leader_that_loses_the_api_server_only(
-    cluster: LocalCluster, world: World, start, zk: KazooClient, tmp_path: Path, fault
+    stand: Stand, world: World, start_controller, zk: KazooClient, fault
 ):
-    with Proxy(cluster.server.removeprefix("https://")) as proxy:
-        through = cluster.kubeconfig_for(ADMIN_TOKEN, tmp_path / "through", f"https://{proxy.address}")
-        first = start(kubeconfig=through)
-        world.create_pod("a", "echo", ip="10.0.0.1")
-        eventually(lambda: world.servers("echo") == ONE)
-        second = start(wait=False)
-        eventually(lambda: follows(second))
-        seen = Recorder(zk, f"{world.base}/echo")
+    proxy = stand.api_bytes
+    through = stand.kubeconfig(f"https://{proxy.address}")
+    first = start_controller(kubeconfig=through)
+    world.create_pod("a", "echo", ip="10.0.0.1")
+    eventually(lambda: world.servers("echo") == ONE)
+    second = start_controller(wait=False)
+    eventually(lambda: follows(second))
+    seen = Recorder(zk, f"{world.base}/echo")
 
-        fault(proxy)
-        world.create_pod("b", "echo", ip="10.0.0.2")
-        assert first.wait() == 1
-        assert not second.leads()
-        eventually(lambda: world.servers("echo") == [*ONE, *TWO], TAKEOVER)
-        assert second.leads()
-        eventually(lambda: seen.states == [ONE, [*ONE, *TWO]])
+    fault(proxy)
+    world.create_pod("b", "echo", ip="10.0.0.2")
+    assert first.wait() == 1
+    assert not second.leads()
+    eventually(lambda: world.servers("echo") == [*ONE, *TWO], TAKEOVER)
+    assert second.leads()
+    eventually(lambda: seen.states == [ONE, [*ONE, *TWO]])
 
 
 @pytest.mark.full
-def test_l6_a_lease_that_is_deleted_by_hand_is_made_again(world: World, start):
-    leader = start()
+def test_l6_a_lease_that_is_deleted_by_hand_is_made_again(world: World, start_controller):
+    leader = start_controller()
     world.create_pod("a", "echo", ip="10.0.0.1")
     eventually(lambda: world.servers("echo") == ONE)
     before = holder(world)
 
     leases(world).delete_namespaced_lease(LEASE, world.namespace)
     (made,) = eventually(lambda: leases(world).list_namespaced_lease(world.namespace).items)
-    assert made.metadata.annotations["rpcregistry.dev/cluster-id"] == f"test-{world.namespace}"
+    assert made.metadata.annotations["rpcregistry.dev/cluster-id"] == world.cluster_id
     assert holder(world) == before
     world.create_pod("b", "echo", ip="10.0.0.2")
     eventually(lambda: world.servers("echo") == [*ONE, *TWO])
@@ -234,8 +230,10 @@ def test_l6_a_lease_that_is_deleted_by_hand_is_made_again(world: World, start):
         pytest.param({"renewTime": "2999-01-01T00:00:00.000000Z"}, id="renewed in the future"),
     ],
 )
-def test_l6_times_in_the_lease_mean_nothing(world: World, start, spec):
-    leader = start()
+def test_l6_times_in_the_lease_mean_nothing(world: World, start_controller, spec):
+    leader = start_controller()
+    world.create_pod("a", "echo", ip="10.0.0.1")
+    eventually(lambda: world.servers("echo") == ONE)
     before = holder(world)
     leases(world).patch_namespaced_lease(LEASE, world.namespace, {"spec": spec})
     edited = version(world)
@@ -250,9 +248,9 @@ def test_l6_times_in_the_lease_mean_nothing(world: World, start, spec):
 
 
 @pytest.mark.full
-def test_l6_a_lease_that_a_person_gives_to_somebody_else(world: World, start):
-    first = start()
-    second = start(wait=False)
+def test_l6_a_lease_that_a_person_gives_to_somebody_else(world: World, start_controller):
+    first = start_controller(restarts=False)  # else it might be the next one to lead
+    second = start_controller(wait=False)
     eventually(lambda: follows(second))
 
     leases(world).patch_namespaced_lease(LEASE, world.namespace, {"spec": {"holderIdentity": "somebody"}})
@@ -263,16 +261,17 @@ def test_l6_a_lease_that_a_person_gives_to_somebody_else(world: World, start):
     eventually(lambda: world.servers("echo") == ONE)
 
 
-def test_l9_a_leader_that_is_told_to_stop_gives_the_lease_back(world: World, start, zk: KazooClient):
-    first = start()
+def test_l9_a_leader_that_is_told_to_stop_gives_the_lease_back(
+    world: World, start_controller, zk: KazooClient
+):
+    first = start_controller()
     world.create_pod("a", "echo", ip="10.0.0.1")
     eventually(lambda: world.servers("echo") == ONE)
     seen = Recorder(zk, f"{world.base}/echo")
-    first.signal(signal.SIGTERM)
 
-    assert first.wait() == 0
+    assert first.stop() == 0
     assert not holder(world)
-    second = start(wait=False)
+    second = start_controller(wait=False)
     eventually(second.leads, timeout=10)  # a Lease that is not given back is free after 15 s
     world.create_pod("b", "echo", ip="10.0.0.2")
     eventually(lambda: world.servers("echo") == [*ONE, *TWO])

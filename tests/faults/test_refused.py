@@ -14,11 +14,12 @@ from kazoo.client import KazooClient
 
 from hack.local.http_proxy import Answer, Cut, HttpProxy
 from tests.cluster.waiting import eventually
-from tests.cluster.world import Controller, Recorder, World
+from tests.cluster.world import Recorder, World
+from tests.faults.harness.kubelet import Replica
 
 COUNT = "count/rpcservices.rpcregistry.dev"
 REASON = "RpcServiceRefused"
-THREE = ("--endpoints-per-object", "3")
+THREE = ("--endpoints-per-object", "3")  # several objects of few pods
 
 
 def serve(world: World, *numbers: int) -> None:
@@ -67,9 +68,9 @@ def allow(world: World, rpcservices: int) -> None:
 
 
 def test_under_a_quota_the_dead_leave_through_a_restart_and_what_fits_is_published(
-    world: World, start_controller: Callable[..., Controller]
+    world: World, start_controller: Callable[..., Replica]
 ):
-    controller = start_controller(*THREE, leader_elect=True)
+    controller = start_controller(*THREE)
     serve(world, 1, 2, 3)
     eventually(lambda: published(world) == {1, 2, 3})
     allow(world, 1)
@@ -82,7 +83,7 @@ def test_under_a_quota_the_dead_leave_through_a_restart_and_what_fits_is_publish
     assert len(world.rpcservices()) == 1
 
     assert controller.stop() == 0
-    start_controller(*THREE, leader_elect=True)
+    start_controller(*THREE)
     first = min(published(world))
     remove(world, first)
     eventually(lambda: published(world) == {4, 5, 6, 7} - {first})
@@ -120,7 +121,7 @@ CODES = [
 @pytest.mark.parametrize("code", CODES)
 def test_the_dead_leave_while_creates_are_refused(
     world: World,
-    start_controller: Callable[..., Controller],
+    start_controller: Callable[..., Replica],
     api: HttpProxy,
     through_api: Path,
     zk: KazooClient,
@@ -155,7 +156,7 @@ def posts(api: HttpProxy) -> list[str]:
 @pytest.mark.parametrize("code", CODES)
 def test_the_dead_leave_one_object_while_another_ones_status_is_refused(
     world: World,
-    start_controller: Callable[..., Controller],
+    start_controller: Callable[..., Replica],
     api: HttpProxy,
     through_api: Path,
     zk: KazooClient,

@@ -21,7 +21,7 @@ LEASE = "rpcregistry"
 RELEASE = "rpcregistry.dev/release"
 HELD = "rpcregistry.dev/held"
 TAKEOVER = 60.0  # seconds, at most: a Lease is free after 15
-LONG = ("--guard-confirm", "1h")
+LONG = ("--guard-confirm", "1h")  # nothing is let go but by a word
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_what_is_held_of_an_rpcservice_that_a_person_deleted_is_seen_and_let_go(
     world: World, start_controller, release, leader_elect: bool, asked: list[str]
 ):
     leave_lease(world)
-    controller = start_controller(*LONG, "--lease-namespace", world.namespace, leader_elect=leader_elect)
+    controller = start_controller(*LONG, leader_elect=leader_elect)
     eventually(lambda: noted(world) is None)
     delete_declared(world)
     eventually(lambda: noted(world) == ["echo"])
@@ -171,8 +171,7 @@ def test_what_is_held_of_an_rpcservice_that_a_person_deleted_is_seen_and_let_go(
 def test_a_word_lets_go_once_of_what_is_held_when_it_is_given(
     world: World, start_controller, release, api: HttpProxy, through_api: Path
 ):
-    flags = (*LONG, "--lease-namespace", world.namespace)
-    controller = start_controller(*flags, kubeconfig=through_api)
+    controller = start_controller(*LONG, kubeconfig=through_api)
     serve(world, *range(1, 31))
     eventually(lambda: world.servers("echo") == addresses(*range(1, 31)))
     annotate(world, f"{RELEASE}=given-while-nothing-is-held")
@@ -207,7 +206,7 @@ def test_a_word_lets_go_once_of_what_is_held_when_it_is_given(
 def test_a_word_is_an_old_one_for_a_new_leader_and_the_command_gives_it_another(
     world: World, start_controller, release
 ):
-    first = start_controller(*LONG, leader_elect=True)
+    first = start_controller(*LONG)
     serve(world, *range(1, 13))
     delete_declared(world, "gone")
     eventually(lambda: world.servers("echo") == addresses(*range(1, 13)))
@@ -217,7 +216,7 @@ def test_a_word_is_an_old_one_for_a_new_leader_and_the_command_gives_it_another(
         world.delete_pod(f"p{number}")
     first.start()
     eventually(lambda: held(world) == 12 and noted(world) == ["gone"])
-    second = start_controller(*LONG, leader_elect=True, wait=False)
+    second = start_controller(*LONG, wait=False)
     eventually(lambda: any(line["event"] == "following" for line in second.logged()))
 
     first.signal(signal.SIGSTOP)
@@ -243,7 +242,7 @@ def test_a_word_is_an_old_one_for_a_new_leader_and_the_command_gives_it_another(
 
 @pytest.mark.full
 def test_a_wait_in_vain_says_what_is_held_still_and_who_leads(world: World, start_controller, release):
-    controller = start_controller(*LONG, leader_elect=True)
+    controller = start_controller(*LONG)
     delete_declared(world)
     eventually(lambda: noted(world) == ["echo"])
     assert controller.stop() == 0
@@ -280,7 +279,7 @@ def least_rights(cluster: LocalCluster, world: World, tmp_path: Path) -> Path:
 def test_a_release_needs_no_more_rights_than_it_uses(
     world: World, start_controller, release, api: HttpProxy, through_api: Path, least_rights: Path
 ):
-    start_controller(*LONG, "--lease-namespace", world.namespace, kubeconfig=through_api)
+    start_controller(*LONG, kubeconfig=through_api)
     serve(world, *range(1, 13))
     eventually(lambda: world.servers("echo") == addresses(*range(1, 13)))
     lose(world, api, *range(1, 13))

@@ -11,10 +11,12 @@ from hack.local.cluster import LocalCluster
 from hack.local.proxy import Proxy
 from tests.cluster.layouts import ALL, children, contents, delete_all, directory, flags, holds, serve
 from tests.cluster.waiting import eventually
-from tests.cluster.world import Controller, World
+from tests.cluster.world import World
+from tests.faults.harness.kubelet import Replica
+from tests.faults.harness.stand import Stand
 
 IPS = ("172.16.0.1", "172.16.0.2")
-ONLY_WATCHES = ("--compare-period", "1h")
+ONLY_WATCHES = ("--compare-period", "1h")  # no comparison finds what the watches should
 
 
 def one_of(world: World, layout: str) -> str:
@@ -66,7 +68,7 @@ def told(world: World, what: str) -> set[str]:
     ],
 )
 def test_z6_the_watch_puts_back_what_others_did_in_any_layout_and_an_event_tells(
-    world: World, start_controller: Callable[..., Controller], spoil, what: str
+    world: World, start_controller: Callable[..., Replica], spoil, what: str
 ):
     start_controller(*flags(world, *ALL), *ONLY_WATCHES)
     right = published(world)
@@ -79,9 +81,9 @@ def test_z6_the_watch_puts_back_what_others_did_in_any_layout_and_an_event_tells
 
 @pytest.mark.full
 def test_z6_what_no_watch_told_is_put_back_by_the_comparison_at_reconnecting(
-    cluster: LocalCluster, world: World, start_controller: Callable[..., Controller], zk_proxy: Proxy
+    cluster: LocalCluster, world: World, start_controller: Callable[..., Replica], zk_proxy: Proxy
 ):
-    controller = start_controller(*flags(world, *ALL), *ONLY_WATCHES, "--zk-servers", zk_proxy.address)
+    controller = start_controller(*flags(world, *ALL), *ONLY_WATCHES, zk=zk_proxy.address)
     right = published(world)
 
     zk_proxy.close()
@@ -96,7 +98,7 @@ def test_z6_what_no_watch_told_is_put_back_by_the_comparison_at_reconnecting(
 
 @pytest.mark.full
 def test_z6_the_comparison_puts_back_what_was_changed_while_the_controller_was_down(
-    world: World, start_controller: Callable[..., Controller]
+    world: World, start_controller: Callable[..., Replica]
 ):
     """Nobody can tell then whether the pods did not change meanwhile, so it is no repair."""
     controller = start_controller(*flags(world, *ALL))
@@ -114,10 +116,10 @@ def test_z6_the_comparison_puts_back_what_was_changed_while_the_controller_was_d
 def test_z3_a_wiped_zookeeper_is_filled_again_in_every_layout_and_told_once(
     cluster: LocalCluster,
     world: World,
-    start_controller: Callable[..., Controller],
+    start_controller: Callable[..., Replica],
     connect: Callable[[], KazooClient],
 ):
-    start_controller(*flags(world, *ALL), *ONLY_WATCHES, leader_elect=True)
+    start_controller(*flags(world, *ALL), *ONLY_WATCHES)
     right = published(world)
 
     cluster.process("zookeeper").kill()
@@ -135,28 +137,30 @@ def test_z3_a_wiped_zookeeper_is_filled_again_in_every_layout_and_told_once(
 
 @pytest.mark.full
 def test_z5_what_is_deleted_as_the_session_is_ended_by_another_client_is_put_back(
-    cluster: LocalCluster, world: World, start_controller: Callable[..., Controller]
+    cluster: LocalCluster,
+    stand: Stand,
+    world: World,
+    start_controller: Callable[..., Replica],
+    zk_proxy: Proxy,
 ):
-    answers: list[bytes] = []
-    with Proxy(cluster.zk_servers, on_answer=answers.append) as proxy:
-        start_controller(*flags(world, *ALL), *ONLY_WATCHES, "--zk-servers", proxy.address)
-        right = published(world)
+    start_controller(*flags(world, *ALL), *ONLY_WATCHES, zk=zk_proxy.address)
+    right = published(world)
 
-        session, password = struct.unpack_from(">q4x16s", answers[0], 12)
-        proxy.close()
-        thief = KazooClient(cluster.zk_servers, client_id=(session, password))
-        thief.start()
-        thief.stop()
-        thief.close()
-        for layout in ALL:
-            delete_directory(world, layout)
-        proxy.pass_through()
-        eventually(lambda: contents(world) == right, timeout=60)
+    session, password = struct.unpack_from(">q4x16s", stand.zk_answers[0], 12)
+    zk_proxy.close()
+    thief = KazooClient(cluster.zk_servers, client_id=(session, password))
+    thief.start()
+    thief.stop()
+    thief.close()
+    for layout in ALL:
+        delete_directory(world, layout)
+    zk_proxy.pass_through()
+    eventually(lambda: contents(world) == right, timeout=60)
 
 
 @pytest.mark.full
 def test_one_who_writes_over_it_again_and_again_loses_and_does_not_keep_us_busy(
-    world: World, start_controller: Callable[..., Controller]
+    world: World, start_controller: Callable[..., Replica]
 ):
     """Both write as soon as they see what the other wrote: hundreds of times a minute, if nobody waits."""
     start_controller(*flags(world, *ALL), *ONLY_WATCHES)

@@ -5,15 +5,13 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from http.client import HTTPConnection
-from pathlib import Path
-from typing import Any
 
 import pytest
 from kubernetes import client
 
-from hack.local.cluster import LocalCluster, free_ports
 from tests.cluster.waiting import eventually
-from tests.cluster.world import Controller, World
+from tests.cluster.world import World
+from tests.faults.harness.kubelet import Replica
 
 
 @pytest.mark.parametrize(
@@ -24,9 +22,12 @@ from tests.cluster.world import Controller, World
     ],
 )
 def test_two_signals_are_as_one_and_the_lease_is_given_back(
-    world: World, start_controller: Callable[..., Controller], numbers: list[signal.Signals]
+    world: World, start_controller: Callable[..., Replica], numbers: list[signal.Signals]
 ):
-    controller = start_controller(leader_elect=True)
+    # A person's, at a terminal: no kubelet starts it again, and takes the Lease.
+    controller = start_controller(restarts=False)
+    world.create_pod("a", "echo", ip="10.0.0.1")
+    eventually(lambda: world.servers("echo") == ["10.0.0.1"])
     for number in numbers:
         controller.signal(number)
 
@@ -35,31 +36,18 @@ def test_two_signals_are_as_one_and_the_lease_is_given_back(
     assert not lease.spec.holder_identity
 
 
-class FewFiles(Controller):
-    """One that may open 40 files, as under ``ulimit -n 40``."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._command = ["sh", "-c", 'ulimit -n 40 && exec "$@"', "sh", *self._command]
+FEW_FILES = ("sh", "-c", 'ulimit -n 40 && exec "$@"', "sh")
 
 
 @pytest.mark.full
 def test_half_open_connections_to_the_metrics_port_cost_no_probe_and_no_change(
-    cluster: LocalCluster, world: World, tmp_path: Path
+    world: World, start_controller: Callable[..., Replica]
 ):
-    (port,) = free_ports(1)
-    controller = FewFiles(
-        cluster.kubeconfig,
-        cluster.zk_servers,
-        tmp_path / "controller.log",
-        *("--namespace", world.namespace, "--layout", f"kube2zk={world.base}"),
-        *("--lease-namespace", world.namespace, "--cluster-id", f"test-{world.namespace}"),
-        *("--bind-address", f"127.0.0.1:{port}"),
-    )
-    controller.start()
+    controller = start_controller(wrap=FEW_FILES)
+    port = controller.port
     half_open: list[socket.socket] = []
     try:
-        eventually(lambda: controller.leads() and is_healthy(port))
+        eventually(lambda: is_healthy(port))
         lines = len(controller.logged())
         half_open = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(120)]
         for number, connection in enumerate(half_open):
@@ -74,8 +62,6 @@ def test_half_open_connections_to_the_metrics_port_cost_no_probe_and_no_change(
         assert not [line for line in said if line["level"] in ("warning", "error")]
         assert controller.stop() == 0
     finally:
-        controller.kill()
-        print(controller.text())
         for connection in half_open:
             connection.close()
 

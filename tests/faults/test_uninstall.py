@@ -15,7 +15,9 @@ from hack.local.cluster import LocalCluster
 from tests.cluster.fixtures import CRDS
 from tests.cluster.layouts import children, contents, directory, flags, holds, serve
 from tests.cluster.waiting import eventually
-from tests.cluster.world import Controller, World
+from tests.cluster.world import World
+from tests.faults.harness.kubelet import Replica
+from tests.faults.harness.stand import Ground, Stand
 from tests.pages import TOP, Page
 
 LAYOUTS = ("kube2zk", "curator", "dubbo", "serverset", "sofa", "spring-cloud")
@@ -24,20 +26,19 @@ NAMESPACE = "rpcregistry"
 
 
 @pytest.fixture
-def installed(cluster: LocalCluster) -> Iterator[LocalCluster]:
+def installed(ground: Ground, cluster: LocalCluster) -> Iterator[LocalCluster]:
     """A cluster with all that the page has people apply, and again afterwards what other tests need."""
     cluster.kubectl("apply", "-f", str(TOP / "examples" / "controller.yaml"))
     yield cluster
-    cluster.kubectl("apply", "-f", str(CRDS))
-    cluster.kubectl("wait", "--for=condition=Established", "-f", str(CRDS), "--timeout=60s")
+    ground.apply()
 
 
-def typed(cluster: LocalCluster, command: str) -> subprocess.CompletedProcess[str]:
+def typed(world: World, command: str) -> subprocess.CompletedProcess[str]:
     """What comes of a command that a person types in the repository's folder."""
     environment = {
         **os.environ,
-        "KUBECONFIG": str(cluster.kubeconfig),
-        "RPCREGISTRY_ZK_SERVERS": cluster.zk_servers,
+        "KUBECONFIG": str(world.kubeconfig),
+        "RPCREGISTRY_ZK_SERVERS": world.zk_servers,
         "PATH": os.pathsep.join(
             [
                 *sorted({str(Path(program).parent) for program in (sys.executable, find("kubectl"))}),
@@ -50,38 +51,39 @@ def typed(cluster: LocalCluster, command: str) -> subprocess.CompletedProcess[st
     )
 
 
-def publish(world: World, start_controller: Callable[..., Controller]) -> Controller:
+def publish(stand: Stand, world: World, start_controller: Callable[..., Replica]) -> Replica:
     """Two pods in six layouts, beside what others have there."""
-    world.zk.ensure_path(f"{world.base}/kube2zk")
-    world.zk.create(f"{world.base}/kube2zk/theirs", b'{"config":["theirs"],"servers":["9.9.9.9"]}')
-    started = start_controller(
-        *flags(world, *LAYOUTS), "--lease-namespace", NAMESPACE, "--cluster-id", "", leader_elect=True
-    )
+    stand.put_foreign(f"{world.base}/kube2zk/theirs", b'{"config":["theirs"],"servers":["9.9.9.9"]}')
+    started = start_controller(*flags(world, *LAYOUTS), lease_namespace=NAMESPACE)
     for number, ip in enumerate(IPS):
         serve(world, f"p{number}", ip)
     eventually(lambda: holds(world, *IPS, layouts=LAYOUTS), timeout=60)
-    world.zk.create(f"{directory(world, 'curator')}/theirs", b"theirs")
-    world.zk.create(f"{directory(world, 'dubbo')}/theirs", b"theirs", ephemeral=True)
+    stand.put_foreign(f"{directory(world, 'curator')}/theirs", b"theirs")
+    stand.put_foreign(f"{directory(world, 'dubbo')}/theirs", b"theirs", ephemeral=True)
     return started
 
 
+PURGED = "what was published is purged, while its pods are Ready"
+
+
 @pytest.mark.full
+@pytest.mark.allows(I1=PURGED, I2=PURGED, I10=PURGED, I6="the purge is no process of the stand's")
 def test_the_commands_of_the_docs_withdraw_what_is_ours_and_nothing_else(
-    installed: LocalCluster, world: World, start_controller: Callable[..., Controller]
+    installed: LocalCluster, stand: Stand, world: World, start_controller: Callable[..., Replica]
 ):
-    controller = publish(world, start_controller)
+    controller = publish(stand, world, start_controller)
     before = contents(world)
     stop, show, withdraw, *delete = Page("docs/uninstall.md").commands("Uninstall")
-    refused = typed(installed, withdraw)
+    refused = typed(world, withdraw)
     assert (refused.returncode, "stop the controllers first" in refused.stderr) == (1, True)
     assert contents(world) == before
 
-    assert typed(installed, stop).returncode == 0
+    assert typed(world, stop).returncode == 0
     assert controller.stop() == 0  # nobody runs containers here: it is no pod's
-    shown = typed(installed, show)
+    shown = typed(world, show)
     assert (shown.returncode, len(re.findall(rf"{world.base}/.*/echo", shown.stdout))) == (0, len(LAYOUTS))
     assert contents(world) == before
-    done = typed(installed, withdraw)
+    done = typed(world, withdraw)
     assert (done.returncode, done.stderr) == (0, "")
     after = contents(world)
     assert [path for path in after if path.endswith("/theirs")] != []
@@ -92,7 +94,7 @@ def test_the_commands_of_the_docs_withdraw_what_is_ours_and_nothing_else(
     assert not [entry for entry in ledger(world) if world.namespace in entry]
 
     for command in delete:
-        deleted = typed(installed, command)
+        deleted = typed(world, command)
         assert deleted.returncode == 0, deleted.stderr
     left = json.loads(installed.kubectl("get", "crd", "-o", "json"))["items"]
     assert [crd for crd in left if "rpcregistry" in crd["metadata"]["name"]] == []
@@ -118,9 +120,9 @@ def ledger(world: World) -> list[str]:
 
 @pytest.mark.full
 def test_a15_crds_that_are_deleted_first_withdraw_nothing_though_the_controller_runs_and_is_restarted(
-    installed: LocalCluster, world: World, start_controller: Callable[..., Controller]
+    installed: LocalCluster, stand: Stand, world: World, start_controller: Callable[..., Replica]
 ):
-    controller = publish(world, start_controller)
+    controller = publish(stand, world, start_controller)
     before = contents(world)
 
     installed.kubectl("delete", "-f", str(CRDS))

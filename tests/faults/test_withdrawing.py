@@ -1,7 +1,6 @@
 """Nothing is withdrawn because something could not be seen; what is really gone goes in time."""
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,12 +12,14 @@ import pytest
 from kazoo.client import KazooClient
 from kubernetes.client import AuthorizationV1Api
 
-from hack.local.cluster import LocalCluster, free_ports
+from hack.local.cluster import LocalCluster
 from hack.local.http_proxy import Answer, HttpProxy, error_event, is_list, is_of, is_watch, without_items
 from tests.cluster.fixtures import CRDS
 from tests.cluster.roles import cluster_role
 from tests.cluster.waiting import eventually
-from tests.cluster.world import Controller, Recorder, World
+from tests.cluster.world import Recorder, World
+from tests.faults.harness.kubelet import Replica
+from tests.faults.harness.stand import Ground, Stand
 
 OURS = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
 
@@ -113,7 +114,7 @@ def test_what_a_list_lacked_once_is_followed_again(
 
 
 def test_a_crd_that_is_deleted_and_applied_again(
-    cluster: LocalCluster, world: World, controller: Controller, zk: KazooClient
+    cluster: LocalCluster, world: World, controller: Replica, zk: KazooClient
 ):
     serve(world)
     eventually(lambda: is_published(world, OURS))
@@ -130,13 +131,15 @@ def test_a_crd_that_is_deleted_and_applied_again(
 
 
 @pytest.fixture
-def least_rights(cluster: LocalCluster, world: World) -> Iterator[Callable[[bool], str]]:
+def least_rights(cluster: LocalCluster, stand: Stand, world: World) -> Iterator[Callable[[bool], str]]:
     """Gives a ServiceAccount the rights of the examples, or takes them away; returns its token."""
     name = world.namespace
     role = cluster_role(name)
     cluster.kubectl("create", "serviceaccount", "rpcregistry", "-n", name)
     account = f"--serviceaccount={name}:rpcregistry"
     cluster.kubectl("create", "clusterrolebinding", name, f"--clusterrole={name}", account)
+    cluster.kubectl("create", "rolebinding", "least", "-n", name, "--role=rpcregistry", account)  # the Lease
+    stand.user = f"system:serviceaccount:{name}:rpcregistry"
 
     def grant(granted: bool) -> str:
         rules = (
@@ -193,7 +196,7 @@ def may_list_pods(world: World) -> bool:
 MANY = [f"10.0.0.{number}" for number in range(1, 13)]
 
 
-def delete_while_down(world: World, controller: Controller, *kept: str) -> None:
+def delete_while_down(world: World, controller: Replica, *kept: str) -> None:
     """Delete all pods but *kept* while no controller looks, and start it again."""
     assert controller.stop() == 0
     for pod in world.core.list_namespaced_pod(world.namespace).items:
@@ -205,8 +208,8 @@ def delete_while_down(world: World, controller: Controller, *kept: str) -> None:
 def test_a_real_mass_deletion_is_held_and_goes_through_in_time(
     world: World, start_controller, zk: KazooClient
 ):
-    (port,) = free_ports(1)
-    controller = start_controller("--guard-confirm", "3s", "--bind-address", f"127.0.0.1:{port}")
+    controller = start_controller("--guard-confirm", "3s")
+    port = controller.port
     serve(world, count=12)
     eventually(lambda: is_published(world, MANY))
     seen = Recorder(zk, f"{world.base}/echo")
@@ -378,36 +381,24 @@ def test_pods_whose_nodes_come_back_in_time_were_never_withdrawn(
 @pytest.mark.full
 @pytest.mark.parametrize("running", [True, False], ids=["while the controller runs", "before it starts"])
 def test_an_etcd_restored_to_an_older_state_withdraws_nothing(
-    cluster: LocalCluster, world: World, start_controller, zk: KazooClient, running: bool
+    ground: Ground, world: World, start_controller, zk: KazooClient, running: bool
 ):
     """The pods made since the backup are unknown to the restored server, and serve all the same."""
-    controller = start_controller("--guard-confirm", "1h")
+    # With a leader election, its process ends and forgets what it knew: FAULTS-FOUND.md, A2.
+    controller = start_controller("--guard-confirm", "1h", leader_elect=False)
     serve(world, "before")
     eventually(lambda: is_published(world, OURS, "before"))
-    backup = cluster.directory / "backup"
-    with_api_server_down(cluster, lambda: shutil.copytree(cluster.directory / "etcd", backup))
+    backup = ground.cluster.save_etcd()
     serve(world, "echo", count=12)
     eventually(lambda: is_published(world, MANY))
     seen = Recorder(zk, f"{world.base}/echo")
     if not running:
         assert controller.stop() == 0
 
-    def restore() -> None:
-        shutil.rmtree(cluster.directory / "etcd")
-        backup.rename(cluster.directory / "etcd")
-
-    with_api_server_down(cluster, restore)
+    ground.cluster.restore_etcd(backup, then=ground.history.restored)
     if not running:
         controller.start()
     # What else happens is followed, by additions.
     world.create_pod("later", "before", ip="10.0.0.4")
     eventually(lambda: world.servers("before") == [*OURS, "10.0.0.4"])
     assert seen.states == [MANY]
-
-
-def with_api_server_down(cluster: LocalCluster, act: Callable[[], object]) -> None:
-    """Do something to etcd's data; all that has read the API starts anew, but the controller."""
-    for name in ("kwok", "kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd"):
-        cluster.process(name).stop()
-    act()
-    cluster.up()
