@@ -1,6 +1,6 @@
 """``make demo``: the whole journey, each step checked.
 
-Uses a local cluster of its own, or ``$KUBECONFIG`` and ``$ZK_SERVERS`` where these are given.
+It uses a local cluster of its own, or the one of ``$KUBECONFIG`` and ``$ZK_SERVERS``.
 """
 
 import json
@@ -32,19 +32,19 @@ console = Console(highlight=False)
 
 
 class Unexpected(Exception):
-    """A step did not show what it should."""
+    """A step did not show the expected state."""
 
 
 @dataclass
 class Stage:
-    """Where the demo plays: a cluster, a ZooKeeper, and whether pods there are kwok's."""
+    """The cluster and ZooKeeper of the demo, and whether kwok runs the pods."""
 
     kubeconfig: Path
     zk_servers: str
     pretended: bool
 
     def kubectl(self, *arguments: str, show: bool = True) -> str:
-        """Run kubectl; show it as a person would see it."""
+        """Run kubectl; print the command and its output."""
         command = [str(find("kubectl")), *arguments]
         environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -106,7 +106,7 @@ def _stage() -> Iterator[Stage]:
 @contextmanager
 def _on_a_given_cluster(stage: Stage, directory: Path) -> Iterator[None]:
     stage.kubectl("apply", "-f", str(CRDS))
-    # Where a controller runs already, this one follows it.
+    # If a controller runs already, this one waits to take over.
     namespaces = stage.kubectl("get", "namespaces", "-o", "name", show=False).split()
     follower = controller(
         directory,
@@ -121,7 +121,7 @@ def _on_a_given_cluster(stage: Stage, directory: Path) -> Iterator[None]:
         yield
     finally:
         stage.kubectl("delete", "--ignore-not-found", "-f", str(WORKLOAD), "-f", str(LOCAL))
-        time.sleep(2)  # the controller withdraws what the pods leave behind
+        time.sleep(2)  # the controller withdraws the pods
         follower.stop()
 
 
@@ -177,11 +177,11 @@ def _journey(stage: Stage, client: KazooClient) -> None:
     stage.kubectl("get", "localservices")
     stage.kubectl("get", "services", "-l", f"owner={APP}")
     stage.kubectl("delete", "-f", str(LOCAL), "--wait=true")
-    _until("its Services are gone", lambda: not _node_services(stage))
+    _until("its Services are deleted", lambda: not _node_services(stage))
 
     _title("7  No pod is left")
     stage.kubectl("scale", "deployment/test-rpc-service", "--replicas=0")
-    _until("the znode is gone", lambda: _servers(client) is None)
+    _until("the znode is deleted", lambda: _servers(client) is None)
     _until("no RpcService is left", lambda: not stage.kubectl("get", "rpcservices", "-o", "name", show=False))
     console.print(f"[bold]\\[zk] ls /rpc_v2[/]\n\\[{', '.join(client.get_children('/rpc_v2'))}]")
 
@@ -192,8 +192,8 @@ def _agrees(stage: Stage, client: KazooClient, count: int) -> bool:
 
 
 def _synced(stage: Stage) -> bool:
-    told = stage.kubectl("get", "rpcservices", "--no-headers", show=False)
-    return all(line.split()[3:4] == ["True"] for line in told.splitlines())
+    listed = stage.kubectl("get", "rpcservices", "--no-headers", show=False)
+    return all(line.split()[3:4] == ["True"] for line in listed.splitlines())
 
 
 def _verify(stage: Stage) -> bool:
@@ -211,7 +211,7 @@ def _node_services(stage: Stage) -> dict[str, str]:
 
 
 def _routes(stage: Stage) -> bool:
-    """Whether each Service has the Ready pods of its node as its endpoints, and there are some."""
+    """Whether each Service has the Ready pods of its node as endpoints, and at least one."""
     pods = json.loads(stage.kubectl("get", "pods", "-l", f"kind={APP}", "-o", "json", show=False))["items"]
     slices = json.loads(stage.kubectl("get", "endpointslices", "-o", "json", show=False))["items"]
     ready = {
@@ -239,7 +239,7 @@ def _servers(client: KazooClient) -> list[str] | None:
 
 
 def _show_znode(client: KazooClient) -> None:
-    """As ZooKeeper's own zkCli prints it."""
+    """Print a znode as ZooKeeper's own zkCli does."""
     console.print("[bold]\\[zk] ls /rpc_v2[/]")
     console.print(f"[{', '.join(sorted(client.get_children('/rpc_v2')))}]", markup=False)
     console.print(f"[bold]\\[zk] get /rpc_v2/{SERVICE}[/]")

@@ -11,10 +11,10 @@ TOP = Path(__file__).parents[1]
 BASE = TOP / "deploy" / "kustomize" / "base"
 TARGET = TOP / "examples" / "controller.yaml"
 HEADER = """\
-# The controller: two replicas, of which one at a time works, with the rights that it needs and no others.
-# Before you apply it: install crds/, build the image (make image) and push it to where your nodes pull
-# from, write its name below, and say where ZooKeeper is.
-# Made of deploy/kustomize/base by `python -m hack.manifests`. To run it for good, make an overlay of that:
+# The controller: two replicas, of which one leads, with the rights that it needs and no others.
+# Before you apply it: apply crds/, build the image (make image), push it to a registry of your nodes, and
+# write the image's name and ZooKeeper's address below.
+# `python -m hack.manifests` makes this of deploy/kustomize/base. To run it for good, make an overlay of that:
 # deploy/kustomize/README.md says how.
 """
 

@@ -1,6 +1,6 @@
 """``make up`` and ``make down``: a local cluster with the controller running in it, to play with.
 
-The controller runs as the ServiceAccount of ``examples/controller.yaml``, with its rights and no more.
+The controller runs as the ServiceAccount of ``examples/controller.yaml``, with its rights only.
 """
 
 import json
@@ -35,7 +35,7 @@ class Playground:
         self._environment_file = self._directory / "controller.env"
 
     def up(self, say: Callable[[str], None]) -> None:
-        """Start whatever does not run yet; the controller anew where its variables changed."""
+        """Start what does not run yet; restart the controller if its variables changed."""
         self._directory.mkdir(parents=True, exist_ok=True)
         self.cluster.up(say)
         self.cluster.kubectl("apply", "-f", str(CRDS))
@@ -54,7 +54,7 @@ class Playground:
 
     @property
     def controller(self) -> Process:
-        """The controller's process; it has been told a port."""
+        """The controller's process, with its port as an argument."""
         port = int(self._port_file.read_text())
         return controller(
             self._directory,
@@ -101,12 +101,12 @@ def _is_ready(port: int) -> bool:
 
 @click.group()
 def main() -> None:
-    """The demo's playground, left running."""
+    """The demo's playground, which goes on running."""
 
 
 @main.command()
 def up() -> None:
-    """Start it, or what of it does not run; then: . .local/env"""
+    """Start what does not run yet; then: . .local/env"""
     playground = Playground(DIRECTORY)
     try:
         playground.up(lambda message: click.echo(f"  {message}"))

@@ -51,11 +51,11 @@ def test_the_same_done_twice_is_two_events():
     assert len({event["metadata"]["name"] for event in api.events}) == 2
 
 
-def test_a_user_who_may_not_write_events_is_told_in_one_line(capsys: pytest.CaptureFixture[str]):
+def test_a_user_who_may_not_write_events_is_informed_in_one_line(capsys: pytest.CaptureFixture[str]):
     audit(Api({"events": Rejected("events is forbidden")}), LEASE, "Purged", "2 services")
 
-    told = capsys.readouterr().err
-    assert told == "rpcregistry: no Event Purged was left on the Lease: events is forbidden\n"
+    printed = capsys.readouterr().err
+    assert printed == "rpcregistry: no Event Purged was left on the Lease: events is forbidden\n"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The command line: what it takes, what it says, and with which exit code."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -232,7 +233,7 @@ def test_what_kubernetes_takes_for_a_label_selector_is_taken(text: str):
         pytest.param(f"a={'b' * 64}", "is no label's value", id="a long value"),
     ],
 )
-def test_a_label_selector_that_is_none_is_told_where(text: str, said: str):
+def test_a_label_selector_that_is_none_is_refused_with_the_place(text: str, said: str):
     with pytest.raises(click.BadParameter) as failed:
         parsed("run", "--pod-label-selector", text)
     assert said in str(failed.value)
@@ -450,10 +451,42 @@ def assert_one_line(err: str, said: str) -> None:
     assert said in err
 
 
-@pytest.mark.parametrize("command", ["run", "verify", "render", "release"])
+@pytest.mark.parametrize("command", main.commands)
 def test_each_command_has_help(command: str, capfd: pytest.CaptureFixture[str]):
     assert run_command([command, "--help"]) == 0
     assert f"Usage: rpcregistry {command}" in capfd.readouterr().out
+
+
+def test_the_list_of_commands_cuts_no_line(capfd: pytest.CaptureFixture[str]):
+    assert run_command(["--help"]) == 0
+    shown = capfd.readouterr().out
+    assert all(re.search(rf"^  {command} +\S.*[^.]\.$", shown, re.MULTILINE) for command in main.commands)
+
+
+@pytest.mark.parametrize("command", main.commands)
+def test_the_help_of_a_command_has_examples_that_it_accepts(command: str, capfd: pytest.CaptureFixture[str]):
+    assert run_command([command, "--help"]) == 0
+    section = capfd.readouterr().out.partition("\nExamples:\n")[2].partition("\n\n")[0]
+    assert section
+    for example in section.splitlines():
+        words = example.rpartition("| ")[2].split()
+        assert words[:2] == ["rpcregistry", command]
+        parsed(*words[1:])
+
+
+@pytest.mark.parametrize("command", main.commands)
+def test_the_help_of_a_command_has_each_exit_code(command: str, capfd: pytest.CaptureFixture[str]):
+    assert run_command([command, "--help"]) == 0
+    section = capfd.readouterr().out.partition("\nExit codes:\n")[2]
+    assert re.findall(r"^  (\d)  \S", section, re.MULTILINE) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("command", main.commands)
+def test_each_option_of_a_command_has_a_text(command: str):
+    options = [
+        parameter for parameter in main.commands[command].params if isinstance(parameter, click.Option)
+    ]
+    assert [option.name for option in options if not option.help and not option.hidden] == []
 
 
 @pytest.mark.parametrize("command", ["run", "verify", "render", "release", "purge"])

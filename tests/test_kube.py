@@ -263,11 +263,11 @@ def test_what_the_server_answers_says_what_to_do_next(
     method: str, code: int, reason: str, message: str, details: dict[str, Any], means: type[Failure]
 ) -> None:
     body = {"kind": "Status", "code": code, "reason": reason, "message": message, "details": details}
-    told = failure(method, "touch Pod default/x", code, msgspec.json.encode(body))
+    raised = failure(method, "touch Pod default/x", code, msgspec.json.encode(body))
     # The class itself, but where only what it is a kind of matters.
-    assert type(told) is means or (means is Conflict and isinstance(told, Absent))
-    assert str(told).startswith(f"touch Pod default/x: {code}")
-    assert message in str(told)
+    assert type(raised) is means or (means is Conflict and isinstance(raised, Absent))
+    assert str(raised).startswith(f"touch Pod default/x: {code}")
+    assert message in str(raised)
 
 
 @pytest.mark.parametrize(
@@ -288,9 +288,9 @@ def test_what_the_server_answers_says_what_to_do_next(
 )
 def test_a_right_that_is_missing_is_named_with_the_file_that_gives_it(message: str, advice: str) -> None:
     body = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": message}
-    told = failure("PATCH", "patch Pod a/x", 403, msgspec.json.encode(body), roles="examples/some.yaml")
-    assert type(told) is Rejected
-    assert str(told).endswith(advice)
+    raised = failure("PATCH", "patch Pod a/x", 403, msgspec.json.encode(body), roles="examples/some.yaml")
+    assert type(raised) is Rejected
+    assert str(raised).endswith(advice)
 
 
 @pytest.mark.parametrize("file", [failures.ROLES, registry.ROLES])
@@ -322,9 +322,9 @@ def test_an_rpc_process_learns_of_a_role_of_its_own(
     ],
 )
 def test_the_time_that_the_server_names_is_kept(code: int, header: str | None, after: float | None) -> None:
-    told = failure("GET", "list pods", code, b"", header)
-    assert isinstance(told, Retry)
-    assert told.after == after
+    raised = failure("GET", "list pods", code, b"", header)
+    assert isinstance(raised, Retry)
+    assert raised.after == after
 
 
 @pytest.mark.parametrize(
@@ -503,14 +503,16 @@ def test_a_watch_tells_what_happens(kube: Kube, server: Server, script: list[Ans
     assert server.requests[0].headers.get("Accept-Encoding") != "gzip"
 
 
-def test_an_event_is_told_when_it_comes_and_not_when_the_next_does(kube: Kube, script: list[Answer]) -> None:
-    told = threading.Event()
-    script.append(Answer(pieces=[line("ADDED", pod("a")), lambda: told.wait(5), line("ADDED", pod("b"))]))
+def test_an_event_is_reported_when_it_comes_and_not_when_the_next_does(
+    kube: Kube, script: list[Answer]
+) -> None:
+    raised = threading.Event()
+    script.append(Answer(pieces=[line("ADDED", pod("a")), lambda: raised.wait(5), line("ADDED", pod("b"))]))
     events = kube.reader(PODS).watch(5)
     assert next(events) == Bookmark(5)
     assert isinstance(next(events), Applied)
-    assert not told.is_set()
-    told.set()
+    assert not raised.is_set()
+    raised.set()
     assert isinstance(next(events), Applied)
 
 
@@ -518,7 +520,7 @@ EVENT = line("ADDED", pod("b"))
 
 
 @pytest.mark.parametrize(
-    ("pieces", "cut", "told"),
+    ("pieces", "cut", "raised"),
     [
         pytest.param([EVENT[:-9]], False, ["a", "Retry"], id="A4: a line that is cut off"),
         pytest.param([EVENT[:-9]], True, ["a", "Unanswered"], id="A4: a reset in the middle of a line"),
@@ -575,14 +577,14 @@ EVENT = line("ADDED", pod("b"))
     ],
 )
 def test_a_watch_goes_on_or_says_how_to(
-    kube: Kube, script: list[Answer], pieces: list[bytes], cut: bool, told: list[str]
+    kube: Kube, script: list[Answer], pieces: list[bytes], cut: bool, raised: list[str]
 ) -> None:
     script.append(Answer(pieces=[line("ADDED", pod("a")), *pieces], cut=cut))
-    assert names(watched(kube)) == told
+    assert names(watched(kube)) == raised
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "raised"),
     [
         pytest.param(status(410, "Expired"), Expired, id="A7: 410"),
         pytest.param(status(429), Retry, id="429"),
@@ -590,17 +592,17 @@ def test_a_watch_goes_on_or_says_how_to(
     ],
 )
 def test_a_watch_that_is_refused_tells_no_event(
-    kube: Kube, script: list[Answer], answer: Answer, told: type[Failure]
+    kube: Kube, script: list[Answer], answer: Answer, raised: type[Failure]
 ) -> None:
     script.append(answer)
-    assert [type(event) for event in watched(kube)] == [told]
+    assert [type(event) for event in watched(kube)] == [raised]
 
 
 def test_a_watch_that_is_throttled_says_for_how_long(kube: Kube, script: list[Answer]) -> None:
     script.append(Answer(429, headers={"Retry-After": "7"}))
-    (told,) = watched(kube)
-    assert isinstance(told, Retry)
-    assert told.after == 7
+    (raised,) = watched(kube)
+    assert isinstance(raised, Retry)
+    assert raised.after == 7
 
 
 def test_an_unreadable_event_says_what_it_is_about(kube: Kube, script: list[Answer]) -> None:
@@ -995,7 +997,7 @@ def test_the_context_in_force_can_be_read(tmp_path: Path, current: str, asked: s
         pytest.param("", None, "--context; its contexts are to-a, to-b", id="no current one"),
     ],
 )
-def test_a_context_that_is_not_there_is_told_with_those_that_are(
+def test_a_missing_context_is_reported_with_those_that_exist(
     tmp_path: Path, current: str, asked: str | None, said: str
 ):
     with pytest.raises(Misconfigured, match=said):

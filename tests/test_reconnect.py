@@ -120,13 +120,13 @@ def test_what_a_server_said_counts_more_than_a_guess():
     assert world.attempts.trouble == "it asks for credentials"  # nothing else is known yet
 
 
-def test_a_server_that_says_nothing_is_told_while_it_does():
+def test_a_server_that_says_nothing_is_reported_while_it_does():
     world = World()
     world.attempt(world.attempts.opened, 4.0)
     assert world.attempts.trouble == "zk:1: it takes the connection, and does not answer"
 
 
-def test_a_name_that_has_no_address_is_told():
+def test_a_name_that_has_no_address_is_reported():
     world = World("zk-0.zk:1")
     assert world.attempts.trouble == ""
     world.clock.sleep(3.0)
@@ -138,7 +138,7 @@ def test_a_name_that_has_no_address_is_told():
     assert "no address" in world.attempts.trouble
 
 
-def test_a_refused_connection_is_told_with_its_server():
+def test_a_refused_connection_is_reported_with_its_server():
     world = World("a:1,b:2")
     for _ in range(2):
         world.attempt(lambda server: world.attempts.failed(server, "Connection refused"))

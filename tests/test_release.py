@@ -282,9 +282,9 @@ def test_a_lease_that_cannot_be_read_is_said_and_costs_no_other(
     world.controller = world.let_go
 
     assert world.release() == 0
-    told = capsys.readouterr().err
-    assert f"what is held without an object is not looked at (--lease-namespace?): {failure}" in told
-    assert "no Event Released is left" in told
+    printed = capsys.readouterr().err
+    assert f"what is held without an object is not looked at (--lease-namespace?): {failure}" in printed
+    assert "no Event Released is left" in printed
     assert world.release() == 1
     assert "nothing is held of what was looked at" in capsys.readouterr().out
     assert world.release(everything=True) == 1
@@ -325,9 +325,9 @@ def test_an_object_that_may_not_be_annotated_costs_no_other(capsys: pytest.Captu
     world.controller = world.let_go
 
     assert world.release() == 1
-    told = capsys.readouterr()
-    assert "not released: patch echo: 403" in told.err
-    assert "released default/other" in told.out
+    printed = capsys.readouterr()
+    assert "not released: patch echo: 403" in printed.err
+    assert "released default/other" in printed.out
 
 
 @pytest.mark.parametrize(
@@ -348,9 +348,9 @@ def test_what_is_held_still_after_the_time_is_said_and_why(
     world.holder = holder
 
     assert world.release() == 1
-    told = capsys.readouterr().err
-    assert "after 60 s still held: default/echo; " in told
-    assert reason in told
+    printed = capsys.readouterr().err
+    assert "after 60 s still held: default/echo; " in printed
+    assert reason in printed
     assert world.clock.seconds == 1060.0
 
 

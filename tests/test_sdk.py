@@ -490,13 +490,13 @@ def pods(**seen):
     return lambda names: {name: {name: seen[name]} for name in names or seen if name in seen}
 
 
-class Told:
-    """A world of one topic, and all that a subscriber to it was told."""
+class Recorded:
+    """A world of one topic, and a subscriber's notifications."""
 
     def __init__(self):
         self.look = pods()
         self.looked = []
-        self.told = []
+        self.notified = []
         self.subscription = Subscription("topic", self.see, self.tell)
 
     def see(self, names):
@@ -504,24 +504,24 @@ class Told:
         return self.look(names)
 
     def tell(self, kind, value):
-        self.told.append((kind, value))
+        self.notified.append((kind, value))
 
     def catch_up(self, names=None, **seen):
         self.look = pods(**seen)
         self.subscription.catch_up(names)
-        told, self.told = self.told, []
-        return told
+        notified, self.notified = self.notified, []
+        return notified
 
 
 def test_what_there_is_comes_first_and_then_what_changes():
-    world = Told()
+    world = Recorded()
     assert world.catch_up(a=1, b=2) == [("added", 1), ("added", 2)]
     assert world.catch_up(a=1, b=2) == []
     assert world.catch_up(b=3, c=4) == [("removed", 1), ("changed", 3), ("added", 4)]
 
 
-def test_what_came_before_at_other_pods_is_neither_looked_at_nor_told_again():
-    world = Told()
+def test_other_pods_are_neither_read_nor_notified_again():
+    world = Recorded()
     world.catch_up(a=1, b=2, c=3)
     assert world.catch_up({"b"}, a=1, b=9, c=3) == [("changed", 9)]
     assert world.catch_up({"a", "d"}, b=9, c=3, d=4) == [("removed", 1), ("added", 4)]
@@ -548,34 +548,34 @@ def test_changes_that_come_together_are_one_look(second, looked):
     assert seen == [None, looked]
 
 
-def test_what_was_cancelled_is_told_no_more():
-    world = Told()
+def test_a_cancelled_subscription_is_not_notified():
+    world = Recorded()
     world.subscription.cancel()
     assert world.catch_up(a=1) == []
 
 
 def test_a_callback_can_cancel_itself():
-    world = Told()
+    world = Recorded()
     subscription = Subscription(
-        "topic", pods(a=1, b=2), lambda *told: (world.told.append(told), subscription.cancel())
+        "topic", pods(a=1, b=2), lambda *notified: (world.notified.append(notified), subscription.cancel())
     )
     subscription.catch_up()
-    assert world.told == [("added", 1)]
+    assert world.notified == [("added", 1)]
 
 
-def test_one_that_raises_harms_no_other_and_is_told_what_comes_next():
-    subscriptions, told = Subscriptions(), []
+def test_a_callback_that_raises_harms_no_other_and_gets_the_next_update():
+    subscriptions, notified = Subscriptions(), []
 
     def fails(kind, value):
-        told.append(("fails", value))
+        notified.append(("fails", value))
         raise RuntimeError("no")
 
     def stops(kind, value):
-        told.append(("stops", value))
+        notified.append(("stops", value))
         if value == 2:
             subscriptions.stop()
 
     subscriptions.add(Subscription("topic", pods(a=1, b=2), fails))
     subscriptions.add(Subscription("topic", pods(a=1, b=2), stops))
     subscriptions.run()
-    assert told == [("fails", 1), ("fails", 2), ("stops", 1), ("stops", 2)]
+    assert notified == [("fails", 1), ("fails", 2), ("stops", 1), ("stops", 2)]

@@ -1,4 +1,4 @@
-"""A registry, and what its subscribers are told, whatever becomes of pods and RpcServices."""
+"""A registry, and the notifications of its subscribers, under all changes of pods and RpcServices."""
 
 import random
 import re
@@ -115,7 +115,7 @@ def happening(chance):
 
 
 def holding(updates):
-    """What somebody holds who does as told: what is added was not there, and what changes differs."""
+    """A copy kept by notifications alone; it checks that an added value is new, and a changed one differs."""
     held = {}
     for kind, key, value in updates:
         assert (kind == "added") == (key not in held)
@@ -136,7 +136,7 @@ def soon(look):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_who_does_as_told_knows_what_there_is(seed):
+def test_a_copy_kept_by_notifications_equals_the_registry(seed):
     chance = random.Random(seed)
     server, instances, peers, speaking = Server(), [], [], []
 
@@ -151,12 +151,16 @@ def test_who_does_as_told_knows_what_there_is(seed):
     with Registry(server, "default", "own") as registry:
         registry.subscribe(
             "echo",
-            lambda told: instances.append(
-                (told.kind, (told.instance.pod_uid, told.instance.port), told.instance)
+            lambda notified: instances.append(
+                (notified.kind, (notified.instance.pod_uid, notified.instance.port), notified.instance)
             ),
         )
-        registry.subscribe_peers(lambda told: peers.append((told.kind, told.peer.uid, told.peer)), "echo")
-        registry.subscribe_peers(lambda told: speaking.append((told.kind, told.peer.uid, told.peer)))
+        registry.subscribe_peers(
+            lambda notified: peers.append((notified.kind, notified.peer.uid, notified.peer)), "echo"
+        )
+        registry.subscribe_peers(
+            lambda notified: speaking.append((notified.kind, notified.peer.uid, notified.peer))
+        )
         for _ in range(150):
             server.happen(happening(chance))
             if chance.random() < 0.8:

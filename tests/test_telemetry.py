@@ -36,7 +36,7 @@ AT = datetime(2026, 11, 21, 2, 2, 2, 7, UTC)
 # Events
 
 
-def told(
+def event_of(
     regarding: Regarding = POD,
     problem: Problem = BAD,
     warning: bool = True,
@@ -52,7 +52,7 @@ def name_of(event: Mapping[str, Any]) -> str:
 
 def test_an_event_says_what_about_which_object_and_who_says_so() -> None:
     digest = sha256(b"uid-1\0InvalidAnnotation\0rpc-service[0].port: 0 is too small").hexdigest()[:16]
-    assert told() == {
+    assert event_of() == {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
         "metadata": {
@@ -80,27 +80,27 @@ def test_an_event_says_what_about_which_object_and_who_says_so() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        pytest.param(told(msgspec.structs.replace(POD, uid="uid-2")), id="another object of that name"),
-        pytest.param(told(problem=Problem("NameTaken", BAD.message)), id="another reason"),
-        pytest.param(told(problem=Problem(BAD.reason, "else")), id="another note"),
-        pytest.param(told(salt="2026-11-21T02:02:02Z"), id="another transition"),
+        pytest.param(event_of(msgspec.structs.replace(POD, uid="uid-2")), id="another object of that name"),
+        pytest.param(event_of(problem=Problem("NameTaken", BAD.message)), id="another reason"),
+        pytest.param(event_of(problem=Problem(BAD.reason, "else")), id="another note"),
+        pytest.param(event_of(salt="2026-11-21T02:02:02Z"), id="another transition"),
     ],
 )
 def test_what_is_another_thing_to_say_has_another_name(other: Mapping[str, Any]) -> None:
-    assert name_of(other) != name_of(told())
+    assert name_of(other) != name_of(event_of())
 
 
 def test_two_processes_give_the_same_event_the_same_name() -> None:
-    assert name_of(told(identity="host_2")) == name_of(told())
+    assert name_of(event_of(identity="host_2")) == name_of(event_of())
 
 
 def test_an_event_about_a_cluster_scoped_object_lies_in_the_default_namespace() -> None:
-    event = told(Regarding("v1", "Node", "", "n1", "uid-n"))
+    event = event_of(Regarding("v1", "Node", "", "n1", "uid-n"))
     assert (event["metadata"]["namespace"], event["regarding"]["namespace"]) == ("default", "")
 
 
 def test_a_normal_event_is_no_warning() -> None:
-    assert told(warning=False)["type"] == "Normal"
+    assert event_of(warning=False)["type"] == "Normal"
 
 
 @pytest.mark.parametrize(
@@ -114,19 +114,19 @@ def test_a_normal_event_is_no_warning() -> None:
     ],
 )
 def test_a_note_holds_nothing_that_a_terminal_would_obey(message: str, note: str) -> None:
-    assert told(problem=Problem("R", message))["note"] == note
+    assert event_of(problem=Problem("R", message))["note"] == note
 
 
 @given(st.text(max_size=1500))
-def test_the_api_server_takes_whatever_is_to_be_told(message: str) -> None:
-    event = told(problem=Problem("R", message), identity="h" * 300)
+def test_the_api_server_accepts_each_event(message: str) -> None:
+    event = event_of(problem=Problem("R", message), identity="h" * 300)
     assert len(event["note"].encode()) <= 1000
     assert msgspec.json.decode(msgspec.json.encode(event)) == event
     assert len(event["reportingInstance"]) <= 128
 
 
 def test_a_long_note_ends_where_it_is_cut() -> None:
-    assert told(problem=Problem("R", "ü" * 900))["note"] == "ü" * 498 + "…"
+    assert event_of(problem=Problem("R", "ü" * 900))["note"] == "ü" * 498 + "…"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_long_note_ends_where_it_is_cut() -> None:
     ],
 )
 def test_the_event_of_a_long_name_has_a_name_that_is_none_too_long(name: str, start: str) -> None:
-    event = told(msgspec.structs.replace(POD, name=name))
+    event = event_of(msgspec.structs.replace(POD, name=name))
     assert re.fullmatch(start + r"\.[0-9a-f]{16}", name_of(event))
 
 
@@ -207,7 +207,7 @@ def test_what_is_recorded_is_posted(api: ApiServer, recorder: EventRecorder) -> 
     assert api.requests[0][1] == "POST /apis/events.k8s.io/v1/namespaces/shop/events"
 
 
-def test_an_event_is_told_once_in_a_process(api: ApiServer, recorder: EventRecorder) -> None:
+def test_an_event_is_recorded_once_in_a_process(api: ApiServer, recorder: EventRecorder) -> None:
     record(recorder, "a", "a")
     eventually(lambda: notes(api) == {"a"})
     record(recorder, "a", "b")
@@ -215,13 +215,17 @@ def test_an_event_is_told_once_in_a_process(api: ApiServer, recorder: EventRecor
     assert len(api.requests) == 2
 
 
-def test_a_transition_is_told_again_though_it_says_the_same(api: ApiServer, recorder: EventRecorder) -> None:
+def test_a_transition_is_recorded_again_though_it_says_the_same(
+    api: ApiServer, recorder: EventRecorder
+) -> None:
     record(recorder, "a", salt="02:02")
     record(recorder, "a", salt="03:03")
     eventually(lambda: len(api.events) == 2)
 
 
-def test_what_an_earlier_process_told_is_told(api: ApiServer, start: Callable[[], EventRecorder]) -> None:
+def test_an_event_that_an_earlier_process_recorded_counts_as_recorded(
+    api: ApiServer, start: Callable[[], EventRecorder]
+) -> None:
     record(start(), "a")
     eventually(lambda: notes(api) == {"a"})
     successor = start()

@@ -768,17 +768,17 @@ def test_on_a_terminal_nothing_is_cut_either(width: int):
 def test_json_is_one_object(capsys: pytest.CaptureFixture[str]):
     REPORTS["json"](WHERE, HERE).show(FOUND)
     out, err = capsys.readouterr()
-    told = json.loads(out)
+    printed = json.loads(out)
 
     assert err == ""
-    assert told["findings"][1] == {
+    assert printed["findings"][1] == {
         "layout": "dubbo", "path": LONG.path, "state": "missing", "detail": LONG.detail
     }  # fmt: skip
-    assert told["differences"] == [
+    assert printed["differences"] == [
         {"flag": "--layout", "here": "dubbo=/dubbo kube2zk=/rpc_v2", "controllers": "kube2zk=/rpc_v2"}
     ]
     assert {
-        key: told[key] for key in ("context", "cluster", "zookeeper", "layouts", "namespaces", "counts")
+        key: printed[key] for key in ("context", "cluster", "zookeeper", "layouts", "namespaces", "counts")
     } == {
         "context": "prod",
         "cluster": "c1",

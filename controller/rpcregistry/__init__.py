@@ -1,7 +1,7 @@
-"""rpcregistry: pods that say which RPC services they serve, published where RPC clients look.
+"""rpcregistry publishes pods in ZooKeeper, where RPC clients find their servers.
 
-What a program that runs in a pod needs is here: ``from rpcregistry import Registry, Service, Failure``.
-``rpcregistry.sdk`` is its home; all else is the controllers', and may change at any time.
+A program in a pod needs only the names here: ``from rpcregistry import Registry, Service, Failure``.  They
+come from ``rpcregistry.sdk``.  All other modules are the controllers', and may change at any time.
 """
 
 from importlib import import_module
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
         Update,
     )
 else:
-    # Imported when one of the names is asked for: every module of ours imports this one first, and each
-    # command would start 50 ms later.
+    # We import the SDK only if a program asks for a name.  Every module of ours imports this one first, and
+    # each command would start 50 ms later.
     def __getattr__(name: str) -> Any:
         if name in __all__:
             return getattr(import_module("rpcregistry.sdk"), name)

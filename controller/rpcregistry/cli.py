@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from enum import Enum
 from functools import wraps
@@ -53,7 +53,7 @@ KUBE2ZK_FLAGS = {
 
 
 class _Parsed(click.ParamType[Any]):
-    """A parameter whose text is read by a function that raises ``ValueError``."""
+    """A parameter whose text *parse* reads; a ``ValueError`` of it becomes the error message."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
         self.name = name
@@ -96,21 +96,25 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _without_empty(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """An empty namespace is kube2zk's way to say: all."""
+    """Drop empty namespaces: kube2zk's ``-namespace ""`` means all."""
     return tuple(filter(None, values))
 
 
 # Options that several commands have.
-KUBECONFIG = click.option("--kubeconfig", metavar="FILE", help="Default: in-cluster, then the usual file.")
+KUBECONFIG = click.option(
+    "--kubeconfig",
+    metavar="FILE",
+    help="Default: $KUBECONFIG, else the pod's own cluster, else ~/.kube/config.",
+)
 CONTEXT = click.option(
-    "--context", metavar="NAME", help="A context of the kubeconfig.  Default: its current one."
+    "--context", metavar="NAME", help="Which context of the kubeconfig.  Default: its current one."
 )
 TIMEOUT = click.option(
     "--timeout",
     type=PERIOD,
     default="15s",
     show_default=True,
-    help="How long ZooKeeper may take to answer at first.",
+    help="How long to wait for the connection to ZooKeeper.",
 )
 ZOOKEEPER: Sequence[Callable[..., Any]] = (
     click.option(
@@ -123,27 +127,29 @@ ZOOKEEPER: Sequence[Callable[..., Any]] = (
         help="The ZooKeeper ensemble.",
     ),
     click.option(
-        "--zk-auth-file", metavar="FILE", help="Our credentials: a file with one line, USER:PASSWORD."
+        "--zk-auth-file", metavar="FILE", help="A file with the credentials: one line, USER:PASSWORD."
     ),
     click.option(
         "--zk-auth-scheme",
         type=click.Choice(SCHEMES),
         default="digest",
         show_default=True,
-        help="How they are given to ZooKeeper; sasl is DIGEST-MD5.",
+        help="How to send the credentials; sasl is DIGEST-MD5.",
     ),
     click.option(
         "--zk-acl",
         type=_Parsed("acl", acl),
         metavar="SCHEME:ID:PERMS,…",
-        help="The ACL of all that is created.  "
+        help="The ACL of each znode that we create.  "
         "Default: auth::cdrwa,world:anyone:r with credentials, world:anyone:cdrwa without.",
     ),
     click.option(
-        "--zk-tls-ca", metavar="FILE", help="Connect by TLS, to servers with a certificate of this CA only."
+        "--zk-tls-ca", metavar="FILE", help="Connect by TLS, and accept only certificates of this CA."
     ),
-    click.option("--zk-tls-cert", metavar="FILE", help="Our own certificate, where servers ask for one."),
-    click.option("--zk-tls-key", metavar="FILE", help="Its key.  Default: in the same file."),
+    click.option("--zk-tls-cert", metavar="FILE", help="The client certificate, if servers ask for one."),
+    click.option(
+        "--zk-tls-key", metavar="FILE", help="The key of the client certificate.  Default: in the same file."
+    ),
 )
 LAYOUTS = click.option(
     "--layout",
@@ -151,7 +157,7 @@ LAYOUTS = click.option(
     envvar="RPCREGISTRY_LAYOUT",
     multiple=True,
     metavar="NAME=BASEPATH",
-    help="How and where services are written (repeatable).  [default: kube2zk=/rpc_v2]",
+    help="The format and the base path to publish in (repeatable).  [default: kube2zk=/rpc_v2]",
 )
 TEMPLATES = click.option(
     "--template",
@@ -160,7 +166,7 @@ TEMPLATES = click.option(
     type=TEMPLATE,
     multiple=True,
     metavar="NAME=FILE",
-    help="A layout of your own, for --layout to name (repeatable).",
+    help="Define a layout of your own by a file (repeatable).",
 )
 POD_LABEL_SELECTOR = click.option(
     "--pod-label-selector",
@@ -171,25 +177,25 @@ POD_LABEL_SELECTOR = click.option(
 REGISTER_PERMISSION = click.option(
     "--require-register-permission/--no-require-register-permission",
     default=False,
-    help="A pod's entry counts only if its ServiceAccount may `register` that rpcservice.",
+    help="Publish a pod only if its ServiceAccount has the verb `register` on that rpcservice.",
 )
 LEASE_NAMESPACE = click.option(
     "--lease-namespace",
     type=NAMESPACE,
     default="",
-    help="Where the Lease lies.  Default: the own namespace; outside of a cluster that of the Lease that the "
+    help="The namespace of the Lease.  Default: the pod's own; outside of a cluster the one that the "
     "heartbeat names, else rpcregistry.",
 )
 CLUSTER_ID = click.option(
     "--cluster-id",
     type=_Parsed("text", cluster_id),
     default="",
-    help="Default: the UID of namespace kube-system.",
+    help="The id of this cluster in ZooKeeper.  Default: the UID of namespace kube-system.",
 )
 
 
 def _zookeeper_options(command: Callable[..., R]) -> Callable[..., R]:
-    """The options of every command that connects to ZooKeeper; how becomes its *zk_access*."""
+    """Add the options of a command that connects to ZooKeeper; it receives them as *zk_access*."""
 
     @wraps(command)
     def with_access(
@@ -212,7 +218,7 @@ def _zookeeper_options(command: Callable[..., R]) -> Callable[..., R]:
             )
         except ValueError as error:
             raise click.UsageError(str(error), click.get_current_context()) from error
-        load(access)  # what is wrong with a file is said before anything is done
+        load(access)  # report an unusable file before anything is done
         return command(zk_access=access, **flags)
 
     for option in reversed(ZOOKEEPER):
@@ -221,7 +227,7 @@ def _zookeeper_options(command: Callable[..., R]) -> Callable[..., R]:
 
 
 def _target_options(command: Callable[..., R]) -> Callable[..., R]:
-    """The options of every command that compares a cluster with its registry; they become its *target*."""
+    """Add the options that say what to publish where; the command receives them as *target*."""
 
     @wraps(command)
     def with_target(
@@ -242,8 +248,8 @@ def _target_options(command: Callable[..., R]) -> Callable[..., R]:
     ) -> R:
         if from_cluster and from_cluster == cluster_id:
             raise click.UsageError(
-                "--from-cluster and --cluster-id name the same cluster: --from-cluster is for one that is"
-                " no more",
+                "--from-cluster and --cluster-id name the same cluster: give --from-cluster the id of a"
+                " cluster that no longer exists",
                 click.get_current_context(),
             )
         target = Target(
@@ -283,23 +289,29 @@ def _target_options(command: Callable[..., R]) -> Callable[..., R]:
                 "--from-cluster",
                 type=_Parsed("text", cluster_id),
                 default="",
-                help="The id of a cluster that is no more: what it published is taken over.",
+                help="Take over the znodes of this id, whose cluster no longer exists.",
             ),
             click.option(
                 "--cross-namespace",
                 type=_OneOf(CrossNamespace),
                 default="union",
                 show_default=True,
-                help="What the same service name in several namespaces means.",
+                help="Whether one service name in several namespaces is one service.",
             ),
             click.option(
                 "--adopt",
                 type=_OneOf(Adopt),
                 default="unowned",
                 show_default=True,
-                help="Whether znodes that were there before are taken over.",
+                help="Whether to take over znodes that existed before.",
             ),
-            click.option("--max-znode-bytes", type=SIZE, default="512KiB", show_default=True),
+            click.option(
+                "--max-znode-bytes",
+                type=SIZE,
+                default="512KiB",
+                show_default=True,
+                help="Publish no znode larger than this.",
+            ),
         ]
     ):
         with_options = option(with_options)
@@ -307,7 +319,7 @@ def _target_options(command: Callable[..., R]) -> Callable[..., R]:
 
 
 def _quiet(command: Callable[..., R]) -> Callable[..., R]:
-    """A command that says what it finds; libraries are heard by ``--verbose`` only."""
+    """Add ``--verbose``; without it the command logs errors only, and nothing of libraries."""
 
     @wraps(command)
     def quiet(verbose: bool, **flags: Any) -> R:
@@ -316,17 +328,29 @@ def _quiet(command: Callable[..., R]) -> Callable[..., R]:
         configure_logging("console", "info" if verbose else "error", libraries=verbose)
         return command(**flags)
 
-    return click.option("-v", "--verbose", is_flag=True, help="Show what happens on the way, too.")(quiet)
+    return click.option("-v", "--verbose", is_flag=True, help="Log each step, and what libraries log.")(quiet)
 
 
 class _Command(click.Command):
-    """Its help names the variable of each option."""
+    """A subcommand.  Its help names the variable of each option, and ends with examples and exit codes."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, examples: Sequence[str], exit_codes: Mapping[int, str], **options: Any
+    ) -> None:
         super().__init__(*args, **options)
+        self.examples = examples
+        self.exit_codes = exit_codes
         for parameter in self.params:
             if isinstance(parameter, click.Option):
                 parameter.show_envvar = True
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples, one a line whatever the terminal's width, and the exit codes."""
+        with formatter.section("Examples"):
+            for example in self.examples:
+                formatter.write(f"  {example}\n")
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), meaning) for code, meaning in self.exit_codes.items()])
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "RPCREGISTRY"})
@@ -334,14 +358,30 @@ class _Command(click.Command):
 def main() -> None:
     """Publish Kubernetes pods in ZooKeeper, where RPC frameworks look for their servers.
 
+    Begin with `rpcregistry render FILE`, which shows without a cluster what a manifest publishes.
+    `rpcregistry COMMAND --help` has each command's flags, examples and exit codes.
+
     Each flag has an environment variable: RPCREGISTRY_ and its name, as in RPCREGISTRY_ZK_SERVERS.
+    Separate the values of a repeatable flag by spaces in it.
     """
 
 
 main.command_class = _Command
 
 
-@main.command(context_settings=ENVIRONMENT)
+@main.command(
+    context_settings=ENVIRONMENT,
+    examples=[
+        "rpcregistry run --zk-servers zk1:2181,zk2:2181",
+        "rpcregistry run --layout kube2zk=/rpc_v2 --layout dubbo=/dubbo",
+        "rpcregistry run --dry-run --log-format console",
+    ],
+    exit_codes={
+        0: "SIGTERM or SIGINT ended it",
+        1: "it failed: the last log line says why",
+        2: "a flag or the configuration is wrong",
+    },
+)
 @_target_options
 @POD_LABEL_SELECTOR
 @click.option(
@@ -352,56 +392,88 @@ main.command_class = _Command
     help="Which controllers to run, separated by commas.",
 )
 @REGISTER_PERMISSION
-@click.option("--leader-elect/--no-leader-elect", default=True, show_default=True)
+@click.option(
+    "--leader-elect/--no-leader-elect",
+    default=True,
+    show_default=True,
+    help="Write only while this process holds the Lease.  Without it, run one replica.",
+)
 @LEASE_NAMESPACE
 @click.option(
-    "--dry-run/--no-dry-run", default=False, help="Log each write instead; take no Lease, no fence."
+    "--dry-run/--no-dry-run", default=False, help="Log each write and make none; take no Lease, no fence."
 )
-@click.option("--batch-window", type=DURATION, default="100ms", show_default=True)
+@click.option(
+    "--batch-window",
+    type=DURATION,
+    default="100ms",
+    show_default=True,
+    help="How long to gather the changes of a service that keeps changing.",
+)
 @click.option(
     "--node-label",
     type=_Parsed("label", label_name),
     default=NODE,
     show_default=True,
-    help="The label by which node Services find the pods of their node.",
+    help="The label by which a node Service selects the pods of its node.",
 )
-@click.option("--resync-period", type=DURATION, default="1h", show_default=True, help="0: never.")
-@click.option("--compare-period", type=PERIOD, default="60s", show_default=True)
+@click.option(
+    "--resync-period",
+    type=DURATION,
+    default="1h",
+    show_default=True,
+    help="How often to reconcile every object again.  0: never.",
+)
+@click.option(
+    "--compare-period",
+    type=PERIOD,
+    default="60s",
+    show_default=True,
+    help="How often to compare every znode with what is published.",
+)
 @click.option(
     "--policy",
     type=_OneOf(Policy),
     default="sync",
     show_default=True,
-    help="upsert-only never removes a znode.",
+    help="sync withdraws pods that end; upsert-only never removes a znode.",
 )
 @click.option(
     "--guard-confirm",
     type=DURATION,
     default="30s",
     show_default=True,
-    help="How long a large absence has to last before it is believed.",
+    help="How long many pods have to be missing before they are withdrawn.",
 )
 @click.option(
     "--ownership-grace",
     type=DURATION,
     default="24h",
     show_default=True,
-    help="How long the ledger remembers a service that was withdrawn.",
+    help="How long the ledger remembers a withdrawn service.",
 )
-@click.option("--endpoints-per-object", type=click.IntRange(1, 2000), default=100, show_default=True)
+@click.option(
+    "--endpoints-per-object",
+    type=click.IntRange(1, 2000),
+    default=100,
+    show_default=True,
+    help="The most endpoints in one RpcService; a larger service has several.",
+)
 @click.option(
     "--bind-address",
     type=_Parsed("host:port", bind_address),
     default="0.0.0.0:8080",
     show_default=True,
-    help="Of metrics and probes.",
+    help="Where to serve metrics and probes.",
 )
-@click.option("--log-format", type=click.Choice(["json", "console"]), help="Default: json off a terminal.")
+@click.option(
+    "--log-format", type=click.Choice(["json", "console"]), help="Default: console on a terminal, else json."
+)
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
     show_default=True,
+    help="Log this level and above.",
 )
 def run(
     target: Target,
@@ -423,7 +495,10 @@ def run(
     log_format: str | None,
     log_level: str,
 ) -> None:
-    """Run the controllers until SIGTERM."""
+    """Run the controllers until SIGTERM.
+
+    They publish annotated pods in ZooKeeper, and keep both equal.  Several replicas may run: one leads.
+    """
     from rpcregistry.run.process import run_controllers
     from rpcregistry.telemetry.logging import configure_logging
 
@@ -449,19 +524,37 @@ def run(
     sys.exit(run_controllers(settings))
 
 
-@main.command(context_settings=ENVIRONMENT)
+@main.command(
+    context_settings=ENVIRONMENT,
+    examples=[
+        "rpcregistry verify --zk-servers zk1:2181",
+        "rpcregistry verify --layout dubbo=/dubbo --namespace shop",
+        "rpcregistry verify --output json --exit-on any",
+    ],
+    exit_codes={
+        0: "all is in sync",
+        1: "a finding is in a state of --exit-on",
+        2: "it could not look, or a flag is wrong",
+    },
+)
 @_target_options
 @TIMEOUT
 @POD_LABEL_SELECTOR
 @REGISTER_PERMISSION
 @_quiet
-@click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "--output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="table: lines, on a terminal in columns; json: one object.",
+)
 @click.option(
     "--exit-on",
     type=_Parsed("states", exit_states),
     default=",".join(DRIFT),
     metavar="STATE,…|any|none",
-    help=f"In which states what is found means exit 1.  Default: all but {', '.join(NO_DRIFT)}.",
+    help=f"Exit with 1 on findings in these states.  Default: all but {', '.join(NO_DRIFT)}.",
 )
 def verify(
     target: Target,
@@ -471,10 +564,10 @@ def verify(
     output: str,
     exit_on: tuple[str, ...],
 ) -> None:
-    """Compare the pods with the RpcServices, and those with the registry.
+    """Compare pods, RpcServices and znodes.
 
-    What is found counts where a second look, 5 seconds later, finds it again.  Exits with 0 where all is in
-    sync, 1 on drift (see --exit-on), 2 where it could not look.
+    Changes in progress are no findings: it looks twice, 5 seconds apart, and shows what it found twice.
+    It writes nothing.  Give it the flags that the controllers run with.
     """
     from rpcregistry.commands.verify import verify_registry
 
@@ -487,23 +580,43 @@ def verify(
     sys.exit(verify_registry(target, scope, timeout=timeout, output=output, exit_on=exit_on))
 
 
-@main.command(context_settings=ENVIRONMENT)
+@main.command(
+    context_settings=ENVIRONMENT,
+    examples=[
+        "rpcregistry render deployment.yaml",
+        "rpcregistry render --layout dubbo=/dubbo pod.yaml service.yaml",
+        "kubectl get pods -o yaml | rpcregistry render -",
+    ],
+    exit_codes={0: "done", 1: "an annotation is wrong", 2: "a flag or a file is wrong"},
+)
 @click.argument("files", nargs=-1, required=True, metavar="FILE…")
 @LAYOUTS
 @TEMPLATES
 @_quiet
 def render(files: tuple[str, ...], layouts: tuple[str, ...], templates: Templates) -> None:
-    """Show, offline, the RpcServices and znodes that manifests would give.
+    """Show what manifests publish, offline.
 
-    FILE is YAML or JSON: pods, workloads with a pod template, RpcServices; ``-`` is standard input.
-    Exits with 1 where an annotation is wrong.
+    FILE is YAML or JSON with pods, workloads with a pod template, or RpcServices; - is standard input.
+    It prints the RpcServices and znodes as YAML.  Wrong annotations go to standard error.
     """
     from rpcregistry.commands.render import render_files
 
     sys.exit(render_files(files, _layouts(layouts, None, templates)))
 
 
-@main.command(context_settings=ENVIRONMENT)
+@main.command(
+    context_settings=ENVIRONMENT,
+    examples=[
+        "rpcregistry release test-rpc-server-1",
+        "rpcregistry release --namespace shop",
+        "rpcregistry release --all",
+    ],
+    exit_codes={
+        0: "it released all that you asked for",
+        1: "nothing is held, or something still is after --timeout",
+        2: "a flag or the configuration is wrong",
+    },
+)
 @KUBECONFIG
 @CONTEXT
 @click.option(
@@ -512,27 +625,27 @@ def render(files: tuple[str, ...], layouts: tuple[str, ...], templates: Template
     type=NAMESPACE,
     multiple=True,
     callback=_without_empty,
-    help="Only in this namespace (repeatable).",
+    help="Only this namespace (repeatable).  Default: all.",
 )
 @click.option(
     "--lease-namespace",
     type=NAMESPACE,
     default="",
-    help="Where the Lease lies.  Default: the own namespace; outside of a cluster rpcregistry.",
+    help="The namespace of the Lease.  Default: the pod's own; outside of a cluster rpcregistry.",
 )
 @click.option(
     "--all",
     "everything",
     envvar="RPCREGISTRY_ALL",
     is_flag=True,
-    help="All that is held, by one word on the Lease.",
+    help="Release all that is held, by one word on the Lease.",
 )
 @click.option(
     "--timeout",
     type=PERIOD,
     default="60s",
     show_default=True,
-    help="How long to wait until the controller has let go.",
+    help="How long to wait for the controller.",
 )
 @click.argument("services", nargs=-1, metavar="[SERVICE]…")
 @_quiet
@@ -545,15 +658,16 @@ def release(
     everything: bool,
     services: tuple[str, ...],
 ) -> None:
-    """Withdraw now what is Held: all that can be seen, or that of the SERVICEs named.
+    """Withdraw at once what is Held.
 
-    Waits until that is done, and says what was withdrawn.  Exits with 1 where nothing is held.
+    A controller holds what it would withdraw, if too much is missing at a time.  This command releases
+    what is held of each SERVICE, or all.  It waits for the controller, and says what it withdrew.
     """
     from rpcregistry.commands.release import release_held
 
     if everything and (services or namespaces):
         raise click.UsageError(
-            "--all is for all services of all namespaces: give neither SERVICE nor --namespace with it",
+            "--all releases all services of all namespaces: leave out SERVICE and --namespace, or --all",
             click.get_current_context(),
         )
     code = release_held(
@@ -568,7 +682,15 @@ def release(
     sys.exit(code)
 
 
-@main.command(context_settings=ENVIRONMENT)
+@main.command(
+    context_settings=ENVIRONMENT,
+    examples=["rpcregistry purge --zk-servers zk1:2181", "rpcregistry purge --wait 60s --yes"],
+    exit_codes={
+        0: "it withdrew all, or without --yes showed it",
+        1: "a controller runs, or something is left",
+        2: "a flag or the configuration is wrong",
+    },
+)
 @KUBECONFIG
 @CONTEXT
 @TIMEOUT
@@ -582,7 +704,7 @@ def release(
     default="0",
     help="How long to wait for controllers to stop.  Default: not at all.",
 )
-@click.option("--yes", is_flag=True, help="Withdraw it; without this, it is only shown.")
+@click.option("--yes", is_flag=True, help="Withdraw it.  Default: only show it.")
 @_quiet
 def purge(
     kubeconfig: str | None,
@@ -596,10 +718,11 @@ def purge(
     wait: float,
     yes: bool,
 ) -> None:
-    """On uninstall: withdraw all that the ledger says this cluster published.
+    """On uninstall: withdraw all znodes.
 
-    Stop the controllers first.  While anything shows that one of them lives, nothing is withdrawn; where
-    one did not say that it stopped, its heartbeat is watched for 25 s.
+    It shows the services that this cluster published, by the ledger, and with --yes withdraws them.
+    Stop the controllers first: while one runs, the command refuses.  If one was killed, the command
+    watches its heartbeat for 25 s.
     """
     from rpcregistry.commands.purge import purge_registry
 
@@ -635,7 +758,7 @@ def _layouts(texts: tuple[str, ...], zkpath: str | None, templates: Templates) -
 
 
 def translate(arguments: Sequence[str]) -> list[str]:
-    """kube2zk's flags (one dash or two, Go's ``-flag=value``) as ours; ``run`` where no command is named.
+    """Translate kube2zk's flags (one dash or two, ``-flag=value``); without a command, it is ``run``.
 
     >>> translate(["-zkservers", "zk:2181", "-mockregistry=true"])
     ['run', '--zk-servers', 'zk:2181', '--dry-run']
@@ -659,14 +782,14 @@ def translate(arguments: Sequence[str]) -> list[str]:
 
 
 def _seconds(text: str) -> str:
-    """A number without a unit is kube2zk's seconds, after ``=`` or not."""
+    """Give a number without a unit, which is kube2zk's seconds, the unit; ``=`` may precede it."""
     return f"{text}s" if re.fullmatch(r"=?[0-9]+", text) else text
 
 
 def run_command(arguments: Sequence[str]) -> int:
     """Run the command line; return the exit code: 0 done, 1 failed, 2 bad usage or configuration."""
     try:
-        # With standalone_mode off a help page's Exit comes back as its code.
+        # With standalone_mode off, main returns the code of the Exit that a help page raises.
         return (
             main.main(translate(arguments) or ["--help"], prog_name="rpcregistry", standalone_mode=False) or 0
         )

@@ -1,7 +1,7 @@
 """Label selectors, checked before the API server is asked.
 
-Grammar: kubernetes.io, Labels and Selectors; k8s.io/apimachinery, pkg/labels: requirements with commas
-between them, each ``KEY``, ``!KEY``, ``KEY=VALUE`` (``==``, ``!=``), ``KEY in (A,B)``, ``KEY notin (A,B)``,
+Grammar: kubernetes.io, Labels and Selectors; k8s.io/apimachinery, pkg/labels.  Commas separate requirements,
+each ``KEY``, ``!KEY``, ``KEY=VALUE`` (``==``, ``!=``), ``KEY in (A,B)``, ``KEY notin (A,B)``,
 ``KEY>1`` or ``KEY<1``.
 """
 
@@ -25,7 +25,7 @@ _REQUIREMENT = re.compile(
 
 
 def label_selector(text: str) -> str:
-    """*text*, where it is a label selector or empty; else ``ValueError`` says what is wrong, and where.
+    """Return *text* if it is a label selector or empty; ``ValueError`` says what is wrong, and where.
 
     >>> label_selector("app=web,tier in (a, b),!canary")
     'app=web,tier in (a, b),!canary'

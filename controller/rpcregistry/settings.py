@@ -1,8 +1,8 @@
-"""What the command line and the environment say, as values: durations, sizes, addresses, layouts.
+"""Flags and environment variables as values: durations, sizes, addresses, layouts.
 
-Formats are Kubernetes' and Go's, because that is what platform engineers type: ``1h30m``, ``100ms``
-(Go, package time), ``512KiB`` or ``512Ki`` (Kubernetes quantities), ``kube2zk=/rpc_v2``.  Whatever is
-wrong with a text is a ``ValueError`` that says what to write instead.
+Platform engineers type Kubernetes' and Go's formats, so those are ours: ``1h30m``, ``100ms`` (Go, package
+time), ``512KiB`` or ``512Ki`` (Kubernetes quantities), ``kube2zk=/rpc_v2``.  A wrong text raises a
+``ValueError`` that says what to write instead.
 """
 
 import re
@@ -32,7 +32,7 @@ _MULTIPLES = {"": 1, "B": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "Ki": 1024, 
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """Which cluster and ZooKeeper a command is for, and how services are written there."""
+    """The cluster and ZooKeeper that a command acts on, and how it publishes services there."""
 
     kubeconfig: str | None
     context: str | None
@@ -47,7 +47,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     max_znode_bytes: int
 
     def publication(self, cluster_id: str, policy: Policy = Policy.SYNC) -> PublicationSettings:
-        """The rules by which a plan writes, for the cluster of that id."""
+        """The rules by which plans publish for the cluster *cluster_id*."""
         return PublicationSettings(
             cluster_id=cluster_id,
             cross_namespace=self.cross_namespace,
@@ -80,7 +80,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def duration(text: str) -> float:
-    """Seconds, from Go's notation of a duration.
+    """Parse a duration in Go's notation; return seconds.
 
     >>> duration("1h0m0s"), duration("100ms"), duration("0")
     (3600.0, 0.1, 0.0)
@@ -98,15 +98,15 @@ def duration(text: str) -> float:
 
 
 def positive_duration(text: str) -> float:
-    """Seconds, as ``duration`` reads them, but not 0."""
+    """Parse a ``duration`` that is not 0."""
     seconds = duration(text)
     if not seconds:
-        raise ValueError("it has to be more than 0")
+        raise ValueError("it has to be more than 0: write it like 30s")
     return seconds
 
 
 def namespace(text: str) -> str:
-    """A namespace's name (DNS-1123 label); ``""`` stands for all."""
+    """Check a namespace's name (DNS-1123 label); ``""`` means all."""
     if text and (len(text) > 63 or not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", text)):
         several = "; repeat the flag for several, or separate them by spaces in its variable"
         advice = several if re.search(r"[,\s]", text) else ""
@@ -115,21 +115,21 @@ def namespace(text: str) -> str:
 
 
 def label_name(text: str) -> str:
-    """The name of a label: at most 63 characters, perhaps with a DNS name and ``/`` before it."""
+    """Check a label's name: at most 63 characters, after an optional DNS name and ``/``."""
     if not is_label_name(text):
         raise ValueError(f"{text!r} is no label's name: write it like rpcregistry.dev/node")
     return text
 
 
 def cluster_id(text: str) -> str:
-    """What tells this cluster from others that write to the same ZooKeeper: one segment of a path."""
+    """Check the id of one of the clusters that write to the same ZooKeeper: one segment of a path."""
     if not re.fullmatch(r"[A-Za-z0-9._-]{0,253}", text) or text in (".", ".."):
         raise ValueError(f"{text!r} is no cluster id: A-Z, a-z, 0-9, '.', '_' and '-', at most 253")
     return text
 
 
 def size(text: str) -> int:
-    """Bytes, from a number with a unit.
+    """Parse a number with a unit; return bytes.
 
     >>> size("512KiB"), size("1Mi"), size("1000")
     (524288, 1048576, 1000)
@@ -139,12 +139,12 @@ def size(text: str) -> int:
         raise ValueError(f"{text!r} is no size: write it like 512KiB or 1MiB (units: B, KiB, MiB, K, M)")
     number, unit = match.groups()
     if not int(number):
-        raise ValueError("it has to be more than 0")
+        raise ValueError("it has to be more than 0: write it like 512KiB")
     return int(number) * _MULTIPLES[unit.removesuffix("B") if len(unit) > 1 else unit]
 
 
 def bind_address(text: str) -> str:
-    """``HOST:PORT`` to listen at; a port alone means all addresses, as in Go.
+    """Parse an address to listen at, and return ``HOST:PORT``; a port alone means all addresses, as in Go.
 
     >>> bind_address("8080"), bind_address(":8080"), bind_address("[::1]:8080")
     ('0.0.0.0:8080', '0.0.0.0:8080', '[::1]:8080')
@@ -154,11 +154,11 @@ def bind_address(text: str) -> str:
         raise ValueError(f"{text!r} is no HOST:PORT: write it like 0.0.0.0:8080, [::1]:8080 or :8080")
     if host:
         _check_host(host, text)
-    return f"{host or '0.0.0.0'}:{int(port)}"  # noqa: S104  that is what it says
+    return f"{host or '0.0.0.0'}:{int(port)}"  # noqa: S104  the user asked for all addresses
 
 
 def zk_servers(text: str) -> str:
-    """An ensemble, ``HOST:PORT,…[/CHROOT]``; a port that is not given is 2181.
+    """Check an ensemble, ``HOST:PORT,…[/CHROOT]``; the default port is 2181.
 
     >>> zk_servers("zk1:2181, [::1]:2181/a/")
     'zk1:2181,[::1]:2181/a'
@@ -185,7 +185,7 @@ def _server(text: str) -> str:
 
 
 def _split_port(text: str) -> tuple[str, str]:
-    """Host and port of ``HOST:PORT``, where the host may be an IPv6 address in brackets."""
+    """Split ``HOST:PORT``, whose host may be an IPv6 address in brackets."""
     if text.startswith("["):
         host, bracket, rest = text.partition("]")
         if rest and not rest.startswith(":"):
@@ -211,7 +211,7 @@ def _is_ipv6(text: str) -> bool:
 
 
 def _chroot(text: str) -> str:
-    """The path below which all is kept, from what follows its first ``/``; empty where that is nothing."""
+    """Check a chroot, given without its first ``/``; return it with that, or ``""`` for none."""
     path = text.rstrip("/")
     if "," in path:
         raise ValueError(f"the chroot '/{text}' comes once, after the last server: zk1:2181,zk2:2181/chroot")
@@ -228,7 +228,7 @@ def _chroot(text: str) -> str:
 
 
 def layout(text: str, templates: Mapping[str, PerEndpoint]) -> Layout:
-    """A layout and its base path, from ``NAME=BASEPATH``; *templates* are known besides the built-in ones.
+    """Parse ``NAME=BASEPATH``; *templates* are layouts besides the built-in ones.
 
     >>> layout("kube2zk=/rpc_v2/", {}).base
     '/rpc_v2'
@@ -251,7 +251,7 @@ def layout(text: str, templates: Mapping[str, PerEndpoint]) -> Layout:
 
 
 def template(text: str) -> tuple[str, PerEndpoint]:
-    """A layout of the user's own, from ``NAME=FILE``; the file is YAML (``layouts.template``)."""
+    """Parse ``NAME=FILE``, a layout of the user's own; the file is YAML (``layouts.template``)."""
     name, _, file = text.partition("=")
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name) or not file:
         raise ValueError(f"{text!r} is no template: write it NAME=FILE; a name has a-z, 0-9 and '-'")
@@ -264,14 +264,14 @@ def template(text: str) -> tuple[str, PerEndpoint]:
 
 
 def check_bases(layouts: Sequence[Layout]) -> None:
-    """Clients of one layout cannot read what another one writes: no base path lies within another."""
+    """Refuse a base path within another: clients of one layout cannot read another's znodes."""
     for one, other in permutations(layouts, 2):
         if f"{other.base}/".startswith(f"{one.base}/"):
             raise ValueError(f"two layouts need two base paths, neither within the other: {one.base}")
 
 
 def base_path(text: str) -> str:
-    """A znode path under which services are written; it need not exist yet."""
+    """Check a znode path below which to publish; it need not exist yet."""
     if not text.startswith("/"):
         raise ValueError(f"the base path {text!r} has to start with '/': write '/{text or 'rpc_v2'}'")
     path = text.rstrip("/")

@@ -1,5 +1,5 @@
-"""The benchmarks: what the controller takes, beside what a bare client takes for the least work there is.
+"""The benchmarks: what the controller takes, beside a bare client that does the least work possible.
 
-``stage`` is the cluster and the controller, ``scenarios`` what is measured there, ``figures`` computes, and
-``report`` shows.  To add a scenario, write its module and list it in ``scenarios.SCENARIOS``.
+``stage`` runs the cluster and the controller, ``scenarios`` measure there, ``figures`` computes, and
+``report`` prints.  To add a scenario, write its module and list it in ``scenarios.SCENARIOS``.
 """

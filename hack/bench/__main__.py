@@ -1,4 +1,4 @@
-"""``python -m hack.bench``: measure the controller beside the floor, and show what was found."""
+"""``python -m hack.bench``: measure the controller beside the floor, and print the figures."""
 
 import shutil
 import sys
@@ -45,8 +45,8 @@ TOP = Path(__file__).parents[2]
 def main(names: tuple[str, ...], pods: int, quick: bool, out: Path) -> None:
     """Measure the controller on a local cluster of its own, each figure beside a bare client's.
 
-    The floor is the least work that any controller has to do, done by a bare client in the same run.
-    The ratio of the two is what to quote: machines differ.
+    The floor is the least work that any controller has to do; a bare client does it in the same run.
+    Quote the ratio of the two, since machines differ.
     """
     console = Console(stderr=True)
     sizes = brief(pods) if quick else Sizes(pods=pods)

@@ -13,7 +13,7 @@ from hack.bench.znodes import Spectator
 
 
 def one_at_a_time(stage: Stage, pods: Sequence[BarePod], changes: int) -> list[float]:
-    """Latencies of changes, each begun once the one before was seen and some time went by."""
+    """Latencies of changes; each begins some time after the one before was seen."""
     arrived = threading.Event()
     waiting = ""
     seen_at = 0.0
@@ -44,7 +44,7 @@ def one_at_a_time(stage: Stage, pods: Sequence[BarePod], changes: int) -> list[f
 
 @dataclass(frozen=True)
 class UnderLoad:
-    """What came of a load: how long its requests took, and how long each change took to be seen."""
+    """The outcome of a load: how long its requests took, and how long until each change was seen."""
 
     load: Sequence[float]
     latencies: Sequence[float]
@@ -71,9 +71,9 @@ def durations(sent: Sequence[Sent]) -> list[float]:
 
 
 class Observer:
-    """Notes when each change was seen.  One that a later change of its pod replaced is seen with that.
+    """Records when each change was seen.  A change that a later one of its pod replaced is seen with that.
 
-    *addresses* are those that *pods* pods get, in turn.
+    *addresses*: the addresses that *pods* pods get, in turn.
     """
 
     def __init__(self, addresses: Sequence[str], pods: int) -> None:
@@ -84,7 +84,7 @@ class Observer:
         self._unseen = [deque(range(place, len(addresses), pods)) for place in range(pods)]
 
     def seen(self, _: str, servers: list[str] | None, at: float) -> None:
-        """A service's servers were read."""
+        """Record that a service's servers were read."""
         for turn in [self._turn_of[ip] for ip in servers or () if ip in self._turn_of]:
             unseen = self._unseen[turn % len(self._unseen)]
             while unseen and unseen[0] <= turn:
@@ -95,5 +95,5 @@ class Observer:
         return len(self._at) == len(self._addresses)
 
     def times(self) -> list[float]:
-        """When each was seen, in their order."""
+        """When each change was seen, in order."""
         return [self._at[turn] for turn in range(len(self._addresses))]

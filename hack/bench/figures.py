@@ -1,4 +1,4 @@
-"""What was measured, as values, and what is computed of it."""
+"""Measurements as values, and figures computed from them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ import msgspec
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """One measured quantity; *floor*: what a bare client takes for the least work that has to be done."""
+    """One measured quantity; *floor*: the same of a bare client that does the least work possible."""
 
     what: str
     value: float
@@ -17,14 +17,14 @@ class Figure(msgspec.Struct, frozen=True):
 
     @property
     def ratio(self) -> float | None:
-        """How many times the floor it is."""
+        """The value divided by its floor."""
         return self.value / self.floor if self.floor else None
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """What the controller used for something, and what it had the servers do.
+    """Resources that the controller used, and requests that it sent.
 
-    *requests* are the API server's, by verb and resource: those of the load are in there, too.
+    *requests* are the API server's, by verb and resource: those of the load included.
     """
 
     seconds: float
@@ -51,7 +51,7 @@ class Series(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a scenario found."""
+    """The figures of a scenario."""
 
     scenario: str
     figures: Sequence[Figure]
@@ -61,7 +61,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that so many percent of all are not above (nearest rank).
+    """The smallest value that *percent* of all do not exceed (nearest rank).
 
     >>> percentile([3.0, 1.0, 2.0, 4.0], 50), percentile([3.0, 1.0, 2.0, 4.0], 99)
     (2.0, 4.0)
@@ -81,7 +81,7 @@ def thirds(values: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
 
 
 def difference(after: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
-    """What was counted in between.
+    """Subtract the counts of an earlier reading.
 
     >>> difference({"a": 3, "b": 1, "c": 2}, {"a": 1, "b": 1})
     {'a': 2, 'c': 2}
@@ -91,7 +91,7 @@ def difference(after: Mapping[str, int], before: Mapping[str, int]) -> dict[str,
 
 
 def quantity(value: float, unit: str) -> str:
-    """A value as people read it.
+    """Format a value for people.
 
     >>> quantity(0.0123, "s"), quantity(83.25, "s"), quantity(83e6, "bytes"), quantity(12, "")
     ('12.3 ms', '83.2 s', '83.0 MB', '12')
@@ -167,7 +167,7 @@ def latency_figures(name: str, latencies: Sequence[float], floor: Sequence[float
 
 
 def as_json(outcomes: Sequence[Outcome], about: Mapping[str, Any]) -> bytes:
-    """Everything that was measured, indented; each figure with its ratio."""
+    """All measurements as indented JSON; each figure with its ratio."""
     found = {
         outcome.scenario: {
             **msgspec.to_builtins(outcome),

@@ -1,4 +1,4 @@
-"""The least work that any controller has to do, done by a bare client."""
+"""A bare client that does the least work that any controller has to do."""
 
 import json
 import threading
@@ -47,7 +47,7 @@ def cold_start(stage: Stage) -> float:
     started = time.monotonic()
     lists(stage)
     answers = stage.api.each(creations)
-    # A status goes out as soon as its object is there; both share the connections.
+    # Write a status as soon as its object exists; both share the connections.
     writes = [
         Request(
             "PUT",
@@ -146,7 +146,7 @@ class Pipeline:
         self._thread.start()
 
     def close(self) -> None:
-        """End it."""
+        """Close its connections."""
         self._watch.shutdown()
         self._thread.join()
         self._client.stop()

@@ -1,4 +1,4 @@
-"""Reads what programs used: in /proc, in the API server's and the controller's metrics, and in ZooKeeper."""
+"""Reads what programs used: from /proc, from metrics of API server and controller, and from ZooKeeper."""
 
 import os
 import re
@@ -19,7 +19,7 @@ _opener = build_opener(ProxyHandler({}))
 
 
 class Reading(NamedTuple):
-    """What all programs have used so far; *controller*: CPU seconds, peak bytes."""
+    """Usage of all programs so far; *controller*: CPU seconds, peak bytes."""
 
     at: float
     cpu: dict[str, float]
@@ -33,7 +33,7 @@ class Reading(NamedTuple):
 
 
 def cpu_seconds(pid: int | None) -> float:
-    """The CPU time of a process; 0 where there is none."""
+    """The CPU seconds of a process; 0 if there is no process."""
     if pid is None:
         return 0.0
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -41,7 +41,7 @@ def cpu_seconds(pid: int | None) -> float:
 
 
 def peak_bytes(pid: int | None) -> int:
-    """The most memory that a process ever had (VmHWM)."""
+    """The peak memory of a process (VmHWM)."""
     return 0 if pid is None else int(_status(pid, "VmHWM")) * 1024
 
 
@@ -63,7 +63,7 @@ def samples(text: str) -> list[tuple[str, dict[str, str], float]]:
 
 
 def api_counts(text: str) -> tuple[dict[str, int], int, int]:
-    """Of the API server's metrics: requests by verb and resource, bytes of answers, bytes of watches."""
+    """From the API server's metrics: requests by verb and resource, bytes of answers and of watches."""
     requests: dict[str, int] = {}
     answers = watched = 0
     for name, labels, value in samples(text):
@@ -89,9 +89,9 @@ def zookeeper_says(servers: str, command: str) -> str:
 
 def zookeeper_counts(servers: str) -> tuple[int, int]:
     """The last transaction's number, and how many packets the server received."""
-    told = zookeeper_says(servers, "srvr")
-    zxid = int(re.search(r"Zxid: (0x[0-9a-f]+)", told).group(1), 16)  # type: ignore[union-attr]
-    return zxid, int(re.search(r"Received: (\d+)", told).group(1))  # type: ignore[union-attr]
+    answer = zookeeper_says(servers, "srvr")
+    zxid = int(re.search(r"Zxid: (0x[0-9a-f]+)", answer).group(1), 16)  # type: ignore[union-attr]
+    return zxid, int(re.search(r"Received: (\d+)", answer).group(1))  # type: ignore[union-attr]
 
 
 def controller_writes(port: int | None) -> int:
@@ -107,7 +107,7 @@ def controller_writes(port: int | None) -> int:
 def read(
     client: Client, zk_servers: str, pids: dict[str, int | None], controller_port: int | None
 ) -> Reading:
-    """All of it; *pids* by program, the controller's among them."""
+    """Read all gauges; *pids*: by program, the controller's included."""
     requests, answers, watched = api_counts(client.send(Request("GET", "/metrics")).decode())
     zxid, packets = zookeeper_counts(zk_servers)
     return Reading(
@@ -124,7 +124,7 @@ def read(
 
 
 def cost(before: Reading, after: Reading) -> Cost:
-    """What was used between two readings."""
+    """Usage between two readings."""
     used = {name: seconds - before.cpu[name] for name, seconds in after.cpu.items()}
     return Cost(
         seconds=after.at - before.at,

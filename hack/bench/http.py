@@ -1,6 +1,6 @@
 """A bare HTTP client: raw connections that stay open, no retries, no decoding.
 
-It is what floors and loads are made of, so it does as little as the API server lets a client do.
+Floors and loads use it, so it does as little as the API server allows.
 """
 
 import json
@@ -38,7 +38,7 @@ class Sent(NamedTuple):
 
 
 class Refused(RuntimeError):
-    """The server did not do what was asked."""
+    """The server refused the request."""
 
 
 def request(method: str, path: str, manifest: Any = None) -> Request:
@@ -60,7 +60,7 @@ class Connection:
         self._fixed = f"Host: {parts.netloc}\r\nAuthorization: Bearer {token}\r\nAccept: application/json\r\n"
 
     def send(self, asked: Request) -> bytes:
-        """The body of the answer; raises ``Refused`` where it is no success."""
+        """Send a request; return the answer's body, or raise ``Refused`` if it failed."""
         status, headers = self._ask(asked)
         if headers.get(b"transfer-encoding") == b"chunked":
             body = b"".join(self._chunks())
@@ -122,7 +122,7 @@ class Client:
         self._pool = ThreadPoolExecutor(connections, thread_name_prefix="bare")
 
     def connect(self) -> Connection:
-        """A connection of the caller's own."""
+        """Open a connection for the caller alone."""
         connection = Connection(*self._access)
         self._opened.append(connection)
         return connection
@@ -141,11 +141,11 @@ class Client:
         return json.loads(self.send(Request("GET", path)))
 
     def each(self, asked: Sequence[Request]) -> Iterator[bytes]:
-        """Send all of them, over all connections; the answers in their order."""
+        """Send all over all connections; return the answers in order."""
         return self._pool.map(self.send, asked)
 
     def paced(self, asked: Sequence[Request], rate: float) -> list[Sent]:
-        """Send *rate* of them a second, whether or not the earlier ones were answered by then."""
+        """Send *rate* a second, without waiting for earlier answers."""
         turns = count()
         start = time.monotonic()
         answers: dict[int, Sent] = {}

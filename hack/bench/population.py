@@ -1,6 +1,6 @@
-"""What a scenario puts into the cluster, and what ZooKeeper has to hold then.
+"""The pods that a scenario creates, and the znodes that have to follow.
 
-The expectation is written down here a second time, on purpose: it shares no code with the controller.
+This computes the znodes a second time, on purpose: it shares no code with the controller.
 """
 
 import json
@@ -25,7 +25,7 @@ FIRST_NEW_ADDRESS = 4_000_000  # none that a pod begins with
 
 @dataclass(frozen=True)
 class BarePod:
-    """A pod to be made; *service* None: it declares nothing."""
+    """A pod to create; *service* None: it declares nothing."""
 
     name: str
     service: str | None
@@ -35,12 +35,12 @@ class BarePod:
 
     @property
     def path(self) -> str:
-        """Its URL path."""
+        """The pod's URL path."""
         return f"{PODS}/{self.name}"
 
 
 def address(number: int) -> str:
-    """The address of a number.
+    """Make an address from a number.
 
     >>> address(0), address(70000)
     ('10.0.0.1', '10.1.17.113')
@@ -49,7 +49,7 @@ def address(number: int) -> str:
 
 
 def spread(pods: int, services: int, prefix: str = "p") -> list[BarePod]:
-    """*pods*, dealt out to *services* in turn, and labelled with their prefix.
+    """Distribute *pods* over *services* in turn, labelled with their prefix.
 
     >>> [(pod.name, pod.service) for pod in spread(3, 2)]
     [('p-0', 'p-s0'), ('p-1', 'p-s1'), ('p-2', 'p-s0')]
@@ -61,31 +61,31 @@ def spread(pods: int, services: int, prefix: str = "p") -> list[BarePod]:
 
 
 class Population:
-    """The pods that there are by now, at the addresses that they have by now."""
+    """The present pods and their present addresses."""
 
     def __init__(self) -> None:
         self.pods: dict[str, BarePod] = {}
         self._numbers = count(FIRST_NEW_ADDRESS)
 
     def add(self, pods: Iterable[BarePod]) -> list[BarePod]:
-        """Take in those that are not there yet; return them."""
+        """Add the pods that are new; return those."""
         added = [pod for pod in pods if pod.name not in self.pods]
         self.pods.update((pod.name, pod) for pod in added)
         return added
 
     def remove(self, pods: Iterable[BarePod]) -> None:
-        """Let go of pods."""
+        """Remove pods."""
         for pod in pods:
             del self.pods[pod.name]
 
     def move(self, pods: Sequence[BarePod], changes: int) -> list[BarePod]:
-        """So many changes of *pods* in turn: each pod at an address that nobody ever had."""
+        """Make *changes* of *pods* in turn: each gives a pod a new address."""
         moved = [replace(pods[turn % len(pods)], ip=address(next(self._numbers))) for turn in range(changes)]
         self.pods.update((pod.name, pod) for pod in moved)
         return moved
 
     def expected(self) -> dict[str, bytes]:
-        """What ZooKeeper has to hold."""
+        """The znodes that ZooKeeper has to have."""
         return expected(self.pods.values())
 
 
@@ -159,13 +159,13 @@ def expected(pods: Iterable[BarePod]) -> dict[str, bytes]:
 
 
 def znode(addresses: Iterable[str]) -> bytes:
-    """The bytes of a znode that nobody edited."""
+    """The bytes of an unedited znode."""
     servers = [str(ip) for ip in sorted({IPv4Address(ip) for ip in addresses})]
     return json.dumps({"config": CONFIG, "servers": servers}, separators=(",", ":")).encode()
 
 
 def wrong(found: Mapping[str, bytes], wanted: Mapping[str, bytes]) -> list[str]:
-    """What is missing, different or too much, by service.
+    """Services whose znodes are missing, different or too many.
 
     >>> wrong({"a": b"1", "b": b"2"}, {"a": b"1", "c": b"3"})
     ['b', 'c']

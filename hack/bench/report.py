@@ -1,4 +1,4 @@
-"""Shows what was measured: a table on the terminal, a JSON file, and a plot of the latencies."""
+"""Prints a table on the terminal; writes a JSON file and a plot of the latencies."""
 
 import os
 import platform
@@ -30,7 +30,7 @@ def tracker(console: Console) -> Progress:
 
 
 def track(progress: Progress, steps: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """The steps, and a bar that follows them."""
+    """Yield the steps, and advance a bar."""
     task = progress.add_task(what, total=total)
     for step in steps:
         progress.advance(task)
@@ -54,7 +54,7 @@ COSTS = (
 
 
 def show(outcomes: Sequence[Outcome]) -> None:
-    """Print all figures beside their floors, and what they cost."""
+    """Print all figures beside their floors, and the costs."""
     figures = _table("The controller beside the floor", ("scenario", "what", "controller", "floor", "ratio"))
     _fill(figures, rows(outcomes))
     figures.caption = "\n".join(
@@ -63,7 +63,7 @@ def show(outcomes: Sequence[Outcome]) -> None:
     costs = _table("What it cost; requests and bytes are the load's, too", COSTS)
     _fill(costs, cost_rows(outcomes))
     console = Console()
-    # Into a file, or on a narrow terminal: a line too long can be read, one that was cut cannot.
+    # In a file or a narrow terminal, people can read a line that is too long, but not one that was cut.
     Console(width=max(console.width, NARROWEST)).print(figures, costs)
 
 
@@ -83,7 +83,7 @@ def _fill(table: Table, lines: Iterable[Sequence[str]]) -> None:
 
 
 def write(directory: Path, outcomes: Sequence[Outcome], pods: int) -> list[Path]:
-    """Write what was measured so far; the files."""
+    """Write the measurements so far; return the files."""
     directory.mkdir(parents=True, exist_ok=True)
     about = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -99,7 +99,7 @@ def write(directory: Path, outcomes: Sequence[Outcome], pods: int) -> list[Path]
 
 
 def _plot(file: Path, outcomes: Sequence[Outcome]) -> bool:
-    """How many changes were seen within which time, one line a load; whether there was anything to show."""
+    """Plot how many changes were seen within which time, one line a load; return whether there were any."""
     series = [found for outcome in outcomes for found in outcome.series if found.latencies]
     if not series:
         return False

@@ -1,4 +1,4 @@
-"""How much of everything: what ``make bench`` takes, and what shows only that the harness works."""
+"""The sizes of ``make bench``, and tiny ones that only show that the harness works."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ class Sizes:
 
 
 def brief(pods: int) -> Sizes:
-    """Everything once, and no longer than it takes."""
+    """Do everything once, as fast as possible."""
     return Sizes(
         pods=pods,
         idle_changes=3,

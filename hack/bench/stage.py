@@ -1,4 +1,4 @@
-"""Where everything takes place: a local cluster of its own, and the controller as users run it."""
+"""A local cluster of its own, and the controller as users run it."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,7 +34,7 @@ Progress = Callable[[Iterable[T], int, str], Iterator[T]]
 
 
 def until(right: Callable[[], T], what: str, every: float = 0.02) -> T:
-    """Look until it is right."""
+    """Call *right* until it returns a true value; return that."""
     end = time.monotonic() + PATIENCE
     while not (found := right()):
         if time.monotonic() > end:
@@ -61,9 +61,9 @@ class _Services(msgspec.Struct):
 
 
 class Stage:
-    """A cluster in *directory*; *track* shows how far something is: ``track(steps, how many, what)``.
+    """A cluster in *directory*; *track* shows progress: ``track(steps, how many, what)``.
 
-    There is no kubelet, no scheduler and no garbage collector: whatever happens, a scenario does.
+    There is no kubelet, no scheduler and no garbage collector: scenarios do their work.
     """
 
     def __init__(self, directory: Path, track: Progress[bytes]) -> None:
@@ -121,7 +121,7 @@ class Stage:
     # pods
 
     def populate(self, pods: Iterable[BarePod]) -> None:
-        """Make those pods that are not there yet, Ready at their addresses."""
+        """Create the pods that do not exist yet, Ready at their addresses."""
         added = self.population.add(pods)
         self.follow("creating pods", map(creation, added), len(added))
         self.follow("turning pods Ready", map(turning_ready, added), len(added))
@@ -137,7 +137,7 @@ class Stage:
             pass
 
     def clear(self) -> None:
-        """Leave no RpcService and no znode."""
+        """Delete all RpcServices and znodes."""
         self.send(Request("DELETE", RPCSERVICES))
         self.znodes.wipe()
 
@@ -160,13 +160,13 @@ class Stage:
         return started
 
     def stop(self) -> None:
-        """Stop the controller, where one runs."""
+        """Stop the controller, if one runs."""
         if self._controller:
             self._controller.stop()
         self._controller = self._port = None
 
     def answers(self, path: str) -> bool:
-        """Whether the controller says yes to a probe; raises where it has ended."""
+        """Whether the controller answers a probe with 200; raises if it has ended."""
         if not self.controller.pid:
             raise RuntimeError(f"the controller has ended: see {self.controller.log}")
         opener = build_opener(ProxyHandler({}))
@@ -191,10 +191,10 @@ class Stage:
             self.stop()
 
     def until_right(self, content: Mapping[str, bytes] | None = None) -> float:
-        """Wait until the znodes are what they should be, byte for byte; when that was seen to be so.
+        """Wait until the znodes are right, byte for byte; return when we saw that.
 
         *content*: by default that of all pods.  The znodes are read once there are enough of them:
-        reading all the time would be measured, too.
+        reading all the time would cost, too.
         """
         wanted = self.population.expected() if content is None else content
 
@@ -208,7 +208,7 @@ class Stage:
 
         return until(look, "the znodes are not right") or 0.0
 
-    def until_settled(self) -> None:
+    def until_up_to_date(self) -> None:
         """Wait until the controller is ready, the znodes are right and every RpcService says so."""
         until(lambda: self.answers("/readyz"), "the controller does not become ready")
         self.until_right()
@@ -216,7 +216,7 @@ class Stage:
 
     def until_synced(self) -> None:
         """Wait until every RpcService says that it is in ZooKeeper."""
-        # Rarely: each look is a LIST, of which the API server has as much work as of many a write.
+        # Rarely, since each LIST costs the API server as much as many writes.
         until(self._all_synced, "Synced is not written", every=2.0)
 
     def _all_synced(self) -> bool:
@@ -229,11 +229,11 @@ class Stage:
     # gauges
 
     def read(self) -> gauges.Reading:
-        """What all programs have used."""
+        """Read the usage of all programs."""
         pids = {name: self.cluster.process(name).pid for name in ("kube-apiserver", "etcd", "zookeeper")}
         pids["controller"] = self._controller.pid if self._controller else None
         return gauges.read(self.api, self.cluster.zk_servers, pids, self._port)
 
     def cost_since(self, before: gauges.Reading) -> Cost:
-        """What was used since *before*."""
+        """Usage since *before*."""
         return gauges.cost(before, self.read())

@@ -14,7 +14,7 @@ BASE = "/rpc_v2"
 TRANSACTION = 100  # ops
 IN_FLIGHT = 100
 
-# That its connection is lost while a scenario stops the server is no news.
+# Scenarios stop the server: its lost connections need no log.
 logging.getLogger("kazoo").setLevel(logging.CRITICAL)
 
 
@@ -31,7 +31,7 @@ class Znodes:
         self.client.close()
 
     def count(self) -> int:
-        """How many services there are."""
+        """The number of services."""
         stat = self.client.exists(BASE)
         return stat.children_count if stat else 0
 
@@ -70,7 +70,7 @@ class Znodes:
                     raise result
 
     def wipe(self) -> None:
-        """Delete all that the controller or a bare client ever wrote."""
+        """Delete all that the controller or a bare client wrote."""
         for path in (BASE, "/rpcregistry"):
             self._wipe(path)
 
@@ -100,10 +100,10 @@ def _take(waiting: deque[tuple[str, object]], found: dict[str, bytes]) -> None:
 
 
 class Spectator:
-    """Watches services' znodes as a client of the registry does: told of a change, it reads again.
+    """Watches services' znodes as an RPC client does: notified of a change, it reads again.
 
-    *seen* is called with the service, its servers and when they were read, in one thread at a time; the
-    servers are None while there is no znode.
+    *seen* gets the service, its servers and when they were read, in one thread at a time; None as servers
+    means that there is no znode.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Spectator:
             self._look(service)
 
     def close(self) -> None:
-        """Watch no more."""
+        """End the watches."""
         self._closed = True
         self._client.stop()
         self._client.close()
@@ -137,7 +137,7 @@ class Spectator:
             try:
                 data = answer.get()[0]  # type: ignore[attr-defined]
             except NoNodeError:
-                # Reading what is missing sets no watch; looking for it does.
+                # Reading a missing znode sets no watch, but exists() does.
                 self._client.exists_async(path, changed)
                 data = None
             with self._lock:

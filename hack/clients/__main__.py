@@ -1,6 +1,6 @@
 """``python -m hack.clients build|golden [NAME…]``: build the watchers; record what the clients write.
 
-What cannot be built is told, and the others are built: whether it matters is for the tests to say.
+It reports a watcher that cannot be built, and builds the others; the tests decide whether they need it.
 """
 
 import sys

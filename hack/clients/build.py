@@ -1,4 +1,4 @@
-"""Builds the watchers once, into the user's cache directory, under a key of all that they are built from."""
+"""Builds the watchers once, into the user's cache directory, under a key of all their sources."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ ALL = ("go-kit", *JAVA_CLIENTS, "zkcli", "serverset_sd", "nerve_sd")
 
 
 def command(client: str) -> list[str]:
-    """The command that runs a watcher, built first where that is needed; raises ``Unavailable``."""
+    """The command that runs a watcher, built first if needed; raises ``Unavailable``."""
     match client:
         case "go-kit" | "kube2zk":
             return [str(_go_build(client) / client)]
@@ -103,7 +103,7 @@ def _javac_version() -> str:
 
 
 def _output(*line: str) -> str:
-    """What a program prints; nothing where there is no such program, or it fails."""
+    """The output of a program; empty if it is missing or fails."""
     if not shutil.which(line[0]):
         return ""
     return subprocess.run(line, capture_output=True, text=True, check=False).stdout

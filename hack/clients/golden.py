@@ -1,6 +1,6 @@
 """Records what each client itself writes when it registers an instance: path, kind and bytes.
 
-A file of ``tests/golden`` per client; what in it differs from run to run is named there as *volatile*.
+``tests/golden`` has a file for each client, which names as *volatile* what differs from run to run.
 """
 
 import json
@@ -23,9 +23,9 @@ PATIENCE = 120.0
 
 @dataclass(frozen=True)
 class Recording:
-    """What *client* (so *source*) registers of *service*; *more*: what else it is told, in its order.
+    """What *client* (so *source*) registers of *service*; *more*: its other arguments, in order.
 
-    *volatile*: what of it is never the same twice.
+    *volatile*: the parts that differ each time.
     """
 
     client: str
@@ -100,7 +100,7 @@ RECORDINGS: Mapping[str, Recording] = {
 
 
 def record(layout: str) -> Path:
-    """Let the client register an instance in a ZooKeeper of its own; write down what is there then."""
+    """Let the client register an instance in a ZooKeeper of its own; return all znodes then."""
     recording = RECORDINGS[layout]
     with tempfile.TemporaryDirectory() as directory, zookeeper(Path(directory)) as servers:
         log = Path(directory) / "client.log"

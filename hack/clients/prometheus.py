@@ -1,7 +1,7 @@
 """Prometheus as a watcher: ``python -m hack.clients.prometheus PROGRAM DISCOVERY watch SERVERS PATH``.
 
 It runs the unmodified program with one scrape configuration of DISCOVERY (``serverset_sd``, ``nerve_sd``),
-asks it for its targets again and again, and prints a line whenever they are others.
+polls its targets, and prints a line whenever they change.
 """
 
 import json
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _config(discovery: str, servers: str, path: str) -> str:
     job = {"job_name": "watcher", f"{discovery}_configs": [{"servers": [servers], "paths": [path]}]}
-    # What is discovered is never scraped: the first time is random within the interval.
+    # Never scrape the targets: the first scrape comes at random within the interval.
     return yaml.safe_dump({"global": {"scrape_interval": "1d"}, "scrape_configs": [job]})
 
 

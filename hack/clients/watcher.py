@@ -1,4 +1,4 @@
-"""A watcher's process, and what it has printed so far."""
+"""A watcher's process, and its output so far."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ Endpoints = Mapping[str, Mapping[str, str]]
 class Watcher:
     """The watcher of *client*, as a process; *arguments*: its mode, the ZooKeeper server, and what follows.
 
-    What it complains about goes to *log*.
+    *log* gets its standard error.
     """
 
     def __init__(self, client: str, *arguments: str, log: Path) -> None:

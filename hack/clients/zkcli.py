@@ -1,7 +1,7 @@
 """ZooKeeper's own command line as a watcher: ``python -m hack.clients.zkcli COMMAND… watch SERVERS PATH``.
 
-It asks the command line for PATH again and again, and prints a line whenever the answer is another one:
-the servers in the JSON of a kube2zk znode.  ``write SERVERS PATH DATA`` creates a znode.
+It polls PATH, and prints a line whenever the answer changes: the servers in the JSON of a kube2zk znode.
+``write SERVERS PATH DATA`` creates a znode.
 """
 
 import json
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 
 class CommandLine:
-    """The command line, which reads commands and prints what they give."""
+    """The command line, which reads commands and prints their output."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._process = subprocess.Popen(
@@ -23,7 +23,7 @@ class CommandLine:
     def ask(self, *words: str) -> list[str]:
         """The lines that a command prints."""
         assert self._process.stdin
-        # What it says to a command that it does not know marks the end of the one before.
+        # Its answer to an unknown command marks the end of the one before.
         self._process.stdin.write(f"{' '.join(words)}\nend-of-answer\n")
         self._process.stdin.flush()
         return list(self._answer())

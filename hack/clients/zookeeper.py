@@ -1,4 +1,4 @@
-"""A ZooKeeper server of its own, for as long as it is needed."""
+"""A ZooKeeper server for the length of a ``with``."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from hack.local.zookeeper import Server
 
 @contextmanager
 def zookeeper(directory: Path) -> Iterator[str]:
-    """The address of a server whose data is in *directory*, and gone with it."""
+    """The address of a server whose data is in *directory*."""
     server = Server(directory)
     try:
         server.up()

@@ -1,4 +1,4 @@
-"""``python -m hack.local``: find or build all that the local cluster needs, and show how that goes."""
+"""``python -m hack.local``: find or build all that the local cluster needs, and show the progress."""
 
 import sys
 

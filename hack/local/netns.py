@@ -27,7 +27,7 @@ ip link add bridge type bridge && ip link add left type veth peer name right && 
 
 
 def missing() -> str | None:
-    """What this machine lacks for such networks, and for kube-proxy in them; None where it lacks nothing."""
+    """Say what this machine lacks for such networks, and for kube-proxy in them; None if nothing."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     absent = [tool for tool in TOOLS if not shutil.which(tool)]
@@ -53,7 +53,7 @@ class Machine:
         return ["ip", "netns", "exec", self._namespace, *command]
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in here to its end, whatever that is."""
+        """Run a command in here; return its outcome, also of a failure."""
         return subprocess.run(self.command(*command), capture_output=True, text=True, check=False)
 
     def start(self, name: str, command: Sequence[str], ready: Callable[[], bool]) -> Process:
@@ -64,7 +64,7 @@ class Machine:
         return process
 
     def answers(self, url: str) -> bool:
-        """Whether an HTTP server of this machine says that all is well."""
+        """Whether an HTTP server of this machine answers with 200."""
         return self.run("curl", "--silent", "--fail", "--max-time", "5", url).returncode == 0
 
     def listen(self, host: str, port: int) -> socket.socket:
@@ -133,7 +133,7 @@ def make_network(directory: Path) -> Iterator[Network]:
 
 @contextmanager
 def _namespace(name: str) -> Iterator[None]:
-    """A namespace, and in the end nothing of it: no process, no file."""
+    """Make a namespace; in the end remove it, with its processes and files."""
     _ip("netns", "add", name)
     try:
         yield

@@ -11,7 +11,7 @@ STOP_WITHIN = 10.0
 
 
 class Process:
-    """A program with its log; it outlives whoever started it, and whoever stops it may be another."""
+    """A program with its log; it outlives the process that started it, and any process may stop it."""
 
     def __init__(self, name: str, directory: Path, command: Sequence[str], ready: Callable[[], bool]) -> None:
         self.name = name
@@ -30,7 +30,7 @@ class Process:
         except (OSError, ValueError):
             return None
         if self._child and self._child.pid == int(pid):
-            # A killed program looks dead while its last threads still hold its ports; reaped, it is.
+            # A killed program may look dead while its last threads hold its ports; once reaped, it is dead.
             return int(pid) if self._child.poll() is None else None
         return int(pid) if _start_time(int(pid)) == started else None
 
@@ -51,7 +51,7 @@ class Process:
         self._pid_file.write_text(f"{self._child.pid} {_start_time(self._child.pid)}")
 
     def wait_until_ready(self, seconds: float = 60.0) -> None:
-        """Wait until it serves; its last words are in the error where it does not come to that."""
+        """Wait until it serves; raise with the end of its log if it does not."""
         end = time.monotonic() + seconds
         while not self.pid or not self._ready():
             if not self.pid or time.monotonic() > end:
@@ -61,7 +61,7 @@ class Process:
             time.sleep(0.05)
 
     def signal(self, number: int) -> None:
-        """Send a signal, where it runs."""
+        """Send a signal, if it runs."""
         pid = self.pid
         if pid:
             os.kill(pid, number)
@@ -83,7 +83,7 @@ class Process:
         self._wait_for_end(STOP_WITHIN)
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL where that does not help."""
+        """SIGTERM, and SIGKILL if that does not end it."""
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
         if not self._wait_for_end(STOP_WITHIN):
@@ -113,7 +113,7 @@ def _stopped(stat: Path) -> bool:
 
 
 def _start_time(pid: int) -> str | None:
-    """What tells a process from a later one with its pid (proc(5), field 22); None for a dead one."""
+    """The start time: a later process of the same pid has another (proc(5), field 22); None if dead."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

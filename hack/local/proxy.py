@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback, which does to connections what networks and servers do on bad days."""
+"""A TCP proxy on loopback that breaks, delays and loses, like a bad network or server."""
 
 import socket
 import threading
@@ -11,7 +11,7 @@ CHUNK = 65536
 
 
 class _Loss(NamedTuple):
-    """What is to be lost: the first request whose bytes match, or the answer to it."""
+    """What to lose: the first request whose bytes match, or the answer to it."""
 
     matches: Callable[[bytes], bool]
     delivered: bool
@@ -27,7 +27,7 @@ class _Pair:
         self.awaited: _Loss | None = None  # the answer that comes next is to be lost
 
     def cut(self) -> None:
-        """End both, in the middle of whatever goes on."""
+        """End both at once."""
         for end in (self.client, self.server):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -35,10 +35,10 @@ class _Pair:
 
 
 class Proxy:
-    """Passes bytes between its clients and the *target* (``HOST:PORT``), until told otherwise.
+    """Passes bytes between its clients and the *target* (``HOST:PORT``), with faults on demand.
 
-    What is told holds until ``pass_through``; a lost request or answer is one only.  *on_answer* is
-    shown what the server sends.  *listener*: where clients connect, if not at a port of its own.
+    A fault lasts until ``pass_through``; a lost request or answer is one only.  *on_answer* gets the bytes
+    that the server sends.  *listener*: where clients connect, if not at a port of its own.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Proxy:
     # what goes wrong
 
     def pass_through(self) -> None:
-        """All is well (again); what a black hole held back arrives late."""
+        """End all faults; bytes that a black hole held arrive now."""
         self._refusing, self._delay = False, 0.0
         self._swallows = None
         self._held.clear()
@@ -95,7 +95,7 @@ class Proxy:
         self.cut()
 
     def blackhole(self, since: Callable[[bytes], bool] | None = None) -> None:
-        """Take connections and bytes, and deliver none: nobody is told that something is wrong.
+        """Accept connections and bytes, and deliver none: neither side sees an error.
 
         *since*: do so from the first request on whose bytes match.
         """
@@ -105,11 +105,11 @@ class Proxy:
 
     @property
     def held(self) -> bytes:
-        """What clients sent into the black hole."""
+        """The bytes that clients sent into the black hole."""
         return bytes(self._held)
 
     def delay(self, seconds: float) -> None:
-        """Deliver everything so much later."""
+        """Deliver everything *seconds* later."""
         self._delay = seconds
 
     def lose_request(self, matches: Callable[[bytes], bool], then: Callable[[], None] = lambda: None) -> None:
@@ -160,7 +160,7 @@ class Proxy:
         pair.cut()
 
     def _request(self, pair: _Pair, data: bytes) -> bool:
-        """Let a client's bytes wait as they have to; return whether they go on."""
+        """Hold a client's bytes as the fault demands; return whether to pass them on."""
         if self._swallows and self._swallows(data):
             self._passing.clear()
         if not self._passing.is_set():

@@ -1,4 +1,4 @@
-"""ZooKeeper servers to be broken: alone or as an ensemble, with TLS and SASL where that is asked for.
+"""ZooKeeper servers for tests to break: alone or as an ensemble, with TLS and SASL if wanted.
 
 The local cluster's own server is in ``cluster``.
 """
@@ -67,7 +67,7 @@ class Server:
         self.process = Process("zookeeper", directory, command, lambda: bool(self.mode))
 
     def start(self) -> None:
-        """Run; it need not serve when this returns."""
+        """Start it, without waiting until it serves."""
         if self._number:
             self.data.mkdir(exist_ok=True)
             (self.data / "myid").write_text(f"{self._number}\n")
@@ -75,12 +75,12 @@ class Server:
         self.process.start()
 
     def up(self) -> None:
-        """Run, and serve, whatever became of it."""
+        """Start it if it does not run, and wait until it serves."""
         self.start()
         self.process.wait_until_ready()
 
     def wipe(self) -> None:
-        """Lose all data; to be called while it is down."""
+        """Lose all data; call it while the server is down."""
         shutil.rmtree(self.data)
 
     def sessions(self) -> str:
@@ -97,7 +97,7 @@ class Server:
         return rest.split()[0] if found else ""
 
     def _environment(self) -> list[str]:
-        """What the server is started by where it needs to know users."""
+        """The environment variables that give the server its users."""
         if self._users is None:
             return []
         jaas = self._directory / "jaas.conf"
@@ -126,7 +126,7 @@ class Ensemble:
 
     @property
     def address(self) -> str:
-        """Of all servers, as clients write it."""
+        """The addresses of all servers, as clients write them."""
         return ",".join(server.address for server in self.servers)
 
     def leader(self) -> Server | None:

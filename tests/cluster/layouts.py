@@ -1,4 +1,4 @@
-"""Several layouts at once: what to tell the controller, and what ZooKeeper holds of the service ``echo``."""
+"""Several layouts at once: the controller's flags, and the znodes of the service ``echo``."""
 
 import json
 import subprocess
@@ -86,7 +86,7 @@ def contents(world: World, base: str = "") -> dict[str, bytes]:
 
 
 def delete_all(world: World, base: str) -> None:
-    """Delete a znode and all below it at once: one after the other, the controller would come in between."""
+    """Delete a znode and all below it in one transaction, which the controller cannot interrupt."""
     transaction = world.zk.transaction()
     for path in reversed(contents(world, base)):
         transaction.delete(path)

@@ -1,4 +1,4 @@
-"""An RPC process of its own: it registers a service, follows it, and writes down what it is told."""
+"""An RPC process of its own: it registers a service, follows it, and writes down each notification."""
 
 import json
 import subprocess
@@ -11,9 +11,9 @@ from rpcregistry.sdk import Registry, Service, Update
 class RpcProcess:
     """``main`` below in a process, for the pod *name*; it runs until ``stop``."""
 
-    def __init__(self, kubeconfig: Path, namespace: str, name: str, service: str, told: Path) -> None:
-        self._told = told
-        with told.open("wb") as output:
+    def __init__(self, kubeconfig: Path, namespace: str, name: str, service: str, notified: Path) -> None:
+        self._notified = notified
+        with notified.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.cluster.rpc_process", kubeconfig, namespace, name, service],
                 stdin=subprocess.PIPE,
@@ -21,18 +21,18 @@ class RpcProcess:
                 cwd=Path(__file__).parents[2],
             )
 
-    def told(self) -> list[tuple[str, str]]:
-        """(kind, pod name), one an update."""
-        return [tuple(json.loads(line)) for line in self._told.read_text().splitlines()]
+    def notified(self) -> list[tuple[str, str]]:
+        """(kind, pod name) of each update."""
+        return [tuple(json.loads(line)) for line in self._notified.read_text().splitlines()]
 
     def stop(self) -> int:
-        """End it as it wishes to end; return its exit code."""
+        """End it by closing its standard input; return its exit code."""
         assert self._process.stdin
         self._process.stdin.close()
         return self._process.wait(60)
 
     def kill(self) -> None:
-        """End it without a word."""
+        """Kill it by SIGKILL."""
         self._process.kill()
         self._process.communicate()
 
@@ -40,11 +40,11 @@ class RpcProcess:
 def main(kubeconfig: str, namespace: str, name: str, service: str) -> None:
     """Follow until standard input ends."""
 
-    def told(update: Update) -> None:
+    def notified(update: Update) -> None:
         print(json.dumps([update.kind, update.instance.pod_name]), flush=True)
 
     with Registry.from_kubeconfig(kubeconfig, namespace=namespace, pod_name=name) as registry:
-        registry.subscribe(service, told)
+        registry.subscribe(service, notified)
         registry.register(Service(name=service, port=8080))
         sys.stdin.read()
 

@@ -1,4 +1,4 @@
-"""The public command with a ZooKeeper that asks who it is: what it writes, and what others may do."""
+"""The public command with a ZooKeeper that authenticates it: what it writes, and what others may do."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def zk_servers(server: Server, namespace: str) -> str:
-    """The server, with a chroot of the test's own: the first who writes there is whose it is."""
+    """The server, with a chroot of the test's own, which the first client that writes there owns."""
     return f"{server.address}/{namespace}"
 
 
@@ -99,7 +99,7 @@ def who(zk: KazooClient, path: str) -> list[tuple[str, list[str]]]:
 
 
 def wrote(controller: Controller, path: str) -> bool:
-    """Whether the controller says that it wrote a znode."""
+    """Whether the controller logged that it wrote a znode."""
     return any(line.get("path") == path for line in controller.logged())
 
 
@@ -109,7 +109,7 @@ def command(cluster: LocalCluster, name: str, *flags: str) -> subprocess.Complet
 
 
 def ready(port: int) -> str:
-    """Why the controller is not ready; empty where it is."""
+    """Why the controller is not ready; empty if it is."""
     try:
         with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10):
             return ""
@@ -189,7 +189,7 @@ def test_a_secret_stands_in_no_log_event_metric_or_process_list(
         assert PASSWORD not in said
 
 
-def test_a_wrong_password_is_told_and_mended_without_a_restart(
+def test_a_wrong_password_is_reported_and_mended_without_a_restart(
     zk_servers: str, world: World, start_controller, mount
 ):
     flags = ["--zk-servers", zk_servers, "--zk-acl", "auth::cdrwa"]

@@ -1,4 +1,4 @@
-"""What a real API server makes of ``crds/``: what it takes, what it refuses, and what kubectl shows."""
+"""``crds/`` on a real API server: what it accepts and refuses, and what kubectl shows."""
 
 import json
 import re

@@ -173,7 +173,7 @@ class Kubelet(NamedTuple):
 
     @property
     def log(self) -> Path:
-        """What the command prints."""
+        """The output of the command."""
         return self.folder / "log"
 
     @property
@@ -465,7 +465,7 @@ def test_the_command_that_the_page_on_kustomize_shows_tells_whether_the_policy_h
 
 
 def complaint(cluster: LocalCluster, *command: str) -> str:
-    """What kubectl complains about; empty where it does not."""
+    """The errors of kubectl; empty if there are none."""
     try:
         cluster.kubectl(*command)
     except RuntimeError as error:

@@ -45,7 +45,7 @@ def events(cluster: LocalCluster, namespace: str, uid: str) -> list[dict[str, An
         pytest.param("", id="none"),
     ],
 )
-def test_whatever_is_wrong_with_an_object_is_told(
+def test_whatever_is_wrong_with_an_object_is_recorded(
     cluster: LocalCluster, namespace: str, start: Callable[[], EventRecorder], message: str
 ) -> None:
     pod = Regarding("v1", "Pod", namespace, "n" * 253, "uid-1")
@@ -54,7 +54,7 @@ def test_whatever_is_wrong_with_an_object_is_told(
     assert (event["type"], event["reason"], event["action"]) == ("Warning", "InvalidAnnotation", "Declare")
 
 
-def test_what_concerns_no_namespace_is_told_in_the_default_one(
+def test_what_concerns_no_namespace_is_recorded_in_the_default_one(
     cluster: LocalCluster, namespace: str, start: Callable[[], EventRecorder]
 ) -> None:
     node = Regarding("v1", "Node", "", "node1", f"uid of {namespace}")
@@ -62,7 +62,7 @@ def test_what_concerns_no_namespace_is_told_in_the_default_one(
     assert eventually(lambda: events(cluster, "default", node.uid))
 
 
-def test_what_another_process_told_is_not_told_again(
+def test_an_event_of_another_process_is_not_recorded_again(
     cluster: LocalCluster, namespace: str, start: Callable[[], EventRecorder]
 ) -> None:
     pod = Regarding("v1", "Pod", namespace, "web-1", "uid-1")
@@ -75,5 +75,5 @@ def test_what_another_process_told_is_not_told_again(
 
 
 def notes(cluster: LocalCluster, namespace: str) -> list[str]:
-    """What is said about the object, sorted."""
+    """The notes of the Events about the object, sorted."""
     return sorted(event["note"] for event in events(cluster, namespace, "uid-1"))

@@ -99,7 +99,7 @@ def test_the_second_dialect(world: World, controller: Controller):
 
 
 def changes(world: World) -> None:
-    """Of everything something: what happens to pods in a day."""
+    """Make some of each change that happens to pods in a day."""
     world.annotate("moved", json.dumps([{"serviceName": "b"}]))
     world.annotate("undeclared", None)
     world.set_status("evicted", "172.16.0.3", phase="Failed")
@@ -221,7 +221,7 @@ def test_edits_of_a_status_are_put_back(world: World, controller: Controller):
     eventually(lambda: (world.listed("echo"), world.servers("echo")) == (["172.16.0.1"], ["172.16.0.1"]))
 
 
-def test_a_bad_annotation_is_told_once_even_across_restarts(world: World, start_controller):
+def test_a_bad_annotation_is_recorded_once_even_across_restarts(world: World, start_controller):
     controller = start_controller()
     world.create_pod("a", annotation="{not json", ip="172.16.0.1")
     (event,) = eventually(lambda: world.events("InvalidAnnotation", "a"))
@@ -253,7 +253,7 @@ def test_when_all_is_right_a_restart_writes_nothing(world: World, start_controll
     assert {name: world.zk.exists(f"{world.base}/{name}").mzxid for name in versions} == znodes
 
 
-def test_a_pod_whose_account_may_not_register_is_told_and_is_published_once_it_may(
+def test_a_pod_whose_account_may_not_register_gets_an_event_and_is_published_once_it_may(
     world: World, start_controller, cluster
 ):
     start_controller("--require-register-permission", "--resync-period", "1s")

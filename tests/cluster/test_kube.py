@@ -45,10 +45,10 @@ def versions(service: RpcService) -> dict[str, str]:
 
 
 class Followed:
-    """What an informer says while it runs, beside what it holds."""
+    """Checks that an informer's notifications and its store agree."""
 
     def __init__(self, kube: Kube, namespace: str) -> None:
-        self.told: dict[ObjectKey, RpcService] = {}
+        self.notified: dict[ObjectKey, RpcService] = {}
         self.restarts: list[str] = []
         self.informer: Informer[RpcService] = Informer(
             "rpcservices",
@@ -61,9 +61,9 @@ class Followed:
 
     def _on_change(self, change: Change[RpcService]) -> None:
         if change.old:
-            assert self.told.pop(change.old.key) == change.old
+            assert self.notified.pop(change.old.key) == change.old
         if change.new:
-            self.told[change.new.key] = change.new
+            self.notified[change.new.key] = change.new
 
     @property
     def held(self) -> dict[ObjectKey, RpcService]:
@@ -238,7 +238,7 @@ def test_an_informer_ends_with_what_the_server_has_whoever_wrote_it(
             list(threads.map(write, range(8)))
         there = {service.key: service for service in kube.list(RPCSERVICES, namespace).items}
         eventually(lambda: followed.held == there)
-        assert followed.told == there
+        assert followed.notified == there
         assert followed.restarts == []
         for service in there.values():
             assert followed.informer.store.indexed("name", service.service_name) == [service]
@@ -247,7 +247,7 @@ def test_an_informer_ends_with_what_the_server_has_whoever_wrote_it(
 def _write_something(
     kube: Kube, namespace: str, choose: random.Random, informer: Informer[RpcService]
 ) -> None:
-    """Create, change or delete one of a few objects; every other write is told to the informer, too."""
+    """Create, change or delete one of a few objects; of every other write, notify the informer, too."""
     name = f"s-{choose.randrange(12)}"
     service = informer.store.get(ObjectKey(namespace, name))
     written = None
@@ -284,7 +284,7 @@ def account(cluster: Any, kube: Kube, namespace: str, tmp_path: Path) -> Kube:
 
 @pytest.fixture
 def permit(cluster: Any, kube: Kube, namespace: str) -> Callable[[bool], None]:
-    """Lets the ServiceAccount read RpcServices, or takes that back."""
+    """Lets the ServiceAccount read RpcServices, or revokes that."""
     roles = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
     rule = {"apiGroups": [GROUP], "resources": ["rpcservices"], "verbs": ["get", "list", "watch"]}
     kube.raw("POST", f"{roles}/roles", {"metadata": {"name": "reader"}, "rules": [rule]})

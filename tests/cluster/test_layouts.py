@@ -166,7 +166,7 @@ def test_a_client_never_sees_fewer_endpoints_than_there_are_while_all_are_replac
 
 
 @pytest.mark.full
-def test_a_layout_lost_at_a_restart_withdraws_nothing_and_is_told(
+def test_a_layout_lost_at_a_restart_withdraws_nothing_and_is_reported(
     cluster: Any, world: World, start_controller: Callable[..., Controller]
 ):
     serve(world, "a", "172.16.0.1")

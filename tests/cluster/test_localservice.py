@@ -1,7 +1,7 @@
 """What users of local-service-controller rely on, and each of its failures (L1 to L15), on the real cluster.
 
 The numbers are those of the list of its failures; `start_local` runs the public command with the
-LocalService controller alone, and without a resync that would mend what an event should have told.
+LocalService controller alone, and without a resync, which would hide missed events.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What edits of a LocalService cost its Services, and what is made up for that nobody looked at."""
+"""What edits of a LocalService change in its Services, and how they recover from missed changes."""
 
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ LONG = 90.0  # seconds, at most: what was refused is tried again with back-off
 
 
 def identity(world: World, name: str = "app") -> dict[str, tuple[str, str, list[Any]]]:
-    """By node: what clients would notice if a Service were made anew."""
+    """By node: the fields that would differ if a Service were created anew."""
     return {
         node: (
             service["metadata"]["uid"],
@@ -162,7 +162,9 @@ def are_headless(world: World, wanted: bool) -> bool:
 
 
 @pytest.mark.full
-def test_ip_families_that_the_cluster_lacks_are_told_once_and_cost_no_service(world: World, resyncing: int):
+def test_ip_families_that_the_cluster_lacks_are_reported_once_and_cost_no_service(
+    world: World, resyncing: int
+):
     world.create_node("family-a")
     world.create_localservice()
     eventually(lambda: world.serves("family-a"))

@@ -26,7 +26,7 @@ LONG = 120.0  # seconds, at most: what was refused is tried again with back-off
 
 
 @pytest.mark.full
-def test_b3_two_nodes_that_are_one_once_their_dots_are_gone(world: World, start_local):
+def test_b3_two_nodes_whose_names_without_dots_are_equal(world: World, start_local):
     nodes = ["b3.x-y", "b3-x.y", "b3-x-y"]
     for node in nodes:
         world.create_node(node)
@@ -147,7 +147,7 @@ def test_b4_a_service_that_appears_where_ours_was_deleted(world: World, start_lo
 
 @pytest.fixture
 def deny(cluster: LocalCluster, world: World) -> Iterator[Callable[..., Callable[[], None]]]:
-    """Has the API server refuse writes in the test's namespace; returns what ends it."""
+    """Makes the API server refuse writes in the test's namespace; returns a function that ends this."""
     name = f"deny-{world.namespace[-6:]}"  # short, since messages repeat it
 
     def mend() -> None:
@@ -297,14 +297,14 @@ def test_a21_a_quota_that_is_too_small_serves_what_fits_and_says_what_is_missing
     eventually(lambda: len(world.rows()) == 3)
     assert world.localservice()["status"]["nodes"] == 5
     eventually(lambda: set(world.warnings()) == {reason})
-    told = len(world.warnings())
+    reported = len(world.warnings())
 
     world.core.patch_namespaced_resource_quota(
         "few", world.namespace, {"spec": {"hard": {"count/services": "5"}}}
     )
     eventually(lambda: world.serves(*nodes), LONG)
     eventually(world.is_fine)
-    assert len(world.warnings()) == told
+    assert len(world.warnings()) == reported
 
 
 # Withdrawing: nodes that cannot be seen
@@ -368,7 +368,7 @@ def test_nodes_that_may_not_be_read_for_a_while_lose_nothing(
 
 
 @pytest.mark.full
-def test_many_nodes_gone_while_nobody_looked_are_held_and_go_in_time(world: World, start_local):
+def test_many_nodes_deleted_while_no_controller_ran_are_held_and_then_withdrawn(world: World, start_local):
     nodes = [f"held-{number:02}" for number in range(12)]
     for node in nodes:
         world.create_node(node)

@@ -1,4 +1,4 @@
-"""Answers that are lost, processes that die in the middle, and deletions of every kind."""
+"""Lost answers, processes that die in the middle of a write, and deletions of every kind."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -52,8 +52,8 @@ def test_a_write_that_is_lost_or_whose_answer_is(
     eventually(lambda: world.rows().keys() == {"lose-a", "lose-c"} and world.rows()["lose-c"] == [address])
     eventually(lambda: [s["spec"]["ports"][0]["port"] for s in world.node_services().values()] == [9, 9])
     eventually(lambda: world.services().keys() == {"app-lose-a", "app-lose-c"} and world.is_fine())
-    made_or_gone = [event for event in world.happened(since) if event[0] != "MODIFIED"]
-    assert sorted(made_or_gone) == [("ADDED", "app-lose-c"), ("DELETED", "app-lose-b")]
+    created_or_deleted = [event for event in world.happened(since) if event[0] != "MODIFIED"]
+    assert sorted(created_or_deleted) == [("ADDED", "app-lose-c"), ("DELETED", "app-lose-b")]
     assert world.warnings() == []
     assert not any(line["level"] == "error" for line in controller.logged())
 

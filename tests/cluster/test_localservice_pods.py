@@ -1,4 +1,4 @@
-"""The pods of LocalServices: their labels, what they ask for themselves, what the status tells of them."""
+"""The pods of LocalServices: their labels, what they ask for themselves, and the status."""
 
 import json
 import time
@@ -326,7 +326,7 @@ def test_a_pod_may_ask_for_several_services_and_several_ports(world: World, star
 
 
 @pytest.mark.full
-def test_pods_that_ask_for_it_without_a_port_are_told_so(world: World, start_both):
+def test_pods_that_ask_for_it_without_a_port_get_an_event(world: World, start_both):
     world.create_node("portless-a")
     start_both()
     world.run_pod("a", "portless-a", {"serviceName": "echo", "local": True}, {**ECHO, "serviceName": "fine"})

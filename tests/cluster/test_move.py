@@ -30,7 +30,7 @@ SERVED = [name for name in BEFORE if name != "nobodys"]
 
 @dataclass
 class Reader:
-    """Who watches a znode, and what it saw."""
+    """A client that watches a znode, and records what it saw."""
 
     states: list[Any] = field(default_factory=list)
 
@@ -40,7 +40,7 @@ class Reader:
 
 @pytest.fixture
 def readers(world: World, zk: KazooClient) -> dict[str, Reader]:
-    """What kube2zk wrote, some of it edited since by hand; a reader watches each."""
+    """A reader for each znode that kube2zk wrote; somebody has edited some of them."""
     world.zk.ensure_path(world.base)
     readers = {name: Reader() for name in BEFORE}
     for name, data in BEFORE.items():
@@ -102,7 +102,7 @@ def test_a_dry_run_and_a_refusal_to_adopt_change_nothing(
     assert {name: world.zk.get(f"{world.base}/{name}")[0] for name in BEFORE} == BEFORE
 
 
-def test_an_edited_config_outlives_a_service_that_is_gone_for_a_while(
+def test_an_edited_config_outlives_a_service_without_pods_for_a_while(
     world: World, start_controller: Callable[..., Controller], readers: dict[str, Reader]
 ):
     controller = start_controller("--guard-confirm", "1s")

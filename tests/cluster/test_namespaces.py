@@ -52,7 +52,7 @@ def test_deny_gives_the_name_to_one_namespace_and_tells_the_other(
     serve(world, "a", ONE)
     eventually(lambda: holds(world, ONE))
     born = datetime.fromisoformat(world.rpcservices()["echo"]["metadata"]["creationTimestamp"])
-    eventually(lambda: datetime.now(UTC) - born > timedelta(seconds=1))  # who is older is told in seconds
+    eventually(lambda: datetime.now(UTC) - born > timedelta(seconds=1))  # creationTimestamp has seconds only
     world.create_pod("b", {"serviceName": "echo", "port": 20880}, ip=TWO, namespace=other_namespace)
     eventually(lambda: condition(world, other_namespace) == ("False", "OwnedElsewhere"))
     assert holds(world, ONE)

@@ -107,7 +107,7 @@ def test_a_change_rewrites_one_object_and_many_changes_share_writes(
 
 
 def resource_versions(world: World) -> dict[str, str]:
-    """Of all RpcServices."""
+    """The resourceVersions of all RpcServices."""
     return {name: item["metadata"]["resourceVersion"] for name, item in world.rpcservices().items()}
 
 
@@ -198,7 +198,7 @@ BESIDE = {"serviceName": "beside"}
 
 
 @pytest.mark.full
-def test_b1_b2_every_bad_annotation_is_told_once_and_costs_nothing_else(
+def test_b1_b2_every_bad_annotation_is_recorded_once_and_costs_nothing_else(
     world: World, start_controller, zk: KazooClient
 ):
     controller = start_controller()
@@ -211,15 +211,15 @@ def test_b1_b2_every_bad_annotation_is_told_once_and_costs_nothing_else(
 
     eventually(lambda: world.servers("beside") == list(pods.values())[len(SPOILT) :])
     eventually(lambda: world.servers("fine") == ["10.0.1.1"])
-    eventually(lambda: {event.involved_object.name for event in told(world)} == set(pods))
+    eventually(lambda: {event.involved_object.name for event in complaints(world)} == set(pods))
     controller.stop()
     controller.start()
     world.create_pod("last", annotation="{}", ip="10.0.1.3")
-    eventually(lambda: "last" in {event.involved_object.name for event in told(world)})
-    assert sorted(event.involved_object.name for event in told(world)) == sorted([*pods, "last"])
+    eventually(lambda: "last" in {event.involved_object.name for event in complaints(world)})
+    assert sorted(event.involved_object.name for event in complaints(world)) == sorted([*pods, "last"])
     assert sorted(zk.get_children(world.base)) == sorted(world.rpcservices()) == ["beside", "fine"]
 
 
-def told(world: World) -> list[Any]:
+def complaints(world: World) -> list[Any]:
     """The Events that complain about an annotation."""
     return list(world.events("InvalidAnnotation"))

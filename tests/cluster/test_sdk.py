@@ -62,11 +62,11 @@ def metadata(world: World, name: str) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def knows(process: RpcProcess, names: Collection[str]) -> bool:
-    return {name for _, name in process.told()} >= set(names)
+    return {name for _, name in process.notified()} >= set(names)
 
 
 def heard(process: RpcProcess, update: tuple[str, str]) -> bool:
-    return update in process.told()
+    return update in process.notified()
 
 
 def ips(registry: Registry, service: str) -> list[str]:
@@ -90,10 +90,10 @@ def test_three_processes_see_each_other_and_hear_once_of_one_that_goes(
         for name in ("a", "b"):
             eventually(partial(heard, processes[name], ("removed", "c")), LONG)
 
-        # What comes later shows that everything before it was told.
+        # This update is the last, so the ones before it have arrived.
         assert processes["b"].stop() == 0
         eventually(partial(heard, processes["a"], ("removed", "b")), LONG)
-        assert sorted(processes["a"].told()) == [
+        assert sorted(processes["a"].notified()) == [
             *(("added", name) for name in names),
             ("removed", "b"),
             ("removed", "c"),
@@ -103,20 +103,20 @@ def test_three_processes_see_each_other_and_hear_once_of_one_that_goes(
             process.kill()
 
 
-def test_changes_are_told_without_asking_again(world: World, join, api: HttpProxy, through_api: Path):
-    follower, told = join("a", "10.0.0.1", through_api), []
-    follower.subscribe("echo", lambda update: told.append((update.kind, update.instance.ready)))
+def test_changes_are_notified_without_asking_again(world: World, join, api: HttpProxy, through_api: Path):
+    follower, notified = join("a", "10.0.0.1", through_api), []
+    follower.subscribe("echo", lambda update: notified.append((update.kind, update.instance.ready)))
     eventually(lambda: len(api.requests) == 4)
     asked = list(api.requests)
     assert [is_watch(path) for _, path in asked].count(True) == 2
 
     other = join("b", "10.0.0.2")
     other.register(Service(name="echo"))
-    eventually(lambda: told == [("added", True)])
+    eventually(lambda: notified == [("added", True)])
     world.set_status("b", "10.0.0.2", ready=False)
-    eventually(lambda: told[1:] == [("changed", False)])
+    eventually(lambda: notified[1:] == [("changed", False)])
     other.close()
-    eventually(lambda: told[2:] == [("removed", False)])
+    eventually(lambda: notified[2:] == [("removed", False)])
     assert api.requests == asked
 
 
@@ -176,15 +176,15 @@ def test_another_value_of_the_label_keeps_a_pod_out(world: World, join, caplog: 
 
 
 def test_a_callback_may_close_its_registry(world: World, join):
-    registry, told = join("a", "10.0.0.1"), []
+    registry, notified = join("a", "10.0.0.1"), []
 
     def close(update: Update) -> None:
         registry.close()
-        told.append(update.kind)
+        notified.append(update.kind)
 
     registry.register([Service(name="echo", port=1), Service(name="echo", port=2)])
     registry.subscribe("echo", close)
-    eventually(lambda: told == ["added"])
+    eventually(lambda: notified == ["added"])
     assert metadata(world, "a") == ({}, {})
 
 
@@ -211,7 +211,7 @@ def test_no_pod_of_that_name_is_a_failure_at_once(cluster: LocalCluster, world: 
 
 def test_a_registry_begins_with_whatever_is_asked_first(cluster: LocalCluster, world: World):
     world.create_pod("a", "echo", ip="10.0.0.1")
-    told: list[str] = []
+    notified: list[str] = []
 
     def first(ask: Callable[[Registry], object], done: Callable[[Registry], bool]) -> None:
         registry = Registry.from_kubeconfig(cluster.kubeconfig, namespace=world.namespace, pod_name="b")
@@ -220,10 +220,10 @@ def test_a_registry_begins_with_whatever_is_asked_first(cluster: LocalCluster, w
         registry.close()
 
     def follow(registry: Registry) -> None:
-        registry.subscribe("echo", lambda update: told.append(update.instance.pod_name))
+        registry.subscribe("echo", lambda update: notified.append(update.instance.pod_name))
 
     first(lambda registry: registry.wait_until_synced(60), lambda registry: len(registry.peers()) == 1)
-    first(follow, lambda _: told == ["a"])
+    first(follow, lambda _: notified == ["a"])
     first(lambda _: None, lambda registry: ips(registry, "echo") == ["10.0.0.1"])
     first(lambda _: None, lambda registry: [peer.name for peer in registry.peers("echo")] == ["a"])
 
@@ -271,21 +271,21 @@ def test_what_is_registered_becomes_an_rpcservice_and_a_znode(world: World, join
 
 def test_pods_that_an_rpcservice_selects_are_instances_and_peers(world: World, join, controller: Controller):
     registry = join("a", "10.0.0.1")
-    told = []
-    registry.subscribe("echo", lambda update: told.append((update.kind, update.instance.port)))
+    notified = []
+    registry.subscribe("echo", lambda update: notified.append((update.kind, update.instance.port)))
     world.apply_rpcservice("echo", selector={"matchLabels": {"app": "x"}}, port=7)
     world.create_pod("b", ip="10.0.0.2", labels={"app": "x"})
-    eventually(lambda: told == [("added", 7)], LONG)
+    eventually(lambda: notified == [("added", 7)], LONG)
     assert [peer.name for peer in registry.peers("echo")] == ["b"]
     assert registry.peers() == ()
     world.delete_pod("b")
-    eventually(lambda: told[1:] == [("removed", 7)], LONG)
+    eventually(lambda: notified[1:] == [("removed", 7)], LONG)
 
 
 def test_peers_are_followed_the_oldest_first(world: World, join):
-    registry, told = join("a", "10.0.0.1"), []
+    registry, notified = join("a", "10.0.0.1"), []
     registry.register(Service(name="cache"))
-    registry.subscribe_peers(lambda update: told.append((update.kind, update.peer.name)))
+    registry.subscribe_peers(lambda update: notified.append((update.kind, update.peer.name)))
     for name, minute in (("young", 5), ("old", 1)):
         world.create_pod(name, "cache")
         running = {"running": {"startedAt": f"2026-11-21T02:0{minute}:00Z"}}
@@ -302,8 +302,8 @@ def test_peers_are_followed_the_oldest_first(world: World, join):
     assert registry.peers() == registry.peers("cache")
     assert [peer.started_at for peer in registry.peers()] == ["2026-11-21T02:01:00Z", "2026-11-21T02:05:00Z"]
     world.delete_pod("old")
-    eventually(lambda: told[-1] == ("removed", "old"))
-    assert sorted(told) == [("added", "old"), ("added", "young"), ("removed", "old")]
+    eventually(lambda: notified[-1] == ("removed", "old"))
+    assert sorted(notified) == [("added", "old"), ("added", "young"), ("removed", "old")]
 
 
 def test_it_works_where_there_are_no_rpcservices(world: World, join, api: HttpProxy, through_api: Path):
@@ -360,8 +360,8 @@ IN_MEMORY = """
 import sys
 from rpcregistry.sdk import Registry
 registry = Registry.from_kubeconfig(sys.argv[1], namespace=sys.argv[2], pod_name="own")
-told = []
-registry.subscribe("echo", told.append)
+notified = []
+registry.subscribe("echo", notified.append)
 with registry:
     assert registry.wait_until_synced(60)
     print(len(registry.instances("echo")), len(registry.peers("echo")))

@@ -77,14 +77,14 @@ def test_what_is_held_is_no_drift(world: World, start_controller, look: Verify):
     controller.stop()
     for number in range(2):
         world.delete_pod(f"p{number}")
-    gone = [["listed but gone", "-", f"{world.namespace}/echo/p{number}"] for number in range(2)]
+    missing = [["listed but gone", "-", f"{world.namespace}/echo/p{number}"] for number in range(2)]
     looked = look()
-    assert (looked.returncode, findings(looked)) == (1, gone)
+    assert (looked.returncode, findings(looked)) == (1, missing)
 
     controller.start()
     eventually(lambda: world.synced("echo") == ("False", "Held"))
     looked = look()
-    assert (looked.returncode, findings(looked)) == (0, [["held", *rest] for _, *rest in gone])
+    assert (looked.returncode, findings(looked)) == (0, [["held", *rest] for _, *rest in missing])
 
 
 def test_what_is_held_without_an_rpcservice_is_no_drift(world: World, start_controller, look: Verify):
@@ -115,9 +115,9 @@ def test_findings_are_whole_in_a_pipe_and_in_json(world: World, start_controller
     looked = look(*layouts)
     assert (looked.returncode, findings(looked)) == (1, [["missing", "dubbo", f"{directory}/{child}"]])
     assert len(child) > 300
-    told = json.loads(look(*layouts, "--output", "json").stdout)
-    assert [finding["path"] for finding in told["findings"]] == [f"{directory}/{child}"]
-    assert (told["counts"], told["namespaces"]) == (
+    printed = json.loads(look(*layouts, "--output", "json").stdout)
+    assert [finding["path"] for finding in printed["findings"]] == [f"{directory}/{child}"]
+    assert (printed["counts"], printed["namespaces"]) == (
         {"services": 1, "znodes": 1, "pods": 1},
         [world.namespace],
     )
@@ -139,7 +139,7 @@ def test_what_no_layout_covers_is_left_while_it_is_there(world: World, start_con
     assert looked.returncode == 1
 
 
-def test_flags_that_differ_from_the_controllers_are_told(world: World, start_controller, look: Verify):
+def test_flags_that_differ_from_the_controllers_are_reported(world: World, start_controller, look: Verify):
     assert "no controller keeps this registry up: ZooKeeper has no heartbeat" in look().stderr
     layouts = ["--layout", f"kube2zk={world.base}", "--layout", f"dubbo={world.base}-dubbo"]
     selector = ["--pod-label-selector", "rpc-service=true"]

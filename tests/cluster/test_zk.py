@@ -74,8 +74,8 @@ def base(other: KazooClient, request: pytest.FixtureRequest) -> str:
     return path
 
 
-class Told:
-    """A connection of ours, and what it told."""
+class Recorded:
+    """A connection of ours that records its notifications."""
 
     def __init__(self, servers: str, **options: Any) -> None:
         self.paths: list[str] = []
@@ -89,28 +89,28 @@ class Told:
 
 
 @pytest.fixture
-def connect() -> Iterator[Callable[..., Told]]:
-    """Makes connections of ours, up already."""
+def connect() -> Iterator[Callable[..., Recorded]]:
+    """Makes connections of ours, which are up when it returns."""
     with ExitStack() as stack:
 
-        def connect(servers: str, **options: Any) -> Told:
-            told = Told(servers, **options)
-            told.zookeeper.start()
-            stack.callback(told.zookeeper.close)
-            assert told.zookeeper.wait(20)
-            return told
+        def connect(servers: str, **options: Any) -> Recorded:
+            recorded = Recorded(servers, **options)
+            recorded.zookeeper.start()
+            stack.callback(recorded.zookeeper.close)
+            assert recorded.zookeeper.wait(20)
+            return recorded
 
         yield connect
 
 
 @pytest.fixture
-def told(server: Server, connect: Callable[..., Told]) -> Told:
+def recorded(server: Server, connect: Callable[..., Recorded]) -> Recorded:
     return connect(server.address)
 
 
 @pytest.fixture
-def zookeeper(told: Told) -> ZooKeeper:
-    return told.zookeeper
+def zookeeper(recorded: Recorded) -> ZooKeeper:
+    return recorded.zookeeper
 
 
 @pytest.fixture
@@ -150,23 +150,23 @@ def test_a_list_holds_the_names_of_children_and_none_where_nothing_is(
     assert zookeeper.children(f"{base}/none") == []
 
 
-def test_what_changes_in_a_list_is_told_until_it_is_listed_again(
-    server: Server, connect: Callable[..., Told], other: KazooClient, base: str
+def test_what_changes_in_a_list_is_notified_until_it_is_listed_again(
+    server: Server, connect: Callable[..., Recorded], other: KazooClient, base: str
 ) -> None:
-    told = connect(server.address)
+    recorded = connect(server.address)
     other.create(f"{base}/a")
-    assert told.zookeeper.listed([base, f"{base}/none"]) == {base: ["a"], f"{base}/none": None}
+    assert recorded.zookeeper.listed([base, f"{base}/none"]) == {base: ["a"], f"{base}/none": None}
 
     other.create(f"{base}/b")
-    eventually(lambda: told.paths == [base])
+    eventually(lambda: recorded.paths == [base])
     other.create(f"{base}/c")
-    assert sorted(told.zookeeper.listed([base])[base] or ()) == ["a", "b", "c"]
+    assert sorted(recorded.zookeeper.listed([base])[base] or ()) == ["a", "b", "c"]
     other.delete(f"{base}/a")
-    eventually(lambda: told.paths == [base, base])
+    eventually(lambda: recorded.paths == [base, base])
 
 
 def test_of_thousands_that_are_read_a_bounded_number_is_on_the_way(
-    server: Server, connect: Callable[..., Told], proxy: Proxy, base: str
+    server: Server, connect: Callable[..., Recorded], proxy: Proxy, base: str
 ) -> None:
     zookeeper = connect(proxy.address).zookeeper
     paths = [f"{base}/{number}" for number in range(2000)]
@@ -185,9 +185,9 @@ def test_of_thousands_that_are_read_a_bounded_number_is_on_the_way(
 
 
 def test_what_comes_while_it_is_read_is_read(
-    connect: Callable[..., Told], proxy: Proxy, other: KazooClient, base: str
+    connect: Callable[..., Recorded], proxy: Proxy, other: KazooClient, base: str
 ) -> None:
-    told = connect(proxy.address)
+    recorded = connect(proxy.address)
     path = f"{base}/a"
 
     def come(data: bytes) -> bool:
@@ -196,9 +196,9 @@ def test_what_comes_while_it_is_read_is_read(
         return False
 
     proxy.lose_request(come)
-    assert told.zookeeper.read([path]) == {path: Znode(b"1", 0)}
+    assert recorded.zookeeper.read([path]) == {path: Znode(b"1", 0)}
     other.set(path, b"2")
-    eventually(lambda: told.paths == [path])
+    eventually(lambda: recorded.paths == [path])
 
 
 def is_exists(request: bytes) -> bool:
@@ -213,41 +213,43 @@ def is_exists(request: bytes) -> bool:
         pytest.param(lambda other, path: other.delete(path), id="deleted"),
     ],
 )
-def test_a_change_of_what_was_read_is_told_once_until_it_is_read_again(
-    told: Told, other: KazooClient, base: str, write: Callable[[KazooClient, str], None]
+def test_a_change_of_what_was_read_is_notified_once_until_it_is_read_again(
+    recorded: Recorded, other: KazooClient, base: str, write: Callable[[KazooClient, str], None]
 ) -> None:
     path, last = f"{base}/a", f"{base}/last"
     other.create(path)
     for number in range(2):
-        told.zookeeper.read([path, path, last])
-        told.zookeeper.read([path])
+        recorded.zookeeper.read([path, path, last])
+        recorded.zookeeper.read([path])
         write(other, path)
-        eventually(lambda: path in told.paths)
+        eventually(lambda: path in recorded.paths)
         if not other.exists(path):
             other.create(path)
         other.set(path, b"not read since")
-        # What is told is told in order: nothing before this one is still on its way.
+        # Notifications come in order, so none before this one is in progress.
         other.create(last)
-        eventually(lambda: last in told.paths)
+        eventually(lambda: last in recorded.paths)
         other.delete(last)
-        assert told.paths == [path, last], number
-        told.paths.clear()
+        assert recorded.paths == [path, last], number
+        recorded.paths.clear()
 
 
-def test_the_coming_of_what_was_missing_is_told(told: Told, other: KazooClient, base: str) -> None:
-    told.zookeeper.read([f"{base}/a"])
-    other.create(f"{base}/a")
-    eventually(lambda: told.paths == [f"{base}/a"])
-
-
-def test_a_lost_connection_is_not_told_as_a_change_of_what_was_read(
-    server: Server, told: Told, base: str
+def test_the_coming_of_what_was_missing_is_notified(
+    recorded: Recorded, other: KazooClient, base: str
 ) -> None:
-    told.zookeeper.read([base, f"{base}/none"])
-    before = told.zookeeper.generation
+    recorded.zookeeper.read([f"{base}/a"])
+    other.create(f"{base}/a")
+    eventually(lambda: recorded.paths == [f"{base}/a"])
+
+
+def test_a_lost_connection_is_not_notified_as_a_change_of_what_was_read(
+    server: Server, recorded: Recorded, base: str
+) -> None:
+    recorded.zookeeper.read([base, f"{base}/none"])
+    before = recorded.zookeeper.generation
     server.process.restart()
-    reconnected(told.zookeeper, before)
-    assert told.paths == []
+    reconnected(recorded.zookeeper, before)
+    assert recorded.paths == []
 
 
 # writing
@@ -280,7 +282,7 @@ def frames(data: bytes) -> Iterator[bytes]:
 
 
 def test_a_transaction_of_a_hundred_takes_one_round_trip(
-    server: Server, connect: Callable[..., Told], base: str
+    server: Server, connect: Callable[..., Recorded], base: str
 ) -> None:
     answers: list[bytes] = []
     with Proxy(server.address, answers.append) as proxy:
@@ -295,11 +297,11 @@ def test_a_transaction_of_a_hundred_takes_one_round_trip(
     ("op", "failure"),
     [
         pytest.param(Set("/a", b"", 7), Overtaken, id="set at another version"),
-        pytest.param(Set("/none", b"", 0), Overtaken, id="set what is gone"),
+        pytest.param(Set("/none", b"", 0), Overtaken, id="set a deleted znode"),
         pytest.param(Create("/a", b""), Overtaken, id="create what is there"),
         pytest.param(Create("/none/a", b""), Overtaken, id="create without a parent"),
         pytest.param(Delete("/a", 7), Overtaken, id="delete at another version"),
-        pytest.param(Delete("/none", 0), Overtaken, id="delete what is gone"),
+        pytest.param(Delete("/none", 0), Overtaken, id="delete a deleted znode"),
         pytest.param(Delete("/full", 0), Overtaken, id="delete what has children"),
         pytest.param(Check("/a", 7), Overtaken, id="a check that is no fence"),
         pytest.param(Set("/locked", b"", 0), Rejected, id="set without permission"),
@@ -336,7 +338,7 @@ def test_a_fence_at_another_version_stops_the_writer(
     assert other.get_children(base) == ["fence"]
 
 
-def test_a_fence_that_is_gone_can_be_made_again(zookeeper: ZooKeeper, base: str) -> None:
+def test_a_deleted_fence_can_be_made_again(zookeeper: ZooKeeper, base: str) -> None:
     with pytest.raises(Overtaken) as raised:
         zookeeper.commit([Check(f"{base}/fence", 0), Create(f"{base}/a", b"")])
     assert raised.value.path == f"{base}/fence"
@@ -352,7 +354,7 @@ def test_parents_are_made_where_they_are_missing(zookeeper: ZooKeeper, other: Ka
 
 
 def test_parents_that_somebody_else_makes_meanwhile_are_made(
-    connect: Callable[..., Told], proxy: Proxy, other: KazooClient, base: str
+    connect: Callable[..., Recorded], proxy: Proxy, other: KazooClient, base: str
 ) -> None:
     zookeeper = connect(proxy.address).zookeeper
 
@@ -376,18 +378,18 @@ def test_parents_that_are_there_need_no_permission(
 
 
 def test_a_chroot_is_made_and_seen_by_nobody_above_this_edge(
-    server: Server, connect: Callable[..., Told], other: KazooClient, base: str
+    server: Server, connect: Callable[..., Recorded], other: KazooClient, base: str
 ) -> None:
-    told = connect(f"{server.address}{base}/deep/chroot")
-    told.zookeeper.make_parents("/a/b")
-    told.zookeeper.commit([Create("/a/b", b"1")])
+    recorded = connect(f"{server.address}{base}/deep/chroot")
+    recorded.zookeeper.make_parents("/a/b")
+    recorded.zookeeper.commit([Create("/a/b", b"1")])
     assert other.get(f"{base}/deep/chroot/a/b")[0] == b"1"
-    assert told.zookeeper.children("/") == ["a"]
-    assert told.zookeeper.read(["/a/b"]) == {"/a/b": Znode(b"1", 0)}
+    assert recorded.zookeeper.children("/") == ["a"]
+    assert recorded.zookeeper.read(["/a/b"]) == {"/a/b": Znode(b"1", 0)}
     other.set(f"{base}/deep/chroot/a/b", b"2")
-    eventually(lambda: told.paths == ["/a/b"])
+    eventually(lambda: recorded.paths == ["/a/b"])
     with pytest.raises(Overtaken) as raised:
-        told.zookeeper.commit([Set("/a/b", b"3", 0)])
+        recorded.zookeeper.commit([Set("/a/b", b"3", 0)])
     assert raised.value.path == "/a/b"
 
 
@@ -419,7 +421,7 @@ def test_the_largest_transaction_that_is_sent_is_taken(zookeeper: ZooKeeper, bas
 
 
 def test_credentials_and_an_acl_are_passed_on(
-    server: Server, connect: Callable[..., Told], other: KazooClient, base: str
+    server: Server, connect: Callable[..., Recorded], other: KazooClient, base: str
 ) -> None:
     acl = [make_digest_acl("controller", "s3cret", all=True), make_acl("world", "anyone", read=True)]
     options = {"auth_data": [("digest", "controller:s3cret")], "default_acl": acl}
@@ -434,7 +436,7 @@ def test_credentials_and_an_acl_are_passed_on(
 
 
 def test_credentials_are_not_logged_at_debug(
-    server: Server, connect: Callable[..., Told], base: str, caplog: pytest.LogCaptureFixture
+    server: Server, connect: Callable[..., Recorded], base: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     options = {"auth_data": [("digest", "controller:s3cret")]}
@@ -444,17 +446,17 @@ def test_credentials_are_not_logged_at_debug(
 
 def test_refused_credentials_are_offered_again_and_again_by_few_threads(server: Server) -> None:
     before = threading.active_count()
-    told = Told(server.address, client_options={"auth_data": [("nosuchscheme", "x")]})
+    recorded = Recorded(server.address, client_options={"auth_data": [("nosuchscheme", "x")]})
     with structlog.testing.capture_logs() as logs:
-        told.zookeeper.start()
+        recorded.zookeeper.start()
         again = "zookeeper client replaced"
         eventually(lambda: [line["event"] for line in logs].count(again) >= 2, 3 * (DEAD_AFTER + QUICK))
-    assert told.connections == []
-    assert told.zookeeper.trouble == ": it refuses our credentials: mend --zk-auth-file"
+    assert recorded.connections == []
+    assert recorded.zookeeper.trouble == ": it refuses our credentials: mend --zk-auth-file"
     assert [line["event"] for line in logs if line["log_level"] != "debug"] == ["zookeeper not connected"]
     with pytest.raises(Retry):
-        told.zookeeper.children("/")
-    told.zookeeper.close()
+        recorded.zookeeper.children("/")
+    recorded.zookeeper.close()
     eventually(lambda: threading.active_count() <= before)
 
 
@@ -490,7 +492,7 @@ def test_where_no_server_is_there_is_no_connection() -> None:
 
 
 def test_a_server_that_takes_no_connection_keeps_nobody_from_its_neighbour(
-    server: Server, connect: Callable[..., Told]
+    server: Server, connect: Callable[..., Recorded]
 ) -> None:
     with ExitStack() as stack:
         hung = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
@@ -503,8 +505,8 @@ def test_a_server_that_takes_no_connection_keeps_nobody_from_its_neighbour(
 
 
 # Z1
-def test_a_server_that_restarts_is_connected_again(server: Server, told: Told, base: str) -> None:
-    zookeeper = told.zookeeper
+def test_a_server_that_restarts_is_connected_again(server: Server, recorded: Recorded, base: str) -> None:
+    zookeeper = recorded.zookeeper
     zookeeper.commit([Create(f"{base}/a", b"1")])
     before = zookeeper.generation
     server.process.kill()
@@ -512,13 +514,13 @@ def test_a_server_that_restarts_is_connected_again(server: Server, told: Told, b
     server.up()
     reconnected(zookeeper, before)
     assert zookeeper.read([f"{base}/a"]) == {f"{base}/a": Znode(b"1", 0)}
-    eventually(lambda: told.connections == [True, False, True])
+    eventually(lambda: recorded.connections == [True, False, True])
 
 
 # Z2
 @pytest.mark.parametrize("session_timeout", [SHORT_SESSION, SESSION_TIMEOUT])
 def test_a_server_that_hangs_holds_up_one_call_for_a_few_seconds_and_no_other(
-    server: Server, connect: Callable[..., Told], base: str, session_timeout: float
+    server: Server, connect: Callable[..., Recorded], base: str, session_timeout: float
 ) -> None:
     zookeeper = connect(server.address, session_timeout=session_timeout).zookeeper
     before = zookeeper.generation
@@ -539,17 +541,17 @@ def test_a_server_that_hangs_holds_up_one_call_for_a_few_seconds_and_no_other(
     assert zookeeper.read([f"{base}/b"]) == {f"{base}/b": None}
 
 
-def test_a_hung_server_does_not_keep_the_process_from_ending(server: Server, told: Told) -> None:
+def test_a_hung_server_does_not_keep_the_process_from_ending(server: Server, recorded: Recorded) -> None:
     server.process.pause()
     began = time.monotonic()
-    told.zookeeper.close()
+    recorded.zookeeper.close()
     assert time.monotonic() < began + 2 + QUICK
-    assert not told.zookeeper.connected
+    assert not recorded.zookeeper.connected
 
 
 # Z3
 def test_a_server_whose_data_was_lost_is_connected_again(
-    server: Server, connect: Callable[..., Told], base: str
+    server: Server, connect: Callable[..., Recorded], base: str
 ) -> None:
     zookeeper = connect(server.address, session_timeout=SHORT_SESSION).zookeeper
     zookeeper.commit([Create(f"{base}/a", b"1")])
@@ -567,7 +569,7 @@ def test_a_server_whose_data_was_lost_is_connected_again(
 @pytest.mark.full
 @pytest.mark.parametrize("session_timeout", [SHORT_SESSION, SESSION_TIMEOUT])
 def test_after_a_long_outage_the_server_is_connected_within_seconds(
-    server: Server, connect: Callable[..., Told], session_timeout: float
+    server: Server, connect: Callable[..., Recorded], session_timeout: float
 ) -> None:
     zookeeper = connect(server.address, session_timeout=session_timeout).zookeeper
     before = zookeeper.generation
@@ -585,22 +587,22 @@ def test_after_a_long_outage_the_server_is_connected_within_seconds(
 
 # Z5
 def test_a_session_that_somebody_else_ends_is_made_anew(
-    server: Server, connect: Callable[..., Told], other: KazooClient, base: str
+    server: Server, connect: Callable[..., Recorded], other: KazooClient, base: str
 ) -> None:
     answers: list[bytes] = []
     with Proxy(server.address, answers.append) as proxy:
-        told = connect(proxy.address)
+        recorded = connect(proxy.address)
         _, _, session, _, password = struct.unpack(">iiqi16s", answers[0][4:40])
-        told.zookeeper.read([base])
-        before = told.zookeeper.generation
+        recorded.zookeeper.read([base])
+        before = recorded.zookeeper.generation
         thief = KazooClient(server.address, client_id=(session, password))
         thief.start()
         thief.stop()
         thief.close()
-        reconnected(told.zookeeper, before)
-        told.zookeeper.read([base])
+        reconnected(recorded.zookeeper, before)
+        recorded.zookeeper.read([base])
         other.set(base, b"x")
-        eventually(lambda: told.paths == [base])
+        eventually(lambda: recorded.paths == [base])
 
 
 # Z12
@@ -626,7 +628,7 @@ def under(base: str, ops: Sequence[Op]) -> list[Op]:
 
 @pytest.fixture
 def written(other: KazooClient, base: str) -> str:
-    """The base, with what the lost writes are about."""
+    """The base, with the znodes that the lost writes change."""
     other.create(f"{base}/old", b"1")
     other.create(f"{base}/fence")
     return base
@@ -634,7 +636,7 @@ def written(other: KazooClient, base: str) -> str:
 
 @pytest.mark.parametrize("ops", LOST, ids=["create", "set", "delete", "several"])
 def test_a_write_whose_answer_is_lost_is_found_done_and_not_done_twice(
-    connect: Callable[..., Told], proxy: Proxy, written: str, ops: Sequence[Op]
+    connect: Callable[..., Recorded], proxy: Proxy, written: str, ops: Sequence[Op]
 ) -> None:
     zookeeper = connect(proxy.address).zookeeper
     before = zookeeper.generation
@@ -652,7 +654,7 @@ def test_a_write_whose_answer_is_lost_is_found_done_and_not_done_twice(
 
 @pytest.mark.parametrize("ops", LOST, ids=["create", "set", "delete", "several"])
 def test_a_write_that_is_lost_on_the_way_is_found_not_done(
-    connect: Callable[..., Told], proxy: Proxy, written: str, ops: Sequence[Op]
+    connect: Callable[..., Recorded], proxy: Proxy, written: str, ops: Sequence[Op]
 ) -> None:
     zookeeper = connect(proxy.address).zookeeper
     before = zookeeper.generation

@@ -286,7 +286,7 @@ def test_a_file_that_vanishes_costs_no_connection(
 
 
 class Closing:
-    """A listener that closes each connection: an ensemble that will not have us, a proxy without servers."""
+    """A listener that closes each connection: an ensemble that refuses us, or a proxy without servers."""
 
     def __init__(self) -> None:
         self.at: list[float] = []
@@ -314,7 +314,7 @@ def closing() -> Iterator[Closing]:
         closing.stop()
 
 
-def test_who_closes_each_connection_at_once_is_asked_ever_less_often_and_told_once(
+def test_a_server_that_closes_each_connection_at_once_is_asked_ever_less_often_and_reported_once(
     start: Connect, closing: Closing, caplog: pytest.LogCaptureFixture
 ) -> None:
     with capture_logs() as logs:
@@ -339,7 +339,7 @@ def test_credentials_that_come_are_tried_at_once_however_long_the_pause_is(
 
 @pytest.fixture(scope="module")
 def enforcing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that has nobody but users of SASL, one connection each of a machine."""
+    """A server that accepts only users of SASL, and one connection of a machine."""
     options = {"enforce.auth.enabled": "true", "enforce.auth.schemes": "sasl"}
     server = Server(tmp_path_factory.mktemp("enforcing"), options=options, users={"registry": PASSWORD})
     server.up()
@@ -494,12 +494,12 @@ def test_a_ca_that_is_mended_in_its_file_is_believed(secure: Server, start: Conn
     assert zookeeper.wait(TIMEOUT)
 
 
-def test_a_port_for_tls_is_told_to_whom_comes_without(secure: Server, start: Connect) -> None:
+def test_a_connection_without_tls_to_a_port_for_tls_is_reported(secure: Server, start: Connect) -> None:
     plain = start(f"localhost:{secure.secure_port}", OPEN)
     eventually(lambda: "TLS (--zk-tls-ca)" in plain.trouble, TIMEOUT)
 
 
-def test_a_port_without_tls_is_told_to_whom_comes_with_it(server: Server, start: Connect, ca: Path) -> None:
+def test_a_connection_by_tls_to_a_port_without_is_reported(server: Server, start: Connect, ca: Path) -> None:
     secured = start(server.address, Access(tls_ca=str(ca)))
     eventually(lambda: "is that its port for TLS?" in secured.trouble, TIMEOUT)
 

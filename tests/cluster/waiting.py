@@ -1,4 +1,4 @@
-"""Waiting for what comes about in its own time."""
+"""Waits for a state that comes in its own time."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ PATIENCE = 30.0  # seconds; machines are shared, so this bounds a failure and me
 
 
 def eventually(look: Callable[[], T], timeout: float = PATIENCE) -> T:
-    """Look every 50 ms until what is seen is true; return it, or fail with what was seen last."""
+    """Call *look* every 50 ms until it returns a true value; return that, or fail with the last one."""
     end = time.monotonic() + timeout
     while not (seen := look()):
         if time.monotonic() >= end:

@@ -1,7 +1,7 @@
-"""What the suites do to a real cluster, and how they see what came of it.
+"""Changes a real cluster for the suites, and reads the outcome.
 
-Pods here are bound to a node that does not exist, so nobody else writes their status: a test says
-itself when a pod is Ready, and at which address.  On the nodes that a test makes, kwok runs pods.
+Pods here are bound to a node that does not exist, so nobody else writes their status.  A test
+writes when a pod is Ready, and at which address.  On the nodes that a test makes, kwok runs pods.
 """
 
 import base64
@@ -426,7 +426,7 @@ class Controller:
 
 
 def lack_once(api: HttpProxy, resource: str) -> Callable[[], bool]:
-    """Have the next LIST of *resource* lack everything, after a watch that broke; whether it did."""
+    """Break the watch of *resource*, and empty its next LIST; the result says whether there was one."""
     lacked: list[str] = []
 
     def instead(_method: str, path: str) -> Answer | None:

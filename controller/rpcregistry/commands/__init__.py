@@ -1,1 +1,1 @@
-"""One subcommand a file: what is done once, and said on the terminal."""
+"""One subcommand a file, beside what several share."""

@@ -1,7 +1,7 @@
 """``rpcregistry purge``: on uninstall, withdraw all that the ledger names.
 
-What the ledger does not name stays, and so do directories and the fence: clients watch the one, and the
-other keeps a controller that was only paused from writing it all again.
+It leaves all other znodes.  Directories stay, since clients watch them.  The fence stays, since it keeps a
+paused controller from writing all of it again.
 """
 
 import sys
@@ -35,7 +35,7 @@ from rpcregistry.zookeeper.client import ZooKeeper
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A service path that the ledger says is ours; *layout* is None where nobody knows it."""
+    """A service path that the ledger says is ours; *layout* is None if no layout has that name."""
 
     name: str
     path: str
@@ -55,10 +55,10 @@ def purge_registry(
     wait: float,
     yes: bool,
 ) -> int:
-    """Show what would go, and withdraw it where *yes*; return the exit code: 1 where something is left.
+    """Show what this cluster published, and with *yes* withdraw it; return 1 if something is left, else 0.
 
-    *timeout*: how many seconds ZooKeeper may take to answer first; *wait*: for how many controllers may
-    take to stop.
+    *timeout*: seconds to wait for the connection to ZooKeeper; *wait*: seconds to wait for controllers to
+    stop.  Raises ``Rejected`` while a controller runs.
     """
     kube = Kube.from_config(kubeconfig, context)
     settings = PublicationSettings(cluster_id or kube.cluster_id())
@@ -79,7 +79,7 @@ def purge_registry(
         if yes:
             fence = Fence(zookeeper, settings.cluster_id, lambda: _require_still(watched))
             withdraw(zookeeper, fence, claims, settings)
-            _tell(kube, lease, f"withdrew {_count(claims)}: {where}")
+            _leave_event(kube, lease, f"withdrew {_count(claims)}: {where}")
     going = sum(claim.layout is not None for claim in claims)
     sys.stdout.write(f"{going} services {'withdrawn' if yes else 'would be withdrawn: confirm with --yes'}\n")
     return 1 if yes and any(claim.layout is None for claim in claims) else 0
@@ -90,11 +90,11 @@ def _show(where: str, claims: Sequence[Claim]) -> None:
     for claim in claims:
         known = "" if claim.layout else f"  (left: no layout {claim.name!r} is known; give its --template)"
         sys.stdout.write(f"{claim.name}  {claim.path}{known}\n")
-    sys.stdout.flush()  # what follows may take a while
+    sys.stdout.flush()  # the next step may take a while
 
 
 def _count(claims: Collection[Claim]) -> str:
-    """How many services there are, by layout.
+    """Count the services by layout.
 
     >>> _count([Claim("dubbo", "/d/a", None), Claim("dubbo", "/d/b", None)])
     '2 services (dubbo 2)'
@@ -105,7 +105,7 @@ def _count(claims: Collection[Claim]) -> str:
 
 
 def _leases(kube: Kube, zk_servers: str, cluster_id: str, own: KubeLease) -> Callable[[str], Leases]:
-    """What looks for the Leases of this registry; what it leaves out, it says once."""
+    """Return a function that finds the Leases of this registry; it prints once which it cannot read."""
     said: set[str] = set()
 
     def say(line: str) -> None:
@@ -114,7 +114,7 @@ def _leases(kube: Kube, zk_servers: str, cluster_id: str, own: KubeLease) -> Cal
         said.add(line)
 
     def look(named: str) -> Leases:
-        """*named*: the Lease in the heartbeat is this registry's, however its holder spells ZooKeeper."""
+        """*named*, the Lease in the heartbeat, is ours, even if its holder spells ZooKeeper otherwise."""
         leases = find_leases(kube, [own.full_name.partition("/")[0]])
         say(leases.unseen)
         ours = []
@@ -135,8 +135,8 @@ def _require_still(signs: SignsOfLife) -> None:
         raise Rejected(f"{who}: a controller was started meanwhile: stop it first")
 
 
-def _tell(kube: Kube, lease: KubeLease, note: str) -> None:
-    """Leave an Event on the Lease, where there is one, and say the same."""
+def _leave_event(kube: Kube, lease: KubeLease, note: str) -> None:
+    """Record an Event on the Lease, if there is one, and print the same."""
     try:
         lease.get()
     except Failure as failure:
@@ -147,7 +147,7 @@ def _tell(kube: Kube, lease: KubeLease, note: str) -> None:
 def claimed(
     zookeeper: ports.ZooKeeper, clusters: Collection[str], templates: Mapping[str, PerEndpoint]
 ) -> Iterator[Claim]:
-    """What the ledger says is ours, of whatever layout and base path."""
+    """Yield what the ledger says is ours, of all layouts and base paths."""
     for name, path in uncovered(zookeeper, (), clusters):
         layout = Layout(name, path.rpartition("/")[0], templates.get(name))
         yield Claim(name, path, layout if name in {*LAYOUTS, *templates} else None)
@@ -161,7 +161,10 @@ def withdraw(
     for claim in claims:
         if claim.layout is None:
             continue
-        for grace_over in (False, True):  # what was withdrawn is remembered, and then forgotten
+        for grace_over in (
+            False,
+            True,
+        ):  # the first pass marks ledger entries withdrawn, the second deletes them
             outcome = _plan(zookeeper, claim.layout, claim.path.rpartition("/")[2], settings, now, grace_over)
             for batch in batches(("", step) for step in outcome.steps):
                 _commit(zookeeper, fence, [op for _, step in batch for op in step])

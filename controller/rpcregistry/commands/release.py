@@ -1,8 +1,8 @@
-"""``rpcregistry release``: let go now what is held, and wait until that is done.
+"""``rpcregistry release``: release what is held, and wait until the controller has.
 
-A word in an annotation does it: on the RpcService or LocalService that holds something, and on the Lease for
-what has no object.  The controller compares it with the word that was there when the hold began, so a new
-leader takes it for an old one, and it is written anew.
+The command writes a new word into an annotation: of the RpcService or LocalService that holds something, or
+of the Lease for what has no object.  The controller compares it with the word that was there when the hold
+began.  A new leader takes our word for an old one, so the command then writes another.
 """
 
 import math
@@ -40,8 +40,8 @@ from rpcregistry.watch import Listing
 T = TypeVar("T", bound=Named)
 
 LOOK_EVERY = 0.5  # seconds
-GIVE_AGAIN = 5.0  # seconds, once the leader changed: its holds may have begun after the word was given
-MOST_NAMED = 5  # in one line
+GIVE_AGAIN = 5.0  # seconds after the leader changed: its holds may begin after our first word
+MOST_NAMED = 5  # names in one line
 
 
 class Api(Protocol):
@@ -53,7 +53,7 @@ class Api(Protocol):
 
 
 class LeaseSeen(msgspec.Struct, frozen=True):
-    """The Lease as it was found: its *holder*, who *renewed* it when, and its annotations."""
+    """The Lease: its *holder*, when that *renewed* it, and its annotations."""
 
     regarding: Regarding
     holder: str
@@ -71,7 +71,10 @@ def release_held(
     everything: bool,
     services: tuple[str, ...],
 ) -> int:
-    """Release what is held (of *services*, or all); return the exit code: 1 where something was not."""
+    """Release what is held of *services*, or all; return 0, or 1 if something was not released.
+
+    *timeout*: seconds to wait for the controller; *everything*: release by one word on the Lease.
+    """
     kube = Kube.from_config(kubeconfig, context)
     where = _where(kube)
     _say(where)
@@ -90,14 +93,14 @@ def release_held(
 def _where(kube: Kube) -> str:
     try:
         return Whereabouts.of(kube).describe()
-    except Unknown:  # one who may release need not be one who may read namespace kube-system
+    except Unknown:  # the right to release does not include reading namespace kube-system
         return Whereabouts(context=kube.context, server=kube.server, cluster_id="(unknown)").describe()
 
 
 class Cluster:
-    """What the command reads and writes; *where* it lies.
+    """Reads and writes the cluster; *where* describes it.
 
-    *lease*: as found last, None where it cannot be read; *left_out*: whether some objects could not be read.
+    *lease*: as read last, None if it cannot be read; *left_out*: whether some objects could not be read.
     """
 
     def __init__(self, kube: Api, lease_namespace: str, where: str) -> None:
@@ -108,7 +111,7 @@ class Cluster:
         self.left_out = False
 
     def look(self, namespaces: Iterable[str]) -> Seen:
-        """Look at all there is in *namespaces*; what may not be read is said, and left out."""
+        """Read all objects in *namespaces*; print and leave out those that we may not read."""
         services: list[RpcService] = []
         locals_: list[LocalService] = []
         for namespace in namespaces:
@@ -131,7 +134,7 @@ class Cluster:
         _complain(f"not looked at: {failure}")
 
     def look_again(self, pending: Collection[Held]) -> Seen:
-        """Look at what may show that *pending* is held no longer."""
+        """Read the objects that show whether *pending* is still held."""
         services: list[RpcService] = []
         locals_: list[LocalService] = []
         for namespace in {item.key.namespace for item in pending if isinstance(item, HeldService)}:
@@ -152,7 +155,7 @@ class Cluster:
         return LeaseSeen(regarding_lease(found), lease.holder, lease.renewed, annotations_of(found))
 
     def give(self, item: HeldService | HeldLocal, word: str) -> None:
-        """Give the word to the objects that hold something."""
+        """Write *word* on the objects that hold something."""
         match item:
             case HeldService(objects=objects):
                 for key in objects:
@@ -161,25 +164,25 @@ class Cluster:
                 self._annotate(LOCALSERVICES, key, word)
 
     def _annotate(self, resource: Resource[Any], key: ObjectKey, word: str) -> None:
-        with suppress(Conflict):  # it is gone, and holds nothing any more
+        with suppress(Conflict):  # somebody deleted the object, and its hold with it
             self._kube.patch(resource, key, made.annotated({RELEASE: word}))
 
     def give_on_lease(self, value: str) -> None:
-        """Give a word for what has no object."""
+        """Write *value*, a word and perhaps names, on the Lease for what has no object."""
         self._kube.raw("PATCH", self._lease_path, made.annotated({RELEASE: value}))
 
     @property
     def is_whole(self) -> bool:
-        """Whether all was looked at."""
+        """Whether all objects and the Lease could be read."""
         return self.lease is not None and not self.left_out
 
     @property
     def holder(self) -> str:
-        """Who leads; ``""`` where nobody does, or nobody can tell."""
+        """The leader; ``""`` if nobody leads, or the Lease cannot be read."""
         return self.lease.holder if self.lease else ""
 
     def leads(self) -> str:
-        """Whether a controller seems to lead, for one who waits for it in vain."""
+        """Say why the controller may not answer: whether one seems to lead."""
         if self.lease is None:
             return "does a controller run?"
         name = f"the Lease {self.lease.regarding.namespace}/{self.lease.regarding.name}"
@@ -190,7 +193,7 @@ class Cluster:
         )
 
     def leave_event(self, note: str) -> None:
-        """Say who let go what, and leave an Event on the Lease, where there is one, that says the same."""
+        """Print who released what, and record the same as an Event on the Lease, if there is one."""
         if self.lease is None:
             _complain("no Event Released is left: the Lease cannot be read")
             _say(audit(self._kube, None, "Released", f"{note}: {self._where}"))
@@ -201,10 +204,10 @@ class Cluster:
 
 
 class Release:
-    """One use of the command.
+    """One run of the command.
 
-    *namespaces*: where to look for objects, without any everywhere; *everything*: let go of all by the Lease
-    alone; *timeout*: how many seconds to wait for the controller.
+    *namespaces*: where to look for objects, all if empty; *everything*: release all by the Lease alone;
+    *timeout*: seconds to wait for the controller.
     """
 
     def __init__(
@@ -223,10 +226,10 @@ class Release:
         self._timeout = timeout
         self._clock = clock
         self._sleep = sleep
-        self._names_all = True  # whether the Lease names all that it stands for
+        self._names_all = True  # whether the Lease has room for the names of all holds
 
     def run(self, names: Sequence[str]) -> int:
-        """Let go of what is asked for; return 0 once all of it is let go, else 1."""
+        """Release *names*, or all; return 0 once all of it is released, else 1."""
         seen = self._cluster.look(self._namespaces or ("",))
         if self._everything and self._cluster.lease is None:
             _complain(
@@ -252,17 +255,17 @@ class Release:
         self._leave_event([item for item in given if item not in pending], pending)
         return 0 if not pending and len(given) == len(found) and not unheld else 1
 
-    def _leave_event(self, gone: Sequence[Held], pending: Sequence[Held]) -> None:
-        """Say what was let go, and what was asked for in vain."""
+    def _leave_event(self, released: Sequence[Held], pending: Sequence[Held]) -> None:
+        """Record what was released, and what is still held."""
         said = []
-        if gone:
-            said.append(f"let go {_some(f'{item} ({item.size})' for item in gone)}")
+        if released:
+            said.append(f"let go {_some(f'{item} ({item.size})' for item in released)}")
         if pending:
             said.append(f"asked to let go {_some(map(str, pending))}, still held after {self._timeout:g} s")
         self._cluster.leave_event("; ".join(said))
 
     def _in_scope(self, found: list[Held], names: Sequence[str]) -> list[Held]:
-        """What of *found* is of the namespaces asked for."""
+        """Those of *found* in the namespaces that the user asked for."""
         if not self._namespaces:
             return found
         left = [item.name for item in found if isinstance(item, HeldName)]
@@ -273,8 +276,8 @@ class Release:
     # giving the word
 
     def _give(self, found: Sequence[Held]) -> list[Held]:
-        """Give a word for each of *found*; return those for which it was given."""
-        word = secrets.token_hex(8)  # never a time: nobody shall compare it with a clock
+        """Write a new word for each of *found*; return those for which that succeeded."""
+        word = secrets.token_hex(8)  # random, not a time, since clocks differ
         given: list[Held] = []
         on_lease: list[Held] = []
         for item in found:
@@ -291,7 +294,7 @@ class Release:
     # waiting
 
     def _wait(self, given: Sequence[Held]) -> list[Held]:
-        """Say what became of each, once the controller let it go; return what it did not, in time."""
+        """Wait, and print each release; return what is still held after the timeout."""
         _say(f"waiting up to {self._timeout:g} s for the controller to let go: {_some(map(str, given))}")
         end = self._clock() + self._timeout
         leader = self._cluster.holder
@@ -305,6 +308,7 @@ class Release:
                 if pending and self._cluster.holder not in ("", leader):
                     leader, give_again = self._cluster.holder, self._clock()
                     _say(f"{leader} leads now, and takes the word for an old one: giving it another")
+                # The new leader may have begun its holds after our last word, so write another.
                 if pending and self._clock() >= give_again:
                     self._give(pending)
                     give_again = self._clock() + GIVE_AGAIN
@@ -315,7 +319,7 @@ class Release:
 
 
 def _done(write: Callable[[], None]) -> bool:
-    """Whether *write* could be made; why not, is said."""
+    """Call *write*; return whether it succeeded, and print why not."""
     try:
         write()
     except Failure as failure:
@@ -325,7 +329,7 @@ def _done(write: Callable[[], None]) -> bool:
 
 
 def _say_outcome(item: Held, seen: Seen) -> bool:
-    """Say what became of *item*, where it is held no longer; return whether that is so."""
+    """Print what the controller withdrew of *item*, if it is no longer held; return whether it is not."""
     withdrawn = outcome(item, seen)
     if withdrawn is not None:
         _say(f"released {item}: {withdrawn}")

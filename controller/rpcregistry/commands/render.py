@@ -1,8 +1,8 @@
-"""``rpcregistry render``: offline, what manifests would give.
+"""``rpcregistry render``: shows offline what manifests publish.
 
-A workload (anything with a pod template) stands for as many pods as it has replicas.  A pod without
-a status is taken to be Ready, at an address reserved for documentation (192.0.2.0/24, RFC 5737; then
-198.18.0.0/15, RFC 2544), so that its service shows.
+A workload (anything with a pod template) means as many pods as it has replicas.  A pod without a status
+counts as Ready, so that its service shows.  Its address is one reserved for documentation (192.0.2.0/24, RFC
+5737) or benchmarks (198.18.0.0/15, RFC 2544).
 """
 
 import sys
@@ -27,17 +27,17 @@ from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.plan.publication import PublicationSettings, publication
 
 Manifest = Mapping[str, Any]
-NOW = "1970-01-01T00:00:00Z"  # conditions carry a time, and offline there is none worth printing
+NOW = "1970-01-01T00:00:00Z"  # conditions need a time, and offline none makes sense
 
 
 def render_files(files: Sequence[str], layouts: Sequence[Layout]) -> int:
-    """Print the RpcServices and znodes; return the exit code: 1 where an annotation is wrong."""
+    """Print the RpcServices and znodes; return 1 if an annotation is wrong, else 0."""
     objects = [manifest for file in files for manifest in _read(file)]
     try:
         pods, declared = list(_pods(objects)), list(_services(objects))
     except (msgspec.MsgspecError, ValueError, TypeError) as error:
-        raise Misconfigured(f"{', '.join(files)}: a manifest that cannot be read: {error}") from error
-    services = settle(pods, declared, layouts)
+        raise Misconfigured(f"{', '.join(files)}: cannot read a manifest: {error}") from error
+    services = reconciled(pods, declared, layouts)
     problems = [(pod, problem) for pod in pods for problem in pod.problems]
     documents = [
         *(_plain(made.whole_rpcservice(service)) for service in services),
@@ -49,10 +49,10 @@ def render_files(files: Sequence[str], layouts: Sequence[Layout]) -> int:
     return 1 if problems else 0
 
 
-def settle(
+def reconciled(
     pods: Sequence[Pod], declared: Sequence[RpcService], layouts: Sequence[Layout]
 ) -> list[RpcService]:
-    """The RpcServices that the pod controller would end up with."""
+    """The RpcServices after the pod controller: plan and apply until nothing is left to do."""
     services = {service.key: service for service in declared}
     keys = {ServiceKey(pod.namespace, d.service_name) for pod in pods for d in pod.declarations}
     keys |= {service.service_key for service in declared}
@@ -152,7 +152,7 @@ def _services(objects: Iterable[Manifest]) -> Iterator[RpcService]:
                 read = decode_rpcservice(
                     msgspec.json.encode({"metadata": known, "spec": manifest.get("spec")})
                 )
-                # Whoever applies a file owns what is in it, though it was printed by a cluster.
+                # Applying a file makes its RpcServices declared, though a controller may have generated them.
                 yield msgspec.structs.replace(read, generated=False)
 
 
@@ -184,7 +184,7 @@ def _pod_manifests(manifest: Manifest) -> Iterator[Manifest]:
 
 
 def _placed(pod: Manifest, owner: Manifest, name: str) -> Manifest:
-    """The pod with the name, namespace and uid that it would have in a cluster."""
+    """Give the pod a name, namespace and uid, as a cluster would."""
     namespace = owner.get("namespace", "default")
     uid = sha256(f"{namespace}/{name}".encode()).hexdigest()[:12]
     named = {"uid": uid, **pod.get("metadata", {}), "name": name, "namespace": namespace}

@@ -1,8 +1,8 @@
-"""How ``verify`` says what it found.
+"""Prints what ``verify`` found.
 
-On a terminal all goes to standard output, findings as a table.  Elsewhere standard output has the findings
-alone, one a line, its fields separated by tabs and nothing cut, or a line that says that there are none, of
-what; all else goes to standard error.
+On a terminal all goes to standard output, with findings as a table.  Elsewhere standard output has only
+findings: one a line, fields separated by tabs, nothing cut.  Without findings it is one line, which says how
+much is in sync.  All else goes to standard error.
 """
 
 import os
@@ -21,7 +21,7 @@ from rpcregistry.plan.scope import Scope, differences, keeper
 
 
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found; *beat*: the controllers' heartbeat, if any; *notes*: what could not be looked at."""
+    """The findings; *beat*: the controllers' heartbeat, if any; *notes*: what we could not read."""
 
     findings: tuple[Finding, ...]
     counts: Counts
@@ -30,14 +30,14 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(Protocol):
-    """Made before anything is looked at, shown after."""
+    """Prints the header when made, before the inspection, and the rest by ``show``."""
 
     def show(self, inspection: Inspection) -> None:
-        """Print it."""
+        """Print the outcome."""
 
 
 class Text:
-    """For people, and for pipes."""
+    """Text for people, and for pipes."""
 
     def __init__(self, where: Whereabouts, scope: Scope) -> None:
         self._where = where
@@ -46,7 +46,7 @@ class Text:
         self._say(f"{where.describe()}, {_namespaces(scope)}")
 
     def show(self, inspection: Inspection) -> None:
-        """The findings, and around them who keeps the registry up and how much was looked at."""
+        """Print which controllers run, the findings, and how much was compared."""
         beat = inspection.beat
         self._say(keeper(beat, self._where.cluster_id))
         for line in (*(differences(self._scope, beat) if beat else ()), *inspection.notes):
@@ -68,23 +68,23 @@ class Text:
 
 
 class Json:
-    """One object for programs."""
+    """One JSON object for programs."""
 
     def __init__(self, where: Whereabouts, scope: Scope) -> None:
         self._where = where
         self._scope = scope
 
     def show(self, inspection: Inspection) -> None:
-        """All of it, on standard output."""
-        told = msgspec.json.encode(as_object(self._where, self._scope, inspection))
-        _write([msgspec.json.format(told).decode() + "\n"])
+        """Print all on standard output."""
+        encoded = msgspec.json.encode(as_object(self._where, self._scope, inspection))
+        _write([msgspec.json.format(encoded).decode() + "\n"])
 
 
 REPORTS: Mapping[str, Callable[[Whereabouts, Scope], Report]] = {"table": Text, "json": Json}
 
 
 def as_object(where: Whereabouts, scope: Scope, inspection: Inspection) -> dict[str, Any]:
-    """What ``--output json`` prints."""
+    """The object that ``--output json`` prints."""
     beat = inspection.beat
     return {
         "context": where.context,
@@ -103,7 +103,7 @@ def as_object(where: Whereabouts, scope: Scope, inspection: Inspection) -> dict[
 
 
 def line_of(finding: Finding) -> str:
-    r"""A finding as a line.
+    r"""Format a finding as a line, its fields separated by tabs.
 
     >>> line_of(Finding("", "shop/echo/echo-1", "not listed", "it serves\n…"))
     'not listed\t-\tshop/echo/echo-1\tit serves\\n…\n'
@@ -113,7 +113,7 @@ def line_of(finding: Finding) -> str:
 
 
 def show_table(findings: Iterable[Finding], console: Console) -> None:
-    """The findings as a table; what does not fit is folded, never cut."""
+    """Print the findings as a table; long fields are folded, never cut."""
     table = Table(box=None, pad_edge=False)
     for column in ("STATE", "LAYOUT", "PATH", "DETAIL"):
         table.add_column(column, overflow="fold")
@@ -126,17 +126,17 @@ def show_table(findings: Iterable[Finding], console: Console) -> None:
 
 
 def _write(lines: Iterable[str]) -> None:
-    """Write to standard output, as far as its reader wants to read."""
+    """Write to standard output; its reader may stop early, like ``head``."""
     try:
         sys.stdout.writelines(lines)
         sys.stdout.flush()
     except BrokenPipeError:
-        # What is left in the buffer would fail once more at the end of the process.
+        # At exit, Python would write the rest of the buffer, and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _printable(text: str) -> str:
-    r"""Text that others may have written, without what a terminal would take for more than text.
+    r"""Escape the control characters in a text that others may have written.
 
     >>> _printable("a\x1b[31m\tb")
     'a\\x1b[31m\\tb'

@@ -1,7 +1,7 @@
-"""Signs of life: what shows, from outside, that controllers keep a registry up.
+"""Signs of life: whether controllers run for a registry, seen from outside.
 
-The heartbeat is where they all leave one, whatever their Lease; a Lease is held by one that cannot reach
-ZooKeeper just now, too.  Nobody's clock is read: what lives changes while we watch.
+Every controller writes the heartbeat, whichever Lease it has.  A controller that cannot reach ZooKeeper still
+holds its Lease.  We compare no clocks: what lives changes while we watch.
 """
 
 import sys
@@ -22,7 +22,7 @@ LOOK_AGAIN = 0.5  # seconds
 
 
 class FoundLease(msgspec.Struct, frozen=True):
-    """A Lease *name* (``NAMESPACE/NAME``), and which registry its holder says that it keeps up ("": none)."""
+    """A Lease *name* (``NAMESPACE/NAME``), and the registry that its holder names ("": none)."""
 
     name: str
     lease: Lease
@@ -30,14 +30,14 @@ class FoundLease(msgspec.Struct, frozen=True):
     zookeeper: str = ""
 
     def is_of(self, cluster_id: str, zookeeper: str) -> bool:
-        """Whether it may be a controller's of this registry: unless it names another one."""
+        """Whether a controller of this registry may hold it: it names no other registry."""
         return self.cluster_id in ("", cluster_id) and self.zookeeper in ("", zookeeper)
 
 
 class Leases(msgspec.Struct, frozen=True):
-    """The Leases that were *found*, and what could not be looked at: *unseen*, "" where that is nothing.
+    """The Leases that were *found*.  *unseen* says which we may not read, "" if none.
 
-    *blind*: not one could be looked at.
+    *blind*: we may read none at all.
     """
 
     found: tuple[FoundLease, ...]
@@ -46,7 +46,7 @@ class Leases(msgspec.Struct, frozen=True):
 
 
 def find_leases(kube: Kube, namespaces: Iterable[str]) -> Leases:
-    """The Leases ``rpcregistry`` of all namespaces; where those may not be listed, those of *namespaces*."""
+    """Find the Leases ``rpcregistry`` of all namespaces; of *namespaces* only, if we may not list all."""
     query = {"fieldSelector": f"metadata.name={LEASE}"}
     try:
         listed = msgspec.json.decode(kube.read("list leases", LEASES.path(), query))
@@ -78,9 +78,9 @@ def _found(manifest: dict[str, Any]) -> FoundLease:
 
 
 class SignsOfLife:
-    """Looks at the heartbeat and at Leases again and again, for one thread.
+    """Watches the heartbeat and Leases by repeated ``look``; for one thread.
 
-    *leases*: those of this registry, given the name of the one that its heartbeat names.
+    *leases* returns this registry's Leases, given the name of the one in the heartbeat.
     """
 
     def __init__(
@@ -92,11 +92,11 @@ class SignsOfLife:
         self._lookout = lookout
         self._leases = leases
         self._clock = clock
-        self._seen: dict[str, tuple[Lease, float]] = {}  # by the Lease's name: as it was first seen, and when
+        self._seen: dict[str, tuple[Lease, float]] = {}  # by name: the Lease as first seen, and when
         self._candidate = Candidate(me="", started=clock())
 
     def look(self) -> tuple[Look, str]:
-        """Whether somebody lives, and who: "" where nobody can be named."""
+        """Return whether a controller lives, and which."""
         look, seen = self._lookout.judge(self._candidate)
         holder = seen.found.holder if seen.found else ""
         who = (
@@ -109,7 +109,7 @@ class SignsOfLife:
         who = f"{who}, and did not say that it stopped"
         leases = self._leases(seen.found.lease if seen.found else "")
         if leases.blind and self._clock() - max(seen.since, self._candidate.started) < SURE:
-            # Nothing but the heartbeat can tell: one who has just taken a Lease will beat soon.
+            # Only the heartbeat can show it: a controller that has just taken a Lease will beat soon.
             look, who = Look.WATCH, "no Lease can be looked at"
         for found in leases.found:
             holds = f"{found.lease.holder} holds the Lease {found.name}"
@@ -130,7 +130,7 @@ class SignsOfLife:
             return Look.ALIVE
         if now - since < min(lease.seconds, SURE):
             return Look.WATCH
-        # Nobody waits for hours: a Lease that lasts that long is held until somebody deletes it.
+        # We cannot wait for hours: a Lease of such a duration counts as held until somebody deletes it.
         return Look.ALIVE if lease.seconds > SURE else Look.CLEAR
 
 
@@ -141,29 +141,30 @@ def require_nobody(
     sleep: Callable[[float], None],
     say: Callable[[str], None],
 ) -> SignsOfLife:
-    """Return once nothing shows that a controller lives; ``Rejected`` if one does after *wait* seconds."""
+    """Return once no controller shows signs of life; ``Rejected`` if one does after *wait* seconds."""
     until = clock() + wait
     watching = signs()
     said: set[str] = set()
-    lived = float("-inf")  # when somebody was last seen to live
+    lived = float("-inf")  # when a controller last showed a sign of life
     while True:
         look, who = watching.look()
         if look is Look.CLEAR:
             return watching
         if look is Look.ALIVE:
             lived = clock()
+        # If none has lived lately, go on watching: within SURE seconds that shows whether one does.
         if clock() >= until and clock() - lived < SURE:
             raise Rejected(
                 f"{who}: stop the controllers first (kubectl scale --replicas=0), then try again;"
                 " --wait 60s waits for them"
             )
         if look is Look.ALIVE:
-            watching = signs()
+            watching = signs()  # watch anew from here on: it may stop now
             what = f"{who}: waiting for it to stop, up to {wait:g} s"
         elif lived == float("-inf"):
             what = f"{who}: watching for {SURE:g} s whether a controller lives"
         else:
-            what = ""  # it lived a moment ago, and that was said
+            what = ""  # it lived a moment ago, and we printed that
         if what and what not in said:
             say(what)
             said.add(what)
@@ -171,5 +172,5 @@ def require_nobody(
 
 
 def to_standard_error(line: str) -> None:
-    """Say what takes long: nobody's output."""
+    """Print a progress message, which is no output of the command."""
     sys.stderr.write(f"rpcregistry: {line}\n")

@@ -1,4 +1,4 @@
-"""``rpcregistry verify``: whether RpcServices list what the pods say, and ZooKeeper what RpcServices list."""
+"""``rpcregistry verify``: compares RpcServices with pods, and ZooKeeper with RpcServices."""
 
 import sys
 import time
@@ -34,15 +34,15 @@ from rpcregistry.zookeeper.client import ZooKeeper
 
 T = TypeVar("T", bound=Named)
 
-SECOND_LOOK = 5.0  # seconds after the first: longer than a change takes on its way
+SECOND_LOOK = 5.0  # seconds after the first: longer than a change is in progress
 
 
 def verify_registry(
     target: Target, scope: Scope, *, timeout: float, output: str, exit_on: Collection[str]
 ) -> int:
-    """Print what differs; return 2 where we could not look, 1 where a state is one of *exit_on*, else 0.
+    """Print what differs; return 2 if we could not look, 1 if a finding's state is in *exit_on*, else 0.
 
-    *timeout*: how many seconds ZooKeeper may take to answer first.
+    *timeout*: seconds to wait for the connection to ZooKeeper.
     """
     try:
         kube = Kube.from_config(target.kubeconfig, target.context)
@@ -67,7 +67,7 @@ def verify_registry(
 
 
 def inspect_twice(inspect: Callable[[], Inspection], wait: Callable[[], None]) -> Inspection:
-    """Inspect; where something was found, wait and inspect again: only what was found twice counts."""
+    """Inspect; if something is found, *wait* and inspect again: only what was found twice counts."""
     first = inspect()
     if not first.findings:
         return first
@@ -77,14 +77,17 @@ def inspect_twice(inspect: Callable[[], Inspection], wait: Callable[[], None]) -
 
 
 class Reads(Protocol):
-    """What of the API server is needed: see ``Kube``."""
+    """Reads the API server: see ``Kube``."""
 
     def list(self, resource: Resource[T], namespace: str = "", label_selector: str = "") -> Listing[T]: ...
     def raw(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any: ...
 
 
 def require_namespaces(kube: Reads, namespaces: Iterable[str]) -> None:
-    """Fail where one of *namespaces* does not exist, as far as they may be read: of it nothing is listed."""
+    """Raise ``Misconfigured`` if one of *namespaces* does not exist, as far as we may read them.
+
+    A LIST in a missing namespace succeeds, and is empty.
+    """
     for namespace in namespaces:
         with suppress(Unknown):
             try:
@@ -114,11 +117,11 @@ class Inspector:
 
     @cached_property
     def _zookeeper(self) -> ports.ZooKeeper:
-        """Asked for once the cluster was read: what is wrong there need not wait for ZooKeeper."""
+        """Connected after the cluster was read, so that its failures need not wait for ZooKeeper."""
         return self._connect()
 
     def inspect(self) -> Inspection:
-        """What is not as it should be; some of it may be a change on its way."""
+        """Compare once; some findings may be changes in progress."""
         cluster, notes = self._cluster()
         beat = self._beat()
         if beat and beat.lease:
@@ -166,7 +169,7 @@ class Inspector:
         return [self._kube.list(resource, namespace, label_selector) for namespace in namespaces]
 
     def _held(self, lease: str) -> frozenset[str]:
-        """The names of services that the Lease calls held; none where it may not be read."""
+        """The names of services that are held by the Lease's annotation; none if we may not read it."""
         namespace, _, name = lease.partition("/")
         try:
             manifest = self._kube.raw("GET", LEASES.path(namespace, name))
@@ -183,7 +186,7 @@ class Inspector:
         return heartbeat.decode(znode.data) if znode else None
 
     def _views(self, cluster: Cluster) -> tuple[Views, list[Finding]]:
-        """What is there of every service in every layout, and what cannot be a service's."""
+        """The znodes of every service in every layout, and findings of znodes that can be no service's."""
         clusters = self._settings.clusters
         listed = {service.service_name for service in cluster.services}
         names: list[tuple[Layout, set[str]]] = []
@@ -207,7 +210,7 @@ class Inspector:
         return views, strange
 
     def _left(self) -> Iterator[Finding]:
-        """What the ledger names that no layout of ours covers, and that is still there."""
+        """Existing znodes that the ledger names, of layouts that we were not given."""
         entries = uncovered_entries(self._zookeeper, self._layouts, self._settings.clusters)
         standing = [
             (name, _place(name, path)) for (name, path), entry in entries.items() if not entry.withdrawn_at
@@ -220,19 +223,19 @@ class Inspector:
 
 
 def _place(layout: str, path: str) -> str:
-    """Where the service lies whose *path* the ledger has: as the layout writes names, where that is known."""
+    """The path at which a known layout writes the service of *path* in the ledger; else *path*."""
     base, _, service_name = path.rpartition("/")
     return Layout(layout, base).path(service_name) if layout in LAYOUTS else path
 
 
 class _Permissions:
-    """Who may register which service: ``--require-register-permission``, as the controllers see to it."""
+    """Applies ``--require-register-permission`` as the controllers do."""
 
     def __init__(self, kube: Reads) -> None:
         self._registration = Registration(kube.raw, _NoEvents(), time.monotonic)
 
     def apply(self, cluster: Cluster) -> tuple[Cluster, tuple[str, ...]]:
-        """The cluster without what pods may not register; and what to say where we may not ask."""
+        """Drop what pods may not register; also return notes, if we may not ask the API server."""
         names = owners(cluster.pods, cluster.services)
         try:
             pods = [self._permitted(pod, names) for pod in cluster.pods]
@@ -249,9 +252,9 @@ class _Permissions:
 
 
 class _NoEvents:
-    """Tells the pods nothing: their controllers do."""
+    """Records no Events: the controllers do."""
 
     def record(
         self, regarding: Regarding, problem: Problem, action: str, *, warning: bool, salt: str = ""
     ) -> None:
-        """Tell nobody."""
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""Which cluster and which ZooKeeper a command acts on: what it says before it says anything else."""
+"""The cluster and ZooKeeper that a command acts on, as its first line of output."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from rpcregistry.telemetry.logging import printable
 class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
     """*context*: the kubeconfig's, or ``in-cluster``; *server*: the API server's URL.
 
-    *zk_servers* and *layouts* are empty where the command has nothing to do with ZooKeeper.
+    *zk_servers* and *layouts* are empty if the command does not use ZooKeeper.
     """
 
     context: str
@@ -26,7 +26,7 @@ class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
     def of(
         cls, kube: Kube, cluster_id: str = "", zk_servers: str = "", layouts: Sequence[Layout] = ()
     ) -> "Whereabouts":
-        """Where *kube* leads; without a *cluster_id* the API server is asked for it."""
+        """Describe the server of *kube*; without a *cluster_id*, ask that for it."""
         return cls(
             context=kube.context,
             server=kube.server,
@@ -36,7 +36,7 @@ class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def describe(self) -> str:
-        """One line.
+        """Return one line.
 
         >>> Whereabouts(context="prod", server="https://k8s", cluster_id="8d86", zk_servers="zk:1").describe()
         'cluster 8d86 (context prod, https://k8s), ZooKeeper zk:1'

@@ -1,8 +1,7 @@
-"""How the API server is reached, and by whose leave.
+"""API server address and credentials.
 
-A kubeconfig can say a lot (plugins, several files, proxies), and is the official client's to read.  A pod
-needs a host, a token and a certificate only: those are read here, since to import that client costs 20 MB,
-in every RPC process.
+The official client reads kubeconfigs, which can have plugins, several files and proxies.  A pod needs a host,
+a token and a certificate only.  We read those ourselves: importing that client costs every RPC process 20 MB.
 """
 
 import os
@@ -29,8 +28,8 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _PLAIN = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
 TOKEN_PERIOD = 60.0  # seconds; a kubelet replaces the token long before it expires
 
-# A peer that vanished without a word is noticed by the kernel.  A server that hangs is not, its kernel
-# goes on answering: that is what the read timeouts are for.
+# By keepalive the kernel notices a peer that vanished.  It does not notice a server that hangs, whose own
+# kernel goes on answering: that takes the read timeouts.
 _SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -44,8 +43,8 @@ _SOCKET_OPTIONS = [
 class ApiServer(NamedTuple):
     """*pool* connects to *host*, a URL without a path.
 
-    *authorization* returns the header's value, ``""`` for none, to one thread at a time; it raises
-    ``OSError`` where it cannot be had now.  *context* is the kubeconfig's, or ``IN_CLUSTER``.
+    *authorization* returns the header's value, ``""`` for none; one thread at a time may call it.  It raises
+    ``OSError`` if there are no credentials now.  *context* is the kubeconfig's, or ``IN_CLUSTER``.
     """
 
     host: str
@@ -57,11 +56,10 @@ class ApiServer(NamedTuple):
 def api_server(
     kubeconfig: str | None, context: str | None, service_account: Path, connections: int
 ) -> ApiServer:
-    """What *context* of the file *kubeconfig* says, with at most *connections* kept open.
+    """Find the API server: *context* of the file *kubeconfig*; keep at most *connections* open.
 
-    Without a file: what ``$KUBECONFIG`` names, else the pod's service account, else ``~/.kube/config``; a
-    *context* is never the service account.  Without a context: the file's current one.  Raises
-    ``Misconfigured``.
+    The default file is ``$KUBECONFIG``; else, without a *context*, the pod's service account; else
+    ``~/.kube/config``.  The default context is the file's current one.  Raises ``Misconfigured``.
     """
     file = kubeconfig or os.environ.get("KUBECONFIG")
     in_cluster = not file and not context and _in_cluster(service_account)
@@ -75,7 +73,7 @@ def api_server(
 
 
 def _unusable(error: Exception) -> str:
-    if isinstance(error, ModuleNotFoundError):  # of an RPC process, which needs no such file in its pod
+    if isinstance(error, ModuleNotFoundError):  # in an RPC process, which in its pod needs no such file
         needs = f'to read it takes the extra "kubeconfig" (there is no module {error.name})'
         return f'{needs}: pip install "rpcregistry[kubeconfig]"'
     return str(error)
@@ -86,7 +84,7 @@ def _in_cluster(service_account: Path) -> bool:
 
 
 def _of_service_account(folder: Path, connections: int) -> ApiServer:
-    """What a kubelet tells every container; no proxy leads there.
+    """The server that the kubelet names to every container; we use no proxy to it.
 
     Source: kubernetes.io, Accessing the Kubernetes API from a Pod.
     """
@@ -107,7 +105,7 @@ def _of_service_account(folder: Path, connections: int) -> ApiServer:
 
 
 class _TokenFile:
-    """The token, as it is in the file by now; for one thread at a time: ``ApiServer.authorization``."""
+    """Reads the token again once a minute: an ``ApiServer.authorization``, for one thread at a time."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -140,7 +138,8 @@ def _of_kubeconfig(file: str, context: str | None, connections: int) -> ApiServe
         configuration.proxy = None
     if not configuration.verify_ssl:
         log.warning("the API server's certificate is not verified")
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # one at every request
+        # urllib3 would warn at every request.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def authorization() -> str:
         try:
@@ -154,7 +153,7 @@ def _of_kubeconfig(file: str, context: str | None, connections: int) -> ApiServe
 
 
 def _merged(file: str) -> Any:
-    """What kubeconfigs say together: *file* may be several."""
+    """Merge the kubeconfigs that *file* names, separated by colons."""
     import yaml
     from kubernetes.config.config_exception import ConfigException
     from kubernetes.config.kube_config import KubeConfigMerger
@@ -173,7 +172,7 @@ def _merged(file: str) -> Any:
 
 
 def _chosen(context: str | None, config: Mapping[str, Any]) -> str:
-    """The context in force: *context*, else the current one of a kubeconfig."""
+    """The context to use: *context*, else the kubeconfig's current one."""
     names = [entry["name"] for entry in config["contexts"]]
     there_are = f"its contexts are {', '.join(names)}" if names else "it has no contexts"
     chosen = context or config.get("current-context")
@@ -185,7 +184,7 @@ def _chosen(context: str | None, config: Mapping[str, Any]) -> str:
 
 
 def reason(error: Exception) -> str:
-    """What became of a connection, for people, and the same words each time."""
+    """Say what happened to a connection and what to do, in the same words each time: it is logged once."""
     match error:
         case urllib3.exceptions.NameResolutionError():
             return "its name does not resolve: mend the address, or DNS"
@@ -199,7 +198,7 @@ def reason(error: Exception) -> str:
             return f"the proxy does not lead there: {reason(error.original_error)}"
         case urllib3.exceptions.ProtocolError(args=(_, Exception() as cause)):
             return f"the connection broke: {cause}"
-        case OSError():  # of ours, or of a file
+        case OSError():  # our own (_TokenFile), or one of a file
             return str(error)
     return re.sub(r"<[^<>]* object at 0x[0-9a-f]+>:? ?", "", f"{type(error).__name__}: {error}")
 
@@ -223,7 +222,7 @@ def _no_tls(error: Exception) -> str:
 
 
 def _is_loopback(url: str) -> bool:
-    """Whether *url* is on this machine: as in Go, and so in kubectl, no proxy of the environment is asked."""
+    """Whether *url* is on this machine: then, like kubectl, we ignore the environment's proxies."""
     host = urlsplit(url).hostname or ""
     try:
         return ip_address(host).is_loopback

@@ -26,9 +26,9 @@ _RAW_PATH = re.compile(r"/apis?(/[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?)+")
 class Kube:
     """A client of one API server, for any number of threads.
 
-    *load* reads the configuration; it is called again where credentials or certificates are refused.
-    A LIST has *page* objects a page, each of which is in memory as a whole.  *roles*: the file that a message
-    names where a right is missing.
+    *load* reads the configuration; it is called again if the server refuses credentials or certificates.
+    A LIST reads *page* objects at a time, since a page is in memory as a whole.  *roles*: the file that a
+    message names if a right is missing.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class Kube:
         roles: str = ROLES,
         service_account: Path = SERVICE_ACCOUNT,
     ) -> "Kube":
-        """A client that reaches the API server as ``api_server`` says; raises ``Misconfigured``.
+        """Make a client of the server that ``api_server`` finds; raises ``Misconfigured``.
 
-        *connections* should cover the watches and the writers at work at once.
+        *connections*: at least as many as watches and concurrent writers.
         """
 
         def load() -> ApiServer:
@@ -65,7 +65,7 @@ class Kube:
 
     @property
     def context(self) -> str:
-        """The kubeconfig's context in force, or ``in-cluster``."""
+        """The kubeconfig's context in use, or ``in-cluster``."""
         return self._requests.server.context
 
     @property
@@ -74,15 +74,15 @@ class Kube:
         return self._requests.server.host
 
     def reader(self, resource: Resource[T], namespace: str = "", label_selector: str = "") -> Reader[T]:
-        """What an informer reads."""
+        """What an informer needs: LIST and WATCH of one resource."""
         return Reader(self._requests, resource, namespace, label_selector, self._page)
 
     def list(self, resource: Resource[T], namespace: str = "", label_selector: str = "") -> Listing[T]:
-        """Every object, as of now."""
+        """Read every object, by a quorum read."""
         return self.reader(resource, namespace, label_selector).list()
 
     def get(self, resource: Resource[T], key: ObjectKey) -> T | None:
-        """The object as of now; None where it does not exist, and ``Unknown`` where its resource does not."""
+        """Read an object; None if it does not exist.  ``Unknown`` if its kind does not."""
         what = f"get {resource.kind} {key}"
         try:
             return _decoded(
@@ -94,7 +94,7 @@ class Kube:
     def create(
         self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any], trial: bool = False
     ) -> T:
-        """Create an object; ``Conflict`` where there is one of that name.  A *trial* keeps nothing."""
+        """Create an object; ``Conflict`` if the name is taken.  A *trial* is a dry run at the server."""
         what = f"create {resource.kind} {namespace}/{manifest['metadata']['name']}"
         body = self._requests.write("POST", what, url_path(resource, namespace), manifest, trial)
         return _decoded(what, resource, body)
@@ -102,7 +102,7 @@ class Kube:
     def replace(
         self, resource: Resource[T], key: ObjectKey, manifest: Mapping[str, Any], subresource: str = ""
     ) -> T:
-        """Write an object, or a *subresource* of it, as a whole.
+        """Replace an object, or a *subresource* of it.
 
         ``Conflict`` unless the manifest's resourceVersion is the object's.
         """
@@ -115,15 +115,15 @@ class Kube:
     ) -> T:
         """Merge *patch* into an object.
 
-        ``Conflict`` where the object is gone, is not the one with the patch's uid, or is not at its
-        resourceVersion.
+        ``Conflict`` if the object was deleted (then ``Absent``), or if the patch has another uid or
+        resourceVersion than the object.
         """
         what = f"patch {resource.kind} {key}"
         path = url_path(resource, key.namespace, key.name, *((subresource,) if subresource else ()))
         return _decoded(what, resource, self._requests.write("PATCH", what, path, patch))
 
     def delete(self, resource: Resource[T], key: ObjectKey, uid: str, resource_version: str) -> None:
-        """Delete the object as it was read; ``Conflict`` where it changed since.  Gone already is done."""
+        """Delete the object; ``Conflict`` if it changed since it was read.  If it is absent, all is well."""
         what = f"delete {resource.kind} {key}"
         path = url_path(resource, key.namespace, key.name)
         preconditions = {"uid": uid, "resourceVersion": resource_version}
@@ -131,7 +131,7 @@ class Kube:
             self._requests.write("DELETE", what, path, {"preconditions": preconditions})
 
     def raw(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Any other request, as decoded JSON; *path* begins with ``/api``.  Deletes nothing."""
+        """Send any other request, and decode the JSON answer; *path* begins with ``/api``.  Never DELETE."""
         if method not in ("GET", "POST", "PUT", "PATCH") or not _RAW_PATH.fullmatch(path):
             raise Rejected(f"{method} {path!r}: no such request is made")
         what = f"{method} {path}"
@@ -144,15 +144,15 @@ class Kube:
             return msgspec.json.decode(answer)
 
     def read(self, what: str, path: str, query: Mapping[str, str] | None = None) -> bytearray:
-        """The answer to a GET; *what* says in words what is asked."""
+        """GET *path*; *what* begins the message of a failure, like ``list leases``."""
         return self._requests.read(what, path, query)
 
     def cluster_id(self) -> str:
-        """What tells this cluster from others: the UID of its namespace kube-system."""
+        """The id of this cluster: the UID of its namespace kube-system."""
         return str(self.raw("GET", "/api/v1/namespaces/kube-system")["metadata"]["uid"])
 
     def stop(self) -> None:
-        """Break the watches, those that run and those to come."""
+        """End all watches; those that start later end at once."""
         self._requests.stop()
 
 

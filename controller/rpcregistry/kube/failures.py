@@ -1,6 +1,6 @@
 """Every failure of the API server, translated once into ``errors``.
 
-``failure`` is for what the server answered, ``translated`` for what became of the connection.
+``failure`` translates the server's answers, ``translated`` failures of the connection.
 """
 
 import re
@@ -61,32 +61,32 @@ def failure(
     kind: str = "",
     roles: str = ROLES,
 ) -> Failure:
-    """The failure that an answer with *status* and *body* means; *what* was asked goes into its message.
+    """Translate an answer with HTTP *status* and *body*; the message begins with *what* was asked.
 
-    *kind*: of ours, where it was asked for; *roles*: the file with the roles that would be enough.  Of the
-    body only a Status's message is shown: the rest may hold anybody's data.
+    *kind*: our custom resource that the request was about, if any; *roles*: the file with the roles that are
+    enough.  The message has only a Status's message of the body: the rest may hold confidential data.
     """
-    told = status_of(body)
-    named = bool(told.details and told.details.name)
-    causes = _causes(told)
-    message = _message(what, status, told, "" if named else kind) + _advice(status, told, body, roles)
+    answer = status_of(body)
+    named = bool(answer.details and answer.details.name)
+    causes = _causes(answer)
+    message = _message(what, status, answer, "" if named else kind) + _advice(status, answer, body, roles)
     match status, method:
-        # 422 for another uid: since it was read, it was made anew under its name.
+        # 422 with another uid: somebody deleted the object and created one of the same name.
         case 409 | 422, _ if status == 409 or "metadata.uid" in causes:
             return Conflict(message)
-        case 404, "GET" | "PUT" | "PATCH" | "DELETE" if told.reason == "NotFound" and named:
+        case 404, "GET" | "PUT" | "PATCH" | "DELETE" if answer.reason == "NotFound" and named:
             return Absent(message)
         case 401 | 403 | 404, "GET":
             return KindMissing(message) if status == 404 and kind else Unknown(message)
         case 403, _ if "NamespaceTerminating" in causes:
             return Ending(message)
-        case 404, "POST" if told.reason == "NotFound" and named:
+        case 404, "POST" if answer.reason == "NotFound" and named:
             return Ending(message)
         case 410, _:
             return Expired(message)
-        case 504, "GET" if "Too large resource version" in told.message:
+        case 504, "GET" if "Too large resource version" in answer.message:
             return Expired(message)
-        case 500, _ if "request is too large" in told.message or "larger than max" in told.message:
+        case 500, _ if "request is too large" in answer.message or "larger than max" in answer.message:
             return Rejected(message)
         case 429, _:
             return Retry(message, _seconds(retry_after) or 1.0)
@@ -94,23 +94,23 @@ def failure(
     return Retry(message, _seconds(retry_after)) if again else Rejected(message)
 
 
-def _message(what: str, status: int, told: _Status, kind: str) -> str:
-    """What was answered; *kind* is missing where that is a 404."""
+def _message(what: str, status: int, answer: _Status, kind: str) -> str:
+    """The request and the server's answer; a 404 with a *kind* means that its CRD is missing."""
     if status == 404 and kind:
         return f"{what}: the kind {kind} is not there: kubectl apply -f crds/"
-    said = f"{status} {told.reason or responses.get(status, '')}"
-    return " ".join(": ".join(filter(None, (what, said, told.message))).split())[:1000]
+    said = f"{status} {answer.reason or responses.get(status, '')}"
+    return " ".join(": ".join(filter(None, (what, said, answer.message))).split())[:1000]
 
 
-def _advice(status: int, told: _Status, body: bytes, roles: str) -> str:
-    """What a person can do about it."""
-    missing = re.search(r' User ".*" cannot (\w+) (?:resource|path) "([^"]*)"', told.message)
+def _advice(status: int, answer: _Status, body: bytes, roles: str) -> str:
+    """What a person can do about it, as the end of the message; empty if we do not know."""
+    missing = re.search(r' User ".*" cannot (\w+) (?:resource|path) "([^"]*)"', answer.message)
     match status:
         case 400 if body.startswith(b"Client sent an HTTP request to an HTTPS server"):
             return ": it wants TLS: write https:// for http://"
         case 401:
             return ": it does not accept our credentials: renew the token or the certificate"
-        case 403 if 'User "system:anonymous" cannot ' in told.message:
+        case 403 if 'User "system:anonymous" cannot ' in answer.message:
             return ": we have no credentials: mend the kubeconfig's user"
         case 403 if missing:
             return f": needs {missing[1]} on {missing[2]}: see the role in {roles}"
@@ -118,7 +118,7 @@ def _advice(status: int, told: _Status, body: bytes, roles: str) -> str:
 
 
 def kind_of(target: str) -> str:
-    """The kind of ours that a request's *target* is about, or ``""``.
+    """The custom resource of ours that a request's *target* is about, or ``""``.
 
     >>> kind_of("/apis/rpcregistry.dev/v1alpha1/namespaces/a/rpcservices/b?limit=1"), kind_of("/api/v1/pods")
     ('RpcService', '')
@@ -127,23 +127,23 @@ def kind_of(target: str) -> str:
     return next((crd.kind for crd in (RPCSERVICES, LOCALSERVICES) if match and crd.plural == match[1]), "")
 
 
-def _causes(told: _Status) -> set[str]:
-    """The reasons, and the fields, of what a Status names as its causes."""
-    causes = (told.details and told.details.causes) or ()
+def _causes(answer: _Status) -> set[str]:
+    """The reasons and fields of a Status's causes."""
+    causes = (answer.details and answer.details.causes) or ()
     return {word for cause in causes for word in (cause.reason, cause.field)}
 
 
 def status_of(body: bytes) -> _Status:
-    """The Status that *body* is; an empty one where it is none."""
+    """Decode the Status in *body*; an empty one if there is none."""
     try:
-        told = _statuses.decode(body)
+        answer = _statuses.decode(body)
     except msgspec.MsgspecError:
         return _Status()
-    return told if told.kind == "Status" else _Status()
+    return answer if answer.kind == "Status" else _Status()
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Read a Retry-After header, where it is in seconds.
+    """Read a Retry-After header that has seconds, at most 30; None for others.
 
     >>> _seconds("2"), _seconds("86400"), _seconds("Fri, 31 Dec 1999 23:59:59 GMT"), _seconds(None)
     (2.0, 30.0, None, None)
@@ -155,7 +155,7 @@ def _seconds(retry_after: str | None) -> float | None:
 
 @contextmanager
 def translated(what: str, server: str = "") -> Iterator[None]:
-    """Translate what can become of a connection to *server*, and answers that are none."""
+    """Translate failures of a connection to *server*, and answers that cannot be decoded, to ``Retry``."""
     try:
         yield
     except (urllib3.exceptions.HTTPError, OSError) as error:

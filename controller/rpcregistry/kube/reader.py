@@ -1,4 +1,4 @@
-"""Reads one resource: LIST, page by page, and WATCH.  msgspec decodes the answers, only the fields we use."""
+"""Reads one resource: LIST, page by page, and WATCH.  msgspec decodes only the fields that we use."""
 
 import random
 from collections.abc import Iterable, Iterator
@@ -57,7 +57,7 @@ _pages = msgspec.json.Decoder(_Page)
 
 
 class Reader(Generic[T]):
-    """Reads one resource in one namespace (``""``: all of them), or the objects that a selector chooses."""
+    """Reads a resource's objects in one namespace (``""``: all), if given only those of a label selector."""
 
     def __init__(
         self, requests: Requests, resource: Resource[T], namespace: str, label_selector: str, page: int
@@ -70,32 +70,32 @@ class Reader(Generic[T]):
         self._selector = {"labelSelector": label_selector} if label_selector else {}
 
     def list(self) -> Listing[T]:
-        """Every object, as of now (a quorum read), page by page."""
+        """Read every object, page by page, by a quorum read."""
         try:
             return self._list(self._page)
         except Expired:
-            # The pages' snapshot was compacted away.  A LIST in one page has nothing to expire.
+            # etcd compacted the snapshot that the pages are of.  A LIST in one page cannot expire.
             return self._list(0)
 
     def newest_resource_version(self) -> int:
-        """How far the server is, by a quorum read: less than what was seen before means a restore."""
+        """The server's resourceVersion, by a quorum read; one that fell means that etcd was restored."""
         what = f"list one of {self._resource.plural}"
         body = self._requests.read(what, self._path, {"limit": "1"})
         with translated(what):
             return int(_positions.decode(body).metadata.resource_version)
 
     def watch(self, resource_version: int) -> Iterator[WatchEvent[T]]:
-        """What happens after *resource_version*, until the server ends the watch.
+        """Yield the events after *resource_version*, until the server ends the watch.
 
-        The first event is a Bookmark of *resource_version*: the server accepted the watch.  A
-        connection that breaks raises ``Retry``: every event before was whole, so go on after the last.
+        The first event is a Bookmark of *resource_version*: the server accepted the watch.  ``Retry`` if the
+        connection breaks: all events before are complete, so watch again after the last.
         """
         query = {
             **self._selector,
             "watch": "true",
             "resourceVersion": str(resource_version),
             "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(random.randint(300, 600)),  # not all watches at the same time
+            "timeoutSeconds": str(random.randint(300, 600)),  # so that not all watches end at once
         }
         what = f"watch {self._resource.plural}"
         with self._requests.stream(what, self._path, query) as chunks:
@@ -157,10 +157,10 @@ class Reader(Generic[T]):
 
 
 def lines(what: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    r"""The lines of a stream, without their ends; empty ones are left out.
+    r"""Split a stream into lines, without their ends and without empty ones.
 
-    An end in the middle of a line raises ``Retry``.  A line that is too long raises ``Expired``: what
-    changed is not known, and a LIST tells.
+    ``Retry`` if the stream ends in the middle of a line.  ``Expired`` if a line is too long: we cannot know
+    what changed, so the caller has to LIST.
 
     >>> list(lines("watch", [b"1\n2", b"2\n", b"\n3\n"]))
     [b'1', b'22', b'3']
@@ -183,11 +183,11 @@ def _unreadable(meta: _Meta, message: str) -> Unreadable:
     return Unreadable(ObjectKey(meta.namespace, meta.name), meta.uid, message, version)
 
 
-# Paths: an empty name, or one of dots, would mean a whole collection, and a DELETE of it.
+# Paths.  An empty name, or one of dots, would name the whole collection: a DELETE would delete all of it.
 
 
 def url_path(resource: Resource[T], namespace: str, *names: str) -> str:
-    """The URL path of a resource's collection, an object of it (its name), or its subresource (both)."""
+    """The path of a resource's collection; with a name of an object, with two of its subresource."""
     for name in (*((namespace,) if namespace else ()), *names):
         if not is_subdomain(name):
             raise Rejected(f"{resource.kind} {name!r}: that is no object's name")

@@ -1,7 +1,7 @@
-"""Requests to the API server: connections, credentials, and bodies within their time.
+"""Requests to the API server: connections, credentials and timeouts.
 
-``access`` has the configuration, TLS and tokens.  Nothing is retried here, except once with the credentials
-read anew where they were refused.
+``access`` has the configuration, TLS and tokens.  Only a request whose credentials were refused is sent once
+more, with credentials read anew.  Callers retry all others.
 """
 
 import threading
@@ -19,15 +19,15 @@ from rpcregistry.kube.access import ApiServer
 from rpcregistry.kube.failures import failure, kind_of, translated
 from rpcregistry.manifests import FIELD_MANAGER
 
-CREDENTIALS_PERIOD = 5.0  # credentials that are refused are read anew at most this often
+CREDENTIALS_PERIOD = 5.0  # seconds at least between two readings of refused credentials
 
 
 class Timeouts(NamedTuple):
     """Seconds to connect and to wait for the next bytes, by kind of request.
 
-    A watch that is silent ends: whether the server still answers shows as it is started again.  Most are
-    never silent for that long, since the server sends bookmarks about once a minute; but none while nothing
-    has happened to a resource since the server started.  *body* bounds an answer as a whole.
+    A silent watch ends, and starting the next shows whether the server still answers.  Few are silent that
+    long: the server sends bookmarks about once a minute.  It sends none while nothing has happened to a
+    resource since its start.  *body*: for an answer as a whole.
     """
 
     watch: tuple[float, float] = (3, 90)
@@ -41,7 +41,7 @@ LEASE_TIMEOUTS = Timeouts(read=(2, 4), write=(2, 4), body=4)
 
 
 class _Request(NamedTuple):
-    """*what* says in words what is asked; *target* is the path with its query."""
+    """*what* begins the message of a failure; *target*: the path with its query; *timeout*: connect, read."""
 
     what: str
     method: str
@@ -52,14 +52,14 @@ class _Request(NamedTuple):
 
 
 class _Transport:
-    """A pool of connections, and the credentials that go with it."""
+    """A pool of connections and its credentials, of one reading of the configuration."""
 
     def __init__(self, server: ApiServer) -> None:
         self.server = server
         self._lock = threading.Lock()  # protects what server.authorization keeps
 
     def send(self, request: _Request) -> urllib3.BaseHTTPResponse:
-        """Send *request*; the body of the answer is still to be read."""
+        """Send *request*; the caller reads the body of the answer."""
         connect, read = request.timeout
         return self.server.pool.request(
             request.method,
@@ -74,19 +74,19 @@ class _Transport:
         with self._lock:
             value = self.server.authorization()
         if not (value.isascii() and value.isprintable()):
-            raise ValueError("the token holds characters that no header can")
+            raise ValueError("the token has characters that no HTTP header can have")
         return {"Authorization": value} if value else {}
 
     def close(self) -> None:
-        """Close the connections that are idle; the others when they become it."""
+        """Close idle connections; urllib3 closes the others after their request."""
         self.server.pool.clear()
 
 
 class Requests:
-    """What one API server is asked, by any number of threads.
+    """Sends requests to one API server, for any number of threads.
 
-    *load* reads the configuration; it is called again where credentials or certificates are refused.
-    *roles*: the file that a message names where a right is missing.
+    *load* reads the configuration; it is called again if the server refuses credentials or certificates.
+    *roles*: the file that a message names if a right is missing.
     """
 
     def __init__(self, load: Callable[[], ApiServer], timeouts: Timeouts, roles: str) -> None:
@@ -101,18 +101,18 @@ class Requests:
 
     @property
     def server(self) -> ApiServer:
-        """How the server is reached now."""
+        """The server and credentials in use."""
         return self._transport.server
 
     def read(self, what: str, path: str, query: Mapping[str, str] | None = None) -> bytearray:
-        """The answer to a GET."""
+        """GET *path*; return the body."""
         target = f"{path}?{urlencode(query)}" if query else path
         headers = {"Accept": "application/json", "Accept-Encoding": "gzip"}
         return self._answer(_Request(what, "GET", target, headers, self._timeouts.read))
 
     @contextmanager
     def stream(self, what: str, path: str, query: Mapping[str, str]) -> Iterator[Iterator[bytes]]:
-        """The bytes of a watch, as they come."""
+        """Open a watch, and yield its bytes as they come."""
         headers = {"Accept": "application/json"}
         target = f"{path}?{urlencode(query)}"
         response = self._respond(_Request(what, "GET", target, headers, self._timeouts.watch))
@@ -129,7 +129,7 @@ class Requests:
     def write(
         self, method: str, what: str, path: str, body: Mapping[str, Any], trial: bool = False
     ) -> bytearray:
-        """The answer to a write; a *trial* keeps nothing."""
+        """Write *body* as JSON; return the answer's.  A *trial* is a dry run at the server."""
         target = path if method == "DELETE" else f"{path}?fieldManager={FIELD_MANAGER}"
         target += "&dryRun=All" if trial else ""
         content = "application/merge-patch+json" if method == "PATCH" else "application/json"
@@ -141,7 +141,7 @@ class Requests:
         return _body(request.what, self._respond(request), self._timeouts.body)
 
     def _respond(self, request: _Request) -> urllib3.BaseHTTPResponse:
-        """Send *request*; return the answer where it is a success, and raise what it means otherwise."""
+        """Send *request*; return a successful answer, and raise the failure that any other means."""
         transport = self._transport
         with translated(request.what, transport.server.host):
             try:
@@ -160,11 +160,11 @@ class Requests:
         return response
 
     def _renew(self, used: _Transport) -> bool:
-        """Read the configuration anew where *used* still has the one in use; return whether that changed."""
+        """Read the configuration anew, at most every 5 s; return whether *used* is now out of use."""
         with self._lock:
             if self._transport is used and time.monotonic() - self._renewed_at > CREDENTIALS_PERIOD:
                 self._renewed_at = time.monotonic()
-                # Where it cannot be read now, a later refusal tries again.
+                # If it cannot be read now, the next refusal tries again.
                 with suppress(Misconfigured):
                     self._transport = _Transport(self._load())
                     used.close()
@@ -175,7 +175,7 @@ class Requests:
         with self._lock:
             self._stopped = True
             for response in self._watches:
-                # RuntimeError: it came to its end by itself.
+                # RuntimeError: the watch has ended already.
                 with suppress(OSError, RuntimeError):
                     response.shutdown()
 
@@ -191,9 +191,9 @@ def _chunks(what: str, response: urllib3.BaseHTTPResponse, *, silence_ends: bool
 
 
 def _body(what: str, response: urllib3.BaseHTTPResponse, seconds: float) -> bytearray:
-    """The whole body, within *seconds*: the read timeout alone would let it come drop by drop.
+    """Read the whole body within *seconds*; a server that sends byte by byte never meets the read timeout.
 
-    It may be large, and is not copied once more to be ``bytes``.
+    It returns a bytearray, since copying a large body to ``bytes`` would cost memory.
     """
     deadline = time.monotonic() + seconds
     body = bytearray()

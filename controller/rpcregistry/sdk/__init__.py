@@ -1,7 +1,7 @@
-"""For programs that run in pods: say what this pod serves, see who else serves it, and follow that.
+"""For programs in pods: register this pod's services, list the pods that serve one, and follow changes.
 
-Nothing but the Kubernetes API is needed: no ZooKeeper, no etcd, not even the controllers, though what
-is registered here they pick up.
+It needs only the Kubernetes API: no ZooKeeper, no etcd, and no controller.  If controllers run, they publish
+what it registers.
 
     from rpcregistry import Registry, Service
 
@@ -9,10 +9,11 @@ is registered here they pick up.
         registry.register(Service(name="echo", port=8080))
         registry.subscribe("echo", lambda update: print(update.kind, update.instance.ip))
 
-What fails outside is a ``Failure``: a ``Retry``, a ``Rejected`` or a ``Misconfigured``, each of which says
-what to do next.  What the caller got wrong is a ``ValueError``.
+If something outside fails, it raises a ``Failure``: ``Retry``, ``Rejected`` or ``Misconfigured``.  Each says
+what to do next.  A caller's mistake raises ``ValueError``.
 
-``registry.py`` does, ``announcement.py`` and ``instances.py`` decide, ``subscriptions.py`` tells.
+``registry.py`` reads and writes, ``announcement.py`` and ``instances.py`` decide, ``subscriptions.py``
+notifies.
 """
 
 from rpcregistry.errors import Conflict, Failure, Misconfigured, Rejected, Retry, Unknown

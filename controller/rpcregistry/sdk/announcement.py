@@ -1,8 +1,8 @@
-"""What has to be written to our own pod so that it declares services, and so that it no longer does.
+"""Plans the patches of our own pod that declare services, and that withdraw them.
 
-Others write to the same pod, and to the same annotation.  An annotation of our own, ``REGISTERED``,
-remembers which entries are ours, and whether the label is: so a process that was killed, and is
-started again in the same pod, takes over what it left, and what others wrote stays theirs.
+Others write to the same pod and annotation.  So our annotation ``REGISTERED`` records which entries are ours,
+and whether the label is.  A process that is restarted in its pod finds there what it registered before, and
+we never change others' entries.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from rpcregistry.model import Declaration, ObjectKey
 
 REGISTERED = "rpcregistry.dev/registered"
 
-Entry = tuple[str, int | None]  # service name and port: what tells a pod's entries apart
+Entry = tuple[str, int | None]  # service name and port: they identify an entry of a pod
 
 
 class OwnPod(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +43,7 @@ class _Pod(msgspec.Struct):
 
 
 class _Ours(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is ours of one dialect: some *entries*, and whether the *label* is."""
+    """Our share of one dialect's annotation: *entries*, and whether the *label* is ours."""
 
     entries: frozenset[Entry] = frozenset()
     label: bool = False
@@ -68,32 +68,34 @@ OWN_POD: Resource[OwnPod] = Resource("", "v1", "pods", "Pod", _decode)
 
 
 def announce(pod: OwnPod, dialect: Dialect, declarations: Sequence[Declaration]) -> dict[str, Any] | None:
-    """The merge patch after which *pod* declares *declarations*; None where it does already.
+    """The merge patch after which *pod* declares *declarations*; None if it does already.
 
-    What is ours of the same service and port is replaced; what somebody else wrote just so stays
-    theirs.  Raises ``ValueError`` where the pod would then not declare all of it.
+    It replaces our entries of the same service and port.  An equal entry that somebody else wrote stays
+    theirs.  Raises ``ValueError`` if the pod would not declare all of them.
     """
     label, value = dialect.label
     if pod.labels.get(label, value) != value:
         raise ValueError(f"the pod's label {label} is {pod.labels[label]!r} already")
     ours, text = _ours(pod, dialect), pod.annotations.get(dialect.annotation)
     entries = {(declared.service_name, declared.port) for declared in declarations}
+    # Without our old entries of these services and ports, the rest is theirs, or of other services.
     kept = write(dialect, text, (), without=ours.entries & entries)
     theirs, _ = read({label: value}, {dialect.annotation: kept} if kept else {})
     added = [declared for declared in declarations if declared not in theirs]
     written = write(dialect, kept, added)
+    # Read it as the controllers will: their limits, or others' entries, may leave some of ours out.
     declared, problems = read({label: value}, {dialect.annotation: written} if written else {})
     if missing := [wanted for wanted in declarations if wanted not in declared]:
-        told = "; ".join(problem.message for problem in problems) or "the dialect cannot say all of it"
-        raise ValueError(f"{missing[0].service_name} cannot be registered: {told}")
+        reasons = "; ".join(problem.message for problem in problems) or "the dialect cannot say all of it"
+        raise ValueError(f"{missing[0].service_name} cannot be registered: {reasons}")
     now_ours = ours.entries - entries | {(declared.service_name, declared.port) for declared in added}
     return _patch(pod, dialect, written, _Ours(now_ours, ours.label or label not in pod.labels))
 
 
 def withdraw(pod: OwnPod, dialect: Dialect, entries: Collection[Entry]) -> dict[str, Any] | None:
-    """The merge patch that takes back those of *entries* that are ours; None where there are none.
+    """The merge patch that removes those of *entries* that are ours; None if none is.
 
-    The label goes where it is ours and no entry is left that needs it.  Raises ``ValueError`` where
+    It removes the label, too, if that is ours and no entry needs it any more.  Raises ``ValueError`` if
     somebody made the annotation unreadable.
     """
     ours = _ours(pod, dialect)
@@ -105,7 +107,7 @@ def withdraw(pod: OwnPod, dialect: Dialect, entries: Collection[Entry]) -> dict[
 def is_lost(entries: Collection[Entry], declared: Iterable[Declaration]) -> bool:
     """Whether a pod that declares *declared* lacks some of *entries*.
 
-    What it says of a service and port is not compared: of two dialects that differ, only one is read.
+    Only service and port count: a pod with two dialects that differ declares what one of them says.
     """
     return not set(entries) <= {(found.service_name, found.port) for found in declared}
 
@@ -118,11 +120,11 @@ def _record(pod: OwnPod) -> dict[str, _Ours]:
     try:
         return _records.decode(pod.annotations.get(REGISTERED, "{}"))
     except msgspec.MsgspecError:
-        return {}  # somebody edited it
+        return {}  # somebody edited it: we own nothing then
 
 
 def _patch(pod: OwnPod, dialect: Dialect, text: str | None, ours: _Ours) -> dict[str, Any] | None:
-    """The patch, all in one, after which the annotation is *text* and *ours* is what is ours."""
+    """The patch that makes the annotation *text* and ``REGISTERED`` record *ours*; None if both are so."""
     label, value = dialect.label
     record = _record(pod)
     had = record.pop(dialect.annotation, _Ours())

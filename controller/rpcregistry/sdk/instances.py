@@ -1,9 +1,9 @@
-"""Who serves what, from the pods and RpcServices of a namespace.
+"""Finds the instances of a service among the pods and RpcServices of a namespace.
 
-A pod's own word comes first: what it declares of a service, at which ports, is what it serves.  The
-RpcServices add the pods that they select and that declare nothing of that service themselves.  So
-each (pod uid, port) is there once, and whether it is there at all, the pod's own state decides: a
-status that lags behind, or a controller that is down, keeps no pod alive.
+Annotations win over RpcService statuses: a pod serves what it declares, at the ports that it declares.  The
+RpcServices add pods that they select and that declare nothing of the service.  So each (pod uid, port)
+appears once.  The pod's own state decides whether it appears: a status that lags, or a controller that is
+down, keeps no pod alive.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     32 keys; each text at most 256 bytes, without control characters.  *local* asks for node-local routing,
     and needs a port and the dialect "rpc-service".
 
-    What breaks a rule raises ``ValueError``, which names the field, its value and the rule.
+    A value that breaks a rule raises ``ValueError``, whose message names the field, the value and the rule.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def declaration(self) -> Declaration:
-        """The same in the controllers' words, checked by their rules: *metadata* may have changed."""
+        """The service as the controllers read it, checked by their rules; a caller may change *metadata*."""
         fields = {field: _plain(value) for field, value in msgspec.structs.asdict(self).items()}
         entry = {"serviceName": fields.pop("name"), **fields}
         for optional in ("port", "weight"):
@@ -54,15 +54,15 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         try:
             return RPC_SERVICE.declaration(entry)
         except Invalid as invalid:
-            told = (_mistake(pointer, what) for pointer, what in invalid.mistakes.items())
-            raise ValueError(f"no Service: {'; '.join(told)}") from None
+            mistakes = (_mistake(pointer, what) for pointer, what in invalid.mistakes.items())
+            raise ValueError(f"no Service: {'; '.join(mistakes)}") from None
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
-    """One pod that serves a service, as it was read; *ready* says whether clients should be sent there.
+    """One pod that serves a service; *ready*: whether clients should call it.
 
-    *ip* is the first of *ips*, which come from the pod's status.  Pods without an address, terminating
-    and finished ones are no instances.  A pod is the same one while its *pod_uid* is.
+    *ip* is the first of *ips*, the addresses in the pod's status.  Terminating and finished pods are no
+    instances, nor are pods without an address.  Another *pod_uid* means another pod of the same name.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
-    """Another pod; *started_at* is when its latest container started: RFC 3339, or ``""`` where none runs."""
+    """Another pod; *started_at*: when its latest container started, in RFC 3339, or ``""`` if none runs."""
 
     name: str
     uid: str
@@ -95,21 +95,21 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Update(msgspec.Struct, frozen=True):
-    """What became of an instance, which is as it is now, or, *removed*, as it was last."""
+    """A change of *instance*, which is in its new state; if *removed*, in its last."""
 
     kind: Kind
     instance: Instance
 
 
 class PeerUpdate(msgspec.Struct, frozen=True):
-    """What became of a peer, which is as it is now, or, *removed*, as it was last."""
+    """A change of *peer*, which is in its new state; if *removed*, in its last."""
 
     kind: Kind
     peer: Peer
 
 
 def _plain(value: object) -> object:
-    """*value* without what an Enum, or another subclass, adds to a text, a number or a mapping."""
+    """*value* as a plain str, int or dict, if it is an Enum or another subclass of one."""
     match value:
         case bool():
             return value
@@ -123,7 +123,7 @@ def _plain(value: object) -> object:
 
 
 def _mistake(pointer: str, what: str) -> str:
-    """*what* is wrong, after the name of the field that *pointer* means."""
+    """The mistake *what*, after the name of the field that the JSON *pointer* names."""
     field = pointer.removeprefix("/").replace("serviceName", "name", 1)
     return f"{field}: {what}" if field else what
 
@@ -139,16 +139,17 @@ def instances(
 ) -> dict[InstanceKey, Instance]:
     """The instances of *service* by pod uid and port.
 
-    *declaring*: the pods that declare it; *rpcservices*: those of that name; *find*: a pod by its name.
+    *declaring*: the pods that declare it; *rpcservices*: the RpcServices of that name; *find* returns a pod
+    by its name.
     """
     pods = {pod.uid: pod for pod in declaring}
     rows: dict[str, list[Endpoint]] = {}
     for row in (row for found in rpcservices for row in found.status.endpoints):
         pod = pods.get(row.pod_uid) or find(row.pod_name)
         if pod and pod.uid == row.pod_uid:
-            pods[pod.uid] = pod  # one pod is read once: it may change meanwhile
+            pods[pod.uid] = pod  # find each pod once: it may change meanwhile
             rows.setdefault(pod.uid, []).append(row)
-    # A large service's rows are spread over parts, which themselves select nothing.
+    # Parts hold the rows of a large service; only its first RpcService has the selector.
     selectors = [found.spec.selector for found in rpcservices if found.spec.selector]
     return {
         (pod.uid, served.port): _instance(service, pod, served)
@@ -159,10 +160,10 @@ def instances(
 
 
 def peers(pods: Iterable[Pod], own: Pod | None) -> tuple[Peer, ...]:
-    """The *pods* that can be asked for something, the one that has run longest first.
+    """The *pods* that can answer a request, the longest running first, those in which nothing runs last.
 
-    Pods in which nothing runs come last, equally old ones always in the same order.  Left out are our
-    *own* pod, others at its addresses (they share its node's network), and what is no instance either.
+    Pods of the same age come in order of their names.  It leaves out our *own* pod, pods at its addresses
+    (they share its node's network), and pods that could be no instances.
     """
     here = set(own.ips) if own else set()
     others = (
@@ -187,17 +188,17 @@ def peers(pods: Iterable[Pod], own: Pod | None) -> tuple[Peer, ...]:
 
 
 def speaks(pod: Pod) -> bool:
-    """Whether the pod carries the label of a dialect: it is one of those that register."""
+    """Whether the pod carries the label of a dialect."""
     return any(pod.labels.get(label) == value for label, value in (dialect.label for dialect in DIALECTS))
 
 
 def declares(pod: Pod, service: str) -> bool:
-    """Whether the pod itself says that it serves *service*."""
+    """Whether the pod's annotations declare *service*."""
     return any(declared.service_name == service for declared in pod.declarations)
 
 
 def affected(old: RpcService | None, new: RpcService | None) -> set[str] | None:
-    """The names of the pods whose instances can differ between two states of an RpcService; None: any."""
+    """Names of the pods whose instances may differ between two states of an RpcService; None: all pods."""
     if not old or not new or old.spec != new.spec:
         return None
     before, now = ({(row.pod_uid, row.port): row for row in of.status.endpoints} for of in (old, new))
@@ -205,7 +206,7 @@ def affected(old: RpcService | None, new: RpcService | None) -> set[str] | None:
 
 
 def differences(before: Mapping[K, V], now: Mapping[K, V]) -> Iterator[tuple[Kind, V]]:
-    """What has to be told to whoever was told of *before*.
+    """The updates that lead a subscriber from *before* to *now*.
 
     >>> list(differences({"a": 1, "b": 2}, {"b": 3, "c": 4}))
     [('removed', 1), ('changed', 3), ('added', 4)]

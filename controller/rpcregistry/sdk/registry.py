@@ -1,8 +1,8 @@
-"""A process's registry: its own entry, and a copy of its namespace's, kept by LIST and WATCH.
+"""A process's registry: its own pod's services, and a copy of its namespace's, kept by LIST and WATCH.
 
-One watch of all the namespace's pods.  One for each dialect's label would cost the API server a LIST
-and a watch more a process, tell a pod that speaks both twice, and in no order between the two;
-``label_selector`` narrows the one watch where a namespace is full of pods that never register.
+It watches all pods of the namespace by one watch.  A watch for each dialect's label would cost the API server
+one more LIST and watch a process.  It would also report a pod with both labels twice, in no order between the
+two.  ``label_selector`` narrows the one watch in a namespace full of pods that never register.
 """
 
 import os
@@ -38,26 +38,26 @@ _PEERS = ""  # the topic; no service has an empty name
 
 REGISTER_WITHIN = 30.0  # seconds
 ROLES = "examples/sdk-role.yaml"
-PAGE = 100  # pods in a LIST's answer: all of it is in memory at once
-CLOSE_WITHIN = 5.0  # seconds for what is taken back, and for the threads: a pod has 30 to end
-REPAIR_AFTER = 1.0  # seconds; the watch is behind our own writes for a moment
+PAGE = 100  # pods in one answer to a LIST, which is in memory as a whole
+CLOSE_WITHIN = 5.0  # seconds to withdraw, and as many to join the threads: a pod has 30 to end
+REPAIR_AFTER = 1.0  # seconds; the watch lags behind our own writes
 LONGEST_PAUSE = 60.0  # seconds between two repairs that do not last
-WITHOUT_RPCSERVICES = 60.0  # seconds between two questions whether they can be read by now
+WITHOUT_RPCSERVICES = 60.0  # seconds between two attempts to list them
 
 
 class Registry:
-    """The RPC services of one namespace, as the pod *pod_name* in it sees and joins them.
+    """The RPC services of *namespace*, in which this process stands for the pod *pod_name*.
 
-    *label_selector* narrows which pods are seen ("app.io/label=app.io-value": those of one dialect);
-    *rpcservices*: whether RpcServices are watched, too, for the pods that they select.  A status of
-    many endpoints is sent as a whole at each change: without selectors, that can be spared.  Where they
-    cannot be read (no CRD, no right to), there are none.
+    *label_selector* limits which pods it sees ("app.io/label=app.io-value": those of one dialect).
+    *rpcservices*: whether to watch RpcServices, too, for the pods that they select.  The API server sends a
+    status of many endpoints as a whole at each change: if no RpcService selects pods, pass False.  If they
+    cannot be read (no CRD, no right), it goes by the pods alone.
 
-    A context manager, for any number of threads, which end at a fork: each process makes its own.  Once
-    closed it stays closed.  The Kubernetes API's failures are ``Failure``.
+    It is a context manager, for any number of threads.  Its own threads end at a fork, so each process makes
+    its own registry.  Once closed, it stays closed.  Failures of the Kubernetes API are ``Failure``.
 
-    Raises ``Misconfigured`` where *namespace* or *pod_name* is no object's name, and ``ValueError`` where
-    *label_selector* is none.
+    Raises ``Misconfigured`` if *namespace* or *pod_name* is no object's name, and ``ValueError`` if
+    *label_selector* is no label selector.
     """
 
     def __init__(
@@ -69,16 +69,16 @@ class Registry:
                 raise Misconfigured(f"{field}: {value!r} is no object's name: {rule}")
         self._kube = kube
         self._own = ObjectKey(namespace, pod_name)
-        self._own_uid = ""  # once it was read; replaced as a whole by whoever changes our pod
+        self._own_uid = ""  # empty until read; _change_own_pod replaces it as a whole
         self._crew = Crew()
         self._subscriptions = Subscriptions()
         self._synced = threading.Event()
         self._closed = threading.Event()
-        self._disturbed = threading.Event()  # our own pod changed, and may lack what we registered
-        self._writing = threading.Lock()  # protects our own pod, from its reading to its writing
+        self._disturbed = threading.Event()  # our own pod changed, and may lack services that we registered
+        self._writing = threading.Lock()  # protects our own pod, from reading to writing it
         self._lock = threading.Lock()  # protects _registered, _written and _started
         self._registered: dict[str, dict[Entry, Declaration]] = {}
-        self._written: dict[str, set[Entry]] = {}  # those, and what may be on the pod all the same
+        self._written: dict[str, set[Entry]] = {}  # those, and those of failed calls
         self._started = False
         self._pods: Informer[Pod] = Informer(
             f"pods of {namespace}",
@@ -114,11 +114,11 @@ class Registry:
         label_selector: str = "",
         rpcservices: bool = True,
     ) -> "Registry":
-        """The registry of the pod that this runs in.
+        """The registry of the pod that this process runs in.
 
-        *namespace* and *pod_name* are by default what the Downward API put into ``$POD_NAMESPACE`` and
-        ``$POD_NAME``, else the service account's namespace and the host's name (which, on the host's
-        network, is not the pod's).  *label_selector*, *rpcservices*: as the constructor's.  Raises
+        *namespace* and *pod_name* default to ``$POD_NAMESPACE`` and ``$POD_NAME``, from the Downward API.
+        Without those, they are the service account's namespace and the host's name (with ``hostNetwork``,
+        that is not the pod's).  *label_selector*, *rpcservices*: as the constructor's.  Raises
         ``Misconfigured``.
         """
         namespace = namespace or os.environ.get("POD_NAMESPACE") or _service_account_namespace()
@@ -138,8 +138,8 @@ class Registry:
     ) -> "Registry":
         """The registry of a process outside of the cluster that stands for the pod *pod_name*.
 
-        *path*: by default ``$KUBECONFIG``, else ``~/.kube/config``.  Raises ``Misconfigured``, also where the
-        package ``kubernetes`` is missing, which reads such files (the extra "kubeconfig").
+        *path* defaults to ``$KUBECONFIG``, else ``~/.kube/config``.  Raises ``Misconfigured``, also if the
+        package ``kubernetes`` is missing, which reads such files: install the extra "kubeconfig".
         """
         kube = _kube(None if path is None else os.fspath(path))
         return cls(kube, namespace, pod_name, label_selector=label_selector, rpcservices=rpcservices)
@@ -152,9 +152,9 @@ class Registry:
         self.close()
 
     def start(self) -> None:
-        """Begin to list, to watch and to tell subscribers; returns at once.
+        """Start the threads that list, watch and notify; return at once.
 
-        ``with`` does so, and so does whatever is asked first.
+        ``with`` calls it, and so does the first call of another method.
         """
         with self._lock:
             if self._started or self._closed.is_set():
@@ -166,22 +166,22 @@ class Registry:
             self._crew.start(informer.name, informer.run)
 
     def close(self) -> None:
-        """Take back what was registered, and end the threads, within about ten seconds; raises nothing.
+        """Withdraw what was registered, and end the threads, within about ten seconds; raises nothing.
 
-        What cannot be taken back now goes with the pod.
+        What it cannot withdraw now ends with the pod.
         """
         with self._lock:
             if self._closed.is_set():
                 return
             self._closed.set()
         self._disturbed.set()
-        # A write in hand is waited for, or it would come after what takes it back.
+        # Wait for a write in progress, or it would come after its withdrawal.
         waited = self._writing.acquire(timeout=CLOSE_WITHIN)
         try:
             with self._lock:
                 written = {name: set(entries) for name, entries in self._written.items()}
             for name, entries in written.items():
-                self._take_back(name, entries)
+                self._withdraw(name, entries)
         finally:
             if waited:
                 self._writing.release()
@@ -193,16 +193,16 @@ class Registry:
         here = {threading.current_thread().name}
         self._crew.join(time.monotonic() + CLOSE_WITHIN, time.monotonic, besides=here)
 
-    def _take_back(self, name: str, entries: set[Entry]) -> None:
+    def _withdraw(self, name: str, entries: set[Entry]) -> None:
         try:
             self._change_own_pod(partial(withdraw, dialect=_DIALECTS[name], entries=entries), CLOSE_WITHIN)
         except (Failure, ValueError) as error:
-            log.warning("not taken back", pod=str(self._own), reason=str(error))
+            log.warning("not withdrawn", pod=str(self._own), reason=str(error))
 
     def wait_until_synced(self, timeout: float | None = None) -> bool:
         """Wait until all was listed once, at most *timeout* seconds; return whether it was.
 
-        It takes as long as the pods cannot be read.
+        While the pods cannot be read, it waits.
         """
         self.start()
         return self._synced.wait(timeout)
@@ -214,17 +214,17 @@ class Registry:
         dialect: str = "app.io",
         timeout: float = REGISTER_WITHIN,
     ) -> None:
-        """Let this pod declare *services*, until ``close`` or the pod's end.
+        """Declare that this pod serves *services*, until ``close`` or the pod's end.
 
-        It adds to the label and annotation of *dialect*, in one patch of this pod alone, and leaves what
-        others wrote there.  The same service and port once more replaces the first.  Conflicts, and an
-        API server that is away, are tried again for *timeout* seconds.  It shows in ``instances`` a
-        moment later.  Where somebody else takes it off the pod, it is registered again; giving the label
-        another value keeps the pod out.
+        It adds to the label and annotation of *dialect*, in one patch of this pod alone, and keeps what
+        others wrote there.  A service replaces an earlier one of the same name and port.  For *timeout*
+        seconds it retries conflicts, and an API server that does not answer.  ``instances`` has the services
+        a moment later.  If somebody removes them from the pod, they are registered again.  To take the pod
+        out by hand, give the label another value.
 
-        Raises ``ValueError`` where the services cannot be declared, or the registry is closed.  ``Retry``,
-        where *timeout* was not enough, and ``Rejected``, where a right is missing or the pod is gone; after
-        both they may be declared all the same, until ``close``.
+        Raises ``ValueError`` if the pod cannot declare the services, or the registry is closed; ``Retry`` if
+        *timeout* is over; ``Rejected`` if a right is missing or the pod was deleted.  After the last two the
+        pod may declare the services all the same, until ``close``.
         """
         if dialect not in _DIALECTS:
             raise ValueError(f"dialect {dialect!r} is none of {', '.join(_DIALECTS)}")
@@ -237,20 +237,20 @@ class Registry:
             self._registered.setdefault(dialect, {}).update(wanted)
 
     def instances(self, service: str) -> tuple[Instance, ...]:
-        """Who serves *service* now, this pod and the not ready included, sorted by pod name and port."""
+        """The instances of *service* now, with this pod and with not-ready ones, by pod name and port."""
         self.start()
         found = self._instances(service).values()
         return tuple(sorted(found, key=lambda instance: (instance.pod_name, instance.port or 0)))
 
     def subscribe(self, service: str, callback: Callable[[Update], object]) -> Subscription:
-        """Have *callback* told who serves *service* ("added", first of all), and each change of that.
+        """Call *callback* with each instance of *service* ("added"), and then with each change of one.
 
-        All callbacks of a registry run on one thread of its own, in order: one that blocks keeps the
-        others waiting; one that raises does not.
+        One thread of the registry runs all callbacks, in order.  A callback that blocks keeps the others
+        waiting; one that raises does not.
         """
         self.start()
 
-        def tell(kind: Kind, instance: Instance) -> None:
+        def notify(kind: Kind, instance: Instance) -> None:
             callback(Update(kind, instance))
 
         def look(pods: Pods) -> dict[str, dict[InstanceKey, Instance]]:
@@ -259,7 +259,7 @@ class Registry:
                 seen.setdefault(instance.pod_name, {})[key] = instance
             return seen
 
-        return self._subscriptions.add(Subscription(service, look, tell))
+        return self._subscriptions.add(Subscription(service, look, notify))
 
     def peers(self, service: str | None = None) -> tuple[Peer, ...]:
         """The other pods that serve *service* (or carry a dialect's label), the longest running first."""
@@ -269,16 +269,16 @@ class Registry:
     def subscribe_peers(
         self, callback: Callable[[PeerUpdate], object], service: str | None = None
     ) -> Subscription:
-        """As ``subscribe``, for ``peers``."""
+        """Like ``subscribe``, for ``peers``."""
         self.start()
 
-        def tell(kind: Kind, peer: Peer) -> None:
+        def notify(kind: Kind, peer: Peer) -> None:
             callback(PeerUpdate(kind, peer))
 
         def look(pods: Pods) -> dict[str, dict[str, Peer]]:
             return {peer.name: {peer.uid: peer} for peer in self._peers(service, pods)}
 
-        return self._subscriptions.add(Subscription(_PEERS, look, tell))
+        return self._subscriptions.add(Subscription(_PEERS, look, notify))
 
     def _pod(self, name: str) -> Pod | None:
         return self._pods.store.get(ObjectKey(self._own.namespace, name))
@@ -290,7 +290,7 @@ class Registry:
             return view.instances(service, declaring, rpcservices, self._pod)
         found = {name: pod for name in pods if (pod := self._pod(name))}
         declaring = [pod for pod in found.values() if view.declares(pod, service)]
-        # A part lists hundreds of other pods, and selects none.
+        # A part of a large service lists hundreds of other pods, and has no selector.
         listing = {
             listed.key for pod in found.values() for listed in self._rpcservices.store.indexed("pod", pod.uid)
         }
@@ -311,7 +311,7 @@ class Registry:
         def plan(pod: OwnPod) -> dict[str, Any] | None:
             if self._closed.is_set():
                 raise ValueError("the registry is closed")
-            # Before it is written: a write whose answer is lost is taken back, too.
+            # Recorded before the write: close withdraws a write whose answer was lost, too.
             with self._lock:
                 self._written.setdefault(name, set()).update(wanted)
             return announce(pod, _DIALECTS[name], list(wanted.values()))
@@ -320,9 +320,10 @@ class Registry:
             self._change_own_pod(plan, seconds)
 
     def _stay_registered(self) -> None:
-        """Register again what somebody else took off our pod, ever more slowly if that goes on."""
+        """Register again what somebody removed from our pod, with growing back-off if that repeats."""
         pause, repaired = REPAIR_AFTER, float("-inf")
         while self._disturbed.wait():
+            # The last repair lasted, so begin with the short pause again.
             if time.monotonic() - repaired > 2 * LONGEST_PAUSE:
                 pause = REPAIR_AFTER
             if self._closed.wait(pause):
@@ -339,8 +340,8 @@ class Registry:
                     log.warning("not registered any more", pod=str(self._own), reason=str(error))
 
     def _lost(self) -> dict[str, dict[Entry, Declaration]]:
-        """What is registered, and does not stand on our pod as far as the watch has come."""
-        pod = self._pods.store.get(self._own)  # a label selector may hide it
+        """Registered services that our pod lacks, by the last event of the watch."""
+        pod = self._pods.store.get(self._own)  # None if the label selector excludes it
         if pod and pod.terminating:
             return {}
         declared = pod.declarations if pod else ()
@@ -349,7 +350,7 @@ class Registry:
         return {name: wanted for name, wanted in registered.items() if is_lost(wanted, declared)}
 
     def _change_own_pod(self, plan: Callable[[OwnPod], dict[str, Any] | None], seconds: float) -> None:
-        """Read our pod, *plan* a patch and write it, until nobody else wrote in between."""
+        """Read our pod, *plan* a patch and write it; repeat while others write in between."""
         for attempt in Retrying(
             retry=retry_if_exception_type(Retry),
             wait=wait_random_exponential(multiplier=0.02, max=2),
@@ -358,7 +359,7 @@ class Registry:
         ):
             with attempt:
                 pod = self._kube.get(OWN_POD, self._own)
-                # A StatefulSet's next pod has the same name, and is none of ours.
+                # Another uid: a StatefulSet has replaced our pod by one of the same name.
                 if pod is None or pod.uid != (self._own_uid or pod.uid):
                     raise Rejected(f"there is no Pod {self._own} (any more)")
                 self._own_uid = pod.uid
@@ -377,7 +378,7 @@ class Registry:
                     service.service_name for service in self._rpcservices.store.indexed("pod", pod.uid)
                 )
         self._subscriptions.changed(topics, {name})
-        # Who is a peer depends on our own pod's addresses.
+        # Our own pod's addresses decide which other pods are peers.
         self._subscriptions.changed([_PEERS], None if name == self._own.name else {name})
         if name == self._own.name:
             self._disturbed.set()
@@ -393,7 +394,7 @@ class Registry:
             self._synced.set()
 
     def _wait_for_rpcservices(self, stopping: threading.Event, seconds: float) -> None:
-        """Without the CRD, a thousand processes must not ask for it all the time."""
+        """Wait longer if there is no CRD: a thousand processes must not ask for it all the time."""
         stopping.wait(max(seconds, WITHOUT_RPCSERVICES) if self._rpcservices.unknown else seconds)
 
 

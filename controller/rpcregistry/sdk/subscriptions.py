@@ -1,8 +1,8 @@
-"""Tells subscribers what changed, on one thread, in order.
+"""Notifies subscribers of changes, on one thread, in order.
 
-A subscription knows what it told last, and tells the difference to what there is now.  So nothing is
-told twice, nothing that lasts is missed, and what came and went before the thread got to it is not
-told at all.  It looks at those pods only that changed: a change costs the same in a large namespace.
+A subscription remembers what it notified last, and notifies the difference to the present.  So it notifies
+nothing twice, and misses nothing that lasts.  It never notifies what came and went before the thread looked.
+It looks at changed pods only, so a change costs the same in a large namespace.
 """
 
 import threading
@@ -20,30 +20,30 @@ Look = Callable[[Pods], Mapping[str, Mapping[Any, Any]]]
 
 
 class Subscription:
-    """One callback's wish to be told of *topic*: what *look* sees there, by pod and by key."""
+    """One callback's subscription to *topic*: *look* returns values by pod and key, *notify* calls back."""
 
-    def __init__(self, topic: Hashable, look: Look, tell: Callable[[Kind, Any], object]) -> None:
+    def __init__(self, topic: Hashable, look: Look, notify: Callable[[Kind, Any], object]) -> None:
         self.topic = topic
         self._look = look
-        self._tell = tell
-        self._told: dict[str, Mapping[Any, Any]] = {}  # of the thread that tells
+        self._notify = notify
+        self._notified: dict[str, Mapping[Any, Any]] = {}  # by pod; only the thread uses it
         self.cancelled = False  # set once, by any thread
 
     def cancel(self) -> None:
-        """Be told nothing more; a callback that runs at this moment still comes to its end."""
+        """End the subscription; a callback that runs at this moment still completes."""
         self.cancelled = True
 
     def catch_up(self, pods: Pods = None) -> None:
-        """Tell the difference at *pods*.  What a callback raises is logged, and counts as told."""
+        """Notify the differences at *pods*; if the callback raises, log that, and count it as notified."""
         now = self._look(pods)
-        names = {**self._told, **now}.keys() if pods is None else pods
-        before = {name: self._told.pop(name) for name in names if name in self._told}
-        self._told |= now
+        names = {**self._notified, **now}.keys() if pods is None else pods
+        before = {name: self._notified.pop(name) for name in names if name in self._notified}
+        self._notified |= now
         for kind, value in differences(_flat(before), _flat(now)):
             if self.cancelled:
                 return
             try:
-                self._tell(kind, value)
+                self._notify(kind, value)
             except Exception:
                 log.exception("subscriber failed", topic=str(self.topic))
 
@@ -53,16 +53,16 @@ def _flat(by_pod: Mapping[str, Mapping[Any, Any]]) -> dict[Any, Any]:
 
 
 class Subscriptions:
-    """All subscriptions, and the body of the thread that serves them (``run``)."""
+    """All subscriptions; ``run`` in a thread of its own notifies them."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()  # protects _subscriptions, _due and _stopped
         self._subscriptions: dict[Hashable, list[Subscription]] = {}  # by topic
-        self._due: dict[Subscription, set[str] | None] = {}  # where to look: at these pods, or at all
+        self._due: dict[Subscription, set[str] | None] = {}  # at which pods to look; None: at all
         self._stopped = False
 
     def add(self, subscription: Subscription) -> Subscription:
-        """Tell *subscription* what there is, and from then on what changes."""
+        """Notify *subscription* of all there is, and from then on of changes."""
         with self._condition:
             self._subscriptions.setdefault(subscription.topic, []).append(subscription)
             self._due[subscription] = None
@@ -70,7 +70,7 @@ class Subscriptions:
         return subscription
 
     def changed(self, topics: Iterable[Hashable], pods: Pods) -> None:
-        """What is to be seen of *topics* at *pods* may have changed."""
+        """Look again for *topics* at *pods*, which may have changed."""
         with self._condition:
             for subscription in chain.from_iterable(self._subscriptions.get(topic, ()) for topic in topics):
                 due = self._due.setdefault(subscription, set())
@@ -81,7 +81,7 @@ class Subscriptions:
             self._condition.notify()
 
     def run(self) -> None:
-        """Serve until ``stop``."""
+        """Notify subscribers until ``stop``."""
         while True:
             with self._condition:
                 self._condition.wait_for(lambda: self._stopped or self._due)
@@ -96,7 +96,7 @@ class Subscriptions:
                     subscription.catch_up(pods)
 
     def stop(self) -> None:
-        """Let ``run`` return, and tell nobody anything any more."""
+        """Cancel all subscriptions, and let ``run`` return."""
         with self._condition:
             self._stopped = True
             for subscription in chain.from_iterable(self._subscriptions.values()):

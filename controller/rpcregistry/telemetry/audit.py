@@ -1,4 +1,4 @@
-"""Who did what by a command: an Event on the Lease, with the user as the API server names it."""
+"""Records who used a command: an Event on the Lease, with the API server's name for the user."""
 
 import secrets
 import socket
@@ -21,15 +21,15 @@ class Api(Protocol):
 
 
 def audit(kube: Api, lease: Regarding | None, reason: str, note: str) -> str:
-    """Leave an Event on *lease*, where there is one, that says who did it: "USER: *note*"; return that.
+    """Record an Event "USER: *note*" on *lease*, if there is one; return its text.
 
-    What was done stays done: where no Event can be written, one line on standard error says so.
+    The command is done by then, so a failure is only a line on standard error.
     """
     said = f"{user(kube)}: {note}"
     if lease is None:
         return said
     problem = Problem(reason, said)
-    # The same person may do the same once more: each time is an Event of its own.
+    # A person may do the same again: the salt makes it an Event of its own.
     salt, now = secrets.token_hex(8), datetime.now(UTC)
     event = event_manifest(lease, problem, reason, False, salt, socket.gethostname(), now)
     try:
@@ -40,7 +40,7 @@ def audit(kube: Api, lease: Regarding | None, reason: str, note: str) -> str:
 
 
 def user(kube: Api) -> str:
-    """The name by which the API server knows us; where it does not say, that."""
+    """The API server's name for us, or words that say that it gives none."""
     try:
         return str(kube.raw("POST", SELF_REVIEWS.path(), self_review())["status"]["userInfo"]["username"])
     except (Failure, KeyError):  # Kubernetes before 1.28 has no such review

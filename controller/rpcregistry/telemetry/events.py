@@ -25,7 +25,7 @@ _LONGEST_NAME = 253
 
 
 class Poster(Protocol):
-    """What posts Events.  Fails with an ``errors.Failure``: ``Conflict`` where the name is taken."""
+    """Posts Events.  Fails with an ``errors.Failure``: ``Conflict`` if the name is taken."""
 
     def raw(self, method: str, path: str, body: Mapping[str, Any]) -> Any: ...
 
@@ -39,7 +39,7 @@ def event_manifest(
     identity: str,
     now: datetime,
 ) -> dict[str, Any]:
-    """The Event that tells *problem*.  Its name follows from what it says, so it is there once."""
+    """The Event of *problem*.  Its name is a hash of its content, so the cluster has it once."""
     note = _note(problem.message)
     said = (regarding.uid, problem.reason, note, *([salt] if salt else []))
     digest = sha256("\0".join(said).encode()).hexdigest()[:16]
@@ -56,7 +56,7 @@ def event_manifest(
 
 
 def _note(message: str) -> str:
-    """*message*, cut where it is too long.  The API server counts bytes."""
+    """*message*, cut to ``LONGEST_NOTE`` bytes: the API server counts bytes."""
     text = printable(message)
     if len(text.encode()) <= LONGEST_NOTE:
         return text
@@ -66,8 +66,8 @@ def _note(message: str) -> str:
 class EventRecorder:
     """Posts Events, ten a second at most, and each once; ``run`` in a thread of its own.
 
-    *identity* says which process this is.  What waits is bounded: beyond that, Events are dropped, and
-    told when they are recorded again.
+    *identity* names this process.  At most ``MOST_WAITING`` Events wait: it drops others, and takes them when
+    they are recorded again.
     """
 
     def __init__(
@@ -78,13 +78,15 @@ class EventRecorder:
         self._now = now
         self._condition = threading.Condition()  # protects _waiting, _known and _stopped
         self._waiting: deque[dict[str, Any]] = deque()
-        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()  # told, or waiting; the oldest first
+        self._known: OrderedDict[tuple[str, str], None] = (
+            OrderedDict()
+        )  # posted, or waiting; the oldest first
         self._stopped = False
 
     def record(
         self, regarding: Regarding, problem: Problem, action: str, *, warning: bool, salt: str = ""
     ) -> None:
-        """Have *problem* told once; again with another *salt*.  Never waits."""
+        """Enqueue an Event of *problem*, unless there was one with the same *salt*.  Never waits."""
         event = event_manifest(regarding, problem, action, warning, salt, self._identity, self._now())
         key = _key(event)
         with self._condition:
@@ -101,12 +103,12 @@ class EventRecorder:
 
     @property
     def waiting(self) -> int:
-        """How many are not told yet."""
+        """How many Events are not posted yet."""
         with self._condition:
             return len(self._waiting)
 
     def run(self) -> None:
-        """Post what is recorded, until stopped."""
+        """Post the recorded Events, until ``stop``."""
         failures = 0
         while event := self._next():
             failures, pause = self._post(event, failures)
@@ -114,7 +116,7 @@ class EventRecorder:
                 self._condition.wait_for(lambda: self._stopped, pause)
 
     def stop(self) -> None:
-        """Let ``run`` return; what is still waiting is not told."""
+        """Let ``run`` return; Events that still wait are never posted."""
         with self._condition:
             self._stopped = True
             self._condition.notify_all()
@@ -125,18 +127,18 @@ class EventRecorder:
             return None if self._stopped else self._waiting.popleft()
 
     def _post(self, event: dict[str, Any], failures: int) -> tuple[int, float]:
-        """Post *event*, or put it back; return the failures in a row, and for how long to pause."""
+        """Post *event*, or enqueue it again; return the failures in a row and the seconds to pause."""
         try:
             self._poster.raw("POST", EVENTS.path(event["metadata"]["namespace"]), event)
         except Conflict:
-            pass  # told before, perhaps by another process
+            pass  # the cluster has it, perhaps from another process
         except Retry as retry:
             with self._condition:
-                self._waiting.append(event)  # behind the others: it may be the only one that fails
+                self._waiting.append(event)  # last: it may be the only one that fails
             pause = min(LONGEST_PAUSE, EVENT_INTERVAL * 2.0 ** min(failures, 16))
             return failures + 1, max(EVENT_INTERVAL, retry.after or pause)
         except Ending:
-            pass  # nobody is left to read it
+            pass  # its namespace ends, and the Event with it
         except Failure as failure:
             log.warning("event refused", reason=str(failure))
             with self._condition:

@@ -16,8 +16,8 @@ _SECRET = re.compile(r"(?i)\b(bearer|basic)\s+[^\s\"',]+|\beyJ[\w-]{8,}\.[\w.-]+
 def configure_logging(log_format: str | None, level: str, libraries: bool = True) -> None:
     """Log to standard error, as ``json`` or for a ``console``; None: json unless it is a terminal.
 
-    *level* is for what this package says.  *libraries* are heard from WARNING on, if at all: below it they
-    tell what they send, credentials included.
+    *level* is for this package.  *libraries* may log from WARNING on, or with False nothing: at DEBUG they
+    log what they send, credentials included.
     """
     is_console = sys.stderr.isatty() if log_format is None else log_format == "console"
     render: list[structlog.types.Processor] = [structlog.processors.JSONRenderer()]
@@ -54,10 +54,10 @@ def configure_logging(log_format: str | None, level: str, libraries: bool = True
 
 
 def _with_fields(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """What ``logs.Log`` told, as structlog would have had it."""
+    """Give a line of ``logs.Log`` the form of structlog's: its message is the event, with fields."""
     match event["_record"].msg:
-        case Line(event=told, fields=fields):
-            event.update(fields, event=told)
+        case Line(event=message, fields=fields):
+            event.update(fields, event=message)
     return event
 
 
@@ -69,7 +69,7 @@ def _printable_values(_logger: Any, _name: str, event: MutableMapping[str, Any])
 
 
 def printable(text: str) -> str:
-    r"""*text* on one line, with nothing in it that a terminal would obey.
+    r"""*text* on one line, with control characters escaped that a terminal would obey.
 
     >>> printable("a\n\x1b[31m\u202eb ü")
     'a\\n\\x1b[31m\\u202eb ü'

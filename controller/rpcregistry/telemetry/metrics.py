@@ -15,7 +15,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 class Metrics:
-    """The process's metrics, in a registry of their own; for any thread: each has a lock, in the library."""
+    """The process's metrics, in a registry of their own; for any thread: the library locks each."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -84,20 +84,20 @@ class Metrics:
         )
 
     def reconciled(self, controller: str, result: str, seconds: float) -> None:
-        """Count a key that was worked, in *seconds*."""
+        """Count a key that a worker reconciled in *seconds*."""
         self._reconciled.labels(controller, result).inc()
         self._reconcile_seconds.labels(controller).observe(seconds)
 
     def propagated(self, seconds: float) -> None:
-        """A pod's change is in ZooKeeper, *seconds* after it was seen."""
+        """Observe that a pod's change is in ZooKeeper, *seconds* after we saw it."""
         self._propagation_seconds.observe(seconds)
 
     def registry_written(self, layout: str, op: str) -> None:
-        """Count a znode that was written."""
+        """Count a write of a znode; *op*: create, set or delete."""
         self._registry_writes.labels(layout, op).inc()
 
     def watch_restarted(self, resource: str, reason: str) -> None:
-        """Count a watch that was begun again."""
+        """Count a restart of the watch of *resource*."""
         self._watch_restarts.labels(resource, reason).inc()
 
     def leading(self, leads: bool) -> None:
@@ -120,9 +120,9 @@ class Metrics:
         refused: Mapping[str, Callable[[], float]],
         unknown: Mapping[str, Callable[[], float]],
     ) -> None:
-        """Have these read at each scrape.
+        """Set the functions that each scrape calls.
 
-        *queues* and *refused* are depths and refused keys by controller; *unknown* is by resource.
+        *queues*: depths, and *refused*: refused keys, by controller; *unknown*: 1 or 0 by resource.
         """
         for gauge, functions in (
             (self._queue_depth, queues),
@@ -136,5 +136,5 @@ class Metrics:
         self._held.set_function(held)
 
     def render(self) -> bytes:
-        """All of them, in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)

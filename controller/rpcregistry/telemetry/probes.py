@@ -1,4 +1,4 @@
-"""The metrics port: /metrics, and what the kubelet asks, /healthz and /readyz."""
+"""The metrics port: /metrics for Prometheus, /healthz and /readyz for the kubelet."""
 
 import asyncio
 import resource
@@ -19,15 +19,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Health:
-    """Why the process is not *live*, and why it is not *ready*; None where it is."""
+    """*live* and *ready* return why the process is not, or None if it is."""
 
     live: Callable[[], str | None]
     ready: Callable[[], str | None]
 
 
-REQUEST_TIMEOUT = 5.0  # seconds for a connection, from its first byte to its last
+REQUEST_TIMEOUT = 5.0  # seconds that a connection may last
 MOST_CONNECTIONS = 256
-SHARE_OF_FILES = 8  # connections may take one in so many of the files that the process may open
+SHARE_OF_FILES = 8  # connections may use an eighth of the files that the process may open
 ACCEPT_AGAIN_AFTER = 0.1  # seconds
 SAID_AGAIN_AFTER = 60.0  # seconds
 
@@ -59,17 +59,17 @@ def serve(bind_address: str, metrics: Metrics, health: Health) -> "Server":
 class Server:
     """Answers GET on a few paths, in one thread, one request a connection.
 
-    Whoever connects is served: where there are too many connections, the oldest is dropped.  So those
-    that send slowly, or nothing, keep no probe out, nor the rest of the process from opening files.
+    It accepts each connection, and drops the oldest of too many.  So clients that send slowly or nothing keep
+    no probe out, nor the rest of the process from opening files.
     """
 
     def __init__(self, bind_address: str, routes: Mapping[str, Route]) -> None:
         self._routes = routes
-        # Of the thread, as all that is not set here for good.
+        # Only the thread uses these, and all that changes later.
         self._connections: dict[asyncio.StreamWriter, None] = {}  # the oldest first
         self._most_connections = most_connections()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._said: dict[str, float] = {}  # what was in trouble: when that was logged
+        self._said: dict[str, float] = {}  # when each kind of trouble was logged
         self._socket = _listen(bind_address)
         self.port: int = self._socket.getsockname()[1]
         self._loop = asyncio.new_event_loop()
@@ -78,7 +78,7 @@ class Server:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening, and drop the connections there are."""
+        """Stop listening, and drop all connections."""
         self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join()
 
@@ -100,8 +100,8 @@ class Server:
     def _accept(self) -> None:
         """Accept a connection.
 
-        asyncio's own server accepts up to a hundred at a time; where no more files may be opened, it logs a
-        traceback for each of them, and schedules as many new attempts.
+        asyncio's own server accepts up to a hundred at a time.  If the process may open no more files, that
+        server logs a traceback for each, and schedules as many new attempts.
         """
         try:
             connection, _ = self._socket.accept()
@@ -109,7 +109,7 @@ class Server:
             return
         except OSError as error:
             self._in_trouble("cannot accept a connection", error)
-            if not self._drop_oldest():  # for the next one to come in its place
+            if not self._drop_oldest():  # that frees a file for the next connection
                 self._loop.remove_reader(self._socket)
                 self._loop.call_later(ACCEPT_AGAIN_AFTER, self._wait_for_connections)
             return
@@ -118,7 +118,7 @@ class Server:
         task.add_done_callback(self._tasks.discard)
 
     def _in_trouble(self, message: str, exception: BaseException | None = None, **_: object) -> None:
-        """Log the same once in a while only, however many connections there are."""
+        """Log the same trouble once a minute at most, however many connections have it."""
         reason = f"{message}: {exception}"
         if self._said.get(reason, float("-inf")) + SAID_AGAIN_AFTER <= self._loop.time():
             self._said = {reason: self._loop.time()}
@@ -141,7 +141,7 @@ class Server:
         try:
             reader, writer = await asyncio.open_connection(sock=connection)
         except OSError:
-            connection.close()  # the client has gone
+            connection.close()  # the client has closed it
             return
         self._connections[writer] = None
         if len(self._connections) > self._most_connections:
@@ -153,7 +153,7 @@ class Server:
                 writer.close()
                 await writer.wait_closed()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # the client's own affair
+            pass  # the client sent no request, or closed the connection
         except asyncio.CancelledError:
             pass  # the server is closing
         finally:
@@ -177,7 +177,7 @@ class Server:
 
 
 def most_connections() -> int:
-    """How many connections may be open at a time, within what the process may open."""
+    """How many connections may be open at a time: a share of the files that the process may open."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return MOST_CONNECTIONS
@@ -191,6 +191,6 @@ def _listen(bind_address: str) -> socket.socket:
     try:
         listening = socket.create_server((host, int(port)), family=family)
     except (OSError, OverflowError, ValueError) as error:
-        raise Misconfigured(f"cannot listen at {bind_address!r} (HOST:PORT is needed): {error}") from error
+        raise Misconfigured(f"cannot listen at {bind_address!r} (write HOST:PORT): {error}") from error
     listening.setblocking(False)
     return listening

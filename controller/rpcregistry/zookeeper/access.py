@@ -1,9 +1,8 @@
-"""Who we are to ZooKeeper, whom we take for it, and what others may do with the znodes that we create.
+"""Credentials, ACL and TLS of the connections to ZooKeeper.
 
-Credentials are read from files, so that they stand in no command line, and are read again when the
-files change: a Kubernetes Secret that is mounted is replaced while we run.  ACLs are written as
-ZooKeeper's own command line has them (ZooKeeper Administrator's Guide, "ZooKeeper access control
-using ACLs"): ``auth::cdrwa,world:anyone:r``.
+Files have the credentials, so no command line shows them.  We read a file again when it changes: Kubernetes
+replaces mounted Secrets while we run.  ACLs have the notation of ZooKeeper's own command line (ZooKeeper
+Administrator's Guide, "ZooKeeper access control using ACLs"): ``auth::cdrwa,world:anyone:r``.
 """
 
 import re
@@ -35,17 +34,17 @@ _PERMISSIONS = {
     "a": Permissions.ADMIN,
 }
 _ENTRY = re.compile(r"(auth|digest|ip|sasl|world|x509):(.*):([cdrwa]+)")
-_IDS = {"auth": r"", "digest": r"[^:]+:[^:]+", "world": r"anyone"}  # of the rest: anything
+_IDS = {"auth": r"", "digest": r"[^:]+:[^:]+", "world": r"anyone"}  # of other schemes: any
 
 
 AclEntries = tuple[ACL, ...]
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """The flags ``--zk-…``: the names of files, never what is in them.  Raises ``ValueError``.
+    """The flags ``--zk-…``; of files the names, never the content.  Raises ``ValueError``.
 
-    *acl* is that of the znodes we create.  Where it is not given, whoever may be authenticated as we are
-    may do everything, and others may read; without credentials, everybody may do everything.
+    *acl*: of the znodes that we create.  By default, clients with our credentials may do everything, and
+    others may read; if we have no credentials, everybody may do everything.
     """
 
     auth_scheme: str = "digest"
@@ -56,11 +55,11 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     tls_key: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Refuse flags that contradict each other."""
         if self.tls_key and not self.tls_cert:
             raise ValueError("--zk-tls-key needs --zk-tls-cert")
         if self.tls_cert and not self.tls_ca:
-            raise ValueError("--zk-tls-cert needs --zk-tls-ca: the CA whose servers are believed")
+            raise ValueError("--zk-tls-cert needs --zk-tls-ca: the CA that signs the servers' certificates")
         if not self.has_identity and any(entry.id.scheme == "auth" for entry in self.acl or ()):
             raise ValueError(
                 "--zk-acl: auth:: stands for our credentials: give --zk-auth-file or --zk-tls-cert"
@@ -68,12 +67,12 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_identity(self) -> bool:
-        """Whether ZooKeeper can tell us from others."""
+        """Whether ZooKeeper can authenticate us."""
         return bool(self.auth_file or self.tls_cert)
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files that are read again when they change."""
+        """The files to read again when they change."""
         return tuple(filter(None, (self.auth_file, self.tls_ca, self.tls_cert, self.tls_key)))
 
 
@@ -81,7 +80,7 @@ OPEN = Access()  # no credentials, no TLS: everybody may do everything
 
 
 class Credentials:
-    """What a client connects with: options of ``KazooClient``, and TLS or None.  Not to be printed."""
+    """Options of ``KazooClient``, and TLS or None.  They hold passwords: never print or log them."""
 
     def __init__(self, options: Mapping[str, Any], tls: ssl.SSLContext | None) -> None:
         self.options = options
@@ -89,7 +88,7 @@ class Credentials:
 
 
 class Secrets:
-    """The credentials that the files of *access* hold; for one thread.  Raises ``Misconfigured``."""
+    """The credentials in the files of *access*; for one thread.  Raises ``Misconfigured``."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -98,10 +97,10 @@ class Secrets:
         self.credentials = load(access)
 
     def renewed(self) -> bool:
-        """Whether there are other credentials than before: those in the files, which have changed.
+        """Read files that changed; return whether there are new credentials.
 
-        Files that cannot be used change nothing; they are tried again with each call.  So a certificate
-        that was read while its key was still the old one is taken together with the new key.
+        Unusable files change nothing; each call tries them again.  So a new certificate waits until its new
+        key is in place, too.
         """
         seen = _contents(self._access)
         if seen == self._seen:
@@ -118,12 +117,12 @@ class Secrets:
 
 
 def load(access: Access) -> Credentials:
-    """Read the files.  Raises ``Misconfigured``, with nothing of what a file holds."""
+    """Read the files.  Raises ``Misconfigured``, whose message shows no content of a file."""
     options: dict[str, Any] = {}
     if access.auth_file:
         user, password = _user(access.auth_file)
         if access.auth_scheme == "sasl":
-            if not (user + password).isascii():  # DIGEST-MD5's other alphabets are not agreed on
+            if not (user + password).isascii():  # servers decode others differently
                 raise Misconfigured(f"--zk-auth-file {access.auth_file}: with sasl, it has to be ASCII")
             options["sasl_options"] = {"mechanism": "DIGEST-MD5", "username": user, "password": password}
         else:
@@ -136,12 +135,12 @@ def load(access: Access) -> Credentials:
 
 
 def acl(text: str) -> tuple[ACL, ...]:
-    """An ACL as zkCli's ``setAcl`` has it: SCHEME:ID:PERMISSIONS, separated by commas.
+    """Parse an ACL in the notation of zkCli's ``setAcl``: SCHEME:ID:PERMISSIONS, separated by commas.
 
     >>> [(entry.id.scheme, entry.acl_list) for entry in acl("auth::cdrwa,world:anyone:r")]
     [('auth', ['ALL']), ('world', ['READ'])]
     """
-    # The name in a certificate has commas, too: CN=rpcregistry,O=Example.
+    # An x509 id has commas, too: CN=rpcregistry,O=Example.
     entries = [_entry(entry.strip()) for entry in re.split(r",(?=\s*\w*:)", text)]
     if not any({"c", "d", "r", "w"} <= set(letters) for _, letters in entries):
         raise ValueError(
@@ -167,7 +166,7 @@ def _entry(text: str) -> tuple[ACL, str]:
 
 
 def _user(file: str) -> tuple[str, str]:
-    """User and password, from a file that has one line USER:PASSWORD."""
+    """Read user and password from a file with one line, USER:PASSWORD."""
     try:
         text = Path(file).read_text(encoding="utf-8")
     except OSError as error:
@@ -181,8 +180,8 @@ def _user(file: str) -> tuple[str, str]:
 
 
 def _tls(access: Access) -> ssl.SSLContext:
-    """TLS 1.2 or newer with a server that has a certificate of our CA, and no other, for its host name."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # which checks both, and trusts nobody yet
+    """Require TLS 1.2, and of servers a certificate of our CA (no other CA) for their host name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # it checks CA and host name, and trusts no CA yet
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_verify_locations(access.tls_ca)
@@ -199,7 +198,7 @@ def _tls(access: Access) -> ssl.SSLContext:
 
 
 def _reason(error: Exception, otherwise: str) -> str:
-    """What is wrong with a file, for people: OpenSSL's reasons are names like ``NO_START_LINE``."""
+    """Say what is wrong with a file.  OpenSSL's reasons, like ``NO_START_LINE``, become words."""
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or "").replace("_", " ").lower()
         return f"{otherwise}: {reason}" if reason else otherwise
@@ -207,12 +206,12 @@ def _reason(error: Exception, otherwise: str) -> str:
 
 
 def _no_password() -> str:
-    """Without this, OpenSSL asks on the terminal."""
+    """Refuse an encrypted key; without this, OpenSSL would ask for a password on the terminal."""
     raise ValueError("the key is encrypted: give one without a password")
 
 
 def _contents(access: Access) -> list[bytes | None]:
-    """What the files hold, None where one cannot be read."""
+    """The content of each file, None if it cannot be read."""
     return [_content(file) for file in access.files]
 
 
@@ -224,9 +223,9 @@ def _content(file: str) -> bytes | None:
 
 
 class _DigestMD5(DigestMD5Mechanism):  # type: ignore[misc]
-    """Gives up on a server without SASL, which answers with no challenge: kazoo would ask it for ever.
+    """Fails if a server without SASL answers with an empty challenge; kazoo would ask it for ever.
 
-    One for each connection, and of its thread.
+    Each connection has its own, used by its thread only.
     """
 
     asked = False
@@ -243,26 +242,26 @@ mechanisms[DigestMD5Mechanism.name] = _DigestMD5
 
 
 class Attempts(Protocol):
-    """What comes of trying to connect; *server* is ``HOST:PORT``."""
+    """Receives the outcome of each attempt to connect; *server* is ``HOST:PORT``."""
 
     def next(self) -> float:
-        """How many seconds to wait before the next attempt, which is due."""
+        """Return how many seconds to wait before the next attempt."""
 
     def opened(self, server: str) -> None:
-        """*server* took the connection."""
+        """*server* accepted the connection."""
 
     def failed(self, server: str, reason: str) -> None:
-        """There is no connection to *server*."""
+        """*server* cannot be connected."""
 
     def denied(self, reason: str) -> None:
-        """There is none, for a reason that the last server that took it gave."""
+        """The server that accepted the last connection gave this *reason* for ending it."""
 
 
 class Handler(SequentialThreadingHandler):  # type: ignore[misc]
-    """Connects within *timeout* seconds, by *tls* unless that is None; *attempts* is told what comes of it.
+    """Makes kazoo's connections, and reports to *attempts*; *tls* None: without TLS.
 
-    A server that does not take the connection is given up soon: another one of the ensemble may.
-    kazoo's own TLS trusts all whom the system trusts, whatever CA it is given.
+    It gives a server *timeout* seconds to accept the connection, then kazoo tries the next of the ensemble.
+    We do not use kazoo's own TLS.  It trusts the system's CAs besides the one it is given.
     """
 
     def __init__(self, tls: ssl.SSLContext | None, timeout: float, attempts: Attempts) -> None:
@@ -273,31 +272,31 @@ class Handler(SequentialThreadingHandler):  # type: ignore[misc]
         self._ended = threading.Event()
 
     def start(self) -> None:
-        """Called by kazoo, after a ``stop``."""
+        """Start; kazoo calls it, also after a ``stop``."""
         self._ended.clear()
         super().start()
 
     def stop(self) -> None:
-        """Called by kazoo, before it waits for the thread that connects."""
+        """End the wait before an attempt; kazoo calls it before it joins the thread that connects."""
         self._ended.set()
         super().stop()
 
     def spawn(self, func: Callable[..., None], *args: Any, **kwargs: Any) -> threading.Thread:
-        """Called by kazoo, for the thread that connects; what ends it was logged by kazoo already."""
+        """Start the thread that connects, and report what ends it; kazoo has logged that."""
 
         def run() -> None:
             try:
                 func(*args, **kwargs)
             except SessionClosedRequireSaslError:
                 self._attempts.denied("it refuses our credentials: mend --zk-auth-file")
-            except Exception as error:  # noqa: BLE001  whatever it is, the client is of no use any more
+            except Exception as error:  # noqa: BLE001  any of them makes the client useless
                 self._attempts.denied(f"the client failed: {type(error).__name__}: {error}")
 
         thread: threading.Thread = super().spawn(run)
         return thread
 
     def create_connection(self, address: tuple[str, int], hostname: str, **_: Any) -> socket.socket:
-        """Called by kazoo, with an IP address and a port, and the name that it stands for."""
+        """Connect to *address*, IP and port; *hostname* is the name that resolved to it.  kazoo calls it."""
         if self._ended.wait(self._attempts.next()):
             raise ConnectionAbortedError("the client is stopped")
         server = f"{hostname}:{address[1]}"
@@ -313,7 +312,7 @@ class Handler(SequentialThreadingHandler):  # type: ignore[misc]
         return connection
 
     def _wrapped(self, tls: ssl.SSLContext, connection: socket.socket, hostname: str) -> socket.socket:
-        """*connection* by TLS; closed where that fails."""
+        """Start TLS on *connection*, and close it if that fails."""
         try:
             return tls.wrap_socket(connection, server_hostname=hostname)
         except ssl.SSLError:

@@ -1,14 +1,15 @@
 """ZooKeeper: reads znodes, and writes them in transactions.
 
-kazoo keeps the connection; what it does under faults is why this module is more than a translation.
-Requests made while it is disconnected would wait without end, and be written late: they fail here at
-once.  A transaction's failure is a value in its result: here it is raised.  A client can stay
-disconnected for ever (its server's data was wiped, its credentials were refused, its thread died), or
-connected to a server that answers nothing: it is given up here, and a new one made.  That costs
-nothing, because nothing of ours is bound to a session.
+kazoo keeps the connection up.  Under faults we do three things differently:
 
-Every failure is translated here, once, into ``errors``: see ``_OVERTAKEN`` and ``_REFUSED``.
-Nothing is retried: whether a write whose answer was lost was made, only reading tells.
+- While disconnected, kazoo queues requests without end, and writes late.  Here they fail at once.
+- kazoo returns a transaction's failure as a value.  Here it is raised.
+- A kazoo client can stay disconnected for ever: its server's data was wiped, its credentials were refused,
+  or its thread died.  Or its server answers nothing.  We replace such a client.  That costs nothing, because
+  we bind nothing to a session.
+
+We translate each failure once into ``errors``: see ``_OVERTAKEN`` and ``_REFUSED``.  Callers
+retry.  If the answer to a write was lost, only reading shows whether it was made.
 """
 
 import logging
@@ -51,7 +52,7 @@ log = structlog.get_logger(__name__)
 
 
 class _Once(logging.Filter):
-    """Lets a line through that was not there since the last connection, of few different ones."""
+    """Passes each log line once between two connections, and at most ``MOST_LINES`` different ones."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +60,7 @@ class _Once(logging.Filter):
         self._seen: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is to be logged; what a server answered is told by ``Attempts``."""
+        """Whether to log the line; answers of servers are not, since ``Attempts`` reports them."""
         if record.exc_info and isinstance(record.exc_info[1], KazooException):
             return False
         text = record.getMessage()
@@ -70,12 +71,12 @@ class _Once(logging.Filter):
             return True
 
     def forget(self) -> None:
-        """There is a connection: what is logged from now on is new."""
+        """Start anew, since there is a connection."""
         with self._lock:
             self._seen.clear()
 
 
-# At DEBUG, kazoo logs every request: the data of znodes, and credentials.  Above, several lines an attempt.
+# At DEBUG kazoo logs each request, with credentials and data.  Above, it logs several lines an attempt.
 _kazoo_log = logging.getLogger("kazoo")
 _kazoo_log.setLevel(logging.WARNING)
 _once = _Once()
@@ -83,14 +84,14 @@ _kazoo_log.addFilter(_once)
 
 SESSION_TIMEOUT = 15.0  # seconds, as all times here
 CONNECT_TIMEOUT = 3.0
-RECONNECT_DELAY = 2.0  # the longest
+RECONNECT_DELAY = 2.0  # at most
 ANSWER_TIMEOUT = 5.0
 DEAD_AFTER = 5.0
 CHECK_PERIOD = 1.0
 CLOSE_TIMEOUT = 1.0
 MOST_LINES = 20
 IN_FLIGHT = 64  # requests of one call; kazoo blocks its callers when about 270 wait to be sent
-LARGEST_TRANSACTION = 800 * 1024  # bytes; at 1 MiB, the server drops the connection
+LARGEST_TRANSACTION = 800 * 1024  # bytes; at 1 MiB the server drops the connection
 OVERHEAD = 64  # bytes of an op, besides its path and its data
 
 _OVERTAKEN = (BadVersionError, NoNodeError, NodeExistsError, NotEmptyError)
@@ -101,13 +102,13 @@ _REFUSED = (
     NoChildrenForEphemeralsError,
     QuotaExceededError,
     UnimplementedError,
-    ValueError,  # of kazoo, about a path
+    ValueError,  # kazoo raises it for a bad path
 )
-_MENDING = {  # what to do about errors that a person has to mend
+_MENDING = {  # errors that a person has to mend, and how
     NoAuthError: "its ACL or its parent's does not let us: mend --zk-auth-file, or that ACL by setAcl",
-    InvalidACLError: "the server knows nobody of the ACL: mend --zk-acl, or the credentials",
+    InvalidACLError: "the server knows no such identity: mend --zk-acl, or the credentials",
 }
-_ROLLED_BACK = (RolledBackError, RuntimeInconsistency)  # ops beside the one that failed
+_ROLLED_BACK = (RolledBackError, RuntimeInconsistency)  # of the other ops in a failed transaction
 
 
 class Overtaken(Conflict):
@@ -119,18 +120,18 @@ class Overtaken(Conflict):
 
 
 class TooLarge(Rejected):
-    """More bytes than a server takes at once; nothing was sent."""
+    """The transaction has more bytes than a server accepts; nothing was sent."""
 
 
 class ZooKeeper:
     """A connection to one ensemble, kept up until ``close``; for any number of threads.
 
-    *servers* is ``HOST:PORT,…[/CHROOT]``; the chroot need not exist.  *on_connection* is told whether
-    there is a connection, whenever that changed.  *on_changed* is told the path of a znode that was read
-    and changed since, once, until it is read again; what changed while there was no connection is not
-    told: compare when ``generation`` has grown.  Both are called in threads of this class's, and must
-    not block.  *access*: with which credentials, ACL and TLS; when its files change, a new client takes
-    over.  *client_options* go to ``KazooClient``.  Raises ``Misconfigured``.
+    *servers*: ``HOST:PORT,…[/CHROOT]``; the chroot need not exist.  *on_connection* gets True or False
+    whenever the connection came or was lost.  *on_changed* gets the path of a znode that changed since it was
+    read, once until it is read again.  It gets none of the changes while there was no connection: compare
+    all when ``generation`` grew.  Our threads call both, so they must not block.  *access*: credentials, ACL
+    and TLS; when its files change, a new client takes over.  *client_options* go to ``KazooClient``.  Raises
+    ``Misconfigured``.
     """
 
     def __init__(
@@ -150,14 +151,14 @@ class ZooKeeper:
         self._on_changed = on_changed
         self._session_timeout = session_timeout
         self._access = access
-        self._secrets = Secrets(access)  # of the supervisor, once it runs
+        self._secrets = Secrets(access)  # only the supervisor uses it, once it runs
         self._attempts = Attempts(self._hosts, access)  # replaced as a whole, by the supervisor
         self._client_options = client_options or {}
         self._closing = threading.Event()
-        self._attention = threading.Event()  # there is something for the supervisor to look at
+        self._attention = threading.Event()  # wakes the supervisor
         self._supervisor = threading.Thread(target=self._supervise, name="zookeeper", daemon=True)
-        # To read one of them, no lock is needed: each is replaced as a whole.
-        self._lock = threading.Lock()  # protects all that follows (to write)
+        # Readers need no lock: each attribute is replaced as a whole.
+        self._lock = threading.Lock()  # protects writes of all that follows
         self._connected = threading.Event()
         self._generation = 0
         self._since = time.monotonic()  # when the client was connected last, or made
@@ -167,7 +168,7 @@ class ZooKeeper:
     @classmethod
     @contextmanager
     def connected_to(cls, servers: str, timeout: float, access: Access = OPEN) -> Iterator["ZooKeeper"]:
-        """A connection for the length of a ``with``; ``Retry`` where there is none in *timeout* seconds."""
+        """A connection for the length of a ``with``; ``Retry`` if there is none after *timeout* seconds."""
         zookeeper = cls(servers, access=access)
         zookeeper.start()
         try:
@@ -179,18 +180,18 @@ class ZooKeeper:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection; without one, every call fails at once."""
+        """Whether there is a connection; without one, each call fails at once with ``Retry``."""
         return self._connected.is_set()
 
     @property
     def trouble(self) -> str:
-        """Why there is no connection, as the end of a sentence; empty where nobody knows."""
+        """Why there is no connection, as the end of a sentence; empty if unknown."""
         trouble = self._attempts.trouble
         return f": {trouble}" if trouble else ""
 
     @property
     def generation(self) -> int:
-        """Grows with each connection: changes between two of them are not told."""
+        """The number of connections so far; changes between two of them are not notified."""
         return self._generation
 
     def start(self) -> None:
@@ -203,7 +204,7 @@ class ZooKeeper:
         return self._connected.wait(timeout)
 
     def close(self) -> None:
-        """End the session, within two seconds; a server that does not answer ends it by itself later."""
+        """End the session, within two seconds; a server that hangs ends it later, by its timeout."""
         self._closing.set()
         self._attention.set()
         if self._supervisor.is_alive():
@@ -215,16 +216,16 @@ class ZooKeeper:
     # reading and writing
 
     def read(self, paths: Iterable[str]) -> dict[str, Znode | None]:
-        """The znodes at *paths*, None where there is none; their changes are told from now on."""
+        """Read the znodes at *paths*, None if missing, and watch each: its next change is notified."""
         found: dict[str, Znode | None] = dict.fromkeys(paths)
-        watcher = self._tell_change if self._on_changed else None
+        watcher = self._notify_change if self._on_changed else None
         unread = list(found)
         while unread:
             answers = self._ask(
                 "read", unread, lambda client, path: client.get_async(self._root + path, watcher)
             )
             found.update((path, _znode(*answer) if answer else None) for path, answer in answers.items())
-            # Reading what is missing sets no watch; looking for it does.  What came since is read again.
+            # Reading a missing znode sets no watch, but exists() does.  If it exists by now, read again.
             missing = [path for path in unread if found[path] is None and watcher]
             stats = self._ask(
                 "look for", missing, lambda client, path: client.exists_async(self._root + path, watcher)
@@ -233,13 +234,13 @@ class ZooKeeper:
         return found
 
     def children(self, path: str) -> list[str]:
-        """The names of a znode's children; none where there is no such znode."""
+        """The names of a znode's children; none if there is no such znode."""
         answers = self._ask("list", [path], lambda client, path: client.get_children_async(self._root + path))
         return answers[path] or []
 
     def listed(self, paths: Iterable[str]) -> dict[str, list[str] | None]:
-        """The names of the znodes' children, None where there is no znode; changes are told from now on."""
-        watcher = self._tell_change if self._on_changed else None
+        """The names of the znodes' children, None if missing; the next change of each list is notified."""
+        watcher = self._notify_change if self._on_changed else None
         return self._ask(
             "list",
             list(paths),
@@ -247,7 +248,7 @@ class ZooKeeper:
         )
 
     def make_parents(self, path: str) -> None:
-        """Create those znodes above *path*, and of the chroot, that are missing: persistent, without data."""
+        """Create the missing znodes above *path*, the chroot's included: persistent, without data."""
         missing = []
         parent = (self._root + path).rpartition("/")[0]
         while parent and not self._ask("look for", [parent], KazooClient.exists_async)[parent]:
@@ -258,11 +259,11 @@ class ZooKeeper:
                 self._ask("create", [parent], KazooClient.create_async)
 
     def commit(self, ops: Sequence[Op]) -> list[int | None]:
-        """Carry out all of *ops* or none; return the version that each leaves behind, or None.
+        """Write all of *ops* or none; return each znode's new version, None for a check or delete.
 
-        Raises ``Overtaken`` where a znode is not as an op expects it (``Fenced`` where that is the
-        version of a leading ``Check``), ``Rejected`` where it will never be done, and ``Retry`` where it
-        may or may not have been done.
+        Raises ``Overtaken`` if a znode is not as an op expects it; ``Fenced`` if a leading ``Check`` finds
+        another version; ``Rejected`` if ZooKeeper will never accept it; ``Retry`` if it may or may not have
+        been written.
         """
         if not ops:
             return []
@@ -278,7 +279,7 @@ class ZooKeeper:
             if not isinstance(error, _ROLLED_BACK):
                 raise _op_failure(op, error, leading=op is ops[0]) from error
         if errors:
-            raise Retry(f"{verb} {ops[0].path}: rolled back, the server does not say why")
+            raise Retry(f"{verb} {ops[0].path}: rolled back, and the server gives no reason")
         return [_version(op, result) for op, result in zip(ops, results, strict=True)]
 
     def _submit(self, transaction: TransactionRequest, ops: Iterable[Op]) -> Any:
@@ -298,7 +299,7 @@ class ZooKeeper:
     def _ask(
         self, verb: str, paths: Sequence[str], send: Callable[[KazooClient, str], Any]
     ) -> dict[str, Any]:
-        """Send one request a path without waiting for answers; return them, None where there is no znode."""
+        """Send a request for each path, up to 64 at once; return the answers, None if there is no znode."""
         client = self._ready()
         answers: dict[str, Any] = dict.fromkeys(paths)
         waiting: deque[tuple[str, Any]] = deque()
@@ -320,10 +321,10 @@ class ZooKeeper:
     # the connection
 
     def _ready(self) -> KazooClient:
-        """The client to send with.
+        """Return the client; ``Retry`` if it is not connected.
 
-        Where the connection is lost just now, kazoo sends later what it is given: what is late fails on
-        its versions.
+        If the connection is lost right after this, kazoo sends the request late.  A late write fails on its
+        versions.
         """
         if not self._connected.is_set():
             raise Retry("ZooKeeper is not connected")
@@ -358,9 +359,9 @@ class ZooKeeper:
         return client
 
     def _follow(self, client: KazooClient, state: str) -> None:
-        """Note a change of the connection; called by the thread that keeps it up, which must not wait."""
+        """Note a change of the connection.  kazoo's thread calls it, which must not wait."""
         if state == KazooState.CONNECTED:
-            # Told before our credentials are sent; what is asked now is answered after they were taken.
+            # kazoo has not sent our credentials yet.  This answer comes after the server accepted them.
             client.exists_async("/").rawlink(lambda answer: self._answered(client, answer))
             return
         with self._lock:
@@ -376,7 +377,7 @@ class ZooKeeper:
             if client is self._client and isinstance(answer.exception, SessionClosedRequireSaslError):
                 self._attempts.denied(_asks_for_credentials(self._access))
             lost = client is not self._client or client.client_state != KeeperState.CONNECTED
-            # That "/" may not be looked at is an answer, too.
+            # NoAuth for "/" is an answer, too: the server works.
             if lost or self._silent or not isinstance(answer.exception, NoAuthError | None):
                 return
             self._generation += 1
@@ -385,7 +386,7 @@ class ZooKeeper:
         self._attention.set()
 
     def _give_up(self, client: KazooClient) -> None:
-        """Have *client*, which left a request unanswered, replaced."""
+        """Have the supervisor replace *client*, whose server did not answer a request."""
         with self._lock:
             if client is self._client:
                 self._silent = True
@@ -398,16 +399,16 @@ class ZooKeeper:
             self._since = time.monotonic()
             self._attempts.lost()
 
-    def _tell_change(self, event: WatchedEvent) -> None:
-        # A watch that is dropped with its connection is told of that, as an event without a path.
+    def _notify_change(self, event: WatchedEvent) -> None:
+        # kazoo ends the watches of a lost connection by an event NONE, which has no path.
         if self._on_changed and event.type != EventType.NONE:
             self._on_changed(event.path.removeprefix(self._root))
 
     def _supervise(self) -> None:
-        """Tell of changes of the connection, and replace a client that is of no use any more."""
-        told = 0, False
-        replaced = 0  # the last generation in which the client was
-        reasons: set[str] = set()  # told since the last connection
+        """Report changes of the connection, and replace a client that cannot recover."""
+        reported = 0, False
+        replaced = 0  # the generation in which we replaced the client last
+        reasons: set[str] = set()  # logged since the last connection
         while not self._closing.is_set():
             self._attention.clear()
             with self._lock:
@@ -418,10 +419,10 @@ class ZooKeeper:
                     self._session_timeout,
                     self._silent,
                 )
-            if now != told:
+            if now != reported:
                 log.info("zookeeper connected" if now[1] else "zookeeper disconnected", servers=self._servers)
                 self._on_connection(now[1])
-                told = now
+                reported = now
             if now[1]:
                 _once.forget()
                 reasons.clear()
@@ -432,14 +433,15 @@ class ZooKeeper:
             if renewed:
                 self._attempts = Attempts(self._hosts, self._access)
             if renewed or spent:
+                # Log one replacement a generation: while no server answers, one follows another.
                 self._replace(aloud=renewed or now[0] != replaced)
                 replaced = now[0]
             self._attention.wait(CHECK_PERIOD)
 
     def _replace(self, aloud: bool) -> None:
-        """Go on with a new client."""
-        tell = log.info if aloud else log.debug
-        tell("zookeeper client replaced", state=self._client.client_state, servers=self._servers)
+        """Replace the client; *aloud*: log it as info."""
+        log_it = log.info if aloud else log.debug
+        log_it("zookeeper client replaced", state=self._client.client_state, servers=self._servers)
         client = self._make_client()
         with self._lock:
             spent, self._client = self._client, client
@@ -457,10 +459,10 @@ def _asks_for_credentials(access: Access) -> str:
 
 
 def _dismiss(client: KazooClient) -> threading.Thread:
-    """Stop *client* in a thread of its own: that may take as long as a session."""
+    """Stop *client* in a thread of its own, since that may take as long as a session."""
 
     def stop() -> None:
-        # Whatever state it is in: it is not used any more.
+        # Nobody uses it any more, so its errors do not matter.
         with suppress(Exception):
             client.stop()
         with suppress(Exception):
@@ -472,10 +474,10 @@ def _dismiss(client: KazooClient) -> threading.Thread:
 
 
 def is_spent(state: str, disconnected: float, session_timeout: float, silent: bool) -> bool:
-    """Whether a client will not connect again by itself, *disconnected* for so many seconds.
+    """Whether the client is beyond recovery after *disconnected* seconds.
 
-    Its thread may have ended (it was refused, or failed), its session may be one that the servers know
-    nothing of, or the server may leave it *silent*ly without an answer.
+    Its thread may have ended (the server refused it, or it failed), or the servers may not know its session.
+    *silent*: its server did not answer a request.
 
     >>> is_spent(KeeperState.CONNECTING, 20.0, session_timeout=15.0, silent=False)
     True

@@ -1,9 +1,8 @@
-"""Why ZooKeeper is not connected, and how long to wait before it is tried again.
+"""Why ZooKeeper is not connected, and how long to wait before the next attempt.
 
-A server that takes a connection and closes it at once does so for one of two reasons.  It is being
-started, or its ensemble elects a leader: that is over within seconds, and every second counts.  Or it
-will not have us: then nothing changes before a person changes something, and each attempt is noise.
-Nothing in the answer tells the two apart, but time does.
+A server that accepts a connection and closes it at once has one of two reasons.  It starts, or its ensemble
+elects a leader: that takes seconds, and every second counts.  Or it refuses us: then nothing changes before a
+person changes something, and each attempt is noise.  The server gives no reason; only time shows which it is.
 """
 
 import threading
@@ -13,16 +12,16 @@ from collections.abc import Callable
 from rpcregistry.zookeeper.access import Access
 
 AT_ONCE = 3.0  # seconds, as all times here; kazoo's own pause between two attempts is a part of it
-QUICK_TRIES = 2  # so many connections that are closed at once are no sign of anything
+QUICK_TRIES = 2  # so many connections closed at once mean nothing yet
 LONGEST_PAUSE = 30.0
-ELECTION = 30.0  # a server that had us so lately is asked again each second
+ELECTION = 30.0  # for so long after a lost connection we try each second
 UNTRIED = 2.0
 
 
 def pause(closed: int, unconnected: float) -> float:
-    """Seconds between two connections, *closed* of which were closed at once, one after the other.
+    """Seconds to wait after *closed* connections in a row that the server closed at once.
 
-    *unconnected*: for how long we are, ``inf`` where we never were connected.
+    *unconnected*: seconds since the last connection, ``inf`` if there was none.
 
     >>> [pause(closed, float("inf")) for closed in (1, 2, 3, 4, 5, 6, 7, 8)]
     [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
@@ -36,9 +35,10 @@ def pause(closed: int, unconnected: float) -> float:
 
 
 class Attempts:
-    """What came of the attempts to connect to *servers* (``HOST:PORT,…``) as *access* says.
+    """The attempts to connect to *servers* (``HOST:PORT,…``) with *access*, and why they failed.
 
-    Told by the threads of clients, of which one may replace another; each tries one server at a time.
+    The clients' threads report to it, also those of a client and its successor at once.  Each client tries
+    one server at a time.
     """
 
     def __init__(self, servers: str, access: Access, clock: Callable[[], float] = time.monotonic) -> None:
@@ -50,15 +50,15 @@ class Attempts:
         self._since = clock()  # without a connection
         self._was_connected = False
         self._closed = 0  # connections in a row that were closed at once
-        self._open = ""  # the server that took our connection and has not answered yet
+        self._open = ""  # the server that accepted our connection and has not answered yet
         self._opened_at = float("-inf")
-        self._denial = ""  # what it said instead
+        self._denial = ""  # the reason that it gave instead
         self._tried = False
         self._reason = ""  # why the last attempt failed
 
     @property
     def trouble(self) -> str:
-        """Why there is no connection; empty where nobody knows."""
+        """Why there is no connection; empty if unknown."""
         with self._lock:
             now = self._clock()
             if self._denial:
@@ -70,45 +70,47 @@ class Attempts:
             return self._reason
 
     def next(self) -> float:
-        """Note that the last attempt is over and another one due; return the seconds to wait before it."""
+        """End the last attempt, and begin the next; return the seconds to wait before it."""
         with self._lock:
             now = self._clock()
             unconnected = now - self._since if self._was_connected else float("inf")
             self._tried = True
+            # The last server accepted our connection, but never answered: it closed it, or hangs.
             if self._open:
                 at_once = now - self._opened_at <= AT_ONCE
                 self._closed = self._closed + 1 if at_once else 0
                 seen = self._closes(self._open, unconnected) if at_once else _silent(self._open)
                 self._reason = self._denial or seen
                 self._open = self._denial = ""
-            # All servers of an ensemble are tried before one is tried again.
+            # kazoo tries each server of an ensemble before it tries one again.
             seconds = pause(self._closed // self._count, unconnected) / self._count
+            # The time since the last connection counts as waited.
             return max(0.0, self._opened_at + seconds - now)
 
     def opened(self, server: str) -> None:
-        """*server* took the connection."""
+        """*server* accepted the connection."""
         with self._lock:
             self._open, self._opened_at = server, self._clock()
 
     def failed(self, server: str, reason: str) -> None:
-        """There is no connection to *server*."""
+        """*server* cannot be connected."""
         with self._lock:
             self._closed = 0
             self._reason, self._denial = f"{server}: {reason}", ""
 
     def denied(self, reason: str) -> None:
-        """A server answered that it will not have us."""
+        """A server refused us, and gave this *reason*."""
         with self._lock:
             self._denial = reason
 
     def answered(self) -> None:
-        """There is a connection."""
+        """The server answered: there is a connection."""
         with self._lock:
             self._closed, self._was_connected = 0, True
             self._open = self._reason = self._denial = ""
 
     def lost(self) -> None:
-        """There is none any more."""
+        """The connection was lost."""
         with self._lock:
             self._since, self._tried = self._clock(), False
 

@@ -1,1 +1,1 @@
-"""A cache in memory that every process of it holds in full: what one is given, all have."""
+"""A cache in memory that each of its processes holds in full: a value set in one reaches all."""

@@ -61,18 +61,18 @@ def main(
 
     def keep() -> None:
         registry.wait_until_synced()
-        registry.subscribe_peers(tell, SERVICE)
+        registry.subscribe_peers(log_change, SERVICE)
         replica.fill(fill_patience)
         replica.heal(heal_period)
 
-    def tell(update: PeerUpdate) -> None:
+    def log_change(update: PeerUpdate) -> None:
         if update.kind != "changed":
             _log.info("peer %s: %s at %s", update.kind, update.peer.name, update.peer.ip)
 
-    # Blocked in all threads that come, and waited for below: no handler runs in the middle of anything.
+    # Block the signals in all threads, and wait for them below: no handler interrupts anything.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
-    with _failures_told():
-        # Pods join by saying so themselves: RpcServices, which select pods, need not be looked at.
+    with _failures_reported():
+        # Each pod registers itself, so we need no RpcServices that select pods.
         if kubeconfig:
             registry = Registry.from_kubeconfig(
                 kubeconfig, namespace=namespace, pod_name=pod_name, rpcservices=False
@@ -82,7 +82,7 @@ def main(
         cache = Cache(writer=uuid.uuid4().hex, now=lambda: time.time_ns() // 1000)
         replica = Replica(cache, lambda: registry.peers(SERVICE), address, Links())
         with registry:
-            # Peers may ask and tell from the moment at which they can see this pod.
+            # Serve before registering: peers call as soon as they see this pod.
             calls = serve(replica, join(loopback or "::", grpc_port))
             rest = RestServer(replica, loopback or "", http_port)
             threading.Thread(target=rest.serve_forever, name="rest", daemon=True).start()
@@ -97,10 +97,10 @@ def main(
 
 
 @contextmanager
-def _failures_told() -> Iterator[None]:
+def _failures_reported() -> Iterator[None]:
     try:
         yield
-    except (Failure, OSError, RuntimeError) as error:  # RuntimeError: gRPC's, where the port is taken
+    except (Failure, OSError, RuntimeError) as error:  # gRPC raises RuntimeError if the port is taken
         raise click.ClickException(str(error)) from error
 
 

@@ -1,10 +1,10 @@
-"""Where processes listen and are called."""
+"""The addresses at which processes listen and are called."""
 
 from ipaddress import IPv4Address
 
 
 def join(host: str, port: int) -> str:
-    """Host and port in one, as URLs have them.
+    """Join host and port as in a URL.
 
     >>> join("10.0.0.1", 50051), join("fd00::1", 50051)
     ('10.0.0.1:50051', '[fd00::1]:50051')
@@ -13,10 +13,10 @@ def join(host: str, port: int) -> str:
 
 
 def loopback_twin(ip: str) -> str:
-    """The loopback address that stands for a pod's, where processes of one machine play pods.
+    """The loopback address of the process that plays the pod with *address*.
 
-    All of 127.0.0.0/8 is the machine itself (on Linux: without being set up), but Kubernetes and the
-    registry take no such address for a pod's.  Raises ``ValueError`` for what is no IPv4 address.
+    On Linux all of 127.0.0.0/8 is the machine itself, without setup.  Pods need other addresses: Kubernetes
+    and the registry refuse loopback ones.  Raises ``ValueError`` for other than IPv4.
 
     >>> loopback_twin("10.100.0.3")
     '127.100.0.3'

@@ -1,7 +1,7 @@
-"""What the cache holds, and which of two values of a key stays.
+"""The values of the cache, and which of two values of a key wins.
 
-Every value has a version, and the newest version stays.  So the order in which values arrive, and how
-often, makes no difference: processes that have seen the same values hold the same ones.
+Each value has a version, and the newest version wins.  So values may arrive in any order, and more than once:
+processes that received the same values hold the same ones.
 """
 
 import re
@@ -13,14 +13,14 @@ _VERSION = re.compile(r"([0-9]{1,20})-([0-9a-f]{1,32})")
 
 
 class Key(NamedTuple):
-    """What a value is set under; types go from 0 to 2³¹ - 1."""
+    """The key of a value; types go from 0 to 2³¹ - 1."""
 
     type: int
     name: str
 
 
 class Version(NamedTuple):
-    """Which set it was: *counter* grows from one set to the next, and *writer* tells processes apart.
+    """The version of a value: *counter* grows with each set, and *writer* differs between processes.
 
     >>> Version.parse("1732154522000000-5e4f") < Version.parse("1732154522000001-0a1b")
     True
@@ -31,7 +31,7 @@ class Version(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Version":
-        """The version that ``str`` gave; raises ``ValueError``."""
+        """Parse the ``str`` of a version; raises ``ValueError``."""
         found = _VERSION.fullmatch(text)
         if not found:
             raise ValueError(f"no version: {text!r}")
@@ -52,7 +52,7 @@ Entries = Mapping[Key, Entry]
 
 
 def newer(arriving: Entries, held: Entries) -> dict[Key, Entry]:
-    """Those of *arriving* that replace what is *held*, or that are not held at all.
+    """Those of *arriving* that are newer than what is *held*, or new.
 
     >>> key, first, second = Key(0, "k"), Entry(Version(1, "a"), "x"), Entry(Version(1, "b"), "y")
     >>> newer({key: second}, {key: first}) == {key: second}, newer({key: first}, {key: second})
@@ -62,10 +62,10 @@ def newer(arriving: Entries, held: Entries) -> dict[Key, Entry]:
 
 
 class Cache:
-    """The values in memory; to be used from any thread.
+    """The values in memory; for any thread.
 
-    *writer* has to be this process's alone: 1 to 32 hexadecimal digits.  *now* tells the time in whole
-    microseconds since 1970.
+    *writer* has to be unique to this process: 1 to 32 hexadecimal digits.  *now* returns microseconds since
+    1970.
     """
 
     def __init__(self, writer: str, now: Callable[[], int]) -> None:
@@ -73,13 +73,13 @@ class Cache:
         self._now = now
         self._lock = threading.Lock()
         self._held: dict[Key, Entry] = {}
-        self._newest = 0  # no counter that was seen is above it
+        self._newest = 0  # the highest counter seen
 
     def set(self, values: Mapping[Key, str]) -> Entries:
-        """Give *values* a version, which is above every one seen so far, and hold them."""
+        """Store *values* with a new version, which is above all seen so far."""
         with self._lock:
-            # The time, so that processes that do not hear of each other agree, too; one more than was
-            # seen, so that whoever saw a value replaces it, wherever the clocks are.
+            # The time, so that processes that cannot reach each other agree, too.  At least one above all
+            # counters seen, so that a process replaces each value that it saw, whatever the clocks say.
             self._newest = max(self._now(), self._newest + 1)
             version = Version(self._newest, self._writer)
             entries = {key: Entry(version, value) for key, value in values.items()}
@@ -87,19 +87,19 @@ class Cache:
         return entries
 
     def take(self, entries: Entries) -> None:
-        """Hold those of *entries*, which another process gave a version, that are newer than what is held."""
+        """Store those of another process's *entries* that are newer than ours."""
         with self._lock:
             counters = (entry.version.counter for entry in entries.values())
             self._newest = max(self._newest, max(counters, default=0))
             self._held.update(newer(entries, self._held))
 
     def entries(self) -> Entries:
-        """Everything that is held now."""
+        """All entries."""
         with self._lock:
             return dict(self._held)
 
     def of(self, type_: int, names: Iterable[str] = ()) -> Mapping[str, Entry]:
-        """What is held of a type, by name; only of *names*, where there are any."""
+        """The values of a type by name; only those of *names*, if given."""
         wanted = [Key(type_, name) for name in names]
         with self._lock:
             keys = wanted or [key for key in self._held if key.type == type_]

@@ -1,4 +1,4 @@
-"""Connections to the peers: where gRPC's failures become ours."""
+"""Connections to the peers; translates gRPC's failures."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from peer_cache.sync_pb2_grpc import SyncStub
 CONNECT_TIMEOUT = 5.0  # seconds
 CALL_TIMEOUT = 30.0  # seconds, for all that a peer has
 DELIVERY_TIMEOUT = 5.0  # seconds, for what was set just now
-LARGEST_MESSAGE = 64 * 2**20  # bytes: a cache that is larger cannot be taken over
+LARGEST_MESSAGE = 64 * 2**20  # bytes; a larger cache cannot be copied
 
 MESSAGE_SIZES = [
     ("grpc.max_receive_message_length", LARGEST_MESSAGE),
@@ -22,42 +22,42 @@ MESSAGE_SIZES = [
 ]
 _OPTIONS = [
     *MESSAGE_SIZES,
-    # Also the time within which a connection has to come about.
+    # Also the time limit for a connection.
     # Source: grpc/grpc, doc/connection-backoff.md, MIN_CONNECT_TIMEOUT.
     ("grpc.min_reconnect_backoff_ms", int(CONNECT_TIMEOUT * 1000)),
     ("grpc.initial_reconnect_backoff_ms", 200),
-    # A peer whose container is restarted has the same address, and should not be avoided for long.
+    # A peer whose container restarts keeps its address, so do not back off for long.
     ("grpc.max_reconnect_backoff_ms", int(CONNECT_TIMEOUT * 1000)),
-    # Pods are reached directly, whatever proxy leads to the world outside.
+    # Connect to pods directly, without the environment's proxy.
     ("grpc.enable_http_proxy", 0),
 ]
 
 
 class Unavailable(Exception):
-    """The peer does not answer as it should: ask another one, or try again."""
+    """The peer fails to answer: ask another one, or try again."""
 
 
 class NotFilled(Unavailable):
-    """It answers, and has not yet taken over what its peers have."""
+    """The peer answers, but has not yet copied its own peers' values."""
 
 
 class Link:
-    """The connection to one peer, made when it is first needed, and again when it broke."""
+    """The connection to one peer, made at the first call, and again after it broke."""
 
     def __init__(self, address: str) -> None:
         self._channel = grpc.insecure_channel(address, _OPTIONS)
         self._stub = SyncStub(self._channel)
 
     def get_all(self) -> Entries:
-        """All that the peer holds; raises ``Unavailable``, ``NotFilled``."""
+        """All entries of the peer; raises ``Unavailable``, ``NotFilled``."""
         with _failures_named():
             response = self._stub.GetAll(SyncRequest(data=messages.WITH_VERSIONS), timeout=CALL_TIMEOUT)
-            # A peer of another make may give no versions: its values replace nothing then.
+            # Another implementation may send no versions: then its values replace nothing.
             _, entries = messages.parse(response.data)
         return entries
 
     def set(self, entries: Entries, timeout: float) -> None:
-        """Have the peer hold *entries*, within *timeout* seconds; raises ``Unavailable``."""
+        """Send *entries* to the peer, within *timeout* seconds; raises ``Unavailable``."""
         data = [*messages.values(entries), *messages.versions(entries)]
         with _failures_named():
             self._stub.Set(SyncRequest(data=data), timeout=timeout)
@@ -80,7 +80,7 @@ def _failures_named() -> Iterator[None]:
 
 
 class Links:
-    """One ``Link`` for each address that was asked for; to be used from any thread."""
+    """One ``Link`` for each address in use; for any thread."""
 
     def __init__(self, make: Callable[[str], Link] = Link) -> None:
         self._make = make
@@ -97,6 +97,6 @@ class Links:
     def keep(self, addresses: frozenset[str]) -> None:
         """Close the links to all other addresses."""
         with self._lock:
-            gone = [self._links.pop(address) for address in self._links.keys() - addresses]
-        for link in gone:
+            unused = [self._links.pop(address) for address in self._links.keys() - addresses]
+        for link in unused:
             link.close()

@@ -1,7 +1,7 @@
-"""What goes through gRPC: entries as the messages of sync.proto, and back.
+"""Converts entries to the messages of sync.proto, and messages to entries.
 
-The messages have no place for versions, and a client that knows only the proto must not need them.
-So types below zero are kept for them: type -1-T holds the versions of type T, under the same keys.
+The messages have no field for versions, and a client that knows only the proto needs none.  So types below
+zero have the versions: type -1-T those of type T, under the same keys.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,9 +24,9 @@ def versions(entries: Entries) -> Iterator[SyncData]:
 
 
 def parse(messages: Iterable[SyncData]) -> tuple[dict[Key, str], dict[Key, Entry]]:
-    """The values in *messages* that come without a version, and those that come with one.
+    """Split *messages* into values without a version, and values with one.
 
-    Raises ``ValueError`` where there is a version of no value, or one that cannot be read.
+    Raises ``ValueError`` if a version has no value, or cannot be parsed.
     """
     given = {Key(data.type, name): text for data in messages for name, text in data.data.items()}
     unversioned = {key: text for key, text in given.items() if key.type >= 0}
@@ -41,7 +41,7 @@ def parse(messages: Iterable[SyncData]) -> tuple[dict[Key, str], dict[Key, Entry
 
 
 def answer(cache: Cache, asked: Iterable[SyncData]) -> Iterator[SyncData]:
-    """What *cache* holds of each type in *asked*: of the keys that it names, or of all if it names none."""
+    """The values in *cache* of each type in *asked*: of the keys that it names, or all if it names none."""
     for data in asked:
         if data.type >= 0:
             held = {name: entry.value for name, entry in cache.of(data.type, data.data).items()}

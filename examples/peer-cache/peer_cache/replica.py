@@ -1,4 +1,4 @@
-"""One process's copy of the cache, kept the same as its peers' copies."""
+"""One process's copy of the cache, kept equal to its peers' copies."""
 
 import logging
 import threading
@@ -29,19 +29,19 @@ _log = logging.getLogger(__name__)
 
 
 class Peer(Protocol):
-    """What this needs to know of a peer; ``rpcregistry.sdk.Peer`` is one."""
+    """The part of ``rpcregistry.sdk.Peer`` that we use."""
 
     @property
     def ip(self) -> str: ...
     @property
-    def started_at(self) -> object: ...  # false where no container of it runs
+    def started_at(self) -> object: ...  # False if no container of it runs
 
 
 class Replica:
-    """The copy, and what keeps it the same as the others.
+    """The copy, and the threads that keep it equal to the others.
 
-    *peers* gives the pods that run this, the one that has run longest first, this one left out;
-    *address*: where a peer's gRPC server is.
+    *peers* returns the other pods of the cache, the longest running first; *address* returns the address of a
+    peer's gRPC server.
     """
 
     def __init__(
@@ -59,30 +59,30 @@ class Replica:
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(DELIVERIES_AT_ONCE, thread_name_prefix="deliver")
         self._lock = threading.Lock()
-        # By address; a key is there while a worker has the address.
+        # By address; an address has a key while a worker sends to it.
         self._undelivered: dict[str, Entries] = {}
 
     @property
     def filled(self) -> bool:
-        """Whether it has what its peers had when it started.
+        """Whether it has copied the values that its peers had when it started.
 
-        Until then it is not ready, and values are neither read nor set here: what it has not seen yet
-        may have a version above the one that it would give.
+        Until then it is not ready, and refuses to get and set values: a value that it has not seen may have a
+        version above the one that it would give.
         """
         return self._filled.is_set()
 
     @property
     def delivering(self) -> bool:
-        """Whether there is something set here that some peer has not been told yet."""
+        """Whether some peer has not received all values that were set here."""
         with self._lock:
             return bool(self._undelivered)
 
     # what is set here
 
     def set(self, values: Mapping[Key, str]) -> None:
-        """Hold *values*, and have all peers hold them; only once this is filled.
+        """Set *values* here, and send them to all peers; only once this is filled.
 
-        The peers are told in the background, and more than once where that fails.
+        Workers send them in the background, and retry failures.
         """
         entries = self.cache.set(values)
         addresses = [self._address(peer) for peer in self._peers()]
@@ -123,10 +123,10 @@ class Replica:
     # what was set elsewhere
 
     def fill(self, patience: float) -> None:
-        """Take over what the peers have, and be filled then.
+        """Copy the peers' values, and be filled then.
 
-        Where peers are listed and none of them answers, it goes on without after *patience* seconds:
-        what they turn out to have is taken over later.
+        If none of the listed peers answers for *patience* seconds, it goes on without: a later exchange
+        copies their values.
         """
         fill = Retrying(
             retry=retry_if_result(lambda done: not done),
@@ -144,9 +144,9 @@ class Replica:
         _log.info("filled: holds %d values, has %d peers", len(self.cache.entries()), len(self._peers()))
 
     def exchange(self) -> bool:
-        """Take all that the peer which has run longest holds, and give it what it lacks.
+        """Copy all values of the longest running peer, and send it what it lacks.
 
-        Where that fails, the next one is asked.  Returns whether that is done, or there is nothing to be had.
+        If that fails, ask the next one.  Return False if none succeeded and a peer did not answer.
         """
         unreachable = False
         peers = self._peers()
@@ -155,7 +155,7 @@ class Replica:
             if self._stopping.is_set():
                 break
             if not peer.started_at:
-                continue  # what does not run has nothing in its memory
+                continue  # a pod that does not run holds no values
             address = self._address(peer)
             link = self._links.to(address)
             try:
@@ -177,15 +177,15 @@ class Replica:
         return not unreachable
 
     def heal(self, period: float) -> None:
-        """Exchange with the peers every *period* seconds, until this is stopped."""
-        # The first time soon: what was set while peers did not know of this one yet, it has missed.
+        """Exchange with a peer every *period* seconds, until ``stop``."""
+        # The first exchange comes soon: we missed values set before the peers knew of us.
         wait = min(FIRST_HEALING, period)
         while not self._stopping.wait(wait):
             self.exchange()
             wait = period
 
     def stop(self) -> None:
-        """Try once more to deliver what is undelivered, and end ``fill`` and ``heal``."""
+        """Try once more to send what peers lack, and end ``fill`` and ``heal``."""
         self._stopping.set()
         self._pool.shutdown()
         self._links.keep(frozenset())

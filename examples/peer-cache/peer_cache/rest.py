@@ -17,7 +17,7 @@ _CACHE = re.compile(r"/cache/([0-9]{1,10})")
 
 
 class Refused(Exception):
-    """The request cannot be answered as it was meant."""
+    """The request is wrong, or comes too early."""
 
     def __init__(self, status: HTTPStatus, why: str) -> None:
         super().__init__(why)
@@ -80,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(length))
 
     def _refuse(self, refused: Refused) -> None:
-        # Its body may not have been read: what follows on this connection would be taken for a request.
+        # We may not have read its body, which would look like the next request on this connection.
         self.close_connection = True
         self._answer(refused.status, f"{refused}\n".encode())
 
@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Probes and clients ask often: what they ask is not logged."""
+        """Log nothing: probes and clients ask often."""
 
 
 class RestServer(ThreadingHTTPServer):
@@ -106,7 +106,7 @@ class RestServer(ThreadingHTTPServer):
     def __init__(self, replica: Replica, host: str, port: int) -> None:
         self.replica = replica
         super().__init__((host, port), _Handler, bind_and_activate=False)
-        # Not bound as HTTPServer does it: that asks DNS for a name, and takes one family of addresses.
+        # Not HTTPServer's own bind, which asks DNS for a name and has one address family.
         self.socket.close()
         both = not host and socket.has_dualstack_ipv6()
         family = socket.AF_INET6 if both or ":" in host else socket.AF_INET

@@ -20,12 +20,12 @@ class SyncService(SyncServicer):
         self._replica = replica
 
     def Get(self, request: SyncRequest, context: grpc.ServicerContext) -> SyncResponse:  # noqa: N802
-        """What is held of the types in the request."""
+        """Return the values of the types in the request."""
         self._require_filled(context)
         return SyncResponse(data=messages.answer(self._replica.cache, request.data))
 
     def GetAll(self, request: SyncRequest, context: grpc.ServicerContext) -> SyncResponse:  # noqa: N802
-        """All that is held; with versions where the request has a type below zero."""
+        """Return all values; with versions if the request has a type below zero."""
         self._require_filled(context)
         entries = self._replica.cache.entries()
         data = [*messages.values(entries)]
@@ -34,12 +34,12 @@ class SyncService(SyncServicer):
         return SyncResponse(data=data)
 
     def Set(self, request: SyncRequest, context: grpc.ServicerContext) -> SyncResponse:  # noqa: N802
-        """Hold what is in the request; values without a version get one, and go to all peers."""
+        """Set the values of the request; those without a version get one, and go to all peers."""
         try:
             unversioned, versioned = messages.parse(request.data)
         except ValueError as error:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        # What peers send is taken at any time: while this one is being filled, nobody sends it again soon.
+        # Accept peers' values also before we are filled: nobody sends them again soon.
         self._replica.cache.take(versioned)
         if unversioned:
             self._require_filled(context)
@@ -52,10 +52,10 @@ class SyncService(SyncServicer):
 
 
 def serve(replica: Replica, address: str) -> grpc.Server:
-    """Start the service at *address*, ``HOST:PORT``; raises ``RuntimeError`` where that is taken."""
+    """Start the service at *address*, ``HOST:PORT``; raises ``RuntimeError`` if that is taken."""
     server = grpc.server(
         ThreadPoolExecutor(CALLS_AT_ONCE, thread_name_prefix="grpc"),
-        # Without this, two processes could listen on one port, and share what comes in.
+        # Without this, two processes could listen on one port, and share its connections.
         options=[*MESSAGE_SIZES, ("grpc.so_reuseport", 0)],
     )
     add_SyncServicer_to_server(SyncService(replica), server)

@@ -1,4 +1,4 @@
-"""What is measured: one module a scenario, each with its ``run``."""
+"""The scenarios: one module each, with its ``run``."""
 
 from collections.abc import Callable, Mapping
 
@@ -16,7 +16,7 @@ from hack.bench.scenarios import (
 from hack.bench.sizes import Sizes
 from hack.bench.stage import Stage
 
-# In this order: each goes on with the pods that the one before it left behind.
+# The order counts: each scenario uses the pods of the one before it.
 SCENARIOS: Mapping[str, Callable[[Stage, Sizes], Outcome]] = {
     "cold": cold.run,
     "warm": warm.run,

@@ -1,4 +1,4 @@
-"""ZooKeeper hangs for a while, and pods go on changing: how long until the registry has caught up."""
+"""ZooKeeper hangs for a while, and pods go on changing: how long until the registry is right."""
 
 import threading
 import time
@@ -18,14 +18,14 @@ AFTERWARDS = 15.0  # and after it answers again
 
 
 def run(stage: Stage, sizes: Sizes) -> Outcome:
-    """Stop the server's process under load, and let it go on."""
+    """Pause the server's process under load, and resume it."""
     population = sizes.population()
     stage.populate(population)
     services = list(by_service(population))[: sizes.services_changed]
     pods = [pod for pod in population if pod.service in services]
     rate, away = sizes.rate_while_away, sizes.seconds_away
     with stage.running():
-        stage.until_settled()
+        stage.until_up_to_date()
         moved = stage.population.move(pods, int(rate * (BEFORE + away + AFTERWARDS)))
         observer = Observer([pod.ip for pod in moved], len(pods))
         sent: list[Sent] = []

@@ -1,4 +1,4 @@
-"""Cold start: pods are there, no RpcService and no znode is; until every znode is right."""
+"""Cold start: pods exist, but no RpcService and no znode; until every znode is right."""
 
 import time
 
@@ -15,7 +15,7 @@ def run(stage: Stage, sizes: Sizes) -> Outcome:
 
 
 def measure(scenario: str, stage: Stage) -> Outcome:
-    """The floor, then the controller, which is stopped again; what it wrote stays."""
+    """Measure the floor, then the controller, and stop it; its writes stay."""
     services = len(stage.population.expected())
     stage.clear()
     before = stage.read()
@@ -28,8 +28,8 @@ def measure(scenario: str, stage: Stage) -> Outcome:
         serving = time.monotonic() - started
         seconds = stage.until_right() - started
         cost = stage.cost_since(before)
-        stage.until_settled()
-        settled = time.monotonic() - started
+        stage.until_up_to_date()
+        synced = time.monotonic() - started
         whole = stage.cost_since(before)
     return Outcome(
         scenario,
@@ -41,7 +41,7 @@ def measure(scenario: str, stage: Stage) -> Outcome:
                 floor,
             ),
             Figure("the same without the interpreter's start", seconds - serving, "s", floor),
-            Figure("every Synced condition written", settled, "s"),
+            Figure("every Synced condition written", synced, "s"),
         ],
         costs={"the floor": bare, "znodes right": cost, "conditions written": whole},
     )

@@ -95,7 +95,7 @@ def _create_services(stage: Stage, count: int) -> float:
 
 
 def _declare(stage: Stage, manifests: Sequence[dict[str, Any]], count: int) -> float:
-    """The seconds from declaring LocalServices until so many Services are there."""
+    """The seconds from declaring LocalServices until so many Services exist."""
     with _appearing(stage, SERVICES, "rpcregistry.dev/localservice") as appeared:
         started = time.monotonic()
         stage.send(*(request("POST", LOCALSERVICES, manifest) for manifest in manifests))
@@ -116,7 +116,7 @@ def _label(stage: Stage, pods: int) -> float:
 
 @contextmanager
 def _appearing(stage: Stage, path: str, label: str) -> Iterator[list[float]]:
-    """When each object with *label* came into sight, for the length of a ``with``."""
+    """Record when each object with *label* appeared, for the length of a ``with``."""
     since = stage.api.get(f"{path}?limit=1")["metadata"]["resourceVersion"]
     appeared: list[float] = []
     watch = stage.api.connect()
@@ -138,6 +138,6 @@ def _appearing(stage: Stage, path: str, label: str) -> Iterator[list[float]]:
 
 
 def _clear(stage: Stage) -> None:
-    """Leave no LocalService and no Service."""
+    """Delete all LocalServices and Services."""
     stage.send(Request("DELETE", LOCALSERVICES))
     stage.send(Request("DELETE", SERVICES))

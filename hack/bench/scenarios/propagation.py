@@ -20,12 +20,12 @@ def run(stage: Stage, sizes: Sizes) -> Outcome:
     changed = list(by_service(population))[: sizes.services_changed]
     many = [pod for pod in population if pod.service in changed]
     with stage.running():
-        stage.until_settled()
+        stage.until_up_to_date()
     floor = _idle_floor(stage, many, sizes.idle_changes)
     alone = {rate: _alone(stage, many, rate, min(seconds, LOAD_ALONE)) for rate, seconds in sizes.rates}
     costs = {}
     with stage.running():
-        stage.until_settled()
+        stage.until_up_to_date()
         idle = one_at_a_time(stage, many, sizes.idle_changes)
         figures = latency_figures("idle", idle, floor)
         series = [Series("idle", idle, (), floor)]
@@ -50,7 +50,7 @@ def run(stage: Stage, sizes: Sizes) -> Outcome:
 
 
 def _alone(stage: Stage, pods: Sequence[BarePod], rate: float, seconds: float) -> list[float]:
-    """What the load's patches take without a controller."""
+    """Measure the load's patches without a controller."""
     moved = stage.population.move(pods, int(rate * seconds))
     return durations(stage.api.paced(list(map(turning_ready, moved)), rate))
 
@@ -64,7 +64,7 @@ def _idle_floor(stage: Stage, pods: Sequence[BarePod], changes: int) -> list[flo
 
 
 def _figures(name: str, found: UnderLoad, alone: Sequence[float]) -> list[Figure]:
-    """Latencies, whether a backlog grows, and what the controller does to the load's own requests."""
+    """Latencies, whether a backlog grows, and how the controller slows the load's own requests."""
     first, last = thirds(found.latencies)
     return [
         *latency_figures(name, found.latencies, alone),

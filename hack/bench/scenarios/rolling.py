@@ -30,7 +30,7 @@ def _replace(stage: Stage, size: int, figures: list[Figure], costs: dict[str, Co
     service = f"rolled-{size}"
     before, after = _generation(service, "a", size, 0), _generation(service, "b", size, NEW_ADDRESSES)
     stage.populate(before)
-    stage.until_settled()
+    stage.until_up_to_date()
     fewest = size
     right = threading.Event()
     wanted = {pod.ip for pod in after}

@@ -1,4 +1,4 @@
-"""Warm start: everything is right already; until the controller says that it is ready, and zero writes."""
+"""Warm start: all is right already; until the controller is ready, without a write."""
 
 import time
 
@@ -7,14 +7,14 @@ from hack.bench.figures import Figure, Outcome, written
 from hack.bench.sizes import Sizes
 from hack.bench.stage import Stage, until
 
-AFTERWARDS = 3.0  # seconds in which a write that is not needed would come
+AFTERWARDS = 3.0  # seconds in which a needless write would come
 
 
 def run(stage: Stage, sizes: Sizes) -> Outcome:
-    """Measure it, for the whole population; raises where anything was written."""
+    """Measure it, for the whole population; raises if the controller wrote anything."""
     stage.populate(sizes.population())
     with stage.running():
-        stage.until_settled()
+        stage.until_up_to_date()
     floor = floors.lists(stage)
     before = stage.read()
     with stage.running() as started:
