@@ -145,6 +145,11 @@ def publication(
     )
 
 
+def without_additions(wanted: Publication) -> Publication:
+    """*wanted*, where nothing can be added: keep what is published of it, remove all else."""
+    return msgspec.structs.replace(wanted, endpoints=(), unlisted=(*wanted.endpoints, *wanted.unlisted))
+
+
 def _as_shown(service: RpcService, unlisted: Unlisted) -> RpcService:
     """*service* as its pods show it: without obsolete rows, and with unready ones marked so."""
     if not (unlisted.obsolete or unlisted.unready):

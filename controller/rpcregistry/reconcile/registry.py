@@ -14,8 +14,9 @@ from rpcregistry.model import RpcService
 from rpcregistry.plan import znodes as planning
 from rpcregistry.plan.invariants import Broken, check_transaction
 from rpcregistry.plan.ledger import Ledger
+from rpcregistry.plan.ops import Step
 from rpcregistry.plan.outcome import Outcome
-from rpcregistry.plan.publication import Publication, PublicationSettings, publication
+from rpcregistry.plan.publication import Publication, PublicationSettings, publication, without_additions
 from rpcregistry.reconcile.byname import services_of
 from rpcregistry.reconcile.cache import REARM
 from rpcregistry.reconcile.initialsync import InitialSync
@@ -208,25 +209,19 @@ class RegistryReconciler:
         wanted, outcomes = self._plan_all(name)
         check_transaction([op for outcome in outcomes for op in outcome.ops])
         # 2. Write each layout.  A refused one has a back-off of its own.
-        trouble = self._troubles.get(name)
         refused: dict[Hashable, Exception] = {}
         for layout, outcome in zip(self._layouts, outcomes, strict=True):
-            path, now = layout.path(name), self._clock.monotonic()
-            waiting = trouble and trouble.waiting(path, now)
-            if waiting:
-                refused[path] = waiting
-                continue
-            try:
-                self._writer.write(((name, layout), step) for step in outcome.steps)
-            except (Fenced, Retry):
-                raise
-            except Rejected as failure:
+            path = layout.path(name)
+            failure = self._write_layout(name, layout, path, outcome.steps)
+            if failure:
                 refused[path] = failure
-                trouble = self._troubles.begin(name, now)
-                trouble.refused(path, failure, now)
-                log.warning("refused", service=name, layout=layout.name, reason=str(failure))
-            except Exception as failure:  # noqa: BLE001  (one layout's error costs no other)
-                refused[path] = failure
+            if isinstance(failure, Rejected):
+                # It costs only what it would add: remove what is to go.
+                removals = self._plan(layout, name, without_additions(wanted)).steps
+                failure = self._write_layout(name, layout, (path, "removals"), removals)
+                if failure:
+                    refused[path, "removals"] = failure
+        trouble = self._troubles.get(name)
         # 3. Report success as after any other write; else raise the first refusal.
         if not refused:
             self._troubles.end(name)
@@ -242,6 +237,26 @@ class RegistryReconciler:
             trouble.retain_only(set(refused))
             raise Partial(str(first), trouble.seconds_left(self._clock.monotonic()), rejected=True) from first
         raise first
+
+    def _write_layout(
+        self, name: str, layout: Layout, write: Hashable, steps: Sequence[Step]
+    ) -> Exception | None:
+        """Write *steps*, unless the back-off of *write* still runs; return why they are not written."""
+        now, trouble = self._clock.monotonic(), self._troubles.get(name)
+        waiting = trouble.waiting(write, now) if trouble and steps else None
+        if waiting:
+            return waiting
+        try:
+            self._writer.write(((name, layout), step) for step in steps)
+        except (Fenced, Retry):
+            raise
+        except Rejected as failure:
+            self._troubles.begin(name, now).refused(write, failure, now)
+            log.warning("refused", service=name, layout=layout.name, reason=str(failure))
+            return failure
+        except Exception as failure:  # noqa: BLE001  (one layout's error costs no other)
+            return failure
+        return None
 
     def _write(self, names: Sequence[str]) -> None:
         # 1. Read what is stale, and plan all names before the first write: a name that cannot be planned
@@ -267,10 +282,12 @@ class RegistryReconciler:
 
     def _publication(self, name: str) -> Publication:
         services = services_of(self._services, name)
-        missing = self._missing.unconfirmed(name)
+        unlisted = self._initial_sync.unlisted(name)
+        shown = {row.pod_uid for row in unlisted.endpoints}  # stay anyway, so they freeze nothing
+        missing = {subject for subject in self._missing.unconfirmed(name) if subject[2] not in shown}
         holder = min((namespace for _, namespace, uid in missing if not uid), default="")
         frozen = bool(missing) or self._is_frozen(name)
-        return publication(services, frozen, self._settings, holder, self._initial_sync.unlisted(name))
+        return publication(services, frozen, self._settings, holder, unlisted)
 
     def _plan(self, layout: Layout, name: str, wanted: Publication) -> Outcome:
         return planning.plan(
