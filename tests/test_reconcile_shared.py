@@ -378,7 +378,7 @@ def test_what_is_relied_on_is_one_of_our_own_words_at_every_moment():
         for written in ours:
             relied.vouch(written)
             relied.note(Change(None, written, ours=True))
-        relied.looked(ours[0].service_key)
+        relied.looked(ours[0].service_key, {ours[0].uid})
 
     def forge() -> None:
         for _ in range(ROUNDS):

@@ -165,8 +165,24 @@ def plan(
             and not (service.is_part and service.owner_uid in kept)
         ):
             ops += _remove(service, settings, now)
-    # 7. Order the operations over all objects: a row may move from any of them to any other.
-    return sorted(ops, key=_additions_first)
+    # 7. Order the operations over all objects: a row may move from any of them to any other.  A row that
+    #    others wrote into one is not listed there before we have written that object ourselves.
+    changed = {op.service.uid for op in ops if isinstance(op, SetStatus)}.intersection(observed.remembered)
+    return sorted(
+        (
+            _by_our_word(op, observed) if not isinstance(op, Create) and op.service.uid in changed else op
+            for op in ops
+        ),
+        key=_additions_first,
+    )
+
+
+def _by_our_word(op: SetStatus | Delete, observed: ObservedRpcServices) -> Op:
+    """*op*, of the object as we wrote it last."""
+    rows = tuple(observed.rows_of(op.service))
+    # Equal to no status that we write, so that the object is written in any case.
+    status = msgspec.structs.replace(op.service.status, endpoints=rows, ready="")
+    return msgspec.structs.replace(op, service=msgspec.structs.replace(op.service, status=status))
 
 
 def desired_rows(

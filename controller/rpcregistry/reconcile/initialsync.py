@@ -3,8 +3,10 @@
 import threading
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from rpcregistry.model import ServiceKey
-from rpcregistry.plan.publication import ALL_LISTED, Unlisted
+from rpcregistry.plan.publication import ALL_LISTED, Place, Unlisted
 
 
 class InitialSync:
@@ -75,6 +77,12 @@ class InitialSync:
                 del self._unlisted[key.service_name]
         if unlisted != before:
             self._notify(key.service_name)
+
+    def note_obsolete(self, key: ServiceKey, obsolete: frozenset[Place], unready: frozenset[Place]) -> None:
+        """Note that the statuses of *key* still list what is *obsolete* or *unready*."""
+        with self._lock:
+            before = self._unlisted.get(key.service_name, {}).get(key, ALL_LISTED)
+        self.note_unlisted(key, msgspec.structs.replace(before, obsolete=obsolete, unready=unready))
 
     def _notify(self, name: str) -> None:
         for changed in self._changed:

@@ -6,7 +6,7 @@ deleted RpcService until the pod controller has reconciled its key.
 """
 
 import threading
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Sequence
 
 import msgspec
 
@@ -98,20 +98,41 @@ class Relied:
     def vouch_for_nothing(self, service: RpcService) -> None:
         """Rely on no row of *service*: its status is wrong, and the API server refuses to correct it.
 
-        If it was relied on before, keep relying on those rows.
+        If it was relied on before, or another object of its key, keep relying on those rows.
         """
         with self._lock:
             relied = self._services.get(service.key)
             if relied is None or relied.uid != service.uid:
-                status = msgspec.structs.replace(service.status, endpoints=())
+                same_name = relied is not None and relied.service_name == service.service_name
+                rows = relied.status.endpoints if relied is not None and same_name else ()
+                status = msgspec.structs.replace(service.status, endpoints=rows)
                 self.vouch(msgspec.structs.replace(service, status=status))
 
-    def looked(self, key: ServiceKey) -> None:
-        """Drop the deleted RpcServices of *key*: it is reconciled, and its pods are listed elsewhere."""
+    def looked(self, key: ServiceKey, seen: Container[str]) -> None:
+        """Drop the deleted RpcServices of *key*: it is reconciled, and its pods are listed elsewhere.
+
+        *seen*: the uids of those that the plan took for existing.  If one is deleted, its key is due again.
+        """
         with self._lock:
-            for service in self.listing(key):
-                if service.key in self._deleted:
-                    self._drop(service, self._deleted[service.key])
+            for service in self._deleted_of(key):
+                if service.uid not in seen:
+                    self._drop(service, self._deleted.get(service.key, True))
+
+    def withdraw(self, key: ServiceKey, pods: Container[str]) -> None:
+        """Drop the rows of *pods*, by uid, from the deleted RpcServices of *key*: these pods are gone."""
+        with self._lock:
+            for service in self._deleted_of(key):
+                rows = tuple(row for row in service.status.endpoints if row.pod_uid not in pods)
+                if rows != service.status.endpoints:
+                    listed = self._deleted.get(service.key, True)
+                    status = msgspec.structs.replace(service.status, endpoints=rows)
+                    self._put(msgspec.structs.replace(service, status=status), False, True)
+                    self._deleted[service.key] = listed
+
+    def _deleted_of(self, key: ServiceKey) -> list[RpcService]:
+        """Those of *key* that are not there any more, whether or not that was noted in time."""
+        latest = ((service, self._watched.store.get(service.key)) for service in self.listing(key))
+        return [service for service, now in latest if now is None or now.uid != service.uid]
 
     def _put(self, service: RpcService, listed: bool, ours: bool) -> None:
         relied = self._services.get(service.key)

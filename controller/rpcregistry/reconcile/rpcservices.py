@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
-from rpcregistry.errors import Ending, Partial, Rejected, Retry, Unanswered
+from rpcregistry.errors import Conflict, Ending, Partial, Rejected, Retry, Unanswered
 from rpcregistry.manifests import PODS, RPCSERVICES, made, regarding
 from rpcregistry.model import (
     Endpoint,
@@ -41,6 +41,7 @@ DECLARED = "declared"  # index of pods: (namespace, service name)
 NAMED = "named"  # index of RpcServices: ServiceKey
 REPORTED_AFTER = 10.0  # seconds, before which we do not report what may pass by itself
 MOST_REPORTED = 10  # pods that get an Event
+MOST_READ = 10  # pods, each by a request of its own; watch events bring any others
 SLOW = 1.0  # seconds for a write
 OLD_CRD = "the API server loses fields of the status: its CRD is too old, run kubectl apply -f crds/"
 
@@ -172,7 +173,7 @@ class RpcServiceReconciler:
 
     def forget_withdrawn(self) -> None:
         """Drop the confirmations of pods that no status lists any more."""
-        services = self._services.store.values()
+        services = (*self._services.store.values(), *self._relied.values())
         self.guard.retain_only({row.pod_uid for service in services for row in service.status.endpoints})
 
     # reconciling
@@ -187,14 +188,21 @@ class RpcServiceReconciler:
         if silent:
             bad_nodes = self._bad_nodes(observed.pods.values()) | silent
             observed = msgspec.structs.replace(observed, bad_nodes=bad_nodes)
-        absences = self._absences(key.namespace, observed.services)
+        absences = self._absences(key.namespace, observed)
         seen = planning.suspects(key, observed)
         if any(uid not in absences.confirmed and uid not in absences.held for uid in seen):
             self.guard.wake()
+        self._relied.withdraw(key, self.guard.confirmed)
         ops = planning.plan(key, observed, absences, self._settings, self._clock.stamp())
         check_objects(key, ops)
-        writes, refusals = self._write(key, ops, observed)
-        self._rely(key, observed, ops, refusals)
+        self._vouch(key, observed, absences, ops)
+        try:
+            writes, refusals = self._write(key, ops, observed)
+        except Conflict:
+            # We plan again; but the store may be behind for long, and addresses of dead pods cannot wait.
+            self._initial_sync.note_obsolete(key, *self._obsolete(key, observed, absences))
+            raise
+        self._rely(key, observed, ops, writes, refusals)
         partial = any(isinstance(op, planning.Create) and op.partial for op in ops)
         if not partial:
             self._initial_sync.done(key)  # after a refusal, too: the statuses list all that they can
@@ -253,21 +261,47 @@ class RpcServiceReconciler:
         key: ServiceKey,
         observed: planning.ObservedRpcServices,
         ops: Sequence[planning.Op],
+        writes: planning.Writes,
         refusals: Refusals[planning.Op],
     ) -> None:
-        """Let the registry rely on what was found right; each write has made it rely on the rest."""
+        """Tell the registry what was refused; each write has made it rely on the rest."""
+        if any(service.unreadable for service in observed.services):
+            return  # the plan checked nothing
+        for op in refusals.all:
+            if isinstance(op, planning.SetStatus):
+                self._relied.vouch_for_nothing(op.service)
+        if not writes.unlisted and not any(isinstance(op, planning.Create) and op.partial for op in ops):
+            self._relied.looked(key, {service.uid for service in observed.services})
+
+    def _vouch(
+        self,
+        key: ServiceKey,
+        observed: planning.ObservedRpcServices,
+        absences: planning.Absences,
+        ops: Sequence[planning.Op],
+    ) -> None:
+        """Let the registry rely on what was found right, before a write removes a row that it lists, too."""
         if any(service.unreadable for service in observed.services):
             return  # the plan checked nothing
         written = {op.service.uid for op in ops if isinstance(op, planning.SetStatus)}
         for service in observed.services:
-            if service.uid not in written:
+            if service.uid in written:
+                continue
+            if service.uid in observed.remembered and not self._is_wanted(key, service, observed, absences):
+                self._relied.vouch_for_nothing(service)  # the plan has no operation on it
+            else:
                 self._relied.vouch_if_there(service)
-        for op in refusals.all:
-            if isinstance(op, planning.SetStatus):
-                self._relied.vouch_for_nothing(op.service)
-        unmade = any(isinstance(op, planning.Create) for op in refusals.all)
-        if not unmade and not any(isinstance(op, planning.Create) and op.partial for op in ops):
-            self._relied.looked(key)
+
+    def _is_wanted(
+        self,
+        key: ServiceKey,
+        service: RpcService,
+        observed: planning.ObservedRpcServices,
+        absences: planning.Absences,
+    ) -> bool:
+        """Whether every row of *service* is one that the plan wants."""
+        wanted = {place(row): row for row in planning.wanted_rows(key, observed, absences)}
+        return all(wanted.get(place(row)) == row for row in service.status.endpoints)
 
     def _refused(
         self,
@@ -342,25 +376,30 @@ class RpcServiceReconciler:
     def _observe(self, key: ServiceKey) -> planning.ObservedRpcServices:
         services = [self._as_kept(service) for service in self._services.store.indexed(NAMED, key)]
         taken = Taken(self._services.store, key.namespace)
-        name = planning.owner_name(key, services, taken)
+        owner = planning.owner_name(key, services, taken)
         declaring = self._pods.store.indexed(DECLARED, key)
         pods = {
-            pod.name: pod if self._may_register(pod, name) else silent_on(pod, key.service_name)
+            pod.name: pod if self._may_register(pod, owner) else silent_on(pod, key.service_name)
             for pod in declaring
         }
         names = {row.pod_name for service in services for row in service.status.endpoints}
         for service in services:
             names |= self._selected.pods_of(service.key)
+        remembered = self._remembered(services)
         for name in names - pods.keys():
             pod = self._pods.store.get(ObjectKey(key.namespace, name))
             if pod:
                 pods[name] = pod
+        for name in sorted(self._named_by_others(services, remembered) - pods.keys())[:MOST_READ]:
+            pod = self._read(ObjectKey(key.namespace, name))
+            if pod:
+                pods[name] = pod if self._may_register(pod, owner) else silent_on(pod, key.service_name)
         return planning.ObservedRpcServices(
             services=services,
             pods=pods,
             taken=taken,
             bad_nodes=self._bad_nodes(pods.values()),
-            remembered=self._remembered(services),
+            remembered=remembered,
             unplaced=trouble.unplaced if (trouble := self._troubles.get(key)) else 0,
         )
 
@@ -379,26 +418,29 @@ class RpcServiceReconciler:
         return ALL_LISTED
 
     def _remembered(self, services: Iterable[RpcService]) -> Mapping[str, Sequence[Endpoint]]:
-        """The rows by our own word, for each object whose status others have written since.
+        """The rows by our own word, for each object whose status others have written since."""
+        relied = ((service, self._relied.rows_of(service) or ()) for service in services)
+        return {service.uid: rows for service, rows in relied if rows != service.status.endpoints}
 
-        A row of the others counts only if its pod exists: else we do not know where it comes from.
-        """
-        remembered: dict[str, Sequence[Endpoint]] = {}
-        for service in services:
-            relied = self._relied.rows_of(service) or ()
-            if relied != service.status.endpoints:
-                known = {place(row) for row in relied}
-                others = [row for row in service.status.endpoints if place(row) not in known]
-                existing = [row for row in others if self._exists(service.namespace, row)]
-                remembered[service.uid] = (*relied, *existing)
-        return remembered
+    def _named_by_others(
+        self, services: Iterable[RpcService], remembered: Mapping[str, Sequence[Endpoint]]
+    ) -> set[str]:
+        """The pods that foreign rows name.  We publish what such a pod shows, never what its row says."""
+        return {
+            row.pod_name
+            for service in services
+            if service.uid in remembered
+            for known in [set(map(place, remembered[service.uid]))]
+            for row in service.status.endpoints
+            if place(row) not in known
+        }
 
-    def _exists(self, namespace: str, row: Endpoint) -> bool:
-        key = ObjectKey(namespace, row.pod_name)
-        pod = self._pods.store.get(key)
-        if pod is None and self._pods.unknown_in(namespace) is None:
-            pod = self._read_pod(key)
-        return pod is not None and pod.uid == row.pod_uid
+    def _read(self, key: ObjectKey) -> Pod | None:
+        """A pod that the store may lack; None if it cannot be read: nothing of it is published yet."""
+        if self._pods.unknown_in(key.namespace) is None:
+            with suppress(Rejected, Retry):
+                return self._read_pod(key)
+        return None
 
     def _bad_nodes(self, pods: Iterable[Pod]) -> set[str]:
         """The nodes of *pods* that exist and are not Ready."""
@@ -419,10 +461,10 @@ class RpcServiceReconciler:
         nodes = (self._read_node(name) for name in names if name and name not in observed.bad_nodes)
         return {node.name for node in nodes if node and not node.ready}
 
-    def _absences(self, namespace: str, services: Collection[RpcService]) -> planning.Absences:
-        held = self.guard.held
+    def _absences(self, namespace: str, observed: planning.ObservedRpcServices) -> planning.Absences:
+        held, services = self.guard.held, observed.services
         confirmed = self.guard.confirmed.among(
-            row.pod_uid for service in services for row in service.status.endpoints
+            row.pod_uid for service in services for row in observed.rows_of(service)
         )
         if self._pods.unknown_in(namespace) is None:
             self._unknown_words.forget(namespace)

@@ -25,7 +25,8 @@ def rpcservices_part(shared: Shared) -> Part:
         nodes=shared.nodes,
         services=shared.services,
         relied=shared.relied,
-        read_pod=lambda key: shared.kube.get(PODS, key),
+        # One that --pod-label-selector leaves out would be found, too.
+        read_pod=lambda key: None if settings.pod_label_selector else shared.kube.get(PODS, key),
         read_node=lambda name: shared.kube.get(NODES, ObjectKey("", name)),
         may_register=shared.may_register,
         settings=planning.ProjectionSettings(settings.endpoints_per_object, settings.target.layouts),
