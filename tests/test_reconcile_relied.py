@@ -497,6 +497,25 @@ def test_it_turns_false_ten_seconds_after_a_first_attempt_failed_whenever_the_ne
     assert synced(world) == (("False", "RegistryUnavailable") if away > 10 else ("True", "Synced"))
 
 
+def test_what_failed_before_a_change_of_its_own_does_not_count(world: World):
+    """Somebody edits the znode, and it cannot be put back; minutes later a pod comes."""
+    world.serve(1)
+    world.settle()
+    world.zookeeper.refused = {"/rpc_v2/echo"}
+    world.zookeeper.znodes["/rpc_v2/echo"] = (b"{}", 7)
+    world.registry.compare_next(1)
+    world.registry.reconcile(["echo"])
+    world.clock.seconds += 300.0
+    world.serve(2)
+    project(world)
+    world.registry.reconcile(["echo"])
+    assert synced(world) == ("True", "Synced")
+
+    world.clock.seconds += 11.0
+    world.registry.report_late()
+    assert synced(world) == ("False", "RegistryUnavailable")
+
+
 def test_a_service_that_was_never_written_is_never_true(world: World):
     world.zookeeper.refused = {"/rpc_v2/echo"}
     world.registry.compare()

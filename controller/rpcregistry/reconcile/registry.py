@@ -150,7 +150,7 @@ class RegistryReconciler:
         now = self._clock.monotonic()
         for name in names:
             before = self._failing.pop(name, None)
-            if name in failures:
+            if name in failures and name in taken:
                 self._failing[name] = _Failing(before.since if before else now, now, failures[name])
         if len(failures) < len(names):
             self._answered_at = now
