@@ -246,6 +246,28 @@ def test_an_object_that_goes_right_after_our_write_is_relied_on_no_more(world: W
     assert not world.relied.values()
 
 
+def test_an_object_that_goes_while_its_key_is_worked_on_stays_relied_on_until_the_next_look(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    write = world.rpcservices._write
+
+    def meanwhile(*args):
+        world.services.drop(ECHO)
+        return write(*args)
+
+    world.serve(1)
+    world.settle()
+    world.rpcservices.reconcile(KEY)
+    monkeypatch.setattr(world.rpcservices, "_write", meanwhile)
+    world.rpcservices.reconcile(KEY)
+    assert [found.pod_name for service in world.relied.values() for found in service.status.endpoints] == [
+        "p1"
+    ]
+
+    monkeypatch.setattr(world.rpcservices, "_write", write)
+    assert work_off(world) == ["10.0.0.1"]
+
+
 # ZooKeeper
 
 
