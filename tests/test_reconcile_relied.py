@@ -204,6 +204,23 @@ def test_a_status_that_others_go_on_writing_is_put_right_ever_later(world: World
     assert world.servers() == ["10.0.0.1", "10.0.0.2"]
 
 
+def test_a_pod_whose_row_others_took_out_stays_published_while_it_moves_to_another_object(world: World):
+    world.serve(1, 2)
+    before = world.settle().servers()
+    forge(world)
+    status = RpcServiceStatus(observed_generation=1)  # others may write that, too
+    world.services.put(msgspec.structs.replace(declared("mine"), status=status))
+
+    def between_writes(verb: str, name: str) -> None:
+        assert registry(world) == before, (verb, name)
+
+    world.kube.refuses = between_writes
+    world.settle()
+
+    assert world.servers() == before
+    assert [service.name for service in world.services.values()] == ["mine"]
+
+
 # Pods alone take away
 
 

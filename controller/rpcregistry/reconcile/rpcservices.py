@@ -195,14 +195,14 @@ class RpcServiceReconciler:
         self._relied.withdraw(key, self.guard.confirmed)
         ops = planning.plan(key, observed, absences, self._settings, self._clock.stamp())
         check_objects(key, ops)
-        self._vouch(key, observed, absences, ops)
+        leaving = self._vouch(key, observed, absences, ops)
         try:
             writes, refusals = self._write(key, ops, observed)
         except Conflict:
             # We plan again; but the store may be behind for long, and addresses of dead pods cannot wait.
             self._initial_sync.note_obsolete(key, *self._obsolete(key, observed, absences))
             raise
-        self._rely(key, observed, ops, writes, refusals)
+        self._rely(key, observed, ops, writes, refusals, leaving)
         partial = any(isinstance(op, planning.Create) and op.partial for op in ops)
         if not partial:
             self._initial_sync.done(key)  # after a refusal, too: the statuses list all that they can
@@ -263,10 +263,14 @@ class RpcServiceReconciler:
         ops: Sequence[planning.Op],
         writes: planning.Writes,
         refusals: Refusals[planning.Op],
+        leaving: Sequence[tuple[RpcService, Collection[Place]]],
     ) -> None:
         """Tell the registry what was refused; each write has made it rely on the rest."""
         if any(service.unreadable for service in observed.services):
             return  # the plan checked nothing
+        for service, places in leaving:
+            if writes.unlisted.keys().isdisjoint(places):
+                self._relied.vouch_if_there(service)
         for op in refusals.all:
             if isinstance(op, planning.SetStatus):
                 self._relied.vouch_for_nothing(op.service)
@@ -279,18 +283,41 @@ class RpcServiceReconciler:
         observed: planning.ObservedRpcServices,
         absences: planning.Absences,
         ops: Sequence[planning.Op],
-    ) -> None:
-        """Let the registry rely on what was found right, before a write removes a row that it lists, too."""
+    ) -> list[tuple[RpcService, Collection[Place]]]:
+        """Let the registry rely on what was found right, before a write removes a row that it lists, too.
+
+        Return the objects that others took wanted endpoints out of, and these: the registry goes on as before
+        until another object lists them.
+        """
         if any(service.unreadable for service in observed.services):
-            return  # the plan checked nothing
+            return []  # the plan checked nothing
         written = {op.service.uid for op in ops if isinstance(op, planning.SetStatus)}
+        leaving: list[tuple[RpcService, Collection[Place]]] = []
         for service in observed.services:
             if service.uid in written:
                 continue
-            if service.uid in observed.remembered and not self._is_wanted(key, service, observed, absences):
+            if service.uid not in observed.remembered:
+                self._relied.vouch_if_there(service)
+            elif not self._is_wanted(key, service, observed, absences):
                 self._relied.vouch_for_nothing(service)  # the plan has no operation on it
+            elif places := self._taken_out(key, service, observed, absences):
+                leaving.append((service, places))
             else:
                 self._relied.vouch_if_there(service)
+        return leaving
+
+    def _taken_out(
+        self,
+        key: ServiceKey,
+        service: RpcService,
+        observed: planning.ObservedRpcServices,
+        absences: planning.Absences,
+    ) -> set[Place]:
+        """The wanted endpoints that others took out of *service*, and no other relied-on object lists."""
+        wanted = {place(row) for row in planning.wanted_rows(key, observed, absences)}
+        others = (relied for relied in self._relied.listing(key) if relied.uid != service.uid)
+        listed = {place(row) for rows in (service, *others) for row in rows.status.endpoints}
+        return wanted.intersection(map(place, observed.rows_of(service))) - listed
 
     def _is_wanted(
         self,
