@@ -1,5 +1,6 @@
 """Both controllers on a world in memory where others write RpcServices, and where ours are refused."""
 
+from contextlib import suppress
 from itertools import pairwise
 
 import msgspec
@@ -219,6 +220,24 @@ def test_a_pod_whose_row_others_took_out_stays_published_while_it_moves_to_anoth
 
     assert world.servers() == before
     assert [service.name for service in world.services.values()] == ["mine"]
+
+
+def test_a_pod_that_names_the_service_no_more_leaves_though_others_gave_its_row_another_name(world: World):
+    world.serve(1, 2)
+    world.settle()
+    world.kube.refuses = lambda verb, name: QUOTA if (verb, name) == ("replace", "echo") else None
+    forge(world, msgspec.structs.replace(row(1), pod_name="stranger"), row(2))
+    world.pods.put(pod(1, "other"))
+    world.services.put(declared("mine"))
+    listed = []
+    for _ in range(6):
+        with suppress(Retry):
+            world.rpcservices.reconcile(KEY)
+        mine = world.services.get(ObjectKey("default", "mine"))
+        listed.append([row.pod_name for row in mine.status.endpoints])
+
+    assert listed == [["p2"]] * 6
+    assert registry(world) == ["10.0.0.2"]
 
 
 # Pods alone take away

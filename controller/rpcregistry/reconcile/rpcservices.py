@@ -409,10 +409,11 @@ class RpcServiceReconciler:
             pod.name: pod if self._may_register(pod, owner) else silent_on(pod, key.service_name)
             for pod in declaring
         }
+        remembered = self._remembered(services)
         names = {row.pod_name for service in services for row in service.status.endpoints}
+        names |= {row.pod_name for rows in remembered.values() for row in rows}
         for service in services:
             names |= self._selected.pods_of(service.key)
-        remembered = self._remembered(services)
         for name in names - pods.keys():
             pod = self._pods.store.get(ObjectKey(key.namespace, name))
             if pod:
