@@ -554,21 +554,6 @@ DIFFERENCES = [
         ("64:ff9b::7f00:1", {"64:ff9b::7f00:1"}, set()),
         ("::ffff:10.0.0.1", set(), {"::ffff:10.0.0.1"}),
     ]
-] + [
-    pytest.param(
-        [
-            oracle.World(
-                pods=[pod(1, metadata=SELECTED)],
-                rpcservices=[rpcservice("echo", selector=SELECTOR)],
-                register=[],
-            ),
-            oracle.World(pods=[pod(2, "echo")], register=[]),
-        ],
-        KUBE2ZK,
-        {"10.0.0.1"},
-        set(),
-        id="what a deleted RpcService listed stays while a pod names the service that may not register",
-    ),
 ]
 """Where the controllers do otherwise than CONTRACT.md's rules: what they publish, and what would be right."""
 
