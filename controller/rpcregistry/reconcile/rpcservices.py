@@ -208,7 +208,12 @@ class RpcServiceReconciler:
             self._initial_sync.done(key)  # after a refusal, too: the statuses list all that they can
         if refusals.first:
             raise self._refused(key, observed, absences, writes, refusals, refusals.first)
-        self._initial_sync.note_unlisted(key, self._lost_words(key, observed.services))
+        unlisted = self._lost_words(key, observed.services)
+        if observed.remembered:
+            # The registry may still rely on rows that others have replaced: not on those of dead pods.
+            obsolete, unready = self._obsolete(key, observed, absences)
+            unlisted = msgspec.structs.replace(unlisted, obsolete=obsolete, unready=unready)
+        self._initial_sync.note_unlisted(key, unlisted)
         self._troubles.end(key)
         if partial or observed.unplaced:
             self._enqueue([key])  # to create the parts, or to count in the head what has room now
