@@ -1,6 +1,7 @@
-"""For all suites: logging as it was before; which tests are deep, may be skipped, and what they may cost."""
+"""For all suites: logging and signals as they were before; which tests are deep, may be skipped, and what they may cost."""
 
 import logging
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -36,6 +37,16 @@ def logging_as_it_was() -> Iterator[None]:
     root.setLevel(levels[0])
     ours.setLevel(levels[1])
     structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def signals_as_they_were() -> Iterator[None]:
+    """A command that a test runs in this process ignores signals at its end; child processes inherit that."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -121,7 +121,7 @@ def test_a_crd_that_is_deleted_and_applied_again(
     seen = Recorder(zk, f"{world.base}/echo")
 
     cluster.kubectl("delete", "crd", "rpcservices.rpcregistry.dev")
-    eventually(lambda: any("404" in line.get("reason", "") for line in controller.logged()))
+    eventually(lambda: any("is not there" in line.get("reason", "") for line in controller.logged()))
     cluster.kubectl("apply", "-f", str(CRDS))
     cluster.kubectl("wait", "--for=condition=Established", "-f", str(CRDS), "--timeout=30s")
     eventually(lambda: is_published(world, OURS))
