@@ -1,4 +1,4 @@
-"""For all suites: logging and signals as they were; which tests are deep, may be skipped, and what they cost."""
+"""For all suites: logging and signals as they were; which tests are deep, may be skipped, and their cost."""
 
 import logging
 import signal
