@@ -112,6 +112,9 @@ class Ground:
 RUN = ("Deployment", "PodDisruptionBudget")
 
 
+TAKEOVER = 60.0  # seconds, at most, until a replica leads that was started again
+
+
 class Stand:
     """One test's part of *ground*, its files in *directory*.
 
@@ -352,9 +355,13 @@ class Stand:
 
     def close(self) -> Evidence:
         """Wait until all is right, as far as that is to be; stop the replicas; what was witnessed."""
-        if "I1" not in self.allowed and any(replica.leads() for replica in self.replicas):
+        if "I1" not in self.allowed and any(
+            replica.wanted and _has_led(replica) for replica in self.replicas
+        ):
             self.zk = self.connect()  # one that knew wiped data is refused for ever
             within = max([15.0, *(fault.recovery for fault in self._all_faults())])
+            if not any(replica.leads() for replica in self.replicas):
+                within += TAKEOVER
             with suppress(AssertionError):  # the judge says what is wrong, and better
                 eventually(self._is_right_if_seen, timeout=within)
         texts = {
@@ -511,6 +518,11 @@ def subtree(zk: KazooClient, base: str) -> dict[str, bytes]:
         except NoNodeError:
             found.pop(path, None)
     return found
+
+
+def _has_led(replica: Replica) -> bool:
+    """Whether one of its lives has led: then the test wants a leader in the end, too."""
+    return any('"leading"' in life.record().log for life in replica.lives)
 
 
 def _is_right(
