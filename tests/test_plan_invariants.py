@@ -23,6 +23,7 @@ from rpcregistry.plan.ledger import Ledger, ledger_path
 from rpcregistry.plan.ops import Create, Delete, Set, Step, Znode
 from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.plan.publication import Adopt, Policy, Publication, PublicationSettings
+from rpcregistry.plan.writes import Writes
 from rpcregistry.plan.znodes import plan
 from rpcregistry.reconcile.cache import ZnodeCache
 from tests import builders
@@ -521,7 +522,7 @@ def test_no_plan_of_rpcservices_breaks_one_and_whatever_is_refused_loses_no_row(
     check_objects(KEY, ops)
 
     made = []
-    writes = rpcservices.Writes(ops, SETTINGS, NOW, wary=wary)
+    writes = Writes(ops, SETTINGS, NOW, wary=wary)
     for number, op in enumerate(writes):
         if number in refused:
             writes.refused()

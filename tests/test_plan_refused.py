@@ -12,14 +12,13 @@ from rpcregistry.plan.invariants import lost
 from rpcregistry.plan.pods import newest_of
 from rpcregistry.plan.publication import Place
 from rpcregistry.plan.rpcservices import (
-    MOST_REFUSED_CREATES,
     ROWS_BYTES,
     Absences,
     Create,
     Op,
     SetStatus,
-    Writes,
 )
+from rpcregistry.plan.writes import MOST_REFUSED_CREATES, Writes
 from tests.builders import NOW, pod
 from tests.worlds.rpcservices import SETTINGS, World, pods_strategy, service, verbose
 

@@ -24,7 +24,7 @@ For the operations that make the RpcServices of one key right (``check_objects``
 6. *Ours alone.*  They are of that key, and delete only generated RpcServices.  7. *Once.*  They write an
 object once, and delete it once it lists nothing; they put a row into one object.  8. *Additions first.*
 Creations come first, then what adds a row, then what only removes rows, then deletions.
-   If two objects exchange rows, no order serves both.  ``rpcservices.Writes`` then makes each keep what the
+   If two objects exchange rows, no order serves both.  ``writes.Writes`` then makes each keep what the
    other does not list yet, and ``lost`` reports a violation of that.
 """
 

@@ -8,7 +8,7 @@ A listed endpoint is withdrawn if the pod itself *shows* a state that is not pub
 absent, the row stays until the absence is confirmed (``plan.guard``).
 """
 
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from itertools import chain, count, groupby
 
 import msgspec
@@ -18,8 +18,7 @@ from rpcregistry.model import Condition, Declaration, Endpoint, Pod, RpcService,
 from rpcregistry.names import object_name, part_name
 from rpcregistry.plan.conditions import with_condition
 from rpcregistry.plan.pods import is_listed, names_service
-from rpcregistry.plan.publication import Place
-from rpcregistry.plan.publication import place as _place
+from rpcregistry.plan.publication import place
 
 ROWS_BYTES = 1024 * 1024  # of one object, as JSON; etcd takes 1.5 MiB, metadata and conditions included
 
@@ -321,7 +320,7 @@ def _create(
     blank = RpcService(namespace=key.namespace, name=name, uid="", resource_version="")
     first = _Page(settings)
     partial = not all(map(first.take, _by_pod(rows)))
-    status = _status(blank, key.service_name, first.rows, settings, now)
+    status = status_of(blank, key.service_name, first.rows, settings, now)
     return Create(key.namespace, name, key.service_name, status, partial=partial)
 
 
@@ -352,7 +351,7 @@ def _spread(
         service = existing.get(name)
         if service is None:
             blank = RpcService(namespace=head.namespace, name=name, uid="", resource_version="")
-            status = _status(blank, head.service_name, page.rows, settings, now)
+            status = status_of(blank, head.service_name, page.rows, settings, now)
             yield Create(head.namespace, name, head.service_name, status, head)
         elif not page.rows and service is not head:
             yield from _remove(service, settings, now)
@@ -401,12 +400,12 @@ def _remove(service: RpcService, settings: ProjectionSettings, now: str) -> Iter
 def _set_status(
     service: RpcService, rows: Iterable[Endpoint], settings: ProjectionSettings, now: str, unplaced: int = 0
 ) -> Iterable[SetStatus]:
-    status = _status(service, service.service_name, rows, settings, now, unplaced)
+    status = status_of(service, service.service_name, rows, settings, now, unplaced)
     if status != service.status or service.damaged:
         yield SetStatus(service, status)
 
 
-def _status(
+def status_of(
     service: RpcService,
     service_name: str,
     rows: Iterable[Endpoint],
@@ -416,17 +415,16 @@ def _status(
 ) -> RpcServiceStatus:
     """The status of *service* with *rows*; its totals also count *unplaced* endpoints."""
     endpoints = tuple(sorted(rows, key=_row_order))
-    ready, total = sum(endpoint.ready for endpoint in endpoints), len(endpoints) + unplaced
-    return RpcServiceStatus(
+    ready = sum(endpoint.ready for endpoint in endpoints)
+    status = RpcServiceStatus(
         observed_generation=service.generation,
         service_name=service_name,
-        ready=f"{ready}/{total}",
         ready_endpoints=ready,
-        total_endpoints=total,
         registry_paths=settings.registry_paths(service_name),
         endpoints=endpoints,
         conditions=with_condition(service, _availability(ready, len(endpoints)), now),
     )
+    return with_unplaced(status, unplaced)
 
 
 def with_unplaced(status: RpcServiceStatus, unplaced: int) -> RpcServiceStatus:
@@ -459,146 +457,18 @@ def _additions_first(op: Op) -> int:
         case Create():
             return 0
         case SetStatus():
-            return 1 if _added(op) else 2
+            return 1 if added(op) else 2
         case Delete():
             return 3
 
 
-MOST_REFUSED_CREATES = 10  # of one plan: a quota refuses all the others as well
-
-
-class Writes:
-    """The operations of a plan in the order to make them, where some may be refused.
-
-    Iterate over it, and call ``refused`` if the last operation was refused.  A refusal costs only what the
-    operation would add.  Wherever the iteration ends,
-
-    * no row has left an object before the object that is to list it was written;
-    * no object was deleted with rows in it.
-
-    At the end, every row that no object should list has left every object that can be written.  *wary*: a
-    write of this service was refused before, perhaps after a long wait, so removals come first.
-
-    *unlisted*: desired rows whose operation was not made (yet).
-    """
-
-    def __init__(
-        self, ops: Sequence[Op], settings: ProjectionSettings, now: str, *, wary: bool = False
-    ) -> None:
-        self._ops = ops
-        self._settings = settings
-        self._now = now
-        self._wary = wary
-        self._in_hand_refused = self._any_refused = self._any_stayed = self._slow = False
-        self._refused_creates = 0
-        # By uid: the objects as written so far, and the rows whose write was refused last.
-        self._services = {op.service.uid: op.service for op in ops if not isinstance(op, Create)}
-        self._refused_rows: dict[str, tuple[Endpoint, ...]] = {}
-        self.unlisted = {_place(row): row for op in ops for row in _added(op)}
-
-    def refused(self, *, slow: bool = False) -> None:
-        """Note that the last operation was refused; *slow*: after a wait, which the others may take as well.
-
-        If it was slow, this plan adds nothing more: meanwhile pods may have died, and removals must not wait.
-        """
-        self._in_hand_refused = self._any_refused = True
-        self._slow = self._slow or slow
-
-    def __iter__(self) -> Iterator[Op]:
-        """Yield the operations; ask for the next one only once the result of the last is known."""
-        if self._wary:
-            yield from self._removals()
-        removed = self._wary
-        for op in self._ops:
-            if not (self._slow and _added(op)):
-                yield from self._attempt(op)
-            if self._any_refused and not removed:
-                removed = True
-                yield from self._removals()
-        if self._any_stayed:
-            yield from self._removals()
-
-    def _attempt(self, op: Op) -> Iterator[Op]:
-        match op:
-            case Create():
-                if self._refused_creates < MOST_REFUSED_CREATES:
-                    yield op
-                    if self._was_refused():
-                        self._refused_creates += 1
-                    else:
-                        self._list(op.status.endpoints)
-            case SetStatus():
-                yield from self._set(op, op.status.endpoints)
-            case Delete(service):
-                if not self._services[service.uid].status.endpoints:
-                    yield op
-                    self._was_refused()
-
-    def _removals(self) -> Iterator[Op]:
-        """The removals of the operations, without their additions."""
-        for op in self._ops:
-            if isinstance(op, SetStatus):
-                listed = {_place(row) for row in self._services[op.service.uid].status.endpoints}
-                yield from self._set(op, [row for row in op.status.endpoints if _place(row) in listed])
-
-    def _set(self, op: SetStatus, rows: Collection[Endpoint]) -> Iterator[SetStatus]:
-        """Have the object list *rows*, a part of those of *op*, and the rows that stay."""
-        service = self._services[op.service.uid]
-        rows = [*rows, *self._staying(service, {_place(row) for row in rows})]
-        unplaced = op.status.total_endpoints - len(op.status.endpoints)
-        status = _status(service, service.service_name, rows, self._settings, self._now, unplaced)
-        same = status == service.status and not service.damaged
-        if same or status.endpoints == self._refused_rows.get(service.uid):
-            return
-        yield SetStatus(service, status)
-        if self._was_refused():
-            self._refused_rows[service.uid] = status.endpoints
-        else:
-            self._services[service.uid] = msgspec.structs.replace(service, status=status, damaged="")
-            written = {_place(row) for row in status.endpoints}
-            self._list(row for row in op.status.endpoints if _place(row) in written)
-
-    def _staying(self, service: RpcService, besides: Container[Place]) -> Iterable[Endpoint]:
-        """The rows that stay until another object lists them, updated from their pods.
-
-        Their metadata is not updated: there may be no room for more.
-        """
-        for row in service.status.endpoints:
-            place = _place(row)
-            if place not in besides and place in self.unlisted:
-                self._any_stayed = True
-                yield msgspec.structs.replace(self.unlisted[place], metadata=row.metadata)
-
-    def _was_refused(self) -> bool:
-        refused, self._in_hand_refused = self._in_hand_refused, False
-        return refused
-
-    def _list(self, rows: Iterable[Endpoint]) -> None:
-        for row in rows:
-            self.unlisted.pop(_place(row), None)
-
-
-def write_of(op: Op) -> tuple[object, ...]:
-    """The identity of a write among those of a key, regardless of its content.
-
-    A status that only removes rows is another write than one that also adds some.
-    """
-    match op:
-        case Create(name=name):
-            return "create", name
-        case SetStatus(service):
-            return "status", service.uid, bool(_added(op))
-        case Delete(service):
-            return "delete", service.uid
-
-
-def _added(op: Op) -> list[Endpoint]:
+def added(op: Op) -> list[Endpoint]:
     """The rows that *op* adds to an object."""
     match op:
         case Create(status=status):
             return list(status.endpoints)
         case SetStatus(service, status):
-            listed = {_place(row) for row in service.status.endpoints}
-            return [row for row in status.endpoints if _place(row) not in listed]
+            listed = {place(row) for row in service.status.endpoints}
+            return [row for row in status.endpoints if place(row) not in listed]
         case Delete():
             return []

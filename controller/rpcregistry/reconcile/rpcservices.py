@@ -24,6 +24,7 @@ from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.invariants import check_objects
 from rpcregistry.plan.pods import newest_of, silent_on
 from rpcregistry.plan.publication import ALL_LISTED, Place, Unlisted, place
+from rpcregistry.plan.writes import Writes, write_of
 from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.initialsync import InitialSync
@@ -222,14 +223,14 @@ class RpcServiceReconciler:
 
     def _write(
         self, key: ServiceKey, ops: Sequence[planning.Op], observed: planning.ObservedRpcServices
-    ) -> tuple[planning.Writes, Refusals[planning.Op]]:
+    ) -> tuple[Writes, Refusals[planning.Op]]:
         """Make the writes of a plan, except those that were refused a moment ago."""
         trouble = self._troubles.get(key)
-        writes = planning.Writes(ops, self._settings, self._clock.stamp(), wary=trouble is not None)
+        writes = Writes(ops, self._settings, self._clock.stamp(), wary=trouble is not None)
         refusals: Refusals[planning.Op] = Refusals()
         latest: dict[str, RpcService] = {}
         for op in writes:
-            write, begun = planning.write_of(op), self._clock.monotonic()
+            write, begun = write_of(op), self._clock.monotonic()
             waiting = (trouble and trouble.waiting(write, begun)) or self._too_soon(
                 op, observed, latest, begun
             )
@@ -246,7 +247,7 @@ class RpcServiceReconciler:
             elif isinstance(op, planning.SetStatus) and op.service.uid in observed.remembered:
                 self._rewrites.note(op.service.uid, begun)
         if trouble:
-            trouble.retain_only({planning.write_of(op) for op in refusals.all})
+            trouble.retain_only({write_of(op) for op in refusals.all})
         return writes, refusals
 
     def _too_soon(
@@ -266,7 +267,7 @@ class RpcServiceReconciler:
         key: ServiceKey,
         observed: planning.ObservedRpcServices,
         ops: Sequence[planning.Op],
-        writes: planning.Writes,
+        writes: Writes,
         refusals: Refusals[planning.Op],
         leaving: Sequence[tuple[RpcService, Collection[Place]]],
     ) -> None:
@@ -340,7 +341,7 @@ class RpcServiceReconciler:
         key: ServiceKey,
         observed: planning.ObservedRpcServices,
         absences: planning.Absences,
-        writes: planning.Writes,
+        writes: Writes,
         refusals: Refusals[planning.Op],
         first: tuple[planning.Op, Rejected | Retry],
     ) -> Partial:
@@ -624,7 +625,7 @@ def _log_refused(key: ServiceKey, failure: Rejected | Retry) -> None:
             log.info("refused", key=str(key), reason=str(failure))
 
 
-def _refusal(writes: planning.Writes, failure: Exception) -> Problem:
+def _refusal(writes: Writes, failure: Exception) -> Problem:
     """The problem that the Synced condition reports."""
     pods = {row.pod_uid for row in writes.unlisted.values() if row.ready}
     what = f"{len(pods)} Ready pods have no room" if pods else "the status cannot be written"
