@@ -16,6 +16,11 @@ def place(row: Endpoint) -> Place:
     return row.pod_uid, row.port
 
 
+def places(rows: Iterable[Endpoint]) -> set[Place]:
+    """Which endpoints *rows* are about."""
+    return {place(row) for row in rows}
+
+
 class CrossNamespace(Enum):
     """What one service name in several namespaces means: one service, or that of the first namespace only."""
 

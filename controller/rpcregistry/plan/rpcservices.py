@@ -18,7 +18,7 @@ from rpcregistry.model import Condition, Declaration, Endpoint, Pod, RpcService,
 from rpcregistry.names import object_name, part_name
 from rpcregistry.plan.conditions import with_condition
 from rpcregistry.plan.pods import is_listed, names_service
-from rpcregistry.plan.publication import place
+from rpcregistry.plan.publication import place, places
 
 ROWS_BYTES = 1024 * 1024  # of one object, as JSON; etcd takes 1.5 MiB, metadata and conditions included
 
@@ -69,6 +69,11 @@ class ObservedRpcServices(msgspec.Struct, frozen=True):
     bad_nodes: Container[str] = ()
     remembered: Mapping[str, Sequence[Endpoint]] = {}
     unplaced: int = 0
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether the spec of one of *services* cannot be decoded: nobody can tell what it asks for."""
+        return any(service.unreadable for service in self.services)
 
     def rows_of(self, service: RpcService) -> Sequence[Endpoint]:
         """The rows of *service* by our own word."""
@@ -126,7 +131,7 @@ def plan(
     """
     # 1. Find the owner: the oldest declared RpcService, else the oldest generated one.  If a spec cannot be
     #    decoded, change nothing: we do not know what it asks for.
-    if any(service.unreadable for service in observed.services):
+    if observed.is_unreadable:
         return []
     services = sorted(observed.services, key=lambda service: service.age)
     declared = [service for service in services if not service.generated]
@@ -468,7 +473,7 @@ def added(op: Op) -> list[Endpoint]:
         case Create(status=status):
             return list(status.endpoints)
         case SetStatus(service, status):
-            listed = {place(row) for row in service.status.endpoints}
+            listed = places(service.status.endpoints)
             return [row for row in status.endpoints if place(row) not in listed]
         case Delete():
             return []

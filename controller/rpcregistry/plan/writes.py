@@ -5,7 +5,7 @@ from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 import msgspec
 
 from rpcregistry.model import Endpoint, RpcService
-from rpcregistry.plan.publication import Place, place
+from rpcregistry.plan.publication import Place, place, places
 from rpcregistry.plan.rpcservices import Create, Delete, Op, ProjectionSettings, SetStatus, added, status_of
 
 MOST_REFUSED_CREATES = 10  # of one plan: a quota refuses all the others as well
@@ -82,13 +82,13 @@ class Writes:
         """The removals of the operations, without their additions."""
         for op in self._ops:
             if isinstance(op, SetStatus):
-                listed = {place(row) for row in self._services[op.service.uid].status.endpoints}
+                listed = places(self._services[op.service.uid].status.endpoints)
                 yield from self._set(op, [row for row in op.status.endpoints if place(row) in listed])
 
     def _set(self, op: SetStatus, rows: Collection[Endpoint]) -> Iterator[SetStatus]:
         """Have the object list *rows*, a part of those of *op*, and the rows that stay."""
         service = self._services[op.service.uid]
-        rows = [*rows, *self._staying(service, {place(row) for row in rows})]
+        rows = [*rows, *self._staying(service, places(rows))]
         unplaced = op.status.total_endpoints - len(op.status.endpoints)
         status = status_of(service, service.service_name, rows, self._settings, self._now, unplaced)
         same = status == service.status and not service.damaged
@@ -99,7 +99,7 @@ class Writes:
             self._refused_rows[service.uid] = status.endpoints
         else:
             self._services[service.uid] = msgspec.structs.replace(service, status=status, damaged="")
-            written = {place(row) for row in status.endpoints}
+            written = places(status.endpoints)
             self._list(row for row in op.status.endpoints if place(row) in written)
 
     def _staying(self, service: RpcService, besides: Container[Place]) -> Iterable[Endpoint]:

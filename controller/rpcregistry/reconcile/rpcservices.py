@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from itertools import chain
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from rpcregistry.model import (
     RpcServiceStatus,
     ServiceKey,
 )
+from rpcregistry.plan import ownword
 from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.invariants import check_objects
 from rpcregistry.plan.pods import newest_of, silent_on
@@ -196,23 +198,24 @@ class RpcServiceReconciler:
         self._relied.withdraw(key, self.guard.confirmed)
         ops = planning.plan(key, observed, absences, self._settings, self._clock.stamp())
         check_objects(key, ops)
-        leaving = self._vouch(key, observed, absences, ops)
+        wanted = _Wanted(lambda: planning.wanted_rows(key, observed, absences))
+        leaving = self._vouch(key, observed, wanted, ops)
         try:
             writes, refusals = self._write(key, ops, observed)
         except Conflict:
             # We plan again; but the store may be behind for long, and addresses of dead pods cannot wait.
-            self._initial_sync.note_obsolete(key, *self._obsolete(key, observed, absences))
+            self._initial_sync.note_obsolete(key, *self._outdated(key, wanted))
             raise
-        self._rely(key, observed, ops, writes, refusals, leaving)
         partial = any(isinstance(op, planning.Create) and op.partial for op in ops)
+        self._rely(key, observed, writes, refusals, leaving, partial)
         if not partial:
             self._initial_sync.done(key)  # after a refusal, too: the statuses list all that they can
         if refusals.first:
-            raise self._refused(key, observed, absences, writes, refusals, refusals.first)
+            raise self._refused(key, observed, wanted, writes, refusals, refusals.first)
         unlisted = self._lost_words(key, observed.services)
         if observed.remembered:
             # The registry may still rely on rows that others have replaced: not on those of dead pods.
-            obsolete, unready = self._obsolete(key, observed, absences)
+            obsolete, unready = self._outdated(key, wanted)
             unlisted = msgspec.structs.replace(unlisted, obsolete=obsolete, unready=unready)
         self._initial_sync.note_unlisted(key, unlisted)
         self._troubles.end(key)
@@ -266,13 +269,13 @@ class RpcServiceReconciler:
         self,
         key: ServiceKey,
         observed: planning.ObservedRpcServices,
-        ops: Sequence[planning.Op],
         writes: Writes,
         refusals: Refusals[planning.Op],
         leaving: Sequence[tuple[RpcService, Collection[Place]]],
+        partial: bool,
     ) -> None:
         """Tell the registry what was refused; each write has made it rely on the rest."""
-        if any(service.unreadable for service in observed.services):
+        if observed.is_unreadable:
             return  # the plan checked nothing
         for service, places in leaving:
             if writes.unlisted.keys().isdisjoint(places):
@@ -280,14 +283,14 @@ class RpcServiceReconciler:
         for op in refusals.all:
             if isinstance(op, planning.SetStatus):
                 self._relied.vouch_for_nothing(op.service)
-        if not writes.unlisted and not any(isinstance(op, planning.Create) and op.partial for op in ops):
+        if not writes.unlisted and not partial:
             self._relied.looked(key, {service.uid for service in observed.services})
 
     def _vouch(
         self,
         key: ServiceKey,
         observed: planning.ObservedRpcServices,
-        absences: planning.Absences,
+        wanted: "_Wanted",
         ops: Sequence[planning.Op],
     ) -> list[tuple[RpcService, Collection[Place]]]:
         """Let the registry rely on what was found right, before a write removes a row that it lists, too.
@@ -295,52 +298,29 @@ class RpcServiceReconciler:
         Return the objects that others took wanted endpoints out of, and these: the registry goes on as before
         until another object lists them.
         """
-        if any(service.unreadable for service in observed.services):
+        if observed.is_unreadable:
             return []  # the plan checked nothing
         written = {op.service.uid for op in ops if isinstance(op, planning.SetStatus)}
         leaving: list[tuple[RpcService, Collection[Place]]] = []
         for service in observed.services:
             if service.uid in written:
                 continue
-            if service.uid not in observed.remembered:
+            remembered = observed.remembered.get(service.uid)
+            if remembered is None:
                 self._relied.vouch_if_there(service)
-            elif not self._is_wanted(key, service, observed, absences):
+            elif not ownword.is_right(service, wanted.rows):
                 self._relied.vouch_for_nothing(service)  # the plan has no operation on it
-            elif places := self._taken_out(key, service, observed, absences):
+            elif places := ownword.taken_out(service, remembered, wanted.rows, self._relied.listing(key)):
                 leaving.append((service, places))
             else:
                 self._relied.vouch_if_there(service)
         return leaving
 
-    def _taken_out(
-        self,
-        key: ServiceKey,
-        service: RpcService,
-        observed: planning.ObservedRpcServices,
-        absences: planning.Absences,
-    ) -> set[Place]:
-        """The wanted endpoints that others took out of *service*, and no other relied-on object lists."""
-        wanted = {place(row) for row in planning.wanted_rows(key, observed, absences)}
-        others = (relied for relied in self._relied.listing(key) if relied.uid != service.uid)
-        listed = {place(row) for rows in (service, *others) for row in rows.status.endpoints}
-        return wanted.intersection(map(place, observed.rows_of(service))) - listed
-
-    def _is_wanted(
-        self,
-        key: ServiceKey,
-        service: RpcService,
-        observed: planning.ObservedRpcServices,
-        absences: planning.Absences,
-    ) -> bool:
-        """Whether every row of *service* is one that the plan wants."""
-        wanted = {place(row): row for row in planning.wanted_rows(key, observed, absences)}
-        return all(wanted.get(place(row)) == row for row in service.status.endpoints)
-
     def _refused(
         self,
         key: ServiceKey,
         observed: planning.ObservedRpcServices,
-        absences: planning.Absences,
+        wanted: "_Wanted",
         writes: Writes,
         refusals: Refusals[planning.Op],
         first: tuple[planning.Op, Rejected | Retry],
@@ -351,7 +331,7 @@ class RpcServiceReconciler:
         trouble = self._troubles.begin(key, now)
         lasts = now - trouble.since >= REPORTED_AFTER
         is_reported = not isinstance(failure, Ending) and (lasts or not isinstance(failure, Retry))
-        obsolete, unready = self._obsolete(key, observed, absences)
+        obsolete, unready = self._outdated(key, wanted)
         unlisted = Unlisted(
             endpoints=tuple(writes.unlisted.values()),
             # The registry keeps their published endpoints without freezing the name.  If it froze the name, a
@@ -386,25 +366,14 @@ class RpcServiceReconciler:
             with suppress(Rejected, Retry):
                 self._set_status(latest, planning.with_unplaced(latest.status, unplaced))
 
-    def _obsolete(
-        self, key: ServiceKey, observed: planning.ObservedRpcServices, absences: planning.Absences
-    ) -> tuple[frozenset[Place], frozenset[Place]]:
-        """Relied-on endpoints that their pods show to have ended, and those shown not to be Ready.
+    def _outdated(self, key: ServiceKey, wanted: "_Wanted") -> tuple[frozenset[Place], frozenset[Place]]:
+        """Relied-on endpoints that their pods show to have ended, and those shown not to be Ready."""
 
-        A pod that is merely absent shows nothing.
-        """
-        wanted = {place(row): row for row in planning.wanted_rows(key, observed, absences)}
-        listed = [row for service in self._relied.listing(key) for row in service.status.endpoints]
-        unwanted = [row for row in listed if place(row) not in wanted]
-        obsolete = {
-            place(row)
-            for row in unwanted
-            if self._pods.store.get(ObjectKey(key.namespace, row.pod_name))
-            or row.pod_uid in absences.confirmed
-            or row.pod_uid in self.guard.confirmed
-        }
-        unready = {place(row) for row in listed if row.ready and not wanted.get(place(row), row).ready}
-        return frozenset(obsolete), frozenset(unready)
+        def has_ended(service: RpcService, row: Endpoint) -> bool:
+            there = self._pods.store.get(ObjectKey(service.namespace, row.pod_name))
+            return there is not None or row.pod_uid in self.guard.confirmed
+
+        return ownword.outdated(self._relied.listing(key), wanted.rows, has_ended)
 
     def _observe(self, key: ServiceKey) -> planning.ObservedRpcServices:
         services = [self._as_kept(service) for service in self._services.store.indexed(NAMED, key)]
@@ -424,7 +393,7 @@ class RpcServiceReconciler:
             pod = self._pods.store.get(ObjectKey(key.namespace, name))
             if pod:
                 pods[name] = pod
-        for name in sorted(self._named_by_others(services, remembered) - pods.keys())[:MOST_READ]:
+        for name in sorted(ownword.named_by_others(services, remembered) - pods.keys())[:MOST_READ]:
             pod = self._read(ObjectKey(key.namespace, name))
             if pod:
                 pods[name] = pod if self._may_register(pod, owner) else silent_on(pod, key.service_name)
@@ -455,19 +424,6 @@ class RpcServiceReconciler:
         """The rows by our own word, for each object whose status others have written since."""
         relied = ((service, self._relied.rows_of(service) or ()) for service in services)
         return {service.uid: rows for service, rows in relied if rows != service.status.endpoints}
-
-    def _named_by_others(
-        self, services: Iterable[RpcService], remembered: Mapping[str, Sequence[Endpoint]]
-    ) -> set[str]:
-        """The pods that foreign rows name.  We publish what such a pod shows, never what its row says."""
-        return {
-            row.pod_name
-            for service in services
-            if service.uid in remembered
-            for known in [set(map(place, remembered[service.uid]))]
-            for row in service.status.endpoints
-            if place(row) not in known
-        }
 
     def _read(self, key: ObjectKey) -> Pod | None:
         """A pod that the store may lack; None if it cannot be read: nothing of it is published yet."""
@@ -634,6 +590,17 @@ def _refusal(writes: Writes, failure: Exception) -> Problem:
 
 def _turned(change: Change[Node]) -> bool:
     return not (change.old and change.new and change.old.ready == change.new.ready)
+
+
+class _Wanted:
+    """The rows that a key's objects should list, by endpoint; computed once, and only if asked for."""
+
+    def __init__(self, rows: Callable[[], Iterable[Endpoint]]) -> None:
+        self._rows = rows
+
+    @cached_property
+    def rows(self) -> Mapping[Place, Endpoint]:
+        return {place(row): row for row in self._rows()}
 
 
 class _Store(Protocol):
