@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Hashable, Iterable, Sequence
 
 import msgspec
 
-from rpcregistry.model import Endpoint, ObjectKey, RpcService, ServiceKey
+from rpcregistry.model import ObjectKey, RpcService, ServiceKey
 from rpcregistry.reconcile.byname import BY_NAME
 from rpcregistry.reconcile.ports import Change, Source
 
@@ -59,20 +59,15 @@ class Relied:
 
     def _note_applied(self, service: RpcService, change: Change[RpcService]) -> None:
         relied = self._services.get(service.key)
-        if relied is None:
-            known = not service.status.endpoints  # no rows, so no foreign ones
-        else:
-            known = relied.uid == service.uid and relied.status.endpoints == service.status.endpoints
-        if known:
+        # An object without rows has no foreign ones.
+        if not service.status.endpoints if relied is None else _lists_the_same(relied, service):
             self._put(service, change.listed, change.ours)
 
     def _note_deleted(self, service: RpcService, change: Change[RpcService]) -> None:
-        relied = self._services.get(service.key)
-        if relied is None or relied.uid != service.uid:
-            return
-        if relied.status.endpoints:
+        relied = self.of(service)
+        if relied and relied.status.endpoints:
             self._deleted[service.key] = change.listed
-        else:
+        elif relied:
             self._drop(relied, change.listed)
 
     def vouch(self, service: RpcService) -> None:
@@ -82,11 +77,8 @@ class Relied:
             if relied is not None and relied.uid != service.uid:
                 self._drop(relied, self._deleted.get(service.key, True))
             latest = self._watched.store.get(service.key)
-            same = latest is not None and (
-                latest.uid == service.uid and latest.status.endpoints == service.status.endpoints
-            )
             # Take the newest object with these rows: all else may have changed since the check.
-            self._put(latest if latest is not None and same else service, False, True)
+            self._put(latest if latest and _lists_the_same(latest, service) else service, False, True)
 
     def vouch_if_there(self, service: RpcService) -> None:
         """Rely on *service*, which the pod controller found right, unless it was deleted since."""
@@ -101,10 +93,10 @@ class Relied:
         If it was relied on before, or another object of its key, keep relying on those rows.
         """
         with self._lock:
-            relied = self._services.get(service.key)
-            if relied is None or relied.uid != service.uid:
-                same_name = relied is not None and relied.service_name == service.service_name
-                rows = relied.status.endpoints if relied is not None and same_name else ()
+            if self.of(service) is None:
+                before = self._services.get(service.key)
+                same_name = before is not None and before.service_name == service.service_name
+                rows = before.status.endpoints if before and same_name else ()
                 status = msgspec.structs.replace(service.status, endpoints=rows)
                 self.vouch(msgspec.structs.replace(service, status=status))
 
@@ -167,13 +159,9 @@ class Relied:
         """Whether an RpcService of the name lists endpoints, was never checked, and is not relied on."""
         with self._lock:
             return any(
-                service.status.endpoints and not self._is_relied_on(service)
+                service.status.endpoints and self.of(service) is None
                 for service in self._watched.store.indexed(BY_NAME, name)
             )
-
-    def _is_relied_on(self, service: RpcService) -> bool:
-        relied = self._services.get(service.key)
-        return relied is not None and relied.uid == service.uid
 
     def listing(self, key: ServiceKey) -> list[RpcService]:
         """The RpcServices of *key* that are relied on, deleted ones included."""
@@ -181,11 +169,10 @@ class Relied:
             named = self._by_name.get(key.service_name, {}).values()
             return [service for service in named if service.namespace == key.namespace]
 
-    def rows_of(self, service: RpcService) -> tuple[Endpoint, ...] | None:
-        """The rows of *service* that are relied on; None if the object is not relied on."""
-        with self._lock:
-            relied = self._services.get(service.key)
-            return relied.status.endpoints if relied is not None and relied.uid == service.uid else None
+    def of(self, service: RpcService) -> RpcService | None:
+        """*service* as it is relied on; None if it is not, though another object of its key may be."""
+        relied = self.get(service.key)
+        return relied if relied and relied.uid == service.uid else None
 
     # a source, with its store
 
@@ -222,3 +209,8 @@ class Relied:
     def observe(self, written: RpcService) -> None:
         """Put what our own write returned into the watched store."""
         self._watched.observe(written)
+
+
+def _lists_the_same(one: RpcService, other: RpcService) -> bool:
+    """Whether both are one object, with the same rows."""
+    return one.uid == other.uid and one.status.endpoints == other.status.endpoints

@@ -362,7 +362,8 @@ class RpcServiceReconciler:
             return
         latest = self._services.store.get(head.key)
         # Not if others have written its rows: our write would vouch for them.
-        if latest and self._relied.rows_of(latest) == latest.status.endpoints:
+        relied = latest and self._relied.of(latest)
+        if latest and relied and relied.status.endpoints == latest.status.endpoints:
             with suppress(Rejected, Retry):
                 self._set_status(latest, planning.with_unplaced(latest.status, unplaced))
 
@@ -410,9 +411,8 @@ class RpcServiceReconciler:
         """*service*; but if the server loses part of our writes, as we wrote it last."""
         if not service.damaged or not self._rewrites.is_lost(service.uid, service.resource_version):
             return service
-        relied = self._relied.get(service.key)
-        status = relied.status if relied and relied.uid == service.uid else service.status
-        return msgspec.structs.replace(service, status=status, damaged="")
+        relied = self._relied.of(service) or service
+        return msgspec.structs.replace(service, status=relied.status, damaged="")
 
     def _lost_words(self, key: ServiceKey, services: Iterable[RpcService]) -> Unlisted:
         """What to report of a key whose writes were all made, but perhaps not kept."""
@@ -422,8 +422,13 @@ class RpcServiceReconciler:
 
     def _remembered(self, services: Iterable[RpcService]) -> Mapping[str, Sequence[Endpoint]]:
         """The rows by our own word, for each object whose status others have written since."""
-        relied = ((service, self._relied.rows_of(service) or ()) for service in services)
-        return {service.uid: rows for service, rows in relied if rows != service.status.endpoints}
+        remembered: dict[str, Sequence[Endpoint]] = {}
+        for service in services:
+            relied = self._relied.of(service)
+            rows = relied.status.endpoints if relied else ()
+            if rows != service.status.endpoints:
+                remembered[service.uid] = rows
+        return remembered
 
     def _read(self, key: ObjectKey) -> Pod | None:
         """A pod that the store may lack; None if it cannot be read: nothing of it is published yet."""
