@@ -3,9 +3,15 @@
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from rpcregistry.errors import Conflict, Rejected, Retry
+from rpcregistry.errors import Conflict, Partial, Rejected, Retry
+from rpcregistry.plan.invariants import Broken
 
 Op = TypeVar("Op")
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether *error* stays the same until something changes: it is no lost answer, and no outage."""
+    return isinstance(error, Rejected | Broken) or (isinstance(error, Partial) and error.rejected)
 
 
 class Refusals(Generic[Op]):

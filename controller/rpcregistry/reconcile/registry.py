@@ -12,7 +12,7 @@ from rpcregistry.errors import Conflict, Fenced, Partial, Rejected, Retry
 from rpcregistry.layouts import Layout
 from rpcregistry.model import RpcService
 from rpcregistry.plan import znodes as planning
-from rpcregistry.plan.invariants import Broken, check_transaction
+from rpcregistry.plan.invariants import check_transaction
 from rpcregistry.plan.ledger import Ledger
 from rpcregistry.plan.ops import Step
 from rpcregistry.plan.outcome import Outcome
@@ -22,6 +22,7 @@ from rpcregistry.reconcile.cache import REARM
 from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.missing import Missing
 from rpcregistry.reconcile.ports import Change, Clock, Source
+from rpcregistry.reconcile.refusals import is_refused
 from rpcregistry.reconcile.reports import UNAVAILABLE_AFTER, Reports
 from rpcregistry.reconcile.transactions import RegistryWriter
 from rpcregistry.reconcile.troubles import Troubles
@@ -144,8 +145,9 @@ class RegistryReconciler:
         """
         # Before the first read: a later change is another one, which this write may lack.
         taken = self._unwritten.take(names)
-        alone = [name for name in names if self._troubles.get(name)]
-        failures = self._one_by_one(alone) | self._at_once([name for name in names if name not in alone])
+        alone = {name: self._troubles.get(name) is not None for name in names}
+        failures = self._one_by_one(name for name in names if alone[name])
+        failures |= self._at_once([name for name in names if not alone[name]])
         self._unwritten.put_back({name: since for name, since in taken.items() if name in failures})
         now = self._clock.monotonic()
         for name in names:
@@ -164,7 +166,7 @@ class RegistryReconciler:
         """
         now = self._clock.monotonic()
         for name, failing in self._failing.items():
-            turn = not _is_refused(failing.error) and self._answered_at > failing.at
+            turn = not is_refused(failing.error) and self._answered_at > failing.at
             late = now - failing.since >= UNAVAILABLE_AFTER and name in self._unwritten
             if late and not turn and not failing.reported:
                 failing.reported = True
@@ -330,10 +332,6 @@ class RegistryReconciler:
         """Whether something about the name is unknown, so that nothing of it may be removed."""
         unknown = self._services.unknown is not None or self._is_unlooked(name)
         return unknown or self._missing.has_unwatched_namespaces(name) or self._initial_sync.is_pending(name)
-
-
-def _is_refused(error: Exception) -> bool:
-    return isinstance(error, Rejected | Broken) or (isinstance(error, Partial) and error.rejected)
 
 
 @dataclass

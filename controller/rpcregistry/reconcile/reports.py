@@ -4,15 +4,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import structlog
 
-from rpcregistry.errors import Partial, Rejected
 from rpcregistry.manifests import RPCSERVICES, regarding
 from rpcregistry.model import Condition, RpcService
 from rpcregistry.plan import znodes as planning
-from rpcregistry.plan.invariants import Broken
 from rpcregistry.plan.outcome import Outcome
 from rpcregistry.plan.publication import Publication
 from rpcregistry.reconcile.byname import services_of
 from rpcregistry.reconcile.ports import Clock, Events, Source
+from rpcregistry.reconcile.refusals import is_refused
 from rpcregistry.reconcile.repairs import Repairs
 
 log = structlog.get_logger(__name__)
@@ -62,10 +61,7 @@ class Reports:
     def failed(self, name: str, failure: Exception) -> None:
         """Report why a name has not been written for ``UNAVAILABLE_AFTER``."""
         # A status gets only a lasting reason: a refusal repeats its text, an outage does not.
-        refused = isinstance(failure, Rejected | Broken) or (
-            isinstance(failure, Partial) and failure.rejected
-        )
-        reason = str(failure) if refused else ""
+        reason = str(failure) if is_refused(failure) else ""
         for service in services_of(self._services, name):
             self._conditions(service, planning.unavailable(UNAVAILABLE_AFTER, reason))
 
