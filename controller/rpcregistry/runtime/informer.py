@@ -238,9 +238,8 @@ class Informer(Generic[T]):
         self._highest = 0  # the server's highest resourceVersion: a lower one means a restored backup
         self._listed_at = 0.0
         # and without it, these three.
-        self._refused: str | None = None
+        self._refused: Rejected | None = None
         self._went_back: str | None = None
-        self.kind_missing = False  # while reading is refused: whether the kind is not served
         self.interrupted = ""  # why the last watch was, until one lasts
         self._quarantined: dict[ObjectKey, str] = {}  # of the thread alone, as the next one
         self._accepted_at: float | None = None  # when the server accepted the watch that runs
@@ -248,7 +247,13 @@ class Informer(Generic[T]):
     @property
     def unknown(self) -> str | None:
         """Why the store cannot be relied on, or None if it can."""
-        return self._refused or self._went_back
+        refused = self._refused
+        return str(refused) if refused else self._went_back
+
+    @property
+    def kind_missing(self) -> bool:
+        """Whether reading is refused because the API server does not serve the kind."""
+        return isinstance(self._refused, KindMissing)
 
     def run(self) -> None:
         """List and watch until ``stop``.  Raises any exception but a ``Failure``: it is our mistake."""
@@ -268,9 +273,8 @@ class Informer(Generic[T]):
             before = how.reason
             if how.relist:
                 self._position = None
-            if how.reason == "refused":
-                self._refused = str(failure)
-                self.kind_missing = isinstance(failure, KindMissing)
+            if isinstance(failure, Rejected):
+                self._refused = failure
             self._on_restart(how.reason)
             seconds = pause(how, times, healthy) * random.uniform(0.5, 1)
             seconds = max(seconds, getattr(failure, "after", None) or 0.0)
