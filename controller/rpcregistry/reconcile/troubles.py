@@ -5,6 +5,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
+from rpcregistry.runtime.workqueue import backoff
+
 K = TypeVar("K", bound=Hashable)
 F = TypeVar("F", bound=Exception)
 
@@ -12,15 +14,6 @@ FIRST_PAUSE = 1.0  # seconds
 LONGEST_PAUSE = 60.0
 LONGEST_PAUSE_AWAY = 8.0  # while the server is away: once it answers, no write has to wait for long
 COUNT_PERIOD = 10.0  # seconds between two updates of the shown count of endpoints without room
-
-
-def backoff(failures: int) -> float:
-    """The seconds to wait after the *failures*-th refusal in a row.
-
-    >>> [backoff(failures) for failures in (1, 2, 3, 7, 5000)]
-    [1.0, 2.0, 4.0, 60.0, 60.0]
-    """
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 16))
 
 
 class _Attempt(NamedTuple, Generic[F]):
@@ -50,7 +43,7 @@ class Trouble(Generic[F]):
         """Note that *write* was refused (again); *away*: the connection failed at once, without an answer."""
         before = self._attempts.get(write)
         failures = before.failures + 1 if before else 1
-        pause = max(backoff(failures), getattr(failure, "after", None) or 0.0)
+        pause = max(backoff(failures, FIRST_PAUSE, LONGEST_PAUSE), getattr(failure, "after", None) or 0.0)
         pause = min(pause, LONGEST_PAUSE_AWAY) if away else pause
         self._attempts[write] = _Attempt(failures, now + pause, failure)
 

@@ -22,13 +22,15 @@ WINDOW_PER_WRITE = 2  # a window lasts at least so many times as long as the wri
 LONGEST_WINDOW = 1.0  # but that adds no more than this: one slow write says little about the next
 
 
-def backoff(failures: int) -> float:
+def backoff(failures: int, first: float = FIRST_RETRY, longest: float = LONGEST_RETRY) -> float:
     """The seconds to wait after the *failures*-th failure in a row, before jitter.
 
     >>> [backoff(failures) for failures in (1, 2, 3, 5000)]
     [0.005, 0.01, 0.02, 60.0]
+    >>> [backoff(failures, first=1.0) for failures in (1, 2, 3, 7, 5000)]
+    [1.0, 2.0, 4.0, 60.0, 60.0]
     """
-    return min(LONGEST_RETRY, FIRST_RETRY * 2.0 ** min(failures - 1, 32))
+    return min(longest, first * 2.0 ** min(failures - 1, 32))
 
 
 def half_jitter(seconds: float) -> float:
