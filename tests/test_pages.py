@@ -152,7 +152,7 @@ def test_architecture_has_each_room_and_no_other():
 def test_architecture_has_each_class_with_a_lock_and_no_other():
     named = [KIND.fullmatch(text) for text in ARCHITECTURE.first_column("Threads")]
     locked = {name for name, body in classes() if re.search(r"threading\.(R?Lock|Condition)\(", body)}
-    owners = {"Registration", "Repairs"}  # of _Answers and _Made, which have the lock
+    owners = {"Registration"}  # of _Answers, which has the lock
     assert {name[1] for name in named if name} - owners == locked
 
 

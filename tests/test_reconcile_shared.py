@@ -27,13 +27,14 @@ from rpcregistry.reconcile.desired import Desired
 from rpcregistry.reconcile.guard import Confirmed, Guard, Snapshot
 from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
 from rpcregistry.reconcile.initialsync import InitialSync
+from rpcregistry.reconcile.lately import MOST_KEYS
 from rpcregistry.reconcile.lookout import Lookout
 from rpcregistry.reconcile.orphans import Orphans
 from rpcregistry.reconcile.problems import Problems, Waiting
 from rpcregistry.reconcile.registration import ALLOWED_FOR, Registration
 from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.repairs import Repairs
-from rpcregistry.reconcile.rewrites import MOST_OBJECTS, Rewrites
+from rpcregistry.reconcile.rewrites import Rewrites
 from rpcregistry.reconcile.selections import Selections
 from rpcregistry.reconcile.stalepaths import StalePaths
 from rpcregistry.reconcile.troubles import Troubles
@@ -349,7 +350,7 @@ def test_what_is_rewritten_is_bounded_and_each_object_has_its_own_pause():
     rewrites = Rewrites()
 
     def work(me: int) -> None:
-        for number in range(MOST_OBJECTS):
+        for number in range(MOST_KEYS):
             rewrites.note(f"{me}-{number}", 0.0)
         for number in range(ROUNDS):
             rewrites.lost(f"{me}", f"{number}")
@@ -357,7 +358,7 @@ def test_what_is_rewritten_is_bounded_and_each_object_has_its_own_pause():
             rewrites.kept(f"{me}")
 
     at_once(lambda: work(0), lambda: work(1))
-    assert len(rewrites._at) == MOST_OBJECTS
+    assert len(rewrites._at) == MOST_KEYS
     assert rewrites.pause("0-0", 1.0) == 0.0, "forgotten"
 
 

@@ -4,7 +4,6 @@ Repeated edits are repaired with growing back-off.  If many services are repaire
 Lease reports them all.
 """
 
-import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
@@ -12,33 +11,12 @@ import structlog
 from rpcregistry.manifests import RPCSERVICES, regarding
 from rpcregistry.model import Problem, Regarding, RpcService
 from rpcregistry.plan.repairs import AT_ONCE, lately, pause
+from rpcregistry.reconcile.lately import Lately
 from rpcregistry.reconcile.ports import Clock, Events
 
 log = structlog.get_logger(__name__)
 
 NAMED_PATHS = 3  # in one note
-REMEMBERED = 64  # repairs of one service: more than fit into a period
-MOST_SERVICES = 1000  # whose repairs are remembered
-
-
-class _Made:
-    """The times of each service's recent repairs; for any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # protects _at
-        self._at: dict[str, tuple[float, ...]] = {}
-
-    def note(self, name: str, now: float) -> None:
-        """Note a repair of *name*; drop the oldest service if there are too many."""
-        with self._lock:
-            self._at[name] = (*self._at.get(name, ()), now)[-REMEMBERED:]
-            if len(self._at) > MOST_SERVICES:
-                del self._at[next(iter(self._at))]
-
-    def at(self, name: str) -> tuple[float, ...]:
-        """The times of its repairs, the earliest first."""
-        with self._lock:
-            return self._at.get(name, ())
 
 
 class Repairs:
@@ -58,7 +36,7 @@ class Repairs:
         self._events = events
         self._lease = lease
         self._clock = clock
-        self._made = _Made()
+        self._made = Lately()
         self._recorded: dict[
             tuple[str, Problem], float
         ] = {}  # by service: when last; the registry's thread's

@@ -1,12 +1,9 @@
 """Rewrites of statuses that others had written, or that could not be decoded."""
 
 import threading
-from collections import OrderedDict
 
 from rpcregistry.plan.repairs import rewrite_pause
-
-REMEMBERED = 8  # rewrites of one object: with more, the pause grows no further
-MOST_OBJECTS = 1000
+from rpcregistry.reconcile.lately import Lately
 
 
 class Rewrites:
@@ -16,21 +13,17 @@ class Rewrites:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # protects _at and _lost
-        self._at: OrderedDict[str, tuple[float, ...]] = OrderedDict()  # the longest ago first
+        self._at = Lately()
+        self._lock = threading.Lock()  # protects _lost
         self._lost: dict[str, str] = {}
 
     def note(self, uid: str, now: float) -> None:
         """Note that we rewrote the object's status."""
-        with self._lock:
-            self._at[uid] = (*self._at.pop(uid, ()), now)[-REMEMBERED:]
-            if len(self._at) > MOST_OBJECTS:
-                self._at.popitem(last=False)
+        self._at.note(uid, now)
 
     def pause(self, uid: str, now: float) -> float:
         """The seconds to wait before the next rewrite."""
-        with self._lock:
-            return rewrite_pause(self._at.get(uid, ()), now)
+        return rewrite_pause(self._at.at(uid), now)
 
     def lost(self, uid: str, resource_version: str) -> None:
         """Note that the server did not keep our write: its answer could not be decoded."""
