@@ -66,6 +66,10 @@ class Life:
         """What it logged and complained about."""
         return self.log.read_text(errors="replace")
 
+    def has_led(self) -> bool:
+        """Whether it began to write."""
+        return any(line["event"] == "leading" for line in log_lines(self.text()))
+
     def record(self) -> evidence.Process:
         """What is known of it."""
         return evidence.Process(
@@ -206,7 +210,7 @@ class Replica:
 
     def leads(self) -> bool:
         """Whether its last process has begun to write."""
-        return self.running and any(line["event"] == "leading" for line in log_lines(self.lives[-1].text()))
+        return self.running and self.lives[-1].has_led()
 
     def _go_on(self) -> None:
         self._paused = False

@@ -356,8 +356,8 @@ class Stand:
     def close(self) -> Evidence:
         """Wait until all is right, as far as that is to be; stop the replicas; what was witnessed."""
         if "I1" not in self.allowed and any(
-            replica.wanted and _has_led(replica) for replica in self.replicas
-        ):
+            replica.wanted and any(life.has_led() for life in replica.lives) for replica in self.replicas
+        ):  # one that led is to lead again
             self.zk = self.connect()  # one that knew wiped data is refused for ever
             within = max([15.0, *(fault.recovery for fault in self._all_faults())])
             if not any(replica.leads() for replica in self.replicas):
@@ -518,11 +518,6 @@ def subtree(zk: KazooClient, base: str) -> dict[str, bytes]:
         except NoNodeError:
             found.pop(path, None)
     return found
-
-
-def _has_led(replica: Replica) -> bool:
-    """Whether one of its lives has led: then the test wants a leader in the end, too."""
-    return any('"leading"' in life.record().log for life in replica.lives)
 
 
 def _is_right(
