@@ -345,7 +345,7 @@ class _Command(click.Command):
                 parameter.show_envvar = True
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples, one a line whatever the terminal's width, and the exit codes."""
+        """Write the examples, one a line at any width of the terminal, and the exit codes."""
         with formatter.section("Examples"):
             for example in self.examples:
                 formatter.write(f"  {example}\n")
