@@ -3,43 +3,46 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from enum import Enum
-from functools import wraps
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from rpcregistry.errors import Failure, Misconfigured
-from rpcregistry.layouts import Layout
-from rpcregistry.layouts.forms import PerEndpoint
 from rpcregistry.model import NODE
+from rpcregistry.options import (
+    CLUSTER_ID,
+    CONTEXT,
+    DURATION,
+    KUBECONFIG,
+    LAYOUTS,
+    LEASE_NAMESPACE,
+    NAMESPACE,
+    PERIOD,
+    POD_LABEL_SELECTOR,
+    REGISTER_PERMISSION,
+    TEMPLATES,
+    TIMEOUT,
+    OneOf,
+    Parsed,
+    Templates,
+    layouts_of,
+    quietly,
+    target_options,
+    without_empty,
+    zookeeper_options,
+)
 from rpcregistry.plan.findings import DRIFT, NO_DRIFT, exit_states
-from rpcregistry.plan.publication import Adopt, CrossNamespace, Policy
+from rpcregistry.plan.publication import Policy
 from rpcregistry.plan.scope import Scope
-from rpcregistry.selector import label_selector
 from rpcregistry.settings import (
     RunSettings,
     Target,
-    base_path,
     bind_address,
-    check_bases,
-    cluster_id,
-    duration,
     label_name,
-    layout,
-    namespace,
-    positive_duration,
-    size,
-    template,
-    zk_servers,
 )
-from rpcregistry.zookeeper.access import SCHEMES, Access, AclEntries, acl, load
-
-R = TypeVar("R")
-
-Templates = tuple[tuple[str, PerEndpoint], ...]  # by name
+from rpcregistry.zookeeper.access import Access
 
 CONTROLLERS = ("rpcservice", "localservice", "registry")
 ENVIRONMENT = {"auto_envvar_prefix": "RPCREGISTRY"}  # the same variables for every command
@@ -52,283 +55,12 @@ KUBE2ZK_FLAGS = {
 }
 
 
-class _Parsed(click.ParamType[Any]):
-    """A parameter whose text *parse* reads; a ``ValueError`` of it becomes the error message."""
-
-    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return self._parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-class _OneOf(click.Choice[Any]):
-    """A member of an enum, by its value."""
-
-    def __init__(self, members: type[Enum]) -> None:
-        super().__init__([member.value for member in members])
-        self._members = members
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return self._members(super().convert(value, param, ctx))
-
-
-DURATION = _Parsed("duration", duration)
-PERIOD = _Parsed("duration", positive_duration)
-NAMESPACE = _Parsed("name", namespace)
-SIZE = _Parsed("size", size)
-TEMPLATE = _Parsed("name=file", template)
-PATH = _Parsed("path", base_path)
-
-
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     unknown = set(names) - set(CONTROLLERS)
     if unknown or not names:
         raise ValueError(f"{text!r}: choose from {', '.join(CONTROLLERS)}, separated by commas")
     return names
-
-
-def _without_empty(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Drop empty namespaces: kube2zk's ``-namespace ""`` means all."""
-    return tuple(filter(None, values))
-
-
-# Options that several commands have.
-KUBECONFIG = click.option(
-    "--kubeconfig",
-    metavar="FILE",
-    help="Default: $KUBECONFIG, else the pod's own cluster, else ~/.kube/config.",
-)
-CONTEXT = click.option(
-    "--context", metavar="NAME", help="Which context of the kubeconfig.  Default: its current one."
-)
-TIMEOUT = click.option(
-    "--timeout",
-    type=PERIOD,
-    default="15s",
-    show_default=True,
-    help="How long to wait for the connection to ZooKeeper.",
-)
-ZOOKEEPER: Sequence[Callable[..., Any]] = (
-    click.option(
-        "--zk-servers",
-        type=_Parsed("servers", zk_servers),
-        envvar=["RPCREGISTRY_ZK_SERVERS", "zkservers"],
-        default="127.0.0.1:2181",
-        show_default=True,
-        metavar="HOST:PORT,…[/CHROOT]",
-        help="The ZooKeeper ensemble.",
-    ),
-    click.option(
-        "--zk-auth-file", metavar="FILE", help="A file with the credentials: one line, USER:PASSWORD."
-    ),
-    click.option(
-        "--zk-auth-scheme",
-        type=click.Choice(SCHEMES),
-        default="digest",
-        show_default=True,
-        help="How to send the credentials; sasl is DIGEST-MD5.",
-    ),
-    click.option(
-        "--zk-acl",
-        type=_Parsed("acl", acl),
-        metavar="SCHEME:ID:PERMS,…",
-        help="The ACL of each znode that we create.  "
-        "Default: auth::cdrwa,world:anyone:r with credentials, world:anyone:cdrwa without.",
-    ),
-    click.option(
-        "--zk-tls-ca", metavar="FILE", help="Connect by TLS, and accept only certificates of this CA."
-    ),
-    click.option("--zk-tls-cert", metavar="FILE", help="The client certificate, if servers ask for one."),
-    click.option(
-        "--zk-tls-key", metavar="FILE", help="The key of the client certificate.  Default: in the same file."
-    ),
-)
-LAYOUTS = click.option(
-    "--layout",
-    "layouts",
-    envvar="RPCREGISTRY_LAYOUT",
-    multiple=True,
-    metavar="NAME=BASEPATH",
-    help="The format and the base path to publish in (repeatable).  [default: kube2zk=/rpc_v2]",
-)
-TEMPLATES = click.option(
-    "--template",
-    "templates",
-    envvar="RPCREGISTRY_TEMPLATE",
-    type=TEMPLATE,
-    multiple=True,
-    metavar="NAME=FILE",
-    help="Define a layout of your own by a file (repeatable).",
-)
-POD_LABEL_SELECTOR = click.option(
-    "--pod-label-selector",
-    type=_Parsed("selector", label_selector),
-    default="",
-    help="Watch only these pods.  Default: all.",
-)
-REGISTER_PERMISSION = click.option(
-    "--require-register-permission/--no-require-register-permission",
-    default=False,
-    help="Publish a pod only if its ServiceAccount has the verb `register` on that rpcservice.",
-)
-LEASE_NAMESPACE = click.option(
-    "--lease-namespace",
-    type=NAMESPACE,
-    default="",
-    help="The namespace of the Lease.  Default: the pod's own; outside of a cluster the one that the "
-    "heartbeat names, else rpcregistry.",
-)
-CLUSTER_ID = click.option(
-    "--cluster-id",
-    type=_Parsed("text", cluster_id),
-    default="",
-    help="The id of this cluster in ZooKeeper.  Default: the UID of namespace kube-system.",
-)
-
-
-def _zookeeper_options(command: Callable[..., R]) -> Callable[..., R]:
-    """Add the options of a command that connects to ZooKeeper; it receives them as *zk_access*."""
-
-    @wraps(command)
-    def with_access(
-        zk_auth_file: str | None,
-        zk_auth_scheme: str,
-        zk_acl: AclEntries | None,
-        zk_tls_ca: str | None,
-        zk_tls_cert: str | None,
-        zk_tls_key: str | None,
-        **flags: Any,
-    ) -> R:
-        try:
-            access = Access(
-                auth_file=zk_auth_file,
-                auth_scheme=zk_auth_scheme,
-                acl=zk_acl,
-                tls_ca=zk_tls_ca,
-                tls_cert=zk_tls_cert,
-                tls_key=zk_tls_key,
-            )
-        except ValueError as error:
-            raise click.UsageError(str(error), click.get_current_context()) from error
-        load(access)  # report an unusable file before anything is done
-        return command(zk_access=access, **flags)
-
-    for option in reversed(ZOOKEEPER):
-        with_access = option(with_access)
-    return with_access
-
-
-def _target_options(command: Callable[..., R]) -> Callable[..., R]:
-    """Add the options that say what to publish where; the command receives them as *target*."""
-
-    @wraps(command)
-    def with_target(
-        kubeconfig: str | None,
-        context: str | None,
-        namespaces: tuple[str, ...],
-        zk_servers: str,
-        zk_access: Access,
-        layouts: tuple[str, ...],
-        templates: Templates,
-        zkpath: str | None,
-        cluster_id: str,
-        from_cluster: str,
-        cross_namespace: CrossNamespace,
-        adopt: Adopt,
-        max_znode_bytes: int,
-        **flags: Any,
-    ) -> R:
-        if from_cluster and from_cluster == cluster_id:
-            raise click.UsageError(
-                "--from-cluster and --cluster-id name the same cluster: give --from-cluster the id of a"
-                " cluster that no longer exists",
-                click.get_current_context(),
-            )
-        target = Target(
-            kubeconfig=kubeconfig,
-            context=context,
-            namespaces=namespaces,
-            zk_servers=zk_servers,
-            zk_access=zk_access,
-            layouts=_layouts(layouts, zkpath, templates),
-            cluster_id=cluster_id,
-            from_cluster=from_cluster,
-            cross_namespace=cross_namespace,
-            adopt=adopt,
-            max_znode_bytes=max_znode_bytes,
-        )
-        return command(target=target, **flags)
-
-    with_options: Callable[..., R] = with_target
-    for option in reversed(
-        [
-            KUBECONFIG,
-            CONTEXT,
-            click.option(
-                "--namespace",
-                "namespaces",
-                type=NAMESPACE,
-                multiple=True,
-                callback=_without_empty,
-                envvar=["RPCREGISTRY_NAMESPACE", "namespace"],
-                help="Only this namespace (repeatable).  Default: all.",
-            ),
-            LAYOUTS,
-            TEMPLATES,
-            click.option("--zkpath", type=PATH, envvar=["RPCREGISTRY_ZKPATH", "zkpath"], hidden=True),
-            CLUSTER_ID,
-            click.option(
-                "--from-cluster",
-                type=_Parsed("text", cluster_id),
-                default="",
-                help="Take over the znodes of this id, whose cluster no longer exists.",
-            ),
-            click.option(
-                "--cross-namespace",
-                type=_OneOf(CrossNamespace),
-                default="union",
-                show_default=True,
-                help="Whether one service name in several namespaces is one service.",
-            ),
-            click.option(
-                "--adopt",
-                type=_OneOf(Adopt),
-                default="unowned",
-                show_default=True,
-                help="Whether to take over znodes that existed before.",
-            ),
-            click.option(
-                "--max-znode-bytes",
-                type=SIZE,
-                default="512KiB",
-                show_default=True,
-                help="Publish no znode larger than this.",
-            ),
-        ]
-    ):
-        with_options = option(with_options)
-    return _zookeeper_options(with_options)
-
-
-def _quiet(command: Callable[..., R]) -> Callable[..., R]:
-    """Add ``--verbose``; without it the command logs errors only, and nothing of libraries."""
-
-    @wraps(command)
-    def quiet(verbose: bool, **flags: Any) -> R:
-        from rpcregistry.telemetry.logging import configure_logging
-
-        configure_logging("console", "info" if verbose else "error", libraries=verbose)
-        return command(**flags)
-
-    return click.option("-v", "--verbose", is_flag=True, help="Log each step, and what libraries log.")(quiet)
 
 
 class _Command(click.Command):
@@ -382,11 +114,11 @@ main.command_class = _Command
         2: "a flag or the configuration is wrong",
     },
 )
-@_target_options
+@target_options
 @POD_LABEL_SELECTOR
 @click.option(
     "--controllers",
-    type=_Parsed("names", _names),
+    type=Parsed("names", _names),
     default=",".join(CONTROLLERS),
     show_default=True,
     help="Which controllers to run, separated by commas.",
@@ -411,7 +143,7 @@ main.command_class = _Command
 )
 @click.option(
     "--node-label",
-    type=_Parsed("label", label_name),
+    type=Parsed("label", label_name),
     default=NODE,
     show_default=True,
     help="The label by which a node Service selects the pods of its node.",
@@ -432,7 +164,7 @@ main.command_class = _Command
 )
 @click.option(
     "--policy",
-    type=_OneOf(Policy),
+    type=OneOf(Policy),
     default="sync",
     show_default=True,
     help="sync withdraws pods that end; upsert-only never removes a znode.",
@@ -460,7 +192,7 @@ main.command_class = _Command
 )
 @click.option(
     "--bind-address",
-    type=_Parsed("host:port", bind_address),
+    type=Parsed("host:port", bind_address),
     default="0.0.0.0:8080",
     show_default=True,
     help="Where to serve metrics and probes.",
@@ -537,11 +269,11 @@ def run(
         2: "it could not look, or a flag is wrong",
     },
 )
-@_target_options
+@target_options
 @TIMEOUT
 @POD_LABEL_SELECTOR
 @REGISTER_PERMISSION
-@_quiet
+@quietly
 @click.option(
     "--output",
     type=click.Choice(["table", "json"]),
@@ -551,7 +283,7 @@ def run(
 )
 @click.option(
     "--exit-on",
-    type=_Parsed("states", exit_states),
+    type=Parsed("states", exit_states),
     default=",".join(DRIFT),
     metavar="STATE,…|any|none",
     help=f"Exit with 1 on findings in these states.  Default: all but {', '.join(NO_DRIFT)}.",
@@ -592,7 +324,7 @@ def verify(
 @click.argument("files", nargs=-1, required=True, metavar="FILE…")
 @LAYOUTS
 @TEMPLATES
-@_quiet
+@quietly
 def render(files: tuple[str, ...], layouts: tuple[str, ...], templates: Templates) -> None:
     """Show what manifests publish, offline.
 
@@ -601,7 +333,7 @@ def render(files: tuple[str, ...], layouts: tuple[str, ...], templates: Template
     """
     from rpcregistry.commands.render import render_files
 
-    sys.exit(render_files(files, _layouts(layouts, None, templates)))
+    sys.exit(render_files(files, layouts_of(layouts, None, templates)))
 
 
 @main.command(
@@ -624,7 +356,7 @@ def render(files: tuple[str, ...], layouts: tuple[str, ...], templates: Template
     "namespaces",
     type=NAMESPACE,
     multiple=True,
-    callback=_without_empty,
+    callback=without_empty,
     help="Only this namespace (repeatable).  Default: all.",
 )
 @click.option(
@@ -648,7 +380,7 @@ def render(files: tuple[str, ...], layouts: tuple[str, ...], templates: Template
     help="How long to wait for the controller.",
 )
 @click.argument("services", nargs=-1, metavar="[SERVICE]…")
-@_quiet
+@quietly
 def release(
     kubeconfig: str | None,
     context: str | None,
@@ -694,7 +426,7 @@ def release(
 @KUBECONFIG
 @CONTEXT
 @TIMEOUT
-@_zookeeper_options
+@zookeeper_options
 @CLUSTER_ID
 @TEMPLATES
 @LEASE_NAMESPACE
@@ -705,7 +437,7 @@ def release(
     help="How long to wait for controllers to stop.  Default: not at all.",
 )
 @click.option("--yes", is_flag=True, help="Withdraw it.  Default: only show it.")
-@_quiet
+@quietly
 def purge(
     kubeconfig: str | None,
     context: str | None,
@@ -739,22 +471,6 @@ def purge(
         yes=yes,
     )
     sys.exit(code)
-
-
-def _layouts(texts: tuple[str, ...], zkpath: str | None, templates: Templates) -> tuple[Layout, ...]:
-    context = click.get_current_context()
-    if texts and context.get_parameter_source("zkpath") == click.core.ParameterSource.COMMANDLINE:
-        raise click.UsageError(
-            f"--zkpath is not for --layout: add --layout kube2zk={zkpath} instead", context
-        )
-    try:
-        layouts = tuple(
-            layout(text, dict(templates)) for text in texts or (f"kube2zk={zkpath or '/rpc_v2'}",)
-        )
-        check_bases(layouts)
-    except ValueError as error:
-        raise click.UsageError(f"--layout: {error}", context) from error
-    return layouts
 
 
 def translate(arguments: Sequence[str]) -> list[str]:
