@@ -136,6 +136,9 @@ def test_a_held_absence_is_marked_and_unmarked():
     world.settle()
     assert [row.held for row in world.services["echo"].status.endpoints] == [True]
 
+    world.absences = Absences()  # after a start, the guard has not decided yet
+    assert world.plan() == []
+
     world.pods = pods
     world.settle()
     assert [row.held for row in world.services["echo"].status.endpoints] == [False]

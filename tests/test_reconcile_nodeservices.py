@@ -7,6 +7,8 @@ from rpcregistry.errors import Conflict, Failure, Rejected, Retry
 from rpcregistry.model import (
     HELD,
     RELEASE,
+    Condition,
+    LocalServiceStatus,
     Node,
     ObjectKey,
 )
@@ -63,12 +65,23 @@ def test_a_node_that_only_the_first_list_lacked_keeps_its_service():
     assert world.served() == 5
 
 
+def test_held_nodes_stay_held_before_the_first_look():
+    world = World(5)
+    held = Condition(type="Synced", status="False", reason="Held", message="")
+    noted = msgspec.structs.replace(localservice(), status=LocalServiceStatus(conditions=(held,)))
+    world.vanish(3)
+    assert world.under.held(localservice()) == set()
+    assert world.under.held(noted) == {"n0", "n1", "n2"}
+    world.under.guard.confirm(("Node", "n1"))
+    assert world.under.held(noted) == {"n0", "n2"}
+
+
 def test_held_nodes_are_released_by_a_new_word_in_the_annotation():
     world = World(5)
     world.locals.put(msgspec.structs.replace(localservice(), released="w0"))
     world.vanish(5)
     world.look()
-    assert world.under.held(ObjectKey("ns", "app")) == {"n0", "n1", "n2", "n3", "n4"}
+    assert world.under.held(localservice()) == {"n0", "n1", "n2", "n3", "n4"}
     for word in ("", "w0"):
         world.locals.put(msgspec.structs.replace(localservice(), released=word))
         world.look()

@@ -46,3 +46,9 @@ def says_the_same(observed: Condition, wanted: Condition) -> bool:
     same = (observed.status, observed.reason) == (wanted.status, wanted.reason)
     grown = wanted.reason == "Held" and is_news(count_in(observed.message), count_in(wanted.message))
     return same and not grown
+
+
+def held_by(found: Conditioned) -> Condition | None:
+    """The condition of *found* that reports a hold, or None."""
+    condition = found.status.condition("Synced")
+    return condition if condition and condition.reason == "Held" else None

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 import msgspec
 
 from rpcregistry.model import LocalService, ObjectKey, RpcService, ServiceKey
+from rpcregistry.plan.conditions import held_by
 from rpcregistry.plan.held import count_in
 
 MOST_ADDRESSES = 10  # of one service, in a line
@@ -102,7 +103,7 @@ def held(seen: Seen) -> list[Held]:
         *(
             HeldLocal(local.key, local.service_name, _count(local))
             for local in sorted(seen.locals, key=lambda local: local.key)
-            if _says_held(local)
+            if held_by(local)
         ),
         *(HeldName(name) for name in sorted(seen.noted)),
     ]
@@ -119,24 +120,19 @@ def outcome(before: Held, now: Seen) -> str | None:
             listed = {
                 (row.pod_uid, row.port): row.held for service in services for row in service.status.endpoints
             }
-            if any(listed.get(row) for row in rows) or (not rows and any(map(_says_held, services))):
+            if any(listed.get(row) for row in rows) or (not rows and any(map(held_by, services))):
                 return None
             withdrawn = sorted(address for row, address in rows.items() if row not in listed)
             return _withdrawn(withdrawn, stay=len(rows) - len(withdrawn))
         case HeldLocal(key, _, nodes):
             found = [local for local in now.locals if local.key == key]
-            return None if any(map(_says_held, found)) else f"{nodes} node Services released"
+            return None if any(map(held_by, found)) else f"{nodes} node Services released"
         case HeldName(name):
             return None if name in now.noted else "withdrawn"
 
 
 def _holds(service: RpcService) -> bool:
-    return _says_held(service) or any(row.held for row in service.status.endpoints)
-
-
-def _says_held(found: RpcService | LocalService) -> bool:
-    condition = found.status.condition("Synced")
-    return condition is not None and condition.reason == "Held"
+    return held_by(service) is not None or any(row.held for row in service.status.endpoints)
 
 
 def _held_service(key: ServiceKey, services: Iterable[RpcService]) -> HeldService:

@@ -208,7 +208,8 @@ def desired_rows(
                 absences.unknown and not _covers(shown, row)
             ):
                 head = head or (service.name if service.name in heads else home)
-                held = row.pod_uid in absences.held
+                # A row stays held until the guard has decided: after a start, it has not looked yet.
+                held = row.held or row.pod_uid in absences.held
                 rows[row.pod_uid, row.port] = head, _with_held(row, held)
     by_head: dict[str, list[Endpoint]] = {}
     for head, row in rows.values():

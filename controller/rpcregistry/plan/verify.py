@@ -11,8 +11,9 @@ import msgspec
 
 from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import PerEndpoint, PerService
-from rpcregistry.model import Condition, Pod, RpcService
+from rpcregistry.model import Pod, RpcService
 from rpcregistry.plan import znodes
+from rpcregistry.plan.conditions import held_by
 from rpcregistry.plan.findings import Finding
 from rpcregistry.plan.ledger import decode_ledger
 from rpcregistry.plan.listing import Statuses
@@ -58,13 +59,7 @@ class Cluster(msgspec.Struct, frozen=True):
     @property
     def waiting(self) -> set[str]:
         """The names of services with a hold."""
-        return {service.service_name for service in self.services if _held_by(service)} | set(self.held)
-
-
-def _held_by(service: RpcService) -> Condition | None:
-    """The condition that reports a hold, or None."""
-    condition = service.status.condition("Synced")
-    return condition if condition and condition.reason == "Held" else None
+        return {service.service_name for service in self.services if held_by(service)} | set(self.held)
 
 
 def findings_of(
@@ -90,7 +85,7 @@ def _of_objects(cluster: Cluster) -> Iterator[Finding]:
     for unreadable in cluster.unreadable:
         yield Finding("", str(unreadable.key), "unreadable", unreadable.message)
     for service in cluster.services:
-        condition = _held_by(service)
+        condition = held_by(service)
         if condition and not any(row.held for row in service.status.endpoints):
             yield Finding("", str(service.key), "held", condition.message)
 

@@ -90,7 +90,7 @@ class LocalServiceStatusReconciler:
             [pod for pod in map(self._pods.store.get, names) if pod],
             self._node_label,
             self._node_services.problems(key),
-            self._node_services.held(key),
+            self._node_services.held(local),
             self._clock.stamp(),
         )
         if status == local.status:

@@ -10,6 +10,7 @@ from rpcregistry.manifests import LOCALSERVICES, NODES, SERVICES
 from rpcregistry.model import KubeService, LocalService, Node, NodeServiceKey, ObjectKey, Problem
 from rpcregistry.names import digest, node_service_name
 from rpcregistry.plan import nodeservices as planning
+from rpcregistry.plan.conditions import held_by
 from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
 from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
 from rpcregistry.reconcile.ports import Change, Clock, Kube, Source
@@ -142,11 +143,21 @@ class NodeServiceReconciler:
         """The problems of a LocalService's Services, by node."""
         return self._problems.of(local)
 
-    def held(self, local: ObjectKey) -> set[str]:
-        """The absent nodes whose Service is held until their absence is confirmed."""
-        services = self._services.store.indexed(OF_LOCAL, local)
-        held = self.guard.held
-        return {service.node_name for service in services if (NODES.kind, service.node_name) in held}
+    def held(self, local: LocalService) -> set[str]:
+        """The absent nodes whose Service is held until their absence is confirmed.
+
+        If *local* says that some are held, these are all that may be: after a start, the guard has not
+        looked yet.
+        """
+        nodes = {service.node_name for service in self._services.store.indexed(OF_LOCAL, local.key)}
+        held, confirmed = self.guard.held, self.guard.confirmed
+        if held_by(local):
+            return {
+                node
+                for node in nodes
+                if not self._exists((NODES.kind, node)) and (NODES.kind, node) not in confirmed
+            }
+        return {node for node in nodes if (NODES.kind, node) in held}
 
     def forget_withdrawn(self) -> None:
         """Drop the confirmations of objects on which no Service depends any more."""
