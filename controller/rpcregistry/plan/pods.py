@@ -4,7 +4,24 @@ from collections.abc import Container, Iterable
 
 import msgspec
 
-from rpcregistry.model import Pod
+from rpcregistry.model import Pod, Problem
+
+
+def keeping(pod: Pod, published: Container[str]) -> Pod:
+    """*pod*, where those of its refused addresses count that are *published* by an earlier version."""
+    kept = tuple(ip for ip in pod.refused_ips if ip in published)
+    return msgspec.structs.replace(pod, ips=(*kept, *pod.ips)) if kept else pod
+
+
+def refused_address(pod: Pod) -> Problem | None:
+    """What to report of a pod whose addresses clients cannot be sent to; None if it has one that they can."""
+    if pod.ips or not pod.refused_ips:
+        return None
+    message = (
+        f"{', '.join(pod.refused_ips)}: clients are not sent to such an address; one that was published before "
+        "stays until the pod goes"
+    )
+    return Problem("AddressRefused", message)
 
 
 def is_finished(pod: Pod) -> bool:

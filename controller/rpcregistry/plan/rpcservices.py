@@ -17,7 +17,7 @@ from rpcregistry.layouts import Layout
 from rpcregistry.model import Condition, Declaration, Endpoint, Pod, RpcService, RpcServiceStatus, ServiceKey
 from rpcregistry.names import object_name, part_name
 from rpcregistry.plan.conditions import with_condition
-from rpcregistry.plan.pods import is_listed, names_service
+from rpcregistry.plan.pods import is_listed, keeping, names_service
 from rpcregistry.plan.publication import place, places
 
 ROWS_BYTES = 1024 * 1024  # of one object, as JSON; etcd takes 1.5 MiB, metadata and conditions included
@@ -198,7 +198,7 @@ def desired_rows(
 ) -> dict[str, list[Endpoint]]:
     """The desired endpoints of each head, by its name (``""``: a head that has to be created)."""
     home = owner.name if owner else ""
-    rows = _shown(key, services, home, observed.pods.values())
+    rows = _shown(key, services, home, observed)
     heads = {service.name for service in services if not service.generated} | {home}
     for service in services:
         for row in observed.rows_of(service):
@@ -226,7 +226,7 @@ def wanted_rows(key: ServiceKey, observed: ObservedRpcServices, absences: Absenc
 
 def suspects(key: ServiceKey, observed: ObservedRpcServices) -> dict[str, int]:
     """The absent listed pods, confirmed or not: each uid with its number of rows."""
-    rows = _shown(key, sorted(observed.services, key=lambda service: service.age), "", observed.pods.values())
+    rows = _shown(key, sorted(observed.services, key=lambda service: service.age), "", observed)
     weights: dict[str, int] = {}
     for service in observed.services:
         for row in observed.rows_of(service):
@@ -259,16 +259,23 @@ def _with_held(row: Endpoint, held: bool) -> Endpoint:
 
 
 def _shown(
-    key: ServiceKey, services: Sequence[RpcService], home: str, pods: Iterable[Pod]
+    key: ServiceKey, services: Sequence[RpcService], home: str, observed: ObservedRpcServices
 ) -> dict[tuple[str, int | None], tuple[str, Endpoint]]:
     """The rows that the pods show, with their heads, by uid and port."""
     rows: dict[tuple[str, int | None], tuple[str, Endpoint]] = {}
-    for pod in pods:
+    for found in observed.pods.values():
+        pod = keeping(found, _published_of(found, observed)) if found.refused_ips else found
         if is_listed(pod):
             head, declarations = _membership(pod, key, services, home)
             for declaration in declarations:
                 rows.setdefault((pod.uid, declaration.port), (head, _endpoint(pod, declaration)))
     return rows
+
+
+def _published_of(pod: Pod, observed: ObservedRpcServices) -> set[str]:
+    """The addresses under which *pod* is listed."""
+    rows = (row for service in observed.services for row in observed.rows_of(service))
+    return {row.ip for row in rows if row.pod_uid == pod.uid}
 
 
 def _membership(

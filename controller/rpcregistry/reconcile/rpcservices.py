@@ -24,7 +24,7 @@ from rpcregistry.model import (
 from rpcregistry.plan import ownword
 from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.invariants import check_objects
-from rpcregistry.plan.pods import newest_of, silent_on
+from rpcregistry.plan.pods import newest_of, refused_address, silent_on
 from rpcregistry.plan.publication import ALL_LISTED, Place, Unlisted, place
 from rpcregistry.plan.writes import Writes, write_of
 from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
@@ -196,6 +196,7 @@ class RpcServiceReconciler:
         if any(uid not in absences.confirmed and uid not in absences.held for uid in seen):
             self.guard.wake()
         self._relied.withdraw(key, self.guard.confirmed)
+        self._report_addresses(observed.pods.values())
         ops = planning.plan(key, observed, absences, self._settings, self._clock.stamp())
         check_objects(key, ops)
         wanted = _Wanted(lambda: planning.wanted_rows(key, observed, absences))
@@ -413,6 +414,11 @@ class RpcServiceReconciler:
             return service
         relied = self._relied.of(service) or service
         return msgspec.structs.replace(service, status=relied.status, damaged="")
+
+    def _report_addresses(self, pods: Iterable[Pod]) -> None:
+        for pod in pods:
+            if problem := refused_address(pod):
+                self._events.record(regarding(PODS, pod), problem, "Publish", warning=True)
 
     def _lost_words(self, key: ServiceKey, services: Iterable[RpcService]) -> Unlisted:
         """What to report of a key whose writes were all made, but perhaps not kept."""
