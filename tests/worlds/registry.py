@@ -133,6 +133,7 @@ class World:
             conditions=self.synced.set_desired,
             events=self.events,
             clock=self.clock,
+            pods_elsewhere=False,
         )
         self.registry = RegistryReconciler(
             writer=writer,

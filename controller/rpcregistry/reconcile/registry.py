@@ -170,7 +170,7 @@ class RegistryReconciler:
             late = now - failing.since >= UNAVAILABLE_AFTER and name in self._unwritten
             if late and not turn and not failing.reported:
                 failing.reported = True
-                self._reports.failed(name, failing.error)
+                self._reports.failed(name, self._publication(name), failing.error)
 
     def beat(self, stopped: bool = False) -> None:
         """Write the heartbeat; for the thread that reconciles, or after its end."""
