@@ -73,7 +73,7 @@ class World:
         self.server = Server(self.locals)
         self.clock = Clock()
         self.events = EventsInMemory()
-        self.unread: Unread | None = None
+        self.unknown: set[str] = set()  # pods whose permission cannot be asked for
         self.under = LocalServiceReconciler(
             kube=self.server,
             pods=self.pods,
@@ -86,8 +86,8 @@ class World:
         )
 
     def _may_register(self, pod: Pod, name: str) -> bool:
-        if self.unread:
-            raise self.unread
+        if pod.name in self.unknown:
+            raise Unread("500", FIRST_PAUSE, rejected=False, is_news=False)
         return True
 
     def ask(self, *ports: int) -> None:
@@ -159,15 +159,23 @@ def test_ports_that_a_policy_changes_are_told_and_not_fought_over():
     assert world.ports() == [80]
 
 
-@pytest.mark.parametrize("ports", [(), (80,), (80, 81)])
-def test_while_a_permission_is_unknown_the_local_service_stays_as_it_is(ports: tuple[int, ...]):
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        pytest.param({"p0", "p1", "p2"}, id="of all"),
+        pytest.param({"p1", "p2"}, id="of one that was there, and of a new one"),
+    ],
+)
+def test_while_a_permission_is_unknown_the_local_service_stays_as_it_is(unknown: set[str]):
     world = World()
     world.ask(80, 81)
     world.work()
-    world.unread = Unread("500", FIRST_PAUSE, rejected=False, is_news=False)
-    for found in world.pods.values():
-        world.pods.drop(found.key)
-    world.ask(*ports, 82)
+    world.unknown = unknown
+    world.ask(80, 81, 82)
     writes = len(world.server.writes)
     assert not world.work()
     assert (world.ports(), len(world.server.writes)) == ([80, 81], writes)
+
+    world.unknown = set()
+    assert world.work()
+    assert world.ports() == [80, 81, 82]
