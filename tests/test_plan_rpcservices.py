@@ -12,7 +12,7 @@ from rpcregistry.model import (
     RpcServiceSpec,
     ServiceKey,
 )
-from rpcregistry.plan.pods import addressed, is_listed, names_service
+from rpcregistry.plan.pods import addressed, is_listed, names_service, refused_address
 from rpcregistry.plan.rpcservices import (
     ROWS_BYTES,
     Absences,
@@ -46,6 +46,41 @@ def test_which_pods_are_endpoints_and_which_keep_a_service_alive(fields, listed,
 
     assert is_listed(candidate) is listed
     assert names_service(candidate, "echo") is named
+
+
+REFUSED = pod("p", "echo", ips=(), refused_ips=("0.1.2.3",))
+
+
+def test_a_refused_address_is_listed_only_while_it_was_before_and_its_pod_is_there():
+    world = World([REFUSED]).settle()
+    assert not world.services["echo"].status.endpoints
+    assert refused_address(REFUSED)
+
+    listed = msgspec.structs.replace(REFUSED, ips=REFUSED.refused_ips, refused_ips=())
+    world = World([listed]).settle()
+    world.pods = {"p": REFUSED}
+    assert world.settle().listed() == {"echo": ["p"]}
+    world.pods = {"p": msgspec.structs.replace(REFUSED, ready=False)}
+    assert not world.settle().services["echo"].status.endpoints[0].ready
+    world.pods = {"p": msgspec.structs.replace(REFUSED, terminating=True)}
+    assert world.settle().listed() == {"echo": []}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"uid": "made again"}, id="another pod"),
+        pytest.param({"refused_ips": ("127.0.0.1",)}, id="another address"),
+    ],
+)
+def test_a_listed_address_lets_no_other_refused_one_in(changed):
+    world = World([msgspec.structs.replace(REFUSED, ips=REFUSED.refused_ips, refused_ips=())]).settle()
+    world.pods = {"p": msgspec.structs.replace(REFUSED, **changed)}
+    assert world.settle().listed() == {"echo": []}
+
+
+def test_a_pod_with_a_usable_address_is_not_told_of_others():
+    assert refused_address(pod("p", "echo", refused_ips=("fe80::1",))) is None
 
 
 def test_a_declaring_pod_gets_a_generated_rpcservice_with_its_row():

@@ -1,9 +1,12 @@
 """Node Services in a world in memory: what must hold when nodes vanish, and between two writes."""
 
+import contextlib
+import json
+
 import msgspec
 import pytest
 
-from rpcregistry.errors import Conflict, Failure, Rejected, Retry
+from rpcregistry.errors import Conflict, Failure, Partial, Rejected, Retry
 from rpcregistry.model import (
     HELD,
     RELEASE,
@@ -12,6 +15,7 @@ from rpcregistry.model import (
     Node,
     ObjectKey,
 )
+from rpcregistry.reconcile.troubles import FIRST_PAUSE, LONGEST_PAUSE, REPORTED_AFTER
 from tests.builders import localservice, served
 from tests.worlds.nodeservices import CONFIRM, World
 
@@ -146,7 +150,7 @@ def test_what_the_server_would_refuse_to_replace_stays():
     world = World(1)
     world.server.refuses_trials = True
     world.locals.put(localservice(clusterIP="None"))
-    with pytest.raises(Rejected):
+    with pytest.raises(Partial):
         world.settle()
     assert world.served() == 1
     assert world.under.problems(ObjectKey("ns", "app"))["n0"].reason == "Refused"
@@ -193,11 +197,12 @@ def test_a_create_that_is_refused_leaves_no_service_of_an_earlier_local_service_
     world.queue.clear()
     world.locals.put(msgspec.structs.replace(localservice(), uid="another"))
     world.server.refuses = refusal
-    with pytest.raises(type(refusal)):
+    with pytest.raises(Partial):
         world.settle()
     assert world.services.values() == []
 
     world.server.refuses = None
+    world.clock.seconds += FIRST_PAUSE
     world.add(world.under.every_key())
     world.settle()
     assert [service.name for service in world.services.values()] == ["app-n0"]
@@ -210,8 +215,122 @@ def test_a_create_that_is_refused_leaves_the_service_that_it_would_replace():
     world.queue.clear()
     world.services.put(msgspec.structs.replace(old, name="app-called-otherwise", uid="former"))
     world.server.refuses = Rejected("exceeded quota")
-    with pytest.raises(Rejected):
+    with pytest.raises(Partial):
         world.settle()
 
     assert [service.name for service in world.services.values()] == ["app-called-otherwise"]
     assert world.under.problems(ObjectKey("ns", "app"))["n0"].reason == "QuotaExceeded"
+
+
+# Refused writes
+
+
+APP = ObjectKey("ns", "app")
+QUOTA = Rejected("exceeded quota")
+
+
+def add_node(world: World, name: str) -> None:
+    world.nodes.put(Node(name=name, uid=name, ready=True))
+
+
+def work_off(world: World) -> None:
+    """Work all that changed; what is refused waits."""
+    while world.queue:
+        with contextlib.suppress(Partial):
+            world.settle()
+
+
+def look_at_all(world: World) -> None:
+    world.add(world.under.every_key())
+    work_off(world)
+
+
+def test_a_refused_write_waits_for_its_pause_whatever_else_changes():
+    world = World(0)
+    world.server.refuses = QUOTA
+    add_node(world, "n0")
+    work_off(world)
+    assert world.server.writes == ["create app-n0"]
+    world.locals.put(localservice(ports=[{"port": 81}]))
+    look_at_all(world)
+    assert world.server.writes == ["create app-n0"]
+    world.clock.seconds += FIRST_PAUSE
+    look_at_all(world)
+    world.clock.seconds += 2 * FIRST_PAUSE - 0.1
+    look_at_all(world)
+    assert world.server.writes == ["create app-n0"] * 2
+
+    world.server.refuses = None
+    world.clock.seconds += LONGEST_PAUSE
+    look_at_all(world)
+    assert (world.served(), world.under.problems(APP)) == (1, {})
+
+
+def test_a_refused_write_of_one_node_costs_no_other():
+    world = World(0)
+    world.server.refuses = QUOTA
+    add_node(world, "n0")
+    work_off(world)
+    world.server.refuses = None
+    add_node(world, "n1")
+    work_off(world)
+    assert [service.name for service in world.services.values()] == ["app-n1"]
+    assert world.under.problems(APP).keys() == {"n0"}
+
+
+def test_what_is_to_go_goes_while_a_refused_write_waits():
+    world = World(1)
+    (old,) = world.services.values()
+    world.services.drop(old.key)
+    world.queue.clear()
+    world.locals.put(msgspec.structs.replace(localservice(), uid="another"))
+    world.server.refuses = QUOTA
+    work_off(world)
+    world.services.put(msgspec.structs.replace(old, name="app-of-old", uid="orphan"))
+    world.under.guard.confirm(("LocalService", "l"))
+    writes = len(world.server.writes)
+    look_at_all(world)
+    assert world.server.writes[writes:] == ["delete app-of-old"]
+
+
+def test_an_outage_is_told_once_it_lasts():
+    world = World(0)
+    world.server.refuses = Retry("500")
+    add_node(world, "n0")
+    work_off(world)
+    assert world.under.problems(APP) == {}
+    world.clock.seconds += REPORTED_AFTER
+    look_at_all(world)
+    assert world.under.problems(APP)["n0"].reason == "Refused"
+
+
+def test_a_field_that_a_policy_changes_is_told_and_not_fought_over():
+    world = World(1)
+    world.server.policy = {"internalTrafficPolicy": "Local"}
+    world.locals.put(localservice(ports=[{"port": 81}], internalTrafficPolicy="Cluster"))
+    work_off(world)
+    problem = world.under.problems(APP)["n0"]
+    assert problem.reason == "Refused"
+    assert "spec.internalTrafficPolicy" in problem.message
+    assert "spec.ports" not in problem.message
+    writes = len(world.server.writes)
+    look_at_all(world)
+    assert len(world.server.writes) == writes
+
+    world.locals.put(localservice(ports=[{"port": 82}], internalTrafficPolicy="Cluster"))
+    work_off(world)
+    (service,) = world.services.values()
+    assert json.loads(service.spec)["ports"][0]["port"] == 82, "another field is no part of the trouble"
+    world.server.policy = {}
+    world.clock.seconds += LONGEST_PAUSE
+    look_at_all(world)
+    assert world.under.problems(APP) == {}
+
+
+def test_a_service_that_a_policy_would_not_let_be_replaced_stays():
+    world = World(1)
+    world.server.policy = {"clusterIP": "10.96.0.7"}
+    world.locals.put(localservice(clusterIP="None"))
+    work_off(world)
+    assert world.server.writes == ["create app-n0"]
+    assert "spec.clusterIP" in world.under.problems(APP)["n0"].message

@@ -7,7 +7,7 @@ import pytest
 
 from rpcregistry.errors import Conflict, Rejected, Retry
 from rpcregistry.layouts import Layout
-from rpcregistry.model import Declaration, Endpoint, ObjectKey, ServiceKey
+from rpcregistry.model import Declaration, Endpoint, ObjectKey, RpcService, ServiceKey
 from rpcregistry.plan.ops import Create, Op
 from rpcregistry.reconcile.troubles import LONGEST_PAUSE
 from tests.builders import pod, pod_key, row
@@ -133,6 +133,69 @@ def test_who_is_listed_by_others_too_stays_published_while_that_cannot_be_put_ri
 
 def part_of(world: World) -> ObjectKey:
     return next(service.key for service in world.services.values() if service.is_part)
+
+
+# A report of the pod controller that ends while the registry reads
+
+
+def meanwhile(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the pod controller write what was refused, right after the registry read the statuses."""
+    read = world.relied.indexed
+    world.kube.refuses = lambda *_: None
+    world.clock.seconds += LONGEST_PAUSE
+
+    def indexed(index: str, value: str) -> list[RpcService]:
+        found = list(read(index, value))
+        monkeypatch.undo()
+        world.rpcservices.reconcile(KEY)
+        return found
+
+    monkeypatch.setattr(world.relied, "indexed", indexed)
+    assert world.registry.reconcile(["echo"])[0] == {}
+
+
+def test_who_went_does_not_come_back_as_the_status_is_written_at_last(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    world.serve(1, 2)
+    world.settle()
+    refuse(world, "replace")
+    world.pods.drop(pod_key(1))
+    assert work_off(world) == ["10.0.0.2"]
+
+    meanwhile(world, monkeypatch)
+    assert world.servers() == ["10.0.0.2"]
+    assert work_off(world) == ["10.0.0.2"]
+
+
+def test_who_was_published_stays_as_the_status_lists_him_at_last(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    world.serve(1, 2)
+    world.settle()
+    forge(world, row(1))
+    world.start()  # at a start all rows count as our own
+    refuse(world, "replace")
+    assert work_off(world) == ["10.0.0.1", "10.0.0.2"]
+
+    meanwhile(world, monkeypatch)
+    assert world.servers() == ["10.0.0.1", "10.0.0.2"]
+    assert work_off(world) == ["10.0.0.1", "10.0.0.2"]
+
+
+def test_who_was_published_stays_as_the_key_is_reconciled_for_the_first_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    world.serve(1, 2)
+    world.settle()
+    forge(world, row(1))
+    world.start()
+    world.registry.compare()
+    world.compared = True
+
+    meanwhile(world, monkeypatch)
+    assert world.servers() == ["10.0.0.1", "10.0.0.2"]
+    assert work_off(world) == ["10.0.0.1", "10.0.0.2"]
 
 
 # Who was seen to go

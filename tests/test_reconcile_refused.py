@@ -5,8 +5,8 @@ import pytest
 from rpcregistry.errors import Conflict, Ending, Failure, Fenced, Partial, Rejected, Retry
 from rpcregistry.layouts import Layout
 from rpcregistry.model import Declaration, ObjectKey, ServiceKey
-from rpcregistry.reconcile.rpcservices import MOST_REPORTED, REPORTED_AFTER
-from rpcregistry.reconcile.troubles import FIRST_PAUSE, LONGEST_PAUSE
+from rpcregistry.reconcile.refusals import MOST_REPORTED
+from rpcregistry.reconcile.troubles import FIRST_PAUSE, LONGEST_PAUSE, REPORTED_AFTER
 from rpcregistry.runtime.worker import work
 from rpcregistry.runtime.workqueue import Workqueue
 from tests.builders import declared, pod, pod_key

@@ -5,7 +5,7 @@ import threading
 import time
 from contextlib import suppress
 
-from rpcregistry.errors import Rejected
+from rpcregistry.errors import Partial, Rejected
 from rpcregistry.layouts import Layout
 from rpcregistry.model import (
     HELD,
@@ -31,13 +31,14 @@ from rpcregistry.reconcile.lately import MOST_KEYS
 from rpcregistry.reconcile.lookout import Lookout
 from rpcregistry.reconcile.orphans import Orphans
 from rpcregistry.reconcile.problems import Problems, Waiting
+from rpcregistry.reconcile.reads import Reads, Unread
 from rpcregistry.reconcile.registration import ALLOWED_FOR, Registration
 from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.repairs import Repairs
 from rpcregistry.reconcile.rewrites import Rewrites
 from rpcregistry.reconcile.selections import Selections
 from rpcregistry.reconcile.stalepaths import StalePaths
-from rpcregistry.reconcile.troubles import Troubles
+from rpcregistry.reconcile.troubles import LONGEST_PAUSE, Troubles
 from rpcregistry.reconcile.unreadable import UnknownWords
 from rpcregistry.reconcile.unwritten import Unwritten
 from rpcregistry.runtime.informer import Change, Store
@@ -145,7 +146,8 @@ def test_a_problem_that_lasts_is_there_whenever_a_status_is_written():
 
     def work() -> None:
         for _ in range(3):
-            with suppress(Rejected):
+            world.clock.seconds += LONGEST_PAUSE
+            with suppress(Partial):
                 world.under.reconcile(NodeServiceKey("ns", "app", "n0"))
         over.set()
 
@@ -153,7 +155,7 @@ def test_a_problem_that_lasts_is_there_whenever_a_status_is_written():
         while not over.is_set():
             seen.append(bool(world.under.problems(ObjectKey("ns", "app"))))
 
-    with suppress(Rejected):
+    with suppress(Partial):
         world.settle()
     at_once(lambda: step_by_step(work, "/reconcile/"), look)
 
@@ -309,6 +311,26 @@ def test_answers_are_remembered_beside_each_other_and_only_while_they_count():
     clock.seconds += ALLOWED_FOR
     registration.may_register(pod("p"), "echo")
     assert len(registration._answers._answers) == 1
+
+
+def test_refused_reads_are_remembered_beside_each_other():
+    reads = Reads(Clock())
+
+    def refuse() -> None:
+        raise Rejected("403")
+
+    def work(me: int) -> None:
+        for number in range(ROUNDS):
+            with suppress(Unread):
+                reads.of((me, number), refuse)
+
+    twice(work, "/reconcile/")
+    tried: list[object] = []
+    for me in (0, 1):
+        for number in range(ROUNDS):
+            with suppress(Unread):
+                reads.of((me, number), lambda: tried.append(None))
+    assert tried == [], "each still waits"
 
 
 def test_a_word_is_used_up_once_whoever_comes_first():

@@ -95,7 +95,8 @@ class Declaration(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Pod(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A pod, reduced to what decides whether and how it is published.
 
-    *ips*: the usable addresses of its status, the primary first.  *started_at*: RFC 3339 or ``""``.
+    *ips*: the usable addresses of its status, the primary first.  *refused_ips*: the others, to which clients
+    are never sent.  *started_at*: RFC 3339 or ``""``.
     *silenced*: it is not Ready and no reason is given; the node lifecycle controller marks the pods of a
     silent Node so.  *declarations* and *problems*: the contents of its annotations (``dialects.read``).
     """
@@ -107,6 +108,7 @@ class Pod(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     node_name: str = ""
     host_ip: str = ""
     ips: tuple[str, ...] = ()
+    refused_ips: tuple[str, ...] = ()
     phase: str = ""
     ready: bool = False
     silenced: bool = False

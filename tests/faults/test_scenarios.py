@@ -49,7 +49,6 @@ def test_a2_etcd_goes_back_to_an_older_state(stand: Stand, world: World):
 @pytest.mark.allows(
     I1="a status that others write several times a second is written anew every 30 s at least"
 )
-@pytest.mark.xfail(strict=False, reason="A6: under many edits a second an address comes back for a moment")
 @pytest.mark.parametrize("seed", [1, 2, 3, 4, pytest.param(OTHER, id="another")])
 def test_a3_a6_others_write_into_statuses_what_the_schema_accepts(stand: Stand, world: World, seed: int):
     run(stand, world, "random-status-edits", seed)

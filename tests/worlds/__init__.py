@@ -196,6 +196,8 @@ class NotesInMemory:
 class KubeInMemory(Generic[T]):
     """The RpcServices of a cluster: what is written comes back through the source, as a watch brings it."""
 
+    dry_run = False
+
     def __init__(self) -> None:
         self.source: Held[Any] | None = None
         self.writes: list[tuple[str, str]] = []

@@ -25,11 +25,15 @@ LEASE = Regarding("coordination.k8s.io/v1", "Lease", "default", "rpcregistry", "
 
 
 class Server:
-    """The API server's Services; writes are counted, and refused where a test says so."""
+    """The API server's Services; writes are counted, and refused or changed where a test says so."""
+
+    dry_run = False
 
     def __init__(self, services: Held[KubeService]) -> None:
         self.services = services
         self.writes: list[str] = []
+        self.policy: dict[str, Any] = {}  # what admission writes into each spec
+        self._manifests: dict[str, dict[str, Any]] = {}
         self.refuses_trials = False
         self.refuses: Failure | None = None  # to create
         self.hidden: KubeService | None = None  # there, and not watched yet
@@ -41,19 +45,30 @@ class Server:
         if trial and self.refuses_trials:
             raise Rejected("no")
         if trial:
-            return None
+            return self._answer(resource, manifest, "trial")
+        self.writes.append(f"create {name}")
         if self.refuses:
             raise self.refuses
-        self.writes.append(f"create {name}")
         if self.hidden and self.hidden.name == name:
             raise Conflict(f"{name} exists")
-        metadata = {**manifest["metadata"], "uid": f"uid-{len(self.writes)}", "resourceVersion": "1"}
-        return resource.decode(json.dumps({**manifest, "metadata": metadata}).encode())
+        return self._answer(resource, manifest, f"uid-{len(self.writes)}")
 
     def patch(
         self, resource: Resource[Any], key: ObjectKey, patch: Mapping[str, Any], subresource: str = ""
     ) -> Any:
-        raise NotImplementedError
+        self.writes.append(f"patch {key.name}")
+        if self.refuses:
+            raise self.refuses
+        manifest = self._manifests[key.name]
+        spec = {**manifest["spec"], **patch.get("spec", {})}
+        return self._answer(resource, {**manifest, "spec": spec}, manifest["metadata"]["uid"])
+
+    def _answer(self, resource: Resource[Any], manifest: Mapping[str, Any], uid: str) -> Any:
+        metadata = {**manifest["metadata"], "uid": uid, "resourceVersion": "1"}
+        answer = {**manifest, "metadata": metadata, "spec": {**manifest["spec"], **self.policy}}
+        if uid != "trial":
+            self._manifests[metadata["name"]] = answer
+        return resource.decode(json.dumps(answer).encode())
 
     def delete(self, resource: Resource[Any], key: ObjectKey, uid: str, resource_version: str) -> None:
         self.writes.append(f"delete {key.name}")
@@ -111,8 +126,11 @@ class World:
 
     def settle(self) -> None:
         """Work the queue until it is empty, as the guard looks beside."""
-        while self.queue:
+        for _ in range(1000):
+            if not self.queue:
+                return
             self.under.reconcile(self.queue.pop())
+        raise AssertionError("never settles")
 
     def look(self) -> None:
         """Let the guard look, then work what that decided."""

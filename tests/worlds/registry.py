@@ -4,7 +4,7 @@ import contextlib
 import json
 from datetime import timedelta
 
-from rpcregistry.errors import Retry
+from rpcregistry.errors import Failure, Retry
 from rpcregistry.layouts import Layout
 from rpcregistry.model import (
     Node,
@@ -21,6 +21,7 @@ from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.missing import Missing
+from rpcregistry.reconcile.reads import Unread
 from rpcregistry.reconcile.registry import RegistryReconciler
 from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.repairs import Repairs
@@ -52,6 +53,8 @@ class World:
         self.clear = True  # nobody else keeps the registry up
         self.denied: set[tuple[str, str]] = set()  # pod and RpcService: who may not register what
         self.node_now: Node | None = None  # what the API server says of a Node, ahead of its watch
+        self.nodes_unread: Failure | None = None  # why it does not say
+        self.reviews_unread: Unread | None = None  # why it does not say who may register what
         self.written: list[tuple[str, str, str]] = []
         self.pods: Held[Pod] = Held(observing.pod_indexes(), self._pod_changed)
         self.nodes: Held[Node] = Held({}, self._node_changed)
@@ -82,8 +85,8 @@ class World:
             services=self.services,
             relied=self.relied,
             read_pod=self._read_pod,
-            read_node=lambda name: self.node_now or self.nodes.get(ObjectKey("", name)),
-            may_register=lambda pod, name: (pod.name, name) not in self.denied,
+            read_node=self._read_node,
+            may_register=self._may_register,
             settings=rpcservice_plan.ProjectionSettings(
                 endpoints_per_object=self.endpoints_per_object, layouts=self.layouts
             ),
@@ -130,6 +133,7 @@ class World:
             conditions=self.synced.set_desired,
             events=self.events,
             clock=self.clock,
+            pods_elsewhere=False,
         )
         self.registry = RegistryReconciler(
             writer=writer,
@@ -169,6 +173,16 @@ class World:
     def _relied_changed(self, change):
         self.registry.note_service(change)
         self.names |= self.registry.service_names(change)
+
+    def _read_node(self, name):
+        if self.nodes_unread:
+            raise self.nodes_unread
+        return self.node_now or self.nodes.get(ObjectKey("", name))
+
+    def _may_register(self, pod, name):
+        if self.reviews_unread:
+            raise self.reviews_unread
+        return (pod.name, name) not in self.denied
 
     def _read_pod(self, key):
         """A quorum read, which also finds what the store lacks."""

@@ -27,6 +27,7 @@ from rpcregistry.plan.scope import Scope
 from rpcregistry.plan.verify import Cluster, Views, findings_of, ours
 from rpcregistry.reconcile import ports
 from rpcregistry.reconcile.cache import ZnodeCache, uncovered_entries
+from rpcregistry.reconcile.reads import Unread
 from rpcregistry.reconcile.registration import Registration
 from rpcregistry.settings import Target
 from rpcregistry.watch import Listing
@@ -239,9 +240,11 @@ class _Permissions:
         names = owners(cluster.pods, cluster.services)
         try:
             pods = [self._permitted(pod, names) for pod in cluster.pods]
-        except Rejected as rejected:
+        except Unread as unread:
+            if not unread.rejected:
+                raise
             unsure = "cannot ask which pods may register: those that may not are found as not listed"
-            return cluster, (f"{unsure}: {rejected}",)
+            return cluster, (f"{unsure}: {unread}",)
         return msgspec.structs.replace(cluster, pods=pods), ()
 
     def _permitted(self, pod: Pod, names: Mapping[ServiceKey, str]) -> Pod:

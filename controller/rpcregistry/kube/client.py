@@ -31,6 +31,8 @@ class Kube:
     message names if a right is missing.
     """
 
+    dry_run = False
+
     def __init__(
         self,
         load: Callable[[], ApiServer],

@@ -7,7 +7,7 @@ read raises ``msgspec.MsgspecError`` (or ``ValueError``), and costs that object 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from sys import intern
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -41,6 +41,9 @@ from rpcregistry.model import (
 GROUP = "rpcregistry.dev"
 API_VERSION = "v1alpha1"
 FIELD_MANAGER = "rpcregistry"
+
+_NO_HOSTS = (ip_network("0.0.0.0/8"), ip_network("255.255.255.255/32"))
+_NAT64 = ip_network("64:ff9b::/96")  # the last 32 bits are an IPv4 address
 
 
 class Named(Protocol):
@@ -224,7 +227,8 @@ def decode_pod(data: bytes | msgspec.Raw) -> Pod:
     meta, spec, status = pod.metadata, pod.spec or _PodSpec(), pod.status or _PodStatus()
     labels = _shared_labels(tuple((meta.labels or {}).items()))
     declarations, problems = dialects.read(labels, meta.annotations or {})
-    reported = [status.pod_ip, *(entry.ip for entry in status.pod_ips or ())]
+    reported = dict.fromkeys([status.pod_ip, *(entry.ip for entry in status.pod_ips or ())])
+    ips = tuple(filter(publishable, reported))
     return Pod(
         namespace=intern(meta.namespace),
         name=meta.name,
@@ -232,7 +236,8 @@ def decode_pod(data: bytes | msgspec.Raw) -> Pod:
         labels=labels,
         node_name=intern(spec.node_name),
         host_ip=intern(status.host_ip),
-        ips=tuple(filter(publishable, dict.fromkeys(reported))),
+        ips=ips,
+        refused_ips=tuple(ip for ip in reported if ip and ip not in ips),
         phase=intern(status.phase),
         ready=_is_true(status.conditions, "Ready"),
         silenced=_is_silenced(status.conditions),
@@ -373,18 +378,24 @@ def publishable(ip: str) -> bool:
     """Whether clients can be sent to an address that a pod's status gives.
 
     The kubelet never reports loopback, link-local, multicast or the unspecified address for a pod;
-    but a writer of ``pods/status`` could.
+    but a writer of ``pods/status`` could, and in the IPv6 form of an IPv4 address as well.
 
     >>> publishable("10.0.0.1"), publishable("169.254.169.254"), publishable("::ffff:127.0.0.1")
     (True, False, False)
     """
     try:
-        address = ip_address(ip)
+        address: IPv4Address | IPv6Address = ip_address(ip)
     except ValueError:
         return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return mapped is None and not (
-        address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
+    if isinstance(address, IPv6Address):
+        in_nat64 = IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else None
+        address = address.ipv4_mapped or in_nat64 or address
+    return not (
+        address.is_loopback
+        or address.is_link_local
+        or address.is_multicast
+        or address.is_unspecified
+        or any(address in network for network in _NO_HOSTS)
     )
 
 

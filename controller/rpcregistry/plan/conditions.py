@@ -1,11 +1,25 @@
 """Conditions as the Kubernetes API conventions have them."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import msgspec
 
-from rpcregistry.model import Condition
+from rpcregistry.model import Condition, Problem, RpcService
 from rpcregistry.plan.held import count_in, is_news
+
+# Why an RpcService is not in the registry as it should be.  Of several reasons, Synced shows the first.
+REASONS = (
+    "Unreadable",
+    "Refused",
+    "Held",
+    "OwnedElsewhere",
+    "TooLarge",
+    "InvalidName",
+    "MissingPort",
+    "RegistryUnavailable",
+)
+FOUND_BY_PODS = REASONS[:3]  # what the pod controller finds, whether or not a registry runs
 
 
 class Status(Protocol):
@@ -23,6 +37,31 @@ class Conditioned(Protocol):
     def generation(self) -> int: ...
     @property
     def status(self) -> Status: ...
+
+
+def first_of(problems: Iterable[Problem | None]) -> Problem | None:
+    """The problem that Synced shows, the earliest of those with the same reason; None if there is none."""
+    return min(filter(None, problems), key=lambda problem: REASONS.index(problem.reason), default=None)
+
+
+def not_synced(problem: Problem) -> Condition:
+    """The Synced condition that shows *problem*."""
+    return Condition(type="Synced", status="False", reason=problem.reason, message=problem.message)
+
+
+def found_by_pods(service: RpcService, unwritten: Problem | None) -> list[Problem]:
+    """What the pod controller finds of *service*; *unwritten*: what it reports of refused writes."""
+    problems = [unwritten] if unwritten else []
+    if service.unreadable:
+        problems.append(Problem("Unreadable", f"its spec cannot be read: {service.unreadable}"))
+    held = sum(row.held for row in service.status.endpoints)
+    if held:
+        message = (
+            f"{held} listed pods are absent and stay published until that is confirmed; "
+            "`rpcregistry release` withdraws them now"
+        )
+        problems.append(Problem("Held", message))
+    return problems
 
 
 def with_condition(service: Conditioned, condition: Condition, now: str) -> tuple[Condition, ...]:

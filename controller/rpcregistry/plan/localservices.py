@@ -55,6 +55,17 @@ class Delete(msgspec.Struct, frozen=True):
 Op = Create | SetSpec | Delete
 
 
+def write_of(op: Op) -> tuple[object, ...]:
+    """The identity of a write among those of a key, regardless of its content."""
+    match op:
+        case Create(name=name):
+            return "create", name
+        case SetSpec(local):
+            return "spec", local.uid
+        case Delete(local):
+            return "delete", local.uid
+
+
 def local_label(name: str) -> str:
     """The name of the label that a generated LocalService selects.
 
@@ -97,7 +108,7 @@ def project(
     if not may_remove:
         kept = {port.port for port in observed.spec.ports}
         spec = msgspec.structs.replace(spec, ports=_ports(sorted({*ports, *kept})))
-    return SetSpec(observed, spec) if not _same(observed.spec, spec) else None
+    return SetSpec(observed, spec) if unkept(spec, observed.spec) else None
 
 
 def _ports(numbers: Collection[int]) -> tuple[ServicePort, ...]:
@@ -109,8 +120,11 @@ def _ports(numbers: Collection[int]) -> tuple[ServicePort, ...]:
     )
 
 
-def _same(observed: LocalServiceSpec, wanted: LocalServiceSpec) -> bool:
-    return (observed.selector, observed.ports) == (wanted.selector, wanted.ports)
+def unkept(wanted: LocalServiceSpec, observed: LocalServiceSpec) -> list[str]:
+    """The fields of *observed* that are not as *wanted*; those that we do not set count for nothing."""
+    return [
+        f"spec.{name}" for name in ("ports", "selector") if getattr(observed, name) != getattr(wanted, name)
+    ]
 
 
 def status(

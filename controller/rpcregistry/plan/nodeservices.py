@@ -29,10 +29,11 @@ class Create(msgspec.Struct, frozen=True):
 
 
 class Patch(msgspec.Struct, frozen=True):
-    """Merge *patch* into a Service."""
+    """Merge *patch* into a Service, to make it as *manifest* says."""
 
     service: KubeService
     patch: Mapping[str, Any]
+    manifest: Mapping[str, Any]
 
 
 class Replace(msgspec.Struct, frozen=True):
@@ -49,6 +50,34 @@ class Delete(msgspec.Struct, frozen=True):
 
 
 Op = Create | Patch | Replace | Delete
+
+
+def write_of(op: Op) -> tuple[object, ...]:
+    """The identity of a write among those of a key, regardless of its content.
+
+    A patch of other fields is another write: a field that is refused, or not kept, costs no other one.
+    """
+    match op:
+        case Create():
+            return ("create",)
+        case Patch(service, patch):
+            return "patch", service.uid, tuple(fields_of(patch))
+        case Replace(service):
+            return "replace", service.name
+        case Delete(service):
+            return "delete", service.uid
+
+
+def fields_of(patch: Mapping[str, Any]) -> list[str]:
+    """The fields that *patch* changes.
+
+    >>> fields_of({"metadata": {"uid": "u", "labels": {}}, "spec": {"type": "NodePort"}})
+    ['metadata.labels', 'spec.type']
+    """
+    metadata = patch.get("metadata", {}).keys() - {"uid", "resourceVersion"}
+    return sorted(
+        [*(f"metadata.{key}" for key in metadata), *(f"spec.{key}" for key in patch.get("spec", ()))]
+    )
 
 
 class ObservedNodeService(msgspec.Struct, frozen=True):
@@ -123,11 +152,11 @@ def _write(manifest: dict[str, Any], observed: KubeService | None) -> Iterator[O
     if observed is None:
         yield Create(_without_unset(manifest))
     elif not observed.deleting:  # the deletion's event requeues the key
-        spec = msgspec.json.decode(observed.spec)
-        if _is_fixed(spec, manifest["spec"]):
+        spec = _spec(observed)
+        if _fixed(spec, manifest["spec"]):
             yield Replace(observed, _without_unset(manifest))
         elif patch := _patch(manifest, observed, spec):
-            yield Patch(observed, patch)
+            yield Patch(observed, patch, manifest)
 
 
 def _without_unset(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -135,16 +164,33 @@ def _without_unset(manifest: dict[str, Any]) -> dict[str, Any]:
     return {**manifest, "spec": spec}
 
 
-def _is_fixed(observed: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether the server refuses the change: to or from headless, or of the primary IP family."""
+def unkept(manifest: Mapping[str, Any], answer: KubeService) -> list[str]:
+    """The fields of *answer*, the server's to our patch, that are not as *manifest* says."""
+    patch = _patch(manifest, answer, _spec(answer))
+    return fields_of(patch) if patch else []
+
+
+def unkept_for_good(manifest: Mapping[str, Any], answer: KubeService) -> list[str]:
+    """Those that no patch can change either."""
+    return _fixed(_spec(answer), manifest["spec"])
+
+
+def _spec(service: KubeService) -> Mapping[str, Any]:
+    spec: Mapping[str, Any] = msgspec.json.decode(service.spec or b"{}")
+    return spec
+
+
+def _fixed(observed: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """The fields that differ and that the server refuses to change: headless, and the primary IP family."""
     families = observed.get("ipFamilies") or wanted.get("ipFamilies") or [None]
-    headless = observed.get("clusterIP") == "None"
-    return headless != (wanted.get("clusterIP") == "None") or (
-        wanted.get("ipFamilies", families)[0] != families[0]
-    )
+    headless = (observed.get("clusterIP") == "None") != (wanted.get("clusterIP") == "None")
+    other_family = wanted.get("ipFamilies", families)[0] != families[0]
+    return [*(["spec.clusterIP"] if headless else []), *(["spec.ipFamilies"] if other_family else [])]
 
 
-def _patch(manifest: dict[str, Any], observed: KubeService, spec: Mapping[str, Any]) -> dict[str, Any] | None:
+def _patch(
+    manifest: Mapping[str, Any], observed: KubeService, spec: Mapping[str, Any]
+) -> dict[str, Any] | None:
     """A merge patch of what differs, for *observed* as it was read; None if nothing does."""
     wanted, metadata = manifest["spec"], {}
     changes = {key: value for key, value in wanted.items() if not _covers(value, spec.get(key))}

@@ -4,7 +4,25 @@ from collections.abc import Container, Iterable
 
 import msgspec
 
-from rpcregistry.model import Pod
+from rpcregistry.model import Pod, Problem
+from rpcregistry.plan.publication import Place
+
+
+def keeping(pod: Pod, published: Container[str]) -> Pod:
+    """*pod*, where those of its refused addresses count that are *published* by an earlier version."""
+    kept = tuple(ip for ip in pod.refused_ips if ip in published)
+    return msgspec.structs.replace(pod, ips=(*kept, *pod.ips)) if kept else pod
+
+
+def refused_address(pod: Pod) -> Problem | None:
+    """What to report of a pod whose addresses clients cannot be sent to; None if it has one that they can."""
+    if pod.ips or not pod.refused_ips:
+        return None
+    message = (
+        f"{', '.join(pod.refused_ips)}: clients are never sent to such an address; one that was published "
+        "before stays until the pod goes"
+    )
+    return Problem("AddressRefused", message)
 
 
 def is_finished(pod: Pod) -> bool:
@@ -44,9 +62,11 @@ def newest_of(service_name: str, pods: Iterable[Pod], besides: Container[str]) -
     return sorted(named, key=lambda pod: (not pod.started_at, pod.started_at, pod.name), reverse=True)
 
 
-def silent_on(pod: Pod, service_name: str) -> Pod:
-    """The pod without what it declares of one service."""
-    others = tuple(d for d in pod.declarations if d.service_name != service_name)
+def silent_on(pod: Pod, service_name: str, besides: Container[Place] = ()) -> Pod:
+    """The pod without what it declares of one service, but for the endpoints *besides*."""
+    others = tuple(
+        d for d in pod.declarations if d.service_name != service_name or (pod.uid, d.port) in besides
+    )
     return msgspec.structs.replace(pod, declarations=others)
 
 

@@ -17,7 +17,7 @@ from rpcregistry.layouts import Layout
 from rpcregistry.model import Condition, Declaration, Endpoint, Pod, RpcService, RpcServiceStatus, ServiceKey
 from rpcregistry.names import object_name, part_name
 from rpcregistry.plan.conditions import with_condition
-from rpcregistry.plan.pods import is_listed, names_service
+from rpcregistry.plan.pods import is_listed, keeping, names_service
 from rpcregistry.plan.publication import place, places
 
 ROWS_BYTES = 1024 * 1024  # of one object, as JSON; etcd takes 1.5 MiB, metadata and conditions included
@@ -58,7 +58,8 @@ class ObservedRpcServices(msgspec.Struct, frozen=True):
 
     *services*: the RpcServices of the name.  *pods*, by name: those that declare the service, that one of
     *services* selects, or that a status names.  *taken*: the names of the namespace's RpcServices.
-    *bad_nodes*: the nodes of *pods* that exist and are not Ready.  *remembered*: by uid, the rows of an
+    *bad_nodes*: the nodes of *pods* that exist and are not Ready.  *unheard*: the uids of silenced pods whose
+    Node cannot be read, so that nobody knows whether they failed.  *remembered*: by uid, the rows of an
     RpcService before others wrote its status, and those of the others' rows that may be true.  *unplaced*:
     how many endpoints no object lists, because a write is refused.
     """
@@ -67,6 +68,7 @@ class ObservedRpcServices(msgspec.Struct, frozen=True):
     pods: Mapping[str, Pod]
     taken: Container[str] = ()
     bad_nodes: Container[str] = ()
+    unheard: Container[str] = ()
     remembered: Mapping[str, Sequence[Endpoint]] = {}
     unplaced: int = 0
 
@@ -198,12 +200,12 @@ def desired_rows(
 ) -> dict[str, list[Endpoint]]:
     """The desired endpoints of each head, by its name (``""``: a head that has to be created)."""
     home = owner.name if owner else ""
-    rows = _shown(key, services, home, observed.pods.values())
+    rows = _shown(key, services, home, observed)
     heads = {service.name for service in services if not service.generated} | {home}
     for service in services:
         for row in observed.rows_of(service):
             head, shown = rows.get((row.pod_uid, row.port), (None, None))
-            absent = is_absent(row, observed.pods.get(row.pod_name), shown, observed.bad_nodes)
+            absent = is_absent(row, shown, observed)
             if (absent and row.pod_uid not in absences.confirmed) or (
                 absences.unknown and not _covers(shown, row)
             ):
@@ -226,27 +228,30 @@ def wanted_rows(key: ServiceKey, observed: ObservedRpcServices, absences: Absenc
 
 def suspects(key: ServiceKey, observed: ObservedRpcServices) -> dict[str, int]:
     """The absent listed pods, confirmed or not: each uid with its number of rows."""
-    rows = _shown(key, sorted(observed.services, key=lambda service: service.age), "", observed.pods.values())
+    rows = _shown(key, sorted(observed.services, key=lambda service: service.age), "", observed)
     weights: dict[str, int] = {}
     for service in observed.services:
         for row in observed.rows_of(service):
             _, shown = rows.get((row.pod_uid, row.port), ("", None))
-            if is_absent(row, observed.pods.get(row.pod_name), shown, observed.bad_nodes):
+            if is_absent(row, shown, observed):
                 weights[row.pod_uid] = weights.get(row.pod_uid, 0) + 1
     return weights
 
 
-def is_absent(row: Endpoint, pod: Pod | None, shown: Endpoint | None, bad_nodes: Container[str]) -> bool:
+def is_absent(row: Endpoint, shown: Endpoint | None, observed: ObservedRpcServices) -> bool:
     """Whether the pod of a listed *row* is absent; if not, it shows its state.
 
-    *pod* has the row's pod name; *shown* is the row as the pods show it now.  If a pod turned not-Ready
+    *shown* is the row as the pods show it now.  If a pod turned not-Ready
     because its Node is not Ready, it counts as absent: a silent Node says nothing about its pods.  If it is
     held for that, it stays absent until its kubelet reports it, some seconds after the Node is Ready again.
     Another pod of the same name shows that the listed one was deleted.
     """
+    pod = observed.pods.get(row.pod_name)
     if pod is None:
         return True
-    unheard = pod.node_name in bad_nodes or (pod.silenced and row.held)
+    unheard = (
+        pod.node_name in observed.bad_nodes or pod.uid in observed.unheard or (pod.silenced and row.held)
+    )
     return shown is not None and row.ready and not shown.ready and unheard
 
 
@@ -259,16 +264,23 @@ def _with_held(row: Endpoint, held: bool) -> Endpoint:
 
 
 def _shown(
-    key: ServiceKey, services: Sequence[RpcService], home: str, pods: Iterable[Pod]
+    key: ServiceKey, services: Sequence[RpcService], home: str, observed: ObservedRpcServices
 ) -> dict[tuple[str, int | None], tuple[str, Endpoint]]:
     """The rows that the pods show, with their heads, by uid and port."""
     rows: dict[tuple[str, int | None], tuple[str, Endpoint]] = {}
-    for pod in pods:
+    for found in observed.pods.values():
+        pod = keeping(found, _published_of(found, observed)) if found.refused_ips else found
         if is_listed(pod):
             head, declarations = _membership(pod, key, services, home)
             for declaration in declarations:
                 rows.setdefault((pod.uid, declaration.port), (head, _endpoint(pod, declaration)))
     return rows
+
+
+def _published_of(pod: Pod, observed: ObservedRpcServices) -> set[str]:
+    """The addresses under which *pod* is listed."""
+    rows = (row for service in observed.services for row in observed.rows_of(service))
+    return {row.ip for row in rows if row.pod_uid == pod.uid}
 
 
 def _membership(

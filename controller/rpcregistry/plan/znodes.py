@@ -12,6 +12,7 @@ from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import PerEndpoint, PerService
 from rpcregistry.model import Condition, Problem, RpcService
 from rpcregistry.names import is_service_name
+from rpcregistry.plan.conditions import first_of, found_by_pods, not_synced
 from rpcregistry.plan.invariants import check
 from rpcregistry.plan.ledger import ledger_path
 from rpcregistry.plan.one_each import OneEach
@@ -49,41 +50,39 @@ def plan(
     return msgspec.structs.replace(outcome, steps=steps, removals=())
 
 
-def synced(service: RpcService, wanted: Publication, outcomes: Iterable[Outcome]) -> Condition:
+def synced(
+    service: RpcService, wanted: Publication, outcomes: Iterable[Outcome], told: Problem | None = None
+) -> Condition:
     """The Synced condition of an RpcService once *outcomes*, one a layout, were written.
 
-    Of several reasons the first counts: Unreadable, Refused, Held, OwnedElsewhere, and what a layout says.
+    *told*: what a pod controller in another process reported.
     """
-    if service.unreadable:
-        return _false(Problem("Unreadable", f"its spec cannot be read: {service.unreadable}"))
-    unwritten = wanted.unwritten.get(service.namespace)
-    if unwritten:
-        return _false(unwritten)
-    held = sum(row.held for row in service.status.endpoints)
-    if held:
-        message = (
-            f"{held} listed pods are absent and stay published until that is confirmed; "
-            "`rpcregistry release` withdraws them now"
-        )
-        return _false(Problem("Held", message))
-    refusals = [wanted.refused.get(service.uid), *(outcome.refusal for outcome in outcomes)]
-    refusal = next(filter(None, refusals), None)
-    if refusal:
-        return _false(refusal)
+    problem = first_of([told, *_known_before(service, wanted), *(outcome.refusal for outcome in outcomes)])
+    if problem:
+        return not_synced(problem)
     return Condition(
         type="Synced", status="True", reason="Synced", message="the registry holds what the status lists"
     )
 
 
-def _false(problem: Problem) -> Condition:
-    return Condition(type="Synced", status="False", reason=problem.reason, message=problem.message)
-
-
-def unavailable(seconds: float, reason: str = "") -> Condition:
+def unavailable(
+    service: RpcService,
+    wanted: Publication,
+    seconds: float,
+    reason: str = "",
+    told: Problem | None = None,
+) -> Condition:
     """The Synced condition of an RpcService whose change has waited for ZooKeeper for so many *seconds*."""
     message = (
         f"a change has waited for ZooKeeper for more than {seconds:.0f} s; it holds what was written before"
     )
     if reason:
         message += f": {reason}"
-    return Condition(type="Synced", status="False", reason="RegistryUnavailable", message=message)
+    late = Problem("RegistryUnavailable", message)
+    return not_synced(first_of([told, *_known_before(service, wanted), late]) or late)
+
+
+def _known_before(service: RpcService, wanted: Publication) -> list[Problem | None]:
+    """What keeps the service from the registry before anything is written."""
+    found = found_by_pods(service, wanted.unwritten.get(service.namespace))
+    return [*found, wanted.refused.get(service.uid)]

@@ -62,6 +62,8 @@ class Fence:
 class FencedKube:
     """Writes to the API server while *leading* holds; raises ``Fenced`` afterwards."""
 
+    dry_run = False
+
     def __init__(self, kube: Kube, leading: Callable[[], bool]) -> None:
         self._kube = kube
         self._leading = leading

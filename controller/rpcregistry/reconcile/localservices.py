@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from rpcregistry.manifests import LOCALSERVICES, made, regarding
+from rpcregistry.manifests import LOCALSERVICES, PODS, made, regarding
 from rpcregistry.model import (
     KubeService,
     LocalService,
+    LocalServiceStatus,
     Node,
     ObjectKey,
     Pod,
@@ -16,12 +17,13 @@ from rpcregistry.model import (
 from rpcregistry.names import local_service_name
 from rpcregistry.plan import localservices as planning
 from rpcregistry.plan.conditions import says_the_same
-from rpcregistry.plan.pods import asks_locality, silent_on
+from rpcregistry.plan.pods import asks_locality, newest_of, silent_on
 from rpcregistry.plan.rpcservices import owner_name
 from rpcregistry.reconcile.nodeservices import OF_LOCAL, NodeServiceReconciler
 from rpcregistry.reconcile.observing import DECLARED, NAMED, Taken
 from rpcregistry.reconcile.ports import Change, Clock, Events, Kube, Source
-from rpcregistry.reconcile.refusals import Refusals
+from rpcregistry.reconcile.reads import Unread
+from rpcregistry.reconcile.refusals import MOST_REPORTED, Backoffs, require_kept
 from rpcregistry.reconcile.selections import Selections
 
 PROJECTED = "service name"  # index of generated LocalServices: ServiceKey
@@ -66,6 +68,9 @@ class LocalServiceStatusReconciler:
         events: Events,
         clock: Clock,
     ) -> None:
+        self._backoffs: Backoffs[ObjectKey, tuple[LocalService, LocalServiceStatus]] = Backoffs(
+            lambda write: write[0].uid, clock
+        )
         self._kube = kube
         self._locals = locals_
         self._nodes = nodes
@@ -95,11 +100,20 @@ class LocalServiceStatusReconciler:
         )
         if status == local.status:
             return False
+        attempt = self._backoffs.of(key)
+        attempt.make((local, status), self._write)
+        if attempt.reported:
+            problem = Problem("LocalServiceRefused", f"the status cannot be written: {attempt.reported}")
+            self._events.record(regarding(LOCALSERVICES, local), problem, "Route", warning=True)
+        attempt.finish()
+        return True
+
+    def _write(self, write: tuple[LocalService, LocalServiceStatus]) -> None:
+        local, status = write
         patch = made.localservice_status(local, status)
-        written = self._kube.patch(LOCALSERVICES, key, patch, "status")
+        written = self._kube.patch(LOCALSERVICES, local.key, patch, "status")
         self._locals.observe(written)
         self._record(local, written)
-        return True
 
     def _record(self, before: LocalService, after: LocalService) -> None:
         old, new = before.status.condition("Synced"), after.status.condition("Synced")
@@ -125,7 +139,11 @@ class LocalServiceReconciler:
         locals_: Source[LocalService],
         list_pods: Callable[[str], Iterable[Pod]],
         may_register: Callable[[Pod, str], bool],
+        events: Events,
+        clock: Clock,
     ) -> None:
+        self._backoffs: Backoffs[ServiceKey, planning.Op] = Backoffs(planning.write_of, clock)
+        self._events = events
         self._kube = kube
         self._pods = pods
         self._rpc_services = rpc_services
@@ -161,15 +179,18 @@ class LocalServiceReconciler:
         return rpc_service, local_service_name(rpc_service)
 
     def reconcile(self, key: ServiceKey) -> bool:
-        """Make observed equal desired for *key*; return whether anything was written."""
+        """Make observed equal desired for *key*; return whether anything was written.
+
+        If a permission cannot be read, or a write is refused, this raises ``Partial`` in the end.
+        """
         rpc_service, name = self.name(key)
-        declaring = self._pods.store.indexed(DECLARED, key)
+        unread: list[Unread] = []
         pods = [
-            pod if self._may_register(pod, rpc_service) else silent_on(pod, key.service_name)
-            for pod in declaring
+            pod if self._may(pod, rpc_service, unread) else silent_on(pod, key.service_name)
+            for pod in self._pods.store.indexed(DECLARED, key)
         ]
         observed = self._locals.store.get(ObjectKey(key.namespace, name))
-        may_remove = not self._is_anybody_absent(key)
+        may_remove = not (unread or self._is_anybody_absent(key))
         op = planning.project(key.namespace, key.service_name, rpc_service, pods, observed, may_remove)
         others = [
             local
@@ -177,14 +198,28 @@ class LocalServiceReconciler:
             if local.name != name and not local.deleting and may_remove
         ]
         ops = [*([op] if op else []), *(planning.Delete(local) for local in others if observed or not op)]
-        refusals: Refusals[planning.Op] = Refusals()
+        attempt = self._backoffs.of(key)
         for op in ops:
             # If the server refuses the new LocalService, the others stay.
-            if refusals.of(op, lambda op: self._apply(op, key)) and not isinstance(op, planning.Delete):
+            if attempt.make(op, lambda op: self._apply(op, key)) and not isinstance(op, planning.Delete):
                 break
-        if refusals.first:
-            raise refusals.first[1]
+        if attempt.reported:
+            problem = Problem("LocalServiceRefused", str(attempt.reported))
+            asking = [pod for pod in pods if asks_locality(pod, key.service_name)]
+            for pod in newest_of(key.service_name, asking, ())[:MOST_REPORTED]:
+                self._events.record(regarding(PODS, pod), problem, "Route", warning=True)
+        attempt.finish()
+        if unread:
+            raise unread[0]
         return bool(ops)
+
+    def _may(self, pod: Pod, rpc_service: str, unread: list[Unread]) -> bool:
+        """Whether what the pod declares counts; while that is unknown, it adds nothing."""
+        try:
+            return self._may_register(pod, rpc_service)
+        except Unread as failure:
+            unread.append(failure)
+            return False
 
     def _is_anybody_absent(self, key: ServiceKey) -> bool:
         """Whether pods that may ask for it are merely absent, so that we do not know what they declare."""
@@ -199,8 +234,10 @@ class LocalServiceReconciler:
                 manifest = made.localservice(namespace, name, key.service_name, spec)
                 self._locals.observe(self._kube.create(LOCALSERVICES, namespace, manifest))
             case planning.SetSpec(local, spec):
-                patch = made.localservice_spec(local, spec)
-                self._locals.observe(self._kube.patch(LOCALSERVICES, local.key, patch))
+                written = self._kube.patch(LOCALSERVICES, local.key, made.localservice_spec(local, spec))
+                self._locals.observe(written)
+                if not self._kube.dry_run:
+                    require_kept(f"patch LocalService {local.key}", planning.unkept(spec, written.spec))
             case planning.Delete(local):
                 pods = [] if local.name != self.name(key)[1] else self._list_pods(key.namespace)
                 if not any(asks_locality(pod, key.service_name) for pod in pods):

@@ -5,7 +5,7 @@ from typing import Any
 
 import structlog
 
-from rpcregistry.errors import Conflict, Rejected
+from rpcregistry.errors import Conflict, Rejected, Retry
 from rpcregistry.manifests import LOCALSERVICES, NODES, SERVICES
 from rpcregistry.model import KubeService, LocalService, Node, NodeServiceKey, ObjectKey, Problem
 from rpcregistry.names import digest, node_service_name
@@ -15,7 +15,7 @@ from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
 from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
 from rpcregistry.reconcile.ports import Change, Clock, Kube, Source
 from rpcregistry.reconcile.problems import Problems, Waiting
-from rpcregistry.reconcile.refusals import Refusals
+from rpcregistry.reconcile.refusals import Backoffs, require_kept
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +73,7 @@ class NodeServiceReconciler:
         self._node_label = node_label
         self._enqueue = enqueue
         self._report = report
+        self._backoffs: Backoffs[NodeServiceKey, planning.Op] = Backoffs(planning.write_of, clock)
         self._problems = Problems()
         self._waiting = Waiting()  # for the deletion of another's Service
         self._lease = lease
@@ -168,7 +169,10 @@ class NodeServiceReconciler:
     # reconciling
 
     def reconcile(self, key: NodeServiceKey) -> bool:
-        """Make observed equal desired for *key*; return whether anything was written."""
+        """Make observed equal desired for *key*; return whether anything was written.
+
+        A refused write costs only what it would add: all else is written, then this raises ``Partial``.
+        """
         local = self._locals.store.get(key.owner)
         outcome = planning.Outcome()
         name = ObjectKey(key.namespace, node_service_name(key.local_service, key.node))
@@ -181,19 +185,18 @@ class NodeServiceReconciler:
         if not outcome.problem:
             self._waiting.end(name, key)
         orphans = self._orphans(key, outcome.ops, local)
-        refusals: Refusals[planning.Op] = Refusals()
+        attempt = self._backoffs.of(key)
+        for orphan in orphans:
+            attempt.make(orphan, self._apply)
         for op in outcome.ops:
             # Additions stand first: an old Service stays until its replacement exists.
-            if refusals.of(op, self._apply) and not isinstance(op, planning.Delete):
+            if attempt.make(op, self._apply) and not isinstance(op, planning.Delete):
                 break
-        for orphan in orphans:
-            refusals.of(orphan, self._apply)
-        if refusals.first:
-            _, failure = refusals.first
-            if isinstance(failure, Rejected):
-                self._note(key, outcome.problem or Problem(_reason(failure), str(failure)))
-            raise failure
-        self._note(key, outcome.problem)
+        refusal = attempt.reported
+        if refusal or not attempt.first:
+            problem = Problem(_reason(refusal), str(refusal)) if refusal else None
+            self._note(key, outcome.problem or problem)
+        attempt.finish()
         return bool(outcome.ops or orphans)
 
     def _observe(
@@ -252,15 +255,17 @@ class NodeServiceReconciler:
         match op:
             case planning.Create(manifest):
                 self._create(manifest)
-            case planning.Patch(service, patch):
-                log.info(
-                    "patch", service=str(service.key), fields=sorted(patch.get("spec", patch["metadata"]))
-                )
-                self._services.observe(self._kube.patch(SERVICES, service.key, patch))
+            case planning.Patch(service, patch, manifest):
+                log.info("patch", service=str(service.key), fields=planning.fields_of(patch))
+                written = self._kube.patch(SERVICES, service.key, patch)
+                self._services.observe(written)
+                if not self._kube.dry_run:
+                    require_kept(f"patch Service {service.key}", planning.unkept(manifest, written))
             case planning.Replace(service, manifest):
                 log.info("replace", service=str(service.key))
                 # Try the new Service before the deletion, so that a refusal does not cost the old one.
-                self._kube.create(SERVICES, service.namespace, _renamed(manifest), trial=True)
+                trial = self._kube.create(SERVICES, service.namespace, _renamed(manifest), trial=True)
+                require_kept(f"create Service {service.key}", planning.unkept_for_good(manifest, trial))
                 self._kube.delete(SERVICES, service.key, service.uid, service.resource_version)
                 self._create(manifest)
             case planning.Delete(service):
@@ -348,7 +353,7 @@ def _depends_on(service: KubeService) -> list[Missing]:
     return [(LOCALSERVICES.kind, service.controller.uid), (NODES.kind, service.node_name)]
 
 
-def _reason(failure: Rejected) -> str:
+def _reason(failure: Rejected | Retry) -> str:
     return "QuotaExceeded" if "exceeded quota" in str(failure) else "Refused"
 
 

@@ -1,17 +1,19 @@
 """What a plan of RpcServices reads: the objects of one key, the pods that they name, and their Nodes."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from functools import cache, partial
+from itertools import chain
 from typing import Any, Protocol
 
 import msgspec
 
-from rpcregistry.errors import Rejected, Retry
 from rpcregistry.model import Endpoint, Node, ObjectKey, Pod, RpcService, ServiceKey
 from rpcregistry.plan import ownword
 from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.pods import silent_on
-from rpcregistry.reconcile.ports import Source
+from rpcregistry.plan.publication import Place, places
+from rpcregistry.reconcile.ports import Clock, Source
+from rpcregistry.reconcile.reads import Reads, Unread
 from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.rewrites import Rewrites
 
@@ -55,7 +57,9 @@ class Observer:
         read_node: Callable[[str], Node | None],
         read_pod: Callable[[ObjectKey], Pod | None],
         may_register: Callable[[Pod, str], bool],
+        clock: Clock,
     ) -> None:
+        self._reads = Reads(clock.monotonic)
         self._pods = pods
         self._nodes = nodes
         self._services = services
@@ -69,15 +73,29 @@ class Observer:
 
     def observe(self, key: ServiceKey) -> planning.ObservedRpcServices:
         """Observe the RpcServices of *key*, and their pods."""
+        return self._observe(key, [])
+
+    def _observe(self, key: ServiceKey, unread: list[Unread]) -> planning.ObservedRpcServices:
+        """As ``observe``; appends to *unread* the reads that were refused."""
         services = [self._as_kept(service) for service in self._services.store.indexed(NAMED, key)]
         taken = Taken(self._services.store, key.namespace)
         owner = planning.owner_name(key, services, taken)
-        declaring = self._pods.store.indexed(DECLARED, key)
-        pods = {
-            pod.name: pod if self._may_register(pod, owner) else silent_on(pod, key.service_name)
-            for pod in declaring
-        }
         remembered = self._remembered(services)
+
+        @cache
+        def listed() -> set[Place]:
+            rows = (remembered.get(service.uid, service.status.endpoints) for service in services)
+            return places(chain.from_iterable(rows))
+
+        def as_permitted(pod: Pod) -> Pod:
+            """The pod with what it may declare; while that is unknown, with what is listed already."""
+            try:
+                return pod if self._may_register(pod, owner) else silent_on(pod, key.service_name)
+            except Unread as failure:
+                unread.append(failure)
+                return silent_on(pod, key.service_name, besides=listed())
+
+        pods = {pod.name: as_permitted(pod) for pod in self._pods.store.indexed(DECLARED, key)}
         names = {row.pod_name for service in services for row in service.status.endpoints}
         names |= {row.pod_name for rows in remembered.values() for row in rows}
         for service in services:
@@ -87,9 +105,9 @@ class Observer:
             if pod:
                 pods[name] = pod
         for name in sorted(ownword.named_by_others(services, remembered) - pods.keys())[:MOST_READ]:
-            pod = self._read(ObjectKey(key.namespace, name))
+            pod = self._read(ObjectKey(key.namespace, name), unread)
             if pod:
-                pods[name] = pod if self._may_register(pod, owner) else silent_on(pod, key.service_name)
+                pods[name] = as_permitted(pod)
         return planning.ObservedRpcServices(
             services=services,
             pods=pods,
@@ -99,23 +117,40 @@ class Observer:
             unplaced=self._unplaced(key),
         )
 
-    def observe_surely(self, key: ServiceKey) -> planning.ObservedRpcServices:
+    def observe_surely(self, key: ServiceKey) -> tuple[planning.ObservedRpcServices, Sequence[Unread]]:
         """Observe as ``observe`` does, and read the Nodes whose watch event is behind that of their pods.
 
         Two watches keep no common order.  If a pod was silenced while its Node still looks Ready, read the
-        Node first: the pod may not have failed by itself.
+        Node first: the pod may not have failed by itself.  Also returns the reads that were refused; what
+        rests on them stays as it is.
         """
-        observed = self.observe(key)
+        unread: list[Unread] = []
+        observed = self._observe(key, unread)
         listed = {
             row.pod_uid for service in observed.services for row in service.status.endpoints if row.ready
         }
-        names = {pod.node_name for pod in observed.pods.values() if pod.silenced and pod.uid in listed}
-        nodes = (self._read_node(name) for name in names if name and name not in observed.bad_nodes)
-        silent = {node.name for node in nodes if node and not node.ready}
-        if not silent:
-            return observed
+        silenced = [pod for pod in observed.pods.values() if pod.silenced and pod.uid in listed]
+        names = {
+            pod.node_name for pod in silenced if pod.node_name and pod.node_name not in observed.bad_nodes
+        }
+        if not names:
+            return observed, unread
+        ready, silent = self._read_nodes(sorted(names), unread)
         bad_nodes = self._bad_nodes(observed.pods.values()) | silent
-        return msgspec.structs.replace(observed, bad_nodes=bad_nodes)
+        unheard = {pod.uid for pod in silenced if pod.node_name in names - ready - silent}
+        return msgspec.structs.replace(observed, bad_nodes=bad_nodes, unheard=unheard), unread
+
+    def _read_nodes(self, names: Sequence[str], unread: list[Unread]) -> tuple[set[str], set[str]]:
+        """Which of the Nodes are Ready or not there, and which are not Ready; without what cannot be read."""
+        ready, silent = set[str](), set[str]()
+        for name in names:
+            try:
+                node = self._reads.of(("Node", name), partial(self._read_node, name))
+            except Unread as failure:
+                unread.append(failure)
+                break  # each of the others may take as long
+            (silent if node and not node.ready else ready).add(name)
+        return ready, silent
 
     def _as_kept(self, service: RpcService) -> RpcService:
         """*service*; but if the server loses part of our writes, as we wrote it last."""
@@ -134,12 +169,15 @@ class Observer:
                 remembered[service.uid] = rows
         return remembered
 
-    def _read(self, key: ObjectKey) -> Pod | None:
+    def _read(self, key: ObjectKey, unread: list[Unread]) -> Pod | None:
         """A pod that the store may lack; None if it cannot be read: nothing of it is published yet."""
-        if self._pods.unknown_in(key.namespace) is None:
-            with suppress(Rejected, Retry):
-                return self._read_pod(key)
-        return None
+        if self._pods.unknown_in(key.namespace) is not None:
+            return None
+        try:
+            return self._reads.of(("Pod", key), lambda: self._read_pod(key))
+        except Unread as failure:
+            unread.append(failure)
+            return None
 
     def _bad_nodes(self, pods: Iterable[Pod]) -> set[str]:
         """The nodes of *pods* that exist and are not Ready."""

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable
 
-from rpcregistry.errors import Rejected
 from rpcregistry.manifests import PODS, made, regarding
 from rpcregistry.model import LocalService, ObjectKey, Pod, Problem, ServiceKey
 from rpcregistry.plan import podlabels as planning
 from rpcregistry.reconcile.localservices import local_keys
 from rpcregistry.reconcile.observing import DECLARED
-from rpcregistry.reconcile.ports import Change, Events, Kube, Source
+from rpcregistry.reconcile.ports import Change, Clock, Events, Kube, Source
+from rpcregistry.reconcile.reads import Unread
+from rpcregistry.reconcile.refusals import Attempt, Backoffs, require_kept
 from rpcregistry.reconcile.selections import Selections
 
 
@@ -28,7 +29,9 @@ class PodLabelReconciler:
         may_register: Callable[[Pod, str], bool],
         node_label: str,
         events: Events,
+        clock: Clock,
     ) -> None:
+        self._backoffs: Backoffs[ObjectKey, planning.SetLabels] = Backoffs(planning.write_of, clock)
         self._kube = kube
         self._pods = pods
         self._selections = selections
@@ -59,30 +62,54 @@ class PodLabelReconciler:
         return {pod.key for pod in self._pods.store.values() if self._may_need(pod)}
 
     def reconcile(self, key: ObjectKey) -> bool:
-        """Label the pod; return whether that was needed."""
-        pod = self._pods.store.get(key)
-        labels = self._plan(pod) if pod else {}
-        if pod is None or not labels:
-            return False
-        try:
-            self._kube.patch(PODS, key, made.pod_labels(pod, labels))
-        except Rejected as failure:
-            self._events.record(
-                regarding(PODS, pod), Problem("LabelRefused", str(failure)), "Label", warning=True
-            )
-            raise
-        return True
+        """Label the pod; return whether that was needed.
+
+        A refused write costs only what it would add: the labels to remove are removed, then this raises
+        ``Partial``.
+        """
+        pod, unread = self._pods.store.get(key), list[Unread]()
+        labels = self._plan(pod, unread) if pod else {}
+        attempt = self._backoffs.of(key)
+        if pod and labels:
+            self._write(pod, labels, attempt)
+            if attempt.reported:
+                problem = Problem("LabelRefused", str(attempt.reported))
+                self._events.record(regarding(PODS, pod), problem, "Label", warning=True)
+        attempt.finish()
+        if unread:
+            raise unread[0]
+        return bool(labels)
+
+    def _write(
+        self, pod: Pod, labels: planning.Labels, attempt: Attempt[ObjectKey, planning.SetLabels]
+    ) -> None:
+        removals = planning.removals(labels)
+        additions = {key: value for key, value in labels.items() if key not in removals}
+        if removals and additions and attempt.is_wary:
+            for part in (removals, additions):
+                attempt.make(planning.SetLabels(pod, part), self._apply)
+        elif attempt.make(planning.SetLabels(pod, labels), self._apply) and removals and additions:
+            attempt.make(planning.SetLabels(pod, removals), self._apply)
+
+    def _apply(self, op: planning.SetLabels) -> None:
+        answer = self._kube.patch(PODS, op.pod.key, made.pod_labels(op.pod, op.labels))
+        if not self._kube.dry_run:
+            require_kept(f"patch Pod {op.pod.key}", planning.unkept(op.labels, answer))
 
     def _may_need(self, pod: Pod) -> bool:
         """Whether to enqueue the pod.  Its permission is asked for by a worker: an informer must not wait."""
-        return bool(local_keys(pod) or self._plan(pod))
+        return bool(local_keys(pod) or self._plan(pod, []))
 
-    def _plan(self, pod: Pod) -> dict[str, str | None]:
+    def _plan(self, pod: Pod, unread: list[Unread]) -> planning.Labels:
         """The labels to change; asks the API server for permissions if the pod asks for LocalServices."""
-        locals_ = set()
+        locals_, unknown = set[str](), set[str]()
         for key in local_keys(pod):
             rpc_service, local = self._names(key)
-            if self._may_register(pod, rpc_service):
-                locals_.add(local)
+            try:
+                if self._may_register(pod, rpc_service):
+                    locals_.add(local)
+            except Unread as failure:
+                unread.append(failure)
+                unknown.add(local)
         selectors = self._selections.selectors(pod.namespace)
-        return planning.plan(pod, selectors, locals_, self._node_label)
+        return planning.plan(pod, selectors, locals_, self._node_label, unknown)

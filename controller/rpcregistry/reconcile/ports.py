@@ -27,8 +27,13 @@ class Clock(Protocol):
 
 
 class Kube(Protocol):
-    """Writes to the API server.  Each may raise an ``errors.Failure``; a *trial* keeps nothing."""
+    """Writes to the API server.  Each may raise an ``errors.Failure``; a *trial* keeps nothing.
 
+    *dry_run*: nothing is written, so that the answer to a patch shows nothing.
+    """
+
+    @property
+    def dry_run(self) -> bool: ...
     def create(
         self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any], trial: bool = False
     ) -> T: ...

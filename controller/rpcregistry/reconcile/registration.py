@@ -13,6 +13,7 @@ from rpcregistry.manifests import GROUP, PODS, RPCSERVICES, regarding
 from rpcregistry.manifests.made import ACCESS_REVIEWS, access_review
 from rpcregistry.model import Pod, Problem
 from rpcregistry.reconcile.ports import Events
+from rpcregistry.reconcile.reads import Reads, Unread
 
 ALLOWED_FOR = (
     60.0  # seconds for which an answer counts; a denial counts for less, so that a new Role acts soon
@@ -49,7 +50,7 @@ class Registration:
     """Asks the API server, and caches the answers for a while; for any thread.
 
     *post* makes a request (method, path, body) and returns the decoded answer, or raises a ``Failure``.
-    Then we do not know, and the caller must change nothing.
+    Then we do not know, and the caller must leave as it is what rests on the answer.
     """
 
     def __init__(
@@ -59,14 +60,17 @@ class Registration:
         self._events = events
         self._clock = clock
         self._answers = _Answers()
+        self._reads = Reads(clock)
 
     def may_register(self, pod: Pod, name: str) -> bool:
-        """Whether the pod's ServiceAccount may register the RpcService *name*; if not, record an Event."""
+        """Whether the pod's ServiceAccount may register the RpcService *name*; if not, record an Event.
+
+        Raises ``Unread`` if the API server does not say.
+        """
         subject = (pod.namespace, pod.service_account or "default", name)
         allowed = self._answers.get(subject, self._clock())
         if allowed is None:
-            answer = self._post("POST", ACCESS_REVIEWS.path(), access_review(*subject))
-            allowed = bool(answer["status"].get("allowed"))
+            allowed = self._ask(pod, subject)
             self._answers.note(subject, allowed, self._clock())
         if not allowed:
             message = (
@@ -77,3 +81,19 @@ class Registration:
                 regarding(PODS, pod), Problem("RegisterDenied", message), "Declare", warning=True
             )
         return allowed
+
+    def _ask(self, pod: Pod, subject: Subject) -> bool:
+        try:
+            answer = self._reads.of(
+                subject, lambda: self._post("POST", ACCESS_REVIEWS.path(), access_review(*subject))
+            )
+        except Unread as unread:
+            if unread.is_news:
+                message = (
+                    f"whether ServiceAccount {subject[1]} may register RpcService {subject[2]} is unknown; "
+                    f"what is published of it stays as it is: {unread}"
+                )
+                problem = Problem("RegisterUnknown", message)
+                self._events.record(regarding(PODS, pod), problem, "Declare", warning=True)
+            raise
+        return bool(answer["status"].get("allowed"))

@@ -170,7 +170,7 @@ class RegistryReconciler:
             late = now - failing.since >= UNAVAILABLE_AFTER and name in self._unwritten
             if late and not turn and not failing.reported:
                 failing.reported = True
-                self._reports.failed(name, failing.error)
+                self._reports.failed(name, self._publication(name), failing.error)
 
     def beat(self, stopped: bool = False) -> None:
         """Write the heartbeat; for the thread that reconciles, or after its end."""
@@ -283,13 +283,15 @@ class RegistryReconciler:
         return wanted, [self._plan(layout, name, wanted) for layout in self._layouts]
 
     def _publication(self, name: str) -> Publication:
+        # 1. What the pod controller reports of statuses, before these: it reports after it wrote them.  A
+        #    report that ends meanwhile must not be missed beside the statuses that it was about.
+        unlisted, is_frozen = self._initial_sync.unlisted(name), self._is_frozen(name)
         services = services_of(self._services, name)
-        unlisted = self._initial_sync.unlisted(name)
+        # 2. What is missing, after these: it is noted as an RpcService leaves what is relied on.
         shown = {row.pod_uid for row in unlisted.endpoints}  # stay anyway, so they freeze nothing
         missing = {subject for subject in self._missing.unconfirmed(name) if subject[2] not in shown}
         holder = min((namespace for _, namespace, uid in missing if not uid), default="")
-        frozen = bool(missing) or self._is_frozen(name)
-        return publication(services, frozen, self._settings, holder, unlisted)
+        return publication(services, is_frozen or bool(missing), self._settings, holder, unlisted)
 
     def _plan(self, layout: Layout, name: str, wanted: Publication) -> Outcome:
         return planning.plan(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import structlog
 
 from rpcregistry.manifests import RPCSERVICES, regarding
-from rpcregistry.model import Condition, RpcService
+from rpcregistry.model import Condition, Problem, RpcService
 from rpcregistry.plan import znodes as planning
 from rpcregistry.plan.outcome import Outcome
 from rpcregistry.plan.publication import Publication
@@ -23,7 +23,8 @@ class Reports:
     """Reports the outcome of each name.
 
     It belongs to the registry's thread, but any thread may call ``pauses`` and ``disconnected``.
-    *conditions* is called with an RpcService and its desired Synced condition.
+    *conditions* is called with an RpcService and its desired Synced condition.  *pods_elsewhere*: the pod
+    controller does not run in this process.
     """
 
     def __init__(
@@ -34,7 +35,9 @@ class Reports:
         conditions: Callable[[RpcService, Condition], None],
         events: Events,
         clock: Clock,
+        pods_elsewhere: bool,
     ) -> None:
+        self._pods_elsewhere = pods_elsewhere
         self._services = services
         self._repairs = repairs
         self._conditions = conditions
@@ -56,14 +59,24 @@ class Reports:
             for note in (note for outcome in outcomes for note in outcome.notes):
                 self._events.record(regarding(RPCSERVICES, service), note, "Publish", warning=True)
             if service.known:
-                self._conditions(service, planning.synced(service, wanted, outcomes))
+                self._conditions(
+                    service, planning.synced(service, wanted, outcomes, self._told_elsewhere(service))
+                )
 
-    def failed(self, name: str, failure: Exception) -> None:
+    def failed(self, name: str, wanted: Publication, failure: Exception) -> None:
         """Report why a name has not been written for ``UNAVAILABLE_AFTER``."""
         # A status gets only a lasting reason: a refusal repeats its text, an outage does not.
         reason = str(failure) if is_refused(failure) else ""
         for service in services_of(self._services, name):
-            self._conditions(service, planning.unavailable(UNAVAILABLE_AFTER, reason))
+            told = self._told_elsewhere(service)
+            self._conditions(service, planning.unavailable(service, wanted, UNAVAILABLE_AFTER, reason, told))
+
+    def _told_elsewhere(self, service: RpcService) -> Problem | None:
+        """What a pod controller in another process reports of *service*; it takes that back by itself."""
+        observed = service.status.condition("Synced") if self._pods_elsewhere else None
+        return (
+            Problem(observed.reason, observed.message) if observed and observed.reason == "Refused" else None
+        )
 
     def pauses(self, names: Iterable[str]) -> Mapping[str, float]:
         """The seconds to wait before the next repair of each of *names*."""

@@ -5,7 +5,6 @@ from contextlib import suppress
 from functools import cached_property
 
 import msgspec
-import structlog
 
 from rpcregistry.errors import Conflict, Ending, Partial, Rejected, Retry, Unanswered
 from rpcregistry.manifests import PODS, RPCSERVICES, made, regarding
@@ -22,7 +21,7 @@ from rpcregistry.model import (
 from rpcregistry.plan import ownword
 from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.invariants import check_objects
-from rpcregistry.plan.pods import newest_of
+from rpcregistry.plan.pods import newest_of, refused_address
 from rpcregistry.plan.publication import ALL_LISTED, Place, Unlisted, place
 from rpcregistry.plan.writes import Writes, write_of
 from rpcregistry.reconcile.absences import Absences, turned
@@ -30,17 +29,12 @@ from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.observing import Observer, declared_keys
 from rpcregistry.reconcile.ports import Change, Clock, Events, Kube, Source
-from rpcregistry.reconcile.refusals import Refusals
+from rpcregistry.reconcile.refusals import MOST_REPORTED, SLOW, Refusals, log_refused
 from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.rewrites import Rewrites
 from rpcregistry.reconcile.selections import Selections
-from rpcregistry.reconcile.troubles import FIRST_PAUSE, Troubles
+from rpcregistry.reconcile.troubles import FIRST_PAUSE, REPORTED_AFTER, Troubles
 
-log = structlog.get_logger(__name__)
-
-REPORTED_AFTER = 10.0  # seconds, before which we do not report what may pass by itself
-MOST_REPORTED = 10  # pods that get an Event
-SLOW = 1.0  # seconds for a write
 OLD_CRD = "the API server loses fields of the status: its CRD is too old, run kubectl apply -f crds/"
 
 
@@ -96,6 +90,7 @@ class RpcServiceReconciler:
             read_node=read_node,
             read_pod=read_pod,
             may_register=may_register,
+            clock=clock,
         )
         self.absences = Absences(
             pods=pods,
@@ -161,11 +156,13 @@ class RpcServiceReconciler:
     def reconcile(self, key: ServiceKey) -> bool:
         """Make observed equal desired for *key*; return whether anything was written.
 
-        A refused write costs only what it would add: all else is written, then this raises ``Partial``.
+        A refused write costs only what it would add, and a refused read only what rests on it: all else is
+        written, then this raises ``Partial``.
         """
-        observed = self._observer.observe_surely(key)
+        observed, unread = self._observer.observe_surely(key)
         absences = self.absences.of(key, observed)
         self._relied.withdraw(key, self.absences.guard.confirmed)
+        self._report_addresses(observed.pods.values())
         ops = planning.plan(key, observed, absences, self._settings, self._clock.stamp())
         check_objects(key, ops)
         wanted = _Wanted(lambda: planning.wanted_rows(key, observed, absences))
@@ -192,6 +189,8 @@ class RpcServiceReconciler:
         if partial or observed.unplaced:
             self._enqueue([key])  # to create the parts, or to count in the head what has room now
         self.absences.use_up(observed.services)
+        if unread:
+            raise unread[0]
         return bool(ops)
 
     def _write(
@@ -216,7 +215,7 @@ class RpcServiceReconciler:
                 slow = now - begun >= SLOW
                 trouble.refused(write, failure, now, away=isinstance(failure, Unanswered) and not slow)
                 writes.refused(slow=slow)
-                _log_refused(key, failure)
+                log_refused(key, failure)
             elif isinstance(op, planning.SetStatus) and op.service.uid in observed.remembered:
                 self._rewrites.note(op.service.uid, begun)
         if trouble:
@@ -350,6 +349,11 @@ class RpcServiceReconciler:
 
         return ownword.outdated(self._relied.listing(key), wanted.rows, has_ended)
 
+    def _report_addresses(self, pods: Iterable[Pod]) -> None:
+        for pod in pods:
+            if problem := refused_address(pod):
+                self._events.record(regarding(PODS, pod), problem, "Publish", warning=True)
+
     def _lost_words(self, key: ServiceKey, services: Iterable[RpcService]) -> Unlisted:
         """What to report of a key whose writes were all made, but perhaps not kept."""
         if any(self._rewrites.is_lost(service.uid, service.resource_version) for service in services):
@@ -389,16 +393,6 @@ class RpcServiceReconciler:
             said = f"a part of the status could not be decoded, and was rewritten: {before.damaged}"
             problem = Problem("Unreadable", said)
             self._events.record(regards, problem, "Publish", warning=True, salt=before.resource_version)
-
-
-def _log_refused(key: ServiceKey, failure: Rejected | Retry) -> None:
-    match failure:
-        case Ending():
-            log.debug("namespace is ending", key=str(key))
-        case Rejected():
-            log.warning("refused", key=str(key), reason=str(failure))
-        case _:
-            log.info("refused", key=str(key), reason=str(failure))
 
 
 def _refusal(writes: Writes, op: planning.Op, failure: Exception) -> Problem:

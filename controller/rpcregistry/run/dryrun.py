@@ -24,6 +24,8 @@ class DryRunKube:
     *sources*: where objects are looked up, by the plural of their resource.
     """
 
+    dry_run = True
+
     def __init__(self, sources: Mapping[str, Source[Any]]) -> None:
         self._sources = sources  # grows before anything starts
         self._lock = threading.Lock()  # protects _made

@@ -51,6 +51,8 @@ def localservices_part(shared: Shared) -> Part:
         locals_=locals_,
         list_pods=partial(_list_pods, shared),
         may_register=shared.may_register,
+        events=shared.events,
+        clock=shared.clock,
     )
     project = _project(shared, locals_, reconciler)
     label = _label(shared, locals_, selections, reconciler)
@@ -140,6 +142,7 @@ def _label(
         may_register=shared.may_register,
         node_label=shared.settings.node_label,
         events=shared.events,
+        clock=shared.clock,
     )
 
     def renamed(change: Change[RpcService]) -> set[ObjectKey]:

@@ -101,6 +101,7 @@ def _reports(shared: Shared, synced: SyncedReconciler) -> Reports:
         conditions=synced.set_desired,
         events=shared.events,
         clock=shared.clock,
+        pods_elsewhere=not shared.runs("rpcservice"),
     )
 
 

@@ -5,6 +5,7 @@ from rpcregistry.model import ObjectKey, Pod, ServiceKey
 from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.pods import addressed
 from rpcregistry.reconcile.annotations import AnnotationReconciler
+from rpcregistry.reconcile.findings import FindingReconciler
 from rpcregistry.reconcile.rpcservices import RpcServiceReconciler
 from rpcregistry.run.part import Part
 from rpcregistry.run.shared import Shared
@@ -13,6 +14,7 @@ from rpcregistry.runtime.informer import Change
 from rpcregistry.runtime.workqueue import Workqueue
 
 WRITERS = 8
+CONDITION_DELAY = 0.2  # seconds, in which a status and its condition become one change
 
 
 def rpcservices_part(shared: Shared) -> Part:
@@ -56,6 +58,9 @@ def rpcservices_part(shared: Shared) -> Part:
     annotation = Controller("annotation", annotation_queue, annotations.reconcile)
     annotation.watch(shared.pods, annotations.pod_keys)
 
+    # Where no registry writes Synced in this process.
+    findings = () if shared.runs("registry") else (_findings(shared),)
+
     def begin() -> None:
         reconciler.begin()
         annotation.add(pod.key for pod in shared.pods.store.values() if pod.problems)
@@ -63,12 +68,28 @@ def rpcservices_part(shared: Shared) -> Part:
     return Part(
         name="rpcservice",
         sources=(shared.services, shared.pods, shared.nodes),
-        works=(project, annotation),
+        works=(project, annotation, *findings),
         counted=(project,),
         guards=(reconciler.absences.guard,),
         forget=reconciler.absences.forget_withdrawn,
         begin=begin,
     )
+
+
+def _findings(shared: Shared) -> Controller[ObjectKey]:
+    """What the pod controller finds, as conditions."""
+    finding_queue: Workqueue[ObjectKey] = Workqueue(0.0)
+    findings = FindingReconciler(
+        kube=shared.writer,
+        services=shared.services,
+        initial_sync=shared.initial_sync,
+        events=shared.events,
+        clock=shared.clock,
+    )
+    controller = Controller("finding", finding_queue, findings.reconcile, delay=CONDITION_DELAY)
+    controller.watch(shared.services, findings.service_keys)
+    shared.initial_sync.subscribe(lambda name: controller.add(findings.keys_of(name)))
+    return controller
 
 
 def _time(shared: Shared, reconciler: RpcServiceReconciler, change: Change[Pod]) -> None:
