@@ -182,6 +182,16 @@ def test_a_condition_says_what_is_missing():
     assert len(wanted.services) == 3
 
 
+def test_a_condition_says_which_nodes_keep_a_service_that_cannot_be_deleted():
+    asked = localservice()
+    services = {name: served(asked, name) for name in ("n000", "gone")}
+    problems = {"gone": Problem("Refused", "403"), "gone with its Service": Problem("Refused", "500")}
+    wanted = status(asked, nodes(1), services, [], NODE_LABEL, problems, (), NOW)
+    (condition,) = wanted.conditions
+    assert (condition.status, condition.reason) == ("False", "Refused")
+    assert condition.message == "1 nodes that do not match still have a Service: 403"
+
+
 def test_a_condition_says_which_nodes_are_held():
     (condition,) = found([], held={"gone"}).conditions
     assert (condition.status, condition.reason) == ("False", "Held")

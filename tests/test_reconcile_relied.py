@@ -400,6 +400,18 @@ def test_a_declared_rpcservice_whose_spec_cannot_be_read_keeps_its_path_as_it_is
 # What people are shown of a refusal
 
 
+def test_synced_says_that_an_object_stays_whose_delete_is_refused(world: World):
+    world.serve(1)
+    world.settle()
+    world.kube.refuses = lambda verb, _: QUOTA if verb == "delete" else None
+    world.pods.drop(pod_key(1))
+    work_off(world)
+    condition = world.services.get(ECHO).status.condition("Synced")
+    assert (condition.status, condition.reason) == ("False", "Refused")
+    assert condition.message == f"an RpcService that lists no pods stays: {QUOTA}"
+    assert not world.servers()
+
+
 def test_synced_says_refused_with_the_servers_words(world: World):
     world.serve(1, 2, 3)
     world.settle()

@@ -169,12 +169,18 @@ def api() -> ApiServer:
 
 
 @pytest.fixture
-def start(api: ApiServer) -> Iterator[Callable[[], EventRecorder]]:
+def dropped() -> list[str]:
+    """One for each Event that a recorder dropped."""
+    return []
+
+
+@pytest.fixture
+def start(api: ApiServer, dropped: list[str]) -> Iterator[Callable[[], EventRecorder]]:
     """Starts recorders that post to *api*, each in a thread of its own."""
     started: list[tuple[EventRecorder, threading.Thread]] = []
 
     def start() -> EventRecorder:
-        recorder = EventRecorder(api, "host_1", lambda: AT)
+        recorder = EventRecorder(api, "host_1", lambda: AT, dropped=lambda: dropped.append("an event"))
         thread = threading.Thread(target=recorder.run, daemon=True)
         thread.start()
         started.append((recorder, thread))
@@ -249,13 +255,14 @@ def test_an_event_that_always_fails_holds_up_no_other(api: ApiServer, recorder: 
     eventually(lambda: notes(api) == {"b", "c"})
 
 
-def test_a_refused_event_is_not_posted_again_until_it_is_recorded_again(
-    api: ApiServer, recorder: EventRecorder
+def test_a_refused_event_is_counted_and_not_posted_again_until_it_is_recorded_again(
+    api: ApiServer, recorder: EventRecorder, dropped: list[str]
 ) -> None:
     api.answers = [Rejected("403")]
     record(recorder, "a", "b")
     eventually(lambda: notes(api) == {"b"})
     assert len(api.requests) == 2
+    assert dropped == ["an event"]
     record(recorder, "a")
     eventually(lambda: notes(api) == {"a", "b"})
 
@@ -271,9 +278,11 @@ def test_at_most_ten_events_a_second_are_posted_whether_they_are_taken_or_not(
 
 
 def test_a_flood_is_bounded_and_recording_it_waits_for_nothing(api: ApiServer) -> None:
-    never_run = EventRecorder(api, "host_1")
+    dropped: list[str] = []
+    never_run = EventRecorder(api, "host_1", dropped=lambda: dropped.append("an event"))
     record(never_run, *map(str, range(MOST_WAITING + 10)))
     assert never_run.waiting == MOST_WAITING
+    assert len(dropped) == 10
 
 
 def test_stopping_waits_for_no_pause(api: ApiServer) -> None:
@@ -479,11 +488,13 @@ def test_metrics_have_the_names_that_are_promised(world: World) -> None:
     metrics.watch_restarted("pods", "expired")
     metrics.leading(True)
     metrics.connected(True)
+    metrics.event_dropped()
     metrics.measure(
         {"registry": lambda: 3},
         services=lambda: 4,
         endpoints=lambda: 5,
         held=lambda: 6,
+        events=lambda: 8,
         refused={"registry": lambda: 7},
         unknown={"pods": lambda: 1},
     )
@@ -501,8 +512,10 @@ def test_metrics_have_the_names_that_are_promised(world: World) -> None:
         "rpcregistry_held",
         'rpcregistry_keys_refused{controller="registry"}',
         'rpcregistry_source_unknown{resource="pods"}',
+        "rpcregistry_events_dropped_total",
+        "rpcregistry_events_waiting",
     ]
-    assert [world.sample(name) for name in names] == [1, 1, 1, 1, 1, 1, 1, 3, 4, 5, 6, 7, 1]
+    assert [world.sample(name) for name in names] == [1, 1, 1, 1, 1, 1, 1, 3, 4, 5, 6, 7, 1, 1, 8]
 
 
 def test_two_processes_of_one_test_share_no_metrics(world: World) -> None:

@@ -166,8 +166,11 @@ def status(
                 endpoints=tuple(addresses[:MOST_ADDRESSES]),
             )
         )
-    missing = {node: problem for node, problem in problems.items() if node in set(matching)}
-    condition = _synced(len(matching), missing, held)
+    # A Service that has to go may be kept by a refused delete: it routes on.
+    left = {service.node_name for service in services.values() if owns(local, service)}.difference(matching)
+    lacking = {node: problem for node, problem in problems.items() if node in set(matching)}
+    keeping = {node: problem for node, problem in problems.items() if node in left}
+    condition = _synced(len(matching), lacking, keeping, held)
     return LocalServiceStatus(
         observed_generation=local.generation,
         nodes=len(matching),
@@ -182,15 +185,21 @@ class _ClusterIP(msgspec.Struct):
     cluster_ip: str = msgspec.field(name="clusterIP", default="")
 
 
-def _synced(nodes: int, problems: Mapping[str, Problem], held: Collection[str]) -> Condition:
-    if problems:
-        reasons = sorted({problem.reason for problem in problems.values()})
-        examples = sorted(problem.message for problem in problems.values())
+def _synced(
+    nodes: int, lacking: Mapping[str, Problem], keeping: Mapping[str, Problem], held: Collection[str]
+) -> Condition:
+    """*lacking*: the problems of nodes that match; *keeping*: of others that have a Service."""
+    if problems := [*lacking.values(), *keeping.values()]:
+        reasons = sorted({problem.reason for problem in problems})
+        examples = sorted(problem.message for problem in problems)
         more = f" (and {len(examples) - MOST_EXAMPLES} more)" if len(examples) > MOST_EXAMPLES else ""
-        message = (
-            f"{len(problems)} of {nodes} nodes lack their Service, or have an outdated one: "
-            f"{'; '.join(text[:250] for text in examples[:MOST_EXAMPLES])}{more}"
-        )
+        wrong = []
+        if lacking:
+            wrong.append(f"{len(lacking)} of {nodes} nodes lack their Service, or have an outdated one")
+        if keeping:
+            wrong.append(f"{len(keeping)} nodes that do not match still have a Service")
+        said = "; ".join(text[:250] for text in examples[:MOST_EXAMPLES])
+        message = f"{', and '.join(wrong)}: {said}{more}"
         return Condition(type="Synced", status="False", reason=reasons[0], message=message)
     if held:
         message = (

@@ -312,7 +312,7 @@ class RpcServiceReconciler:
             services=tuple(op.service.uid for op in refusals.all if isinstance(op, planning.SetStatus)),
             obsolete=obsolete,
             unready=unready,
-            refusals={key.namespace: _refusal(writes, failure)} if is_reported else {},
+            refusals={key.namespace: _refusal(writes, op, failure)} if is_reported else {},
         )
         self._initial_sync.note_unlisted(key, unlisted)
         if is_reported:
@@ -395,10 +395,14 @@ class RpcServiceReconciler:
             self._events.record(regards, problem, "Publish", warning=True, salt=before.resource_version)
 
 
-def _refusal(writes: Writes, failure: Exception) -> Problem:
-    """The problem that the Synced condition reports."""
-    pods = {row.pod_uid for row in writes.unlisted.values() if row.ready}
-    what = f"{len(pods)} Ready pods have no room" if pods else "the status cannot be written"
+def _refusal(writes: Writes, op: planning.Op, failure: Exception) -> Problem:
+    """The problem that the Synced condition reports; *op* was refused first."""
+    if pods := {row.pod_uid for row in writes.unlisted.values() if row.ready}:
+        what = f"{len(pods)} Ready pods have no room"
+    elif isinstance(op, planning.Delete):
+        what = "an RpcService that lists no pods stays"
+    else:
+        what = "the status cannot be written"
     return Problem("Refused", f"{what}: {failure}")
 
 

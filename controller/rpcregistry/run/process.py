@@ -172,6 +172,7 @@ class Process:
             lambda: len({service.service_name for service in shared.services.store.values()}),
             lambda: sum(len(service.status.endpoints) for service in shared.services.store.values()),
             lambda: sum(part.held for part in parts),
+            lambda: shared.events.waiting,
             refused={part.name: partial(getattr, part, "failing") for part in parts},
             unknown={source.name: partial(_is_unknown, source) for source in self._sources},
         )

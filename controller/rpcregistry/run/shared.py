@@ -103,7 +103,8 @@ class Shared:
         self.stopping = stopping
         self.began = threading.Event()
         self.clock = SystemClock()
-        self.events = EventRecorder(NoPoster() if settings.dry_run else kube, identity)
+        poster = NoPoster() if settings.dry_run else kube
+        self.events = EventRecorder(poster, identity, dropped=metrics.event_dropped)
         self.sources: dict[str, Source[Any]] = {}  # by plural; grows before anything starts
         self.pods: Source[Pod] = self.source(
             PODS,

@@ -66,16 +66,23 @@ def _note(message: str) -> str:
 class EventRecorder:
     """Posts Events, ten a second at most, and each once; ``run`` in a thread of its own.
 
-    *identity* names this process.  At most ``MOST_WAITING`` Events wait: it drops others, and takes them when
-    they are recorded again.
+    *identity* names this process.  At most ``MOST_WAITING`` Events wait: it drops others, and those that the
+    API server refuses, and takes them when they are recorded again.  *dropped* is called for each; it must
+    not block.
     """
 
     def __init__(
-        self, poster: Poster, identity: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        poster: Poster,
+        identity: str,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        dropped: Callable[[], None] = lambda: None,
     ) -> None:
         self._poster = poster
         self._identity = identity
         self._now = now
+        self._dropped = dropped
         self._condition = threading.Condition()  # protects _waiting, _known and _stopped
         self._waiting: deque[dict[str, Any]] = deque()
         self._known: OrderedDict[tuple[str, str], None] = (
@@ -94,6 +101,7 @@ class EventRecorder:
                 return
             if len(self._waiting) >= MOST_WAITING:
                 log.debug("event dropped", key=key)
+                self._dropped()
                 return
             self._known[key] = None
             if len(self._known) > MOST_REMEMBERED:
@@ -143,6 +151,7 @@ class EventRecorder:
             log.warning("event refused", reason=str(failure))
             with self._condition:
                 self._known.pop(_key(event), None)
+            self._dropped()
         return 0, EVENT_INTERVAL
 
 

@@ -66,11 +66,16 @@ class Servers(NamedTuple):
 
 
 class Ground:
-    """A cluster in *directory*, and who watches it.  Tests that leave it whole share it."""
+    """A cluster in *directory*, and who watches it.  Tests that leave it whole share it.
 
-    def __init__(self, directory: Path, *, crds: Path = CRDS, example: Path = EXAMPLE) -> None:
+    *nodes*: as ``LocalCluster`` has it.
+    """
+
+    def __init__(
+        self, directory: Path, *, crds: Path = CRDS, example: Path = EXAMPLE, nodes: int = 1
+    ) -> None:
         directory.mkdir(exist_ok=True)
-        self.cluster = FaultCluster(directory / "cluster")
+        self.cluster = FaultCluster(directory / "cluster", nodes=nodes)
         self._manifests = crds, example
         self._stack = ExitStack()
 
@@ -119,7 +124,8 @@ class Stand:
     """One test's part of *ground*, its files in *directory*.
 
     The Lease lies in the first of *namespaces*, which are there already.  *zookeeper*: servers of the test's
-    own, in place of the ground's.
+    own, in place of the ground's.  *everywhere*: the controller serves all namespaces of the ground, without
+    ``--namespace``; ``serve`` names those that the test makes.
     """
 
     def __init__(
@@ -130,6 +136,7 @@ class Stand:
         *,
         package: Package = Package.of(TOP),  # noqa: B008  (it is frozen)
         zookeeper: Servers | None = None,
+        everywhere: bool = False,
     ) -> None:
         self.ground = ground
         self.namespaces = namespaces
@@ -148,7 +155,8 @@ class Stand:
         self._servers = zookeeper.addresses if zookeeper else ground.cluster.zk_servers
         self._sessions: set[int] = set()
         self._layouts: list[tuple[str, str]] = []
-        self._flags: dict[str, Any] = {"namespace": tuple(namespaces)}
+        self._everywhere = everywhere
+        self._flags: dict[str, Any] = {} if everywhere else {"namespace": tuple(namespaces)}
         self._unjudged: set[str] = set()  # paths below which nobody knows what is right
         self._quiet: list[tuple[float, float]] = []
         self._faults: list[Fault] = []
@@ -178,11 +186,15 @@ class Stand:
         """Where its controllers find ZooKeeper."""
         return self._servers + self.chroot
 
-    def world(self) -> World:
+    def serve(self, namespace: str) -> World:
+        """One more namespace that is there already: what the test does to it, and sees of it."""
+        self.namespaces = [*self.namespaces, namespace]
+        return self.world(namespace)
+
+    def world(self, namespace: str | None = None) -> World:
         """What the test does to its namespaces, and sees of them and its chroot."""
-        made = World(
-            self.ground.cluster.kubeconfig, self.ground.cluster.kubectl, self.namespaces[0], self.zk, BASE
-        )
+        cluster = self.ground.cluster
+        made = World(cluster.kubeconfig, cluster.kubectl, namespace or self.namespaces[0], self.zk, BASE)
         made.cluster_id = self.ground.cluster_id
         self._stack.callback(made.close)
         return made
@@ -230,7 +242,8 @@ class Stand:
         controller's.  *more* is ``Replica``'s.
         """
         (port,) = free_ports(1)
-        scope = [f"--namespace={name}" for name in namespaces or self.namespaces]
+        served = namespaces or (() if self._everywhere else self.namespaces)
+        scope = [f"--namespace={name}" for name in served]
         command, environment = self.command(
             "run",
             *("--kubeconfig", str(kubeconfig or self.kubeconfig(api))),
