@@ -1,0 +1,56 @@
+"""``python -m tests.upgrade.record VERSION``: record what a version leaves behind outside of its process.
+
+The public command of that version runs on a real cluster of its own, and writes the estate of the suite.
+``here`` records this checkout, under the version in pyproject.toml.
+"""
+
+import tempfile
+import tomllib
+from pathlib import Path
+
+import click
+
+from tests.cluster.waiting import eventually
+from tests.faults.harness.stand import TOP, Ground, Package, Stand
+from tests.upgrade import estate
+from tests.upgrade.recorded import CLUSTER, NAMESPACE, Recorded, objects
+from tests.upgrade.versions import COMMITS, RECORDED, checkout, package
+
+NODES = "recorded-node-"
+
+
+def current() -> str:
+    """The version in pyproject.toml."""
+    return str(tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["version"])
+
+
+@click.command()
+@click.argument("version", type=click.Choice([*COMMITS, "here"]))
+def main(version: str) -> None:
+    """Write ``tests/upgrade/VERSION/state.json``."""
+    here = version == "here"
+    manifests, run = (TOP, Package.of(TOP)) if here else (checkout(version), package(version))
+    file = RECORDED / (current() if here else version) / "state.json"
+    with tempfile.TemporaryDirectory(prefix="record-") as directory:
+        recorded(Path(directory), manifests, run).save(file)
+    click.echo(f"wrote {file}")
+
+
+def recorded(directory: Path, manifests: Path, run: Package) -> Recorded:
+    """Run a version, and return what it wrote."""
+    crds, example = manifests / "crds", manifests / "examples" / "controller.yaml"
+    with Ground(directory / "ground", crds=crds, example=example) as ground:
+        ground.make_namespace(NAMESPACE)
+        with Stand(ground, [NAMESPACE], directory, package=run) as stand:
+            world = stand.world()
+            estate.build(world, NODES)
+            controller = stand.start(*estate.flags("all"), "--cluster-id", CLUSTER)
+            eventually(lambda: stand.is_right() and estate.is_built(world))
+            estate.hold(world, controller)
+            estate.pass_by(world, "marker")
+            assert controller.stop() == 0
+            return Recorded(objects(ground.cluster.etcd_url, NODES), estate.znodes(stand.zk))
+
+
+if __name__ == "__main__":
+    main()
