@@ -60,7 +60,7 @@ def hold(world: World, controller: Replica) -> None:
 def pass_by(world: World, marker: str) -> None:
     """Wait until a controller has read all that was there before, and has written what it had to."""
     world.create_pod(marker, {"serviceName": marker, "port": 9000}, ip="10.0.9.9")
-    eventually(lambda: world.synced(marker)[0] == "True")
+    eventually(lambda: (world.synced(marker) or [""])[0] == "True")
 
 
 def held(world: World) -> int:

@@ -13,10 +13,8 @@ import click
 from tests.cluster.waiting import eventually
 from tests.faults.harness.stand import TOP, Ground, Package, Stand
 from tests.upgrade import estate
-from tests.upgrade.recorded import CLUSTER, NAMESPACE, Recorded, objects
+from tests.upgrade.recorded import CLUSTER, Recorded, namespace_of, objects
 from tests.upgrade.versions import COMMITS, RECORDED, checkout, package
-
-NODES = "recorded-node-"
 
 
 def current() -> str:
@@ -30,26 +28,27 @@ def main(version: str) -> None:
     """Write ``tests/upgrade/VERSION/state.json``."""
     here = version == "here"
     manifests, run = (TOP, Package.of(TOP)) if here else (checkout(version), package(version))
-    file = RECORDED / (current() if here else version) / "state.json"
+    name = current() if here else version
     with tempfile.TemporaryDirectory(prefix="record-") as directory:
-        recorded(Path(directory), manifests, run).save(file)
-    click.echo(f"wrote {file}")
+        state = recorded(Path(directory), manifests, run, namespace_of(name))
+    state.save(RECORDED / name / "state.json")
+    click.echo(f"wrote {RECORDED / name / 'state.json'}")
 
 
-def recorded(directory: Path, manifests: Path, run: Package) -> Recorded:
+def recorded(directory: Path, manifests: Path, run: Package, namespace: str) -> Recorded:
     """Run a version, and return what it wrote."""
     crds, example = manifests / "crds", manifests / "examples" / "controller.yaml"
     with Ground(directory / "ground", crds=crds, example=example) as ground:
-        ground.make_namespace(NAMESPACE)
-        with Stand(ground, [NAMESPACE], directory, package=run) as stand:
+        ground.make_namespace(namespace)
+        with Stand(ground, [namespace], directory, package=run) as stand:
             world = stand.world()
-            estate.build(world, NODES)
+            estate.build(world, f"{namespace}-")
             controller = stand.start(*estate.flags("all"), "--cluster-id", CLUSTER)
             eventually(lambda: stand.is_right() and estate.is_built(world))
             estate.hold(world, controller)
             estate.pass_by(world, "marker")
             assert controller.stop() == 0
-            return Recorded(objects(ground.cluster.etcd_url, NODES), estate.znodes(stand.zk))
+            return Recorded(objects(ground.cluster.etcd_url, namespace), estate.znodes(stand.zk))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from kazoo.client import KazooClient
 
-NAMESPACE = "recorded"
 CLUSTER = "recorded"  # the cluster id with which it was recorded, as the cluster itself is gone
 KINDS = (  # the order in which they are put back: owners first
     "namespaces",
@@ -23,7 +22,6 @@ KINDS = (  # the order in which they are put back: owners first
     "services/specs",
     "pods",
 )
-CLUSTER_WIDE = ("namespaces", "minions")
 
 
 class Recorded(NamedTuple):
@@ -56,24 +54,31 @@ class Recorded(NamedTuple):
             _ask(etcd, "put", {"key": _base64(key.encode()), "value": _base64(self.etcd[key])})
 
     def put_znodes_back(self, zk: KazooClient) -> None:
-        """Write the znodes below a chroot."""
+        """Write the znodes below a chroot, but those that every test finds there."""
         for path in sorted(self.znodes):
-            zk.create(path, self.znodes[path], makepath=True)
+            if not zk.exists(path):
+                zk.create(path, self.znodes[path], makepath=True)
 
 
-def objects(etcd: str, nodes: str) -> dict[str, bytes]:
-    """The namespace's objects as etcd (its URL) has them, and the Nodes whose names begin with *nodes*."""
+def namespace_of(version: str) -> str:
+    """The namespace of a version's recorded state; its Nodes' names begin with that, too.
+
+    >>> namespace_of("0.1.0")
+    'recorded-0-1-0'
+    """
+    return f"recorded-{version.replace('.', '-')}"
+
+
+def objects(etcd: str, namespace: str) -> dict[str, bytes]:
+    """The namespace's objects as etcd (its URL) has them, and the Nodes whose names begin with its name."""
     found: dict[str, bytes] = {}
     for kind in KINDS:
-        prefix = f"/registry/{kind}/{NAMESPACE if kind not in CLUSTER_WIDE else ''}"
-        wanted = {"namespaces": NAMESPACE, "minions": nodes}.get(kind, "")
+        prefix = f"/registry/{kind}/{namespace}"
         answer = _ask(
             etcd, "range", {"key": _base64(prefix.encode()), "range_end": _base64(_after(prefix.encode()))}
         )
         for entry in answer.get("kvs", ()):
-            key = base64.b64decode(entry["key"]).decode()
-            if kind not in CLUSTER_WIDE or key.rpartition("/")[2].startswith(wanted):
-                found[key] = base64.b64decode(entry["value"])
+            found[base64.b64decode(entry["key"]).decode()] = base64.b64decode(entry["value"])
     return found
 
 

@@ -17,8 +17,12 @@ SAID = f"version 9.0.0 keeps up this registry in format {FORMAT + 1}"
 @pytest.mark.allows(I9="it is never ready while it must not lead")
 @pytest.mark.parametrize("flags", [(), ("--no-leader-elect",)], ids=["elected", "alone"])
 def test_what_a_newer_version_wrote_is_left_to_it(stand: Stand, world: World, flags: tuple[str, ...]):
+    before = stand.start(*flags)
+    eventually(before.leads)
+    assert before.stop() == 0
     heartbeat = path(world.cluster_id)
-    stand.zk.create(heartbeat, msgspec.json.encode(NEWER), makepath=True)
+    stand.zk.ensure_path(heartbeat)
+    stand.zk.set(heartbeat, msgspec.json.encode(NEWER))
     world.create_pod("p1", "echo", ip="10.0.0.1")
 
     controller = stand.start(*flags, restarts=False)

@@ -8,8 +8,8 @@ import pytest
 from tests.cluster.waiting import eventually
 from tests.faults.harness.stand import Ground, Stand
 from tests.upgrade import estate
-from tests.upgrade.record import NODES, current
-from tests.upgrade.recorded import CLUSTER, NAMESPACE, Recorded
+from tests.upgrade.record import current
+from tests.upgrade.recorded import CLUSTER, Recorded, namespace_of
 from tests.upgrade.versions import COMMITS, RECORDED
 
 VERSIONS = [*COMMITS, *({current()} - COMMITS.keys())]
@@ -24,16 +24,15 @@ def left(ground: Ground, tmp_path: Path, request: pytest.FixtureRequest) -> Iter
     """A stand on which everything lies as that version left it."""
     state = Recorded.load(RECORDED / request.param / "state.json")
     state.put_objects_back(ground.cluster.etcd_url)
-    with Stand(ground, [NAMESPACE], tmp_path) as made:
+    namespace = namespace_of(request.param)
+    with Stand(ground, [namespace], tmp_path) as made:
         state.put_znodes_back(made.zk)
         yield made
         for replica in made.replicas:
             replica.stop()
-        made.connect(chroot="").delete(made.chroot, recursive=True)
-    ground.core.delete_namespace(NAMESPACE)
-    for node in (f"{NODES}1", f"{NODES}2"):
-        ground.core.delete_node(node)
-    eventually(lambda: NAMESPACE not in {item.metadata.name for item in ground.core.list_namespace().items})
+    ground.core.delete_namespace(namespace)
+    for number in (1, 2):
+        ground.core.delete_node(f"{namespace}-{number}")
 
 
 @pytest.mark.full

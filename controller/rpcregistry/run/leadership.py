@@ -9,6 +9,7 @@ fence.
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -217,6 +218,9 @@ class Leadership:
 
     def _say_not_leading(self, reason: str) -> str:
         message = f"{self._identity} does not lead: {reason}"
+        if self.lease.regarding is None:
+            with suppress(Failure):  # there is none yet, so nobody could look at its Events
+                self.lease.get()
         log.error("not leading", reason=audit(self._kube, self.lease.regarding, "NotLeading", message))
         return message
 
