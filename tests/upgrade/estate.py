@@ -57,10 +57,17 @@ def hold(world: World, controller: Replica) -> None:
     eventually(lambda: held(world) == HELD)
 
 
-def pass_by(world: World, marker: str) -> None:
+def pass_by(world: World, layouts: str, marker: str) -> None:
     """Wait until a controller has read all that was there before, and has written what it had to."""
     world.create_pod(marker, {"serviceName": marker, "port": 9000}, ip="10.0.9.9")
+    bases = [layout.partition("=")[2] for layout in LAYOUTS[layouts]]
+    eventually(lambda: all(_has(world.zk, f"{base}/{marker}") for base in bases))
     eventually(lambda: (world.synced(marker) or [""])[0] == "True")
+
+
+def _has(zk: KazooClient, path: str) -> bool:
+    """Whether the znode of a service has an endpoint in it or below it."""
+    return bool(zk.exists(path)) and (bool(zk.get(path)[0]) or bool(zk.get_children(path)))
 
 
 def held(world: World) -> int:
@@ -99,11 +106,18 @@ class Left(NamedTuple):
         }
         return cls(znodes, versions(world))
 
-    def without(self, marker: str) -> "Left":
-        """All but what belongs to the service *marker*, and what lists it with others."""
+    def differences(self, before: "Left") -> set[tuple[object, object]]:
+        """What was written since *before*, or is gone."""
+        return {*self.znodes.items(), *self.objects.items()} ^ {
+            *before.znodes.items(),
+            *before.objects.items(),
+        }
+
+    def without(self, *names: str) -> "Left":
+        """All but the objects of these *names*, and the znodes of services called so."""
         return Left(
-            {path: zxid for path, zxid in self.znodes.items() if marker not in path.split("/")},
-            {key: version for key, version in self.objects.items() if key[1] != marker},
+            {path: zxid for path, zxid in self.znodes.items() if set(names).isdisjoint(path.split("/"))},
+            {key: version for key, version in self.objects.items() if key[1] not in names},
         )
 
 

@@ -46,7 +46,7 @@ def recorded(directory: Path, manifests: Path, run: Package, namespace: str) -> 
             controller = stand.start(*estate.flags("all"), "--cluster-id", CLUSTER)
             eventually(lambda: stand.is_right() and estate.is_built(world))
             estate.hold(world, controller)
-            estate.pass_by(world, "marker")
+            estate.pass_by(world, "all", "marker")
             assert controller.stop() == 0
             return Recorded(objects(ground.cluster.etcd_url, namespace), estate.znodes(stand.zk))
 
