@@ -19,7 +19,7 @@ define pytest-all
     $(PYTEST) $(1) --last-failed --last-failed-no-failures none $(PYTEST_OPTIONS); }
 endef
 
-.PHONY: help setup demo up down check test test-all test-deep bench image clean
+.PHONY: help setup demo up down check test test-all test-deep bench release image clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -59,6 +59,9 @@ test-deep: check ## All there is: every cell of tests/DEEP.md, without a limit
 
 bench: $(STAMP) ## Measure the controller beside a bare client (BENCH_OPTIONS="--pods 1000"; --help)
 	@$(BIN)/python -m hack.bench $(BENCH_OPTIONS)
+
+release: $(STAMP) ## Check that a release of the version in pyproject.toml can be tagged
+	@$(BIN)/python -m hack.release
 
 image: ## Build the container image with docker, podman or buildah
 	@hack/image/build

@@ -24,6 +24,17 @@ def seen(znode: Znode | None, since: float = NOW, moved: float = NEVER) -> Obser
 
 
 OLDER = Znode(b'{"at":"2026-11-21T02:02:02Z","waiting":0}', 7)
+
+
+def test_a_format_that_is_newer_is_named_with_the_version_that_wrote_it():
+    newer = heartbeat.decode(b'{"at":"2027-01-01T00:00:00Z","format":2,"version":"1.3.0","lease":"a/b"}')
+    assert newer.too_new == (
+        "version 1.3.0 keeps up this registry in format 2, and this version can write format 1 only:"
+        " run that version or a newer one"
+    )
+    assert heartbeat.decode(OLDER.data).too_new == Heartbeat().too_new == ""
+
+
 NOBODY = pytest.param(seen(None), Look.CLEAR, id="there is none")
 STOPPED = pytest.param(
     seen(znode(lease=OTHERS, holder="other", stopped=True)), Look.CLEAR, id="another's, which stopped"

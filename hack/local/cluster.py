@@ -74,6 +74,11 @@ class LocalCluster:
         return f"https://127.0.0.1:{self._ports['apiserver']}"
 
     @property
+    def etcd_url(self) -> str:
+        """The URL of etcd."""
+        return f"http://127.0.0.1:{self._ports['etcd']}"
+
+    @property
     def zk_servers(self) -> str:
         """The ZooKeeper server's address."""
         return f"127.0.0.1:{self._ports['zookeeper']}"
@@ -163,7 +168,7 @@ class LocalCluster:
     def _load(self) -> None:
         self._ports = json.loads((self.directory / "ports.json").read_text())
         makers = {
-            "etcd": (self._etcd, self._answers(f"http://127.0.0.1:{self._ports['etcd']}/health")),
+            "etcd": (self._etcd, self._answers(f"{self.etcd_url}/health")),
             "kube-apiserver": (self._apiserver, self._answers(f"{self.server}/readyz")),
             "kube-controller-manager": (self._controller_manager, lambda: True),
             "kube-scheduler": (self._scheduler, lambda: True),
@@ -175,7 +180,7 @@ class LocalCluster:
                 self._processes[name] = Process(name, self.directory, command(), ready)
 
     def _etcd(self) -> list[str]:
-        client = f"http://127.0.0.1:{self._ports['etcd']}"
+        client = self.etcd_url
         peer = f"http://127.0.0.1:{self._ports['etcd-peer']}"
         return [
             str(find("etcd")),
@@ -192,7 +197,7 @@ class LocalCluster:
     def _apiserver(self) -> list[str]:
         return [
             str(find("kube-apiserver")),
-            f"--etcd-servers=http://127.0.0.1:{self._ports['etcd']}",
+            f"--etcd-servers={self.etcd_url}",
             "--bind-address=127.0.0.1",
             "--advertise-address=127.0.0.1",
             f"--secure-port={self._ports['apiserver']}",

@@ -96,8 +96,10 @@ class SignsOfLife:
         self._candidate = Candidate(me="", started=clock())
 
     def look(self) -> tuple[Look, str]:
-        """Return whether a controller lives, and which."""
+        """Return whether a controller lives, and which; ``Rejected`` if it is of a version too new for us."""
         look, seen = self._lookout.judge(self._candidate)
+        if seen.found and seen.found.too_new:
+            raise Rejected(seen.found.too_new)
         holder = seen.found.holder if seen.found else ""
         who = (
             f"{holder} holds the Lease {seen.found.lease}"

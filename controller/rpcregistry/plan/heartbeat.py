@@ -19,6 +19,9 @@ from rpcregistry.plan.ops import Op, Znode, write
 
 HEARTBEATS = "/rpcregistry/heartbeat"
 PERIOD = 10.0  # seconds between two beats
+# Of all that this version leaves outside of its process.  It grows where an older version could no longer
+# keep up what a newer one wrote.
+FORMAT = 1
 SURE = 25.0  # seconds without a beat, after which we take the writer for dead
 # Seconds after the Lease's last renewal in which its holder may still beat: it renews every 2 s, and we look
 # every 2 s.  A later beat shows that the holder lives and renews another Lease: our etcd is a copy.
@@ -26,10 +29,11 @@ AFTER_RENEWAL = 5.0
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What the znode holds; older versions write *at* and *waiting* only.
+    """What the znode holds; 0.1.0 writes *at* and *waiting* only.
 
-    *lease* (``NAMESPACE/NAME``) and *holder* name the process that writes it; the others are its flags.
-    *stopped*: the holder shut down in order, and this was its last write.
+    *lease* (``NAMESPACE/NAME``) and *holder* name the process that writes it, *version* is its version; the
+    others are its flags.  *format*: ``FORMAT`` of that version.  *stopped*: the holder shut down in order,
+    and this was its last write.
     """
 
     at: str = ""
@@ -41,6 +45,18 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     pod_label_selector: str = ""
     require_register_permission: bool = False
     stopped: bool = False
+    version: str = ""
+    format: int = FORMAT
+
+    @property
+    def too_new(self) -> str:
+        """Why this version cannot keep up what the writer left; ``""`` if it can."""
+        if self.format <= FORMAT:
+            return ""
+        return (
+            f"version {self.version or 'unknown'} keeps up this registry in format {self.format}, and this"
+            f" version can write format {FORMAT} only: run that version or a newer one"
+        )
 
 
 def path(cluster_id: str) -> str:

@@ -9,6 +9,7 @@ fence.
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -19,7 +20,7 @@ from rpcregistry.kube.requests import LEASE_TIMEOUTS
 from rpcregistry.leases import CLUSTER_ID, NAMESPACE, ZOOKEEPER, KubeLease, heard_namespace, own_namespace
 from rpcregistry.plan.heartbeat import SURE, Candidate, Heartbeat, Look, Observation
 from rpcregistry.plan.ledger import ledger_root, service_name_of
-from rpcregistry.reconcile.lookout import Lookout
+from rpcregistry.reconcile.lookout import LOOK_EVERY, Lookout
 from rpcregistry.runtime.crew import Crew
 from rpcregistry.runtime.election import Elector
 from rpcregistry.settings import RunSettings
@@ -29,6 +30,7 @@ from rpcregistry.zookeeper.client import ZooKeeper
 log = structlog.get_logger(__name__)
 
 TICK = 0.2  # seconds between two looks at a watched heartbeat
+WITH_ZOOKEEPER = 1.0  # seconds that a connection takes, which is made meanwhile
 WITHOUT_ZOOKEEPER = 5.0  # seconds, after which we write statuses although we cannot look
 NOTHING_SEEN = Observation(None, 0.0)
 
@@ -104,6 +106,7 @@ class Leadership:
             return
         if self._lookout:
             self._crew.start("lookout", partial(self._lookout.run, self._led.is_set, self._stopping))
+            self._wait_for_format(self._lookout)
         self._crew.start("lease-watch", self._elector.watch)
         self._elector.run()
 
@@ -131,6 +134,23 @@ class Leadership:
         log.error("the Lease is lost", reason=reason)
         self._end(reason)
 
+    def _wait_for_format(self, lookout: Lookout) -> None:
+        """Do not contend for the Lease while a newer version keeps up what this one cannot write."""
+        if self._zookeeper:
+            self._zookeeper.wait(WITH_ZOOKEEPER)
+        while not self._stopping.is_set():
+            try:
+                found = lookout.look().found
+            except Failure:  # ``_look`` looks again
+                return
+            reason = found.too_new if found else ""
+            if reason and reason != self.trouble:
+                self._say_not_leading(reason)
+            self.trouble = reason
+            if not reason:
+                return
+            self._stopping.wait(LOOK_EVERY)
+
     def _look(self) -> None:
         """Begin once no other process keeps the registry up; if one does, end this process.
 
@@ -141,6 +161,9 @@ class Leadership:
         begun = watching = False
         while not self._stopping.is_set():
             look, seen = self._judge(candidate)
+            if seen.found and seen.found.too_new:
+                self._end(self._say_not_leading(seen.found.too_new))
+                return
             if look is Look.ALIVE:
                 self._yield_to(seen.found or Heartbeat())
                 return
@@ -185,13 +208,21 @@ class Leadership:
         return verdict
 
     def _yield_to(self, found: Heartbeat) -> None:
-        message = (
-            f"{self._identity} does not lead: {found.holder or 'another controller'} (Lease"
-            f" {found.lease or 'unknown'}) keeps up the registry of cluster {self._cluster_id} in ZooKeeper"
-            f" {self._settings.target.zk_servers}; stop that one, or give this one a --cluster-id of its own"
+        self._end(
+            self._say_not_leading(
+                f"{found.holder or 'another controller'} (Lease {found.lease or 'unknown'}) keeps up the"
+                f" registry of cluster {self._cluster_id} in ZooKeeper {self._settings.target.zk_servers};"
+                " stop that one, or give this one a --cluster-id of its own"
+            )
         )
+
+    def _say_not_leading(self, reason: str) -> str:
+        message = f"{self._identity} does not lead: {reason}"
+        if self.lease.regarding is None:
+            with suppress(Failure):  # there is none yet, so nobody could look at its Events
+                self.lease.get()
         log.error("not leading", reason=audit(self._kube, self.lease.regarding, "NotLeading", message))
-        self._end(message)
+        return message
 
     def _end(self, reason: str) -> None:
         self._crew.fail(Fenced(reason))

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 
 import structlog
 
@@ -158,6 +159,7 @@ def _heartbeat(shared: Shared) -> Heartbeat:
         namespaces=settings.target.namespaces,
         pod_label_selector=settings.pod_label_selector,
         require_register_permission=settings.require_register_permission,
+        version=version("rpcregistry"),
     )
 
 

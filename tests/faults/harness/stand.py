@@ -221,9 +221,10 @@ class Stand:
 
     # the controller
 
-    def command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    def command(self, *arguments: str, package: Package | None = None) -> tuple[list[str], dict[str, str]]:
         """The public command with *arguments*: what to run, and its variables."""
-        return [sys.executable, "-m", self._package.name, *arguments], {"PYTHONPATH": str(self._package.path)}
+        found = package or self._package
+        return [sys.executable, "-m", found.name, *arguments], {"PYTHONPATH": str(found.path)}
 
     def start(
         self,
@@ -234,12 +235,13 @@ class Stand:
         namespaces: Sequence[str] | None = None,
         lease_namespace: str | None = None,
         wrap: Sequence[str] = (),
+        package: Package | None = None,
         **more: Any,
     ) -> Replica:
         """Start a replica of the controller with *flags*.
 
         *api* (a URL), *zk* (``HOST:PORT``): proxies in between.  *wrap*: a command that runs the
-        controller's.  *more* is ``Replica``'s.
+        controller's.  *package*: another version.  *more* is ``Replica``'s.
         """
         (port,) = free_ports(1)
         served = namespaces or (() if self._everywhere else self.namespaces)
@@ -252,6 +254,7 @@ class Stand:
             *("--lease-namespace", lease_namespace or self.namespaces[0]),
             *("--bind-address", f"127.0.0.1:{port}"),
             *flags,
+            package=package,
         )
         self._note(flags)
         name = f"controller-{len(self.replicas)}"

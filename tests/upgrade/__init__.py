@@ -1,0 +1,1 @@
+"""Neighbouring versions take over from each other, in either order, and rename nothing."""
