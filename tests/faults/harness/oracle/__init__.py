@@ -1,0 +1,29 @@
+"""What ZooKeeper should hold, by the README's rules and from the Kubernetes objects alone.
+
+A second opinion: it shares no code with the controller, so that no mistake is made twice.  It knows
+one moment and no history: what the objects of one LIST come to once every change has arrived.  What
+depends on the past is *undecided* where the objects show it, and else for the caller to allow (pods
+that are missing from a LIST, refused writes, ``--policy upsert-only``).  ``tests/test_oracle.py``
+compares it with the controller on random worlds.
+
+Not in here: ``--max-znode-bytes``, layouts made by ``--template``.
+"""
+
+from tests.faults.harness.oracle.layouts import owned, read
+from tests.faults.harness.oracle.objects import Manifest
+from tests.faults.harness.oracle.published import Found, desired, undecided
+from tests.faults.harness.oracle.services import Row, Statuses, World, listed, statuses
+
+__all__ = [
+    "Found",
+    "Manifest",
+    "Row",
+    "Statuses",
+    "World",
+    "desired",
+    "listed",
+    "owned",
+    "read",
+    "statuses",
+    "undecided",
+]
