@@ -1,6 +1,7 @@
-"""A TCP proxy on loopback that breaks, delays and loses, like a bad network or server."""
+"""A TCP proxy on loopback that breaks, delays, slows down and loses, like a bad network or server."""
 
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from contextlib import suppress
 from typing import NamedTuple, Self
 
 CHUNK = 65536
+PIECES_A_SECOND = 20  # of which a throttled connection's bytes consist
+RST = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 s
 
 
 class _Loss(NamedTuple):
@@ -31,6 +34,14 @@ class _Pair:
         for end in (self.client, self.server):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def reset(self) -> None:
+        """End both at once by a RST, as a machine does that knows nothing of the connection."""
+        for end in (self.client, self.server):
+            with suppress(OSError):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)
+                end.shutdown(socket.SHUT_RD)  # who reads is woken: a socket is closed once nobody uses it
             end.close()
 
 
@@ -58,6 +69,7 @@ class Proxy:
         self._passing.set()
         self._held = bytearray()
         self._delay = 0.0
+        self._rate = 0  # bytes a second, in each direction of each connection; 0: all there are
         self._loss: _Loss | None = None
         self._listener = listener or socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
@@ -77,17 +89,25 @@ class Proxy:
 
     def pass_through(self) -> None:
         """End all faults; bytes that a black hole held arrive now."""
-        self._refusing, self._delay = False, 0.0
+        self._refusing, self._delay, self._rate = False, 0.0, 0
         self._swallows = None
         self._held.clear()
         self._passing.set()
 
     def cut(self) -> None:
         """Break all connections; new ones are served."""
+        for pair in self._taken():
+            pair.cut()
+
+    def reset(self) -> None:
+        """Break all connections by a RST, which loses what is under way; new ones are served."""
+        for pair in self._taken():
+            pair.reset()
+
+    def _taken(self) -> set[_Pair]:
         with self._lock:
             pairs, self._pairs = self._pairs, set()
-        for pair in pairs:
-            pair.cut()
+        return pairs
 
     def close(self) -> None:
         """Break all connections, and each new one."""
@@ -111,6 +131,10 @@ class Proxy:
     def delay(self, seconds: float) -> None:
         """Deliver everything *seconds* later."""
         self._delay = seconds
+
+    def throttle(self, rate: int) -> None:
+        """Deliver *rate* bytes a second at most, in each direction of each connection."""
+        self._rate = rate
 
     def lose_request(self, matches: Callable[[bytes], bool], then: Callable[[], None] = lambda: None) -> None:
         """Deliver nothing of the first request whose bytes match: call *then*, and break the connection."""
@@ -154,10 +178,19 @@ class Proxy:
     ) -> None:
         with suppress(OSError):
             while (data := source.recv(CHUNK)) and goes_on(pair, data):
-                sink.sendall(data)
+                self._send(sink, data)
         with self._lock:
             self._pairs.discard(pair)
         pair.cut()
+
+    def _send(self, sink: socket.socket, data: bytes) -> None:
+        while data:
+            rate = self._rate
+            size = max(rate // PIECES_A_SECOND, 1) if rate else len(data)
+            sink.sendall(data[:size])
+            if rate:
+                time.sleep(size / rate)
+            data = data[size:]
 
     def _request(self, pair: _Pair, data: bytes) -> bool:
         """Hold a client's bytes as the fault demands; return whether to pass them on."""
