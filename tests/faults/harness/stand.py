@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
@@ -38,7 +38,6 @@ EXAMPLE = TOP / "examples" / "controller.yaml"
 ACCOUNT = ("rpcregistry", "rpcregistry")  # namespace and name of the example's ServiceAccount
 USER = "system:serviceaccount:rpcregistry:rpcregistry"
 LEASE = "rpcregistry"
-OWNED = "/rpcregistry/owned"  # where the ledger lies
 BASE = "/rpc_v2"  # of the default layout
 FOREIGN = {f"{BASE}-of-others/echo": b"theirs", "/elsewhere": b"", "/elsewhere/echo": b"theirs"}
 TIMEOUT = 5.0  # seconds: ZooKeeper's answer to the harness
@@ -148,8 +147,8 @@ class Stand:
         self._servers = zookeeper.addresses if zookeeper else ground.cluster.zk_servers
         self._sessions: set[int] = set()
         self._layouts: list[tuple[str, str]] = []
-        self._flags: dict[str, Any] = {"namespace": tuple(namespaces)}
-        self._unjudged: set[str] = set()  # paths below which nobody knows what is right
+        self._templates: dict[str, oracle.Manifest] = {}
+        self._flags: dict[str, Any] = {"namespace": tuple(namespaces), "templates": self._templates}
         self._quiet: list[tuple[float, float]] = []
         self._faults: list[Fault] = []
         self._judged = False
@@ -330,23 +329,24 @@ class Stand:
         self._quiet.append((began, time.time()))
 
     def is_right(self) -> bool:
-        """Whether statuses and ZooKeeper hold what the objects come to; what those leave open, they may."""
-        listed = {
-            kind: self.ground.history.listed(kind, self.namespaces)
-            for kind in ("Pod", "Node", "RpcService", "Namespace")
-        }
-        world = oracle.World(
-            listed["Pod"], listed["Node"], listed["RpcService"], listed["Namespace"],
-            layouts=self._layouts, **self._flags,
-        )  # fmt: skip
+        """Whether statuses, ZooKeeper and node Services are as the objects have it, or leave it open."""
+        listed = (
+            self.ground.history.listed(kind, self.namespaces)
+            for kind in ("Pod", "Node", "RpcService", "Namespace", "LocalService", "Service")
+        )
+        world = oracle.World(*listed, layouts=self._layouts, **self._flags)
         desired, undecided = oracle.desired(world), oracle.undecided(world)
-        return oracle.statuses(world) == oracle.listed(world.rpcservices) and all(
-            _is_right(
-                oracle.read(*layout, self._znodes(layout[1])),
-                desired.get(layout, {}),
-                undecided.get(layout, {}),
+        return (
+            oracle.statuses(world) == oracle.listed(world.rpcservices)
+            and not any(True for _ in oracle.wrong_node_services(world))
+            and all(
+                _is_right(
+                    oracle.read(*layout, self._znodes(layout[1]), world.templates),
+                    desired.get(layout, {}),
+                    undecided.get(layout, {}),
+                )
+                for layout in self._layouts
             )
-            for layout in self._layouts
         )
 
     def _znodes(self, base: str) -> Mapping[str, bytes]:
@@ -386,11 +386,7 @@ class Stand:
     def _evidence(self, texts: Mapping[str, str]) -> Evidence:
         ended = time.time()
         data = self._zookeeper.data if self._zookeeper else self.ground.cluster.zookeeper_data
-        logs = [
-            part
-            for path in data
-            if (part := within(zklog.read(path), self.chroot, self._began, self._unjudged))
-        ]
+        logs = [part for path in data if (part := within(zklog.read(path), self.chroot, self._began))]
         return Evidence(
             began=self._began,
             ended=ended,
@@ -437,12 +433,12 @@ class Stand:
     def _note(self, flags: Sequence[str]) -> None:
         """What of a replica's flags decides what is published, and where."""
         given = dict(parsed(flags))
-        chosen = [tuple(text.split("=", 1)) for text in given.get("--layout", [f"kube2zk={BASE}"])]
-        for name, base in chosen:
-            if name in LAYOUTS:
-                self._layouts += [(name, base)] if (name, base) not in self._layouts else []
-            else:
-                self._unjudged |= {base, f"{OWNED}/{name}"}
+        for text in given.get("--layout", [f"kube2zk={BASE}"]):
+            name, base = text.split("=", 1)
+            self._layouts += [(name, base)] if (name, base) not in self._layouts else []
+        for text in given.get("--template", ()):
+            name, file = text.split("=", 1)
+            self._templates[name] = yaml.safe_load(Path(file).read_text())
         for flag, field in ORACLES_FLAGS.items():
             if flag in given:
                 self._flags[field] = given[flag][-1]
@@ -459,8 +455,11 @@ class Stand:
         rbac.create_namespaced_role_binding(namespace, binding)
 
 
-LAYOUTS = ("kube2zk", "curator", "spring-cloud", "dubbo", "serverset", "sofa")  # those that the oracle knows
-ORACLES_FLAGS = {"--cross-namespace": "cross_namespace", "--pod-label-selector": "pod_label_selector"}
+ORACLES_FLAGS = {
+    "--cross-namespace": "cross_namespace",
+    "--node-label": "node_label",
+    "--pod-label-selector": "pod_label_selector",
+}
 
 
 def parsed(flags: Sequence[str]) -> Mapping[str, list[str]]:
@@ -480,18 +479,16 @@ def parsed(flags: Sequence[str]) -> Mapping[str, list[str]]:
     return found
 
 
-def within(log: Log, chroot: str, since: float, unjudged: Collection[str] = ()) -> Log | None:
+def within(log: Log, chroot: str, since: float) -> Log | None:
     """What a log says of a chroot, with paths as its clients see them; None where it ends before *since*.
 
-    What another test did is no part of it, but for sessions: they have no path; nor is what lies below
-    *unjudged*.
+    What another test did is no part of it, but for sessions: they have no path.
     """
     if log.transactions and log.transactions[-1].at < since:
         return None
 
     def counts(path: str) -> bool:
-        below = path.startswith(f"{chroot}/")
-        return below and not any(zklog.is_below(path[len(chroot) :], other) for other in unjudged)
+        return path.startswith(f"{chroot}/")
 
     start = {path[len(chroot) :]: data for path, data in log.start.items() if counts(path)}
     kept = []

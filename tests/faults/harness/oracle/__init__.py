@@ -1,4 +1,4 @@
-"""What ZooKeeper should hold, by the README's rules and from the Kubernetes objects alone.
+"""What there should be in ZooKeeper and for nodes, by the README's rules and from Kubernetes objects alone.
 
 A second opinion: it shares no code with the controller, so that no mistake is made twice.  It knows
 one moment and no history: what the objects of one LIST come to once every change has arrived.  What
@@ -6,10 +6,11 @@ depends on the past is *undecided* where the objects show it, and else for the c
 that are missing from a LIST, refused writes, ``--policy upsert-only``).  ``tests/test_oracle.py``
 compares it with the controller on random worlds.
 
-Not in here: ``--max-znode-bytes``, layouts made by ``--template``.
+Not in here: ``--max-znode-bytes``.
 """
 
 from tests.faults.harness.oracle.layouts import owned, read
+from tests.faults.harness.oracle.nodeservices import wrong_node_services
 from tests.faults.harness.oracle.objects import Manifest
 from tests.faults.harness.oracle.published import Found, desired, undecided
 from tests.faults.harness.oracle.services import Row, Statuses, World, listed, statuses
@@ -26,4 +27,5 @@ __all__ = [
     "read",
     "statuses",
     "undecided",
+    "wrong_node_services",
 ]

@@ -4,7 +4,7 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from unicodedata import category
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -14,13 +14,15 @@ from tests.faults.harness.oracle.objects import SERVICE, Manifest
 
 @dataclass(frozen=True)
 class Entry:
-    """One service that a pod says it serves, as far as it decides what is published."""
+    """One service that a pod says it serves."""
 
     service: str
     port: int | None = None
     version: str = ""
     group: str = ""
     protocol: str = ""
+    weight: int | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def entries_of(pod: Manifest) -> list[Entry]:
@@ -151,4 +153,4 @@ def _entry(name: Any, details: Mapping[str, Any], metadata: Any) -> Entry | None
         return None
     if not all(_is_text(key) and _is_text(value) for key, value in metadata.items()):
         return None
-    return Entry(name, **{key: details[key] for key in _DETAILS if key != "weight" and key in details})
+    return Entry(name, metadata=metadata, **{key: details[key] for key in _DETAILS if key in details})

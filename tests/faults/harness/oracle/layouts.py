@@ -7,16 +7,26 @@ from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address
 from urllib.parse import quote_plus, unquote_plus
 
+from tests.faults.harness.oracle import templates as templating
 from tests.faults.harness.oracle.annotations import Entry
 from tests.faults.harness.oracle.objects import SERVICE
 from tests.faults.harness.oracle.services import Endpoint
+from tests.faults.harness.oracle.templates import Template
 
 _NEEDS_PORT = ("spring-cloud", "dubbo", "serverset", "sofa")
 
 
-def written(layout: str, endpoint: Endpoint) -> str | None:
+Templates = Mapping[str, Template]
+"""The layouts that are not built in, by name."""
+
+NONE: Templates = {}
+
+
+def written(layout: str, endpoint: Endpoint, templates: Templates = NONE) -> str | None:
     """The endpoint's address in *layout*; None where the layout cannot take it."""
     entry, ip = endpoint.entry, endpoint.ip
+    if layout in templates:
+        return templating.described(templates[layout], endpoint)
     if layout == "kube2zk":
         return ip
     if layout in _NEEDS_PORT and entry.port is None:
@@ -41,7 +51,9 @@ def _joined(ip: str, port: int | None) -> str:
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 
-def read(layout: str, base: str, znodes: Mapping[str, bytes]) -> Mapping[str, frozenset[str]]:
+def read(
+    layout: str, base: str, znodes: Mapping[str, bytes], templates: Templates = NONE
+) -> Mapping[str, frozenset[str]]:
     """What a client of *layout* finds below *base*: service to addresses, as in ``Found``.
 
     What a client cannot read is there as ``"unreadable NAME"``, which no address looks like; what it passes
@@ -49,31 +61,42 @@ def read(layout: str, base: str, znodes: Mapping[str, bytes]) -> Mapping[str, fr
     """
     found: dict[str, set[str]] = defaultdict(set)
     for path, data in znodes.items():
-        service, name = _place(layout, base, path)
+        service, name = _place(layout, base, path, templates)
         if service is None or (name is None) != (layout == "kube2zk"):
             continue
         try:
-            found[service].update(_READERS[layout](name or service, data))
+            if layout in templates:
+                found[service].add(templating.found(templates[layout], name or "", data))
+            else:
+                found[service].update(_READERS[layout](name or service, data))
         except (ValueError, KeyError, TypeError, AttributeError):
             found[service].add(f"unreadable {name or service}")
     return {service: frozenset(addresses) for service, addresses in found.items() if addresses}
 
 
-def owned(layout: str, base: str, path: str) -> str | None:
+def owned(layout: str, base: str, path: str, templates: Templates = NONE) -> str | None:
     """The service whose entry at *path* can be the controller's, by its shape; None where it cannot be.
 
     Directories, which clients make as well, are nobody's.
     """
-    service, name = _place(layout, base, path)
+    service, name = _place(layout, base, path, templates)
     if service is None or not SERVICE.fullmatch(service) or (name is None) != (layout == "kube2zk"):
         return None
-    return service if name is None or _OURS[layout].search(unquote_plus(name)) else None
+    if name is None:
+        return service
+    is_ours = templating.is_marked(name) if layout in templates else _OURS[layout].search(unquote_plus(name))
+    return service if is_ours else None
 
 
-def _place(layout: str, base: str, path: str) -> tuple[str | None, str | None]:
+def _place(layout: str, base: str, path: str, templates: Templates) -> tuple[str | None, str | None]:
     """Which service's directory *path* is in, and the child's name; no child: the service's own znode."""
     root = base.rstrip("/") + "/"
     below = path.removeprefix(root).split("/") if path.startswith(root) else []
+    if layout in templates:
+        directory = [part for part in templates[layout].get("below", "").split("/") if part]
+        if len(below) == len(directory) + 2 and below[1:-1] == directory:
+            return below[0], below[-1]
+        return None, None
     match layout, below:
         case "dubbo", [directory, "providers", name]:
             # Consumers look for the encoded name of their interface, and nowhere else.

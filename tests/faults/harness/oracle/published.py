@@ -10,7 +10,8 @@ Found = Mapping[tuple[str, str], Mapping[str, frozenset[str]]]
 """By layout and base path: service to addresses.
 
 An address is ``10.0.0.1:80`` or ``[fd00::1]:80``, or without a port ``10.0.0.1`` or ``fd00::1``, as all are
-in the layout kube2zk.  A service without addresses is left out.
+in the layout kube2zk, and in a layout of one's own what ``templates`` says.  A service without addresses is
+left out.
 """
 
 
@@ -44,7 +45,7 @@ def _found(world: World, endpoints: Mapping[str, Iterable[Endpoint]]) -> Found:
         (layout, base): {
             name: found
             for name, chosen in endpoints.items()
-            if (found := frozenset(filter(None, (written(layout, e) for e in chosen))))
+            if (found := frozenset(filter(None, (written(layout, e, world.templates) for e in chosen))))
         }
         for layout, base in world.layouts
     }

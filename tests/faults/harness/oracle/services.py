@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from tests.faults.harness.oracle.annotations import Entry, entries_of
 from tests.faults.harness.oracle.objects import (
@@ -31,18 +32,22 @@ class World:
     """The objects of a cluster, and the flags of ``rpcregistry run`` that decide what is published.
 
     *register*: what ``--require-register-permission`` finds allowed, as (namespace, ServiceAccount, name of
-    the RpcService); None without the flag.
+    the RpcService); None without the flag.  *templates*: what the files of ``--template`` say, by layout.
     """
 
     pods: Sequence[Manifest] = ()
     nodes: Sequence[Manifest] = ()
     rpcservices: Sequence[Manifest] = ()
     namespaces: Sequence[Manifest] = ()
+    localservices: Sequence[Manifest] = ()
+    services: Sequence[Manifest] = ()
     layouts: Sequence[tuple[str, str]] = (("kube2zk", "/rpc_v2"),)
     namespace: Sequence[str] = ()
     pod_label_selector: str = ""
     cross_namespace: str = "union"
+    node_label: str = "rpcregistry.dev/node"
     register: Collection[tuple[str, str, str]] | None = None
+    templates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -214,7 +219,7 @@ def _memberships(world: World, there: Sequence[_Head], pod: Manifest) -> Iterato
         # A pod joins what it does not name itself, and of two RpcServices of one name the older one.
         if not head.generated and head.service not in joined and selects(head.spec.get("selector"), labels):
             joined.add(head.service)
-            keys = head.spec.keys() & {"port", "version", "group", "protocol"}
+            keys = head.spec.keys() & {"port", "version", "group", "protocol", "weight", "metadata"}
             yield head, Entry(head.service, **{key: head.spec[key] for key in keys})
 
 
