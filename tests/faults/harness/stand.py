@@ -111,6 +111,8 @@ class Ground:
 RUN = ("Deployment", "PodDisruptionBudget")
 
 
+REST_SHARE, SHORTEST_REST, LONGEST_REST = 0.01, 0.05, 1.0  # of a test's time; seconds
+RESTLESS = 10.0  # seconds
 TAKEOVER = 60.0  # seconds, at most, until a replica leads that was started again
 
 
@@ -355,6 +357,7 @@ class Stand:
 
     def close(self) -> Evidence:
         """Wait until all is right, as far as that is to be; stop the replicas; what was witnessed."""
+        rests = None
         if "I1" not in self.allowed and any(
             replica.wanted and any(life.has_led() for life in replica.lives) for replica in self.replicas
         ):  # one that led is to lead again
@@ -364,11 +367,14 @@ class Stand:
                 within += TAKEOVER
             with suppress(AssertionError):  # the judge says what is wrong, and better
                 eventually(self._is_right_if_seen, timeout=within)
+                rests = self._rest()
         texts = {
             f"metrics of {replica.name}": ask(replica.port, "/metrics")[1]
             for replica in self.replicas
             if replica.running
         }
+        if rests:
+            self._quiet.append((rests, time.time()))
         for replica in self.replicas:
             if replica.wanted:
                 with suppress(AssertionError):  # one that has just begun does not know the signal yet
@@ -376,6 +382,30 @@ class Stand:
                 replica.stop()
         self.ground.history.catch_up(self.namespaces)
         return self._evidence(texts)
+
+    def _rest(self) -> float | None:
+        """Wait until nothing more comes of what happened; return since when, None where not all is in sync.
+
+        That nothing was asked for a moment shows it: from then on nothing is to be written.  The moment is
+        short beside what the test has taken.  Whoever never rests is judged by the last moment.
+        """
+        if not all(map(_is_in_sync, self.ground.history.listed("RpcService", self.namespaces))):
+            return None
+        moment = min(max((time.time() - self._began) * REST_SHARE, SHORTEST_REST), LONGEST_REST)
+        seen, since, end = self._asked(), time.time(), time.time() + RESTLESS
+        while time.time() < min(since + moment, end):
+            time.sleep(0.02)
+            if (asked := self._asked()) != seen:
+                seen, since = asked, time.time()
+        return since if time.time() < end else time.time() - moment
+
+    def _asked(self) -> tuple[int, int]:
+        """What changes with each request of the product's, and each transaction of anybody's."""
+        self.zk.exists_async("/").get(timeout=TIMEOUT)
+        log = self.ground.cluster.audit_log
+        with log.open("rb") as file:
+            file.seek(self._audited)
+            return file.read().count(f'"username":"{self.user}"'.encode()), self.zk.last_zxid
 
     def check(self) -> None:
         """Judge what was witnessed, once, where a controller ran; raise all that is wrong as one error."""
@@ -453,6 +483,12 @@ class Stand:
         reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": LEASE}
         binding = {"metadata": {"name": LEASE}, "roleRef": reference, "subjects": [subject]}
         rbac.create_namespaced_role_binding(namespace, binding)
+
+
+def _is_in_sync(rpcservice: oracle.Manifest) -> bool:
+    """Whether it says that it is published as it is to be, so that nothing of it waits to be told."""
+    conditions = (rpcservice.get("status") or {}).get("conditions") or ()
+    return any(c["type"] == "Synced" and c["status"] == "True" for c in conditions)
 
 
 ORACLES_FLAGS = {
