@@ -50,6 +50,26 @@ def pods_come_and_go(stand: Stand, world: World) -> None:
         time.sleep(QUIET)
 
 
+def a_pod_comes(stand: Stand, world: World) -> None:
+    """Nothing else happens, and then everything is as it is to be."""
+    stand.start()
+    world.create_pod("a", "echo", ip="10.0.0.1")
+    settle(stand)
+
+
+def a_node_comes_and_goes(stand: Stand, world: World) -> None:
+    """A LocalService has two nodes, and then one."""
+    stand.start()
+    nodes = [f"{world.namespace}-{letter}" for letter in "ab"]
+    for node in nodes:
+        world.create_node(node)
+    world.create_localservice()
+    world.create_pod("a", "echo", ip="10.0.0.1")
+    settle(stand)
+    world.delete_node(nodes[0])
+    settle(stand)
+
+
 def the_only_pod_flaps(stand: Stand, world: World) -> None:
     """It turns not Ready for a while, and is Ready again."""
     stand.start()
@@ -137,10 +157,11 @@ def zookeeper_is_away(stand: Stand, world: World) -> None:
 
 JOURNEYS: Mapping[str, Journey] = {
     "I1-only-the-first-is-published": pods_come_and_go,
+    "I1-the-service-of-a-node-outlives-it": a_node_comes_and_goes,
     "I2-a-list-that-lacks-pods-is-believed": a_list_lacks_the_pods,
     "I3-the-deleted-stay": pods_come_and_go,
     "I4-what-nobody-lists-is-cleared": pods_come_and_go,
-    "I5-what-is-right-is-written-again": pods_come_and_go,
+    "I5-what-is-right-is-written-again": a_pod_comes,
     "I6-any-version-of-the-fence-will-do": an_old_leader_wakes,
     "I6-the-fence-is-taken-as-it-is": the_process_is_killed,
     "I7-what-is-refused-is-tried-at-once": writes_are_refused,
