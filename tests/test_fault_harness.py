@@ -17,7 +17,7 @@ from tests.faults.harness.evidence import Check, Create, Delete, Log, OpenSessio
 from tests.faults.harness.faults import Faults
 from tests.faults.harness.history import History
 from tests.faults.harness.kubelet import Replica
-from tests.faults.harness.stand import within
+from tests.faults.harness.reading import within
 
 NAMESPACES = ("a", "b")
 SEEDS = range(5)

@@ -19,7 +19,8 @@ from tests.cluster.waiting import eventually
 from tests.cluster.world import World, lack_once
 from tests.faults.harness import invariants, mutations
 from tests.faults.harness.evidence import Evidence
-from tests.faults.harness.stand import BASE, LEASE, Ground, Package, Stand
+from tests.faults.harness.ground import Ground
+from tests.faults.harness.stand import BASE, LEASE, Package, Stand
 
 MANY = 15  # services that are refused
 QUIET, HAMMERED, AWAY = 4.0, 12.0, 30.0  # seconds

@@ -1,9 +1,9 @@
-"""Where the tests stand: the ground that they share, and each one's own part of it.
+"""Where a test stands: its own part of the ground that all share.
 
-``Ground`` is a cluster with its witnesses.  A ``Stand`` is a test's namespaces, its chroot in ZooKeeper and
-its replicas of the controller: under the ServiceAccount of ``examples/controller.yaml``, with its rights, and
-with default flags, but for ``--namespace``, so that tests do not see each other's pods, and
-``--lease-namespace``, as they are no pods themselves.
+A ``Stand`` is a test's namespaces, its chroot in ZooKeeper and its replicas of the controller: under the
+ServiceAccount of ``examples/controller.yaml``, with its rights, and with default flags, but for
+``--namespace``, so that tests do not see each other's pods, and ``--lease-namespace``, as they are no pods
+themselves.
 """
 
 import shutil
@@ -12,35 +12,30 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 from kazoo.client import KazooClient, KazooState
-from kazoo.exceptions import KazooException, NoNodeError
+from kazoo.exceptions import KazooException
 from kazoo.retry import KazooRetry
-from kubernetes import client, config
+from kubernetes import client
 
 from hack.local.cluster import ADMIN_TOKEN, free_ports
 from tests.cluster.waiting import eventually
 from tests.cluster.world import World
 from tests.faults.harness import audit, invariants, oracle, zklog
-from tests.faults.harness.cluster import FaultCluster, FaultHttpProxy, FaultProxy
-from tests.faults.harness.evidence import Evidence, Fault, Log, Request
-from tests.faults.harness.history import History
+from tests.faults.harness.cluster import FaultHttpProxy, FaultProxy
+from tests.faults.harness.evidence import Evidence, Fault, Request
+from tests.faults.harness.ground import ACCOUNT, EXAMPLE, TOP, Ground
 from tests.faults.harness.kubelet import Life, Replica, ask, log_lines
+from tests.faults.harness.reading import TIMEOUT, agrees, is_in_sync, parsed, subtree, within
 
-TOP = Path(__file__).parents[3]
-CRDS = TOP / "crds"
-EXAMPLE = TOP / "examples" / "controller.yaml"
-ACCOUNT = ("rpcregistry", "rpcregistry")  # namespace and name of the example's ServiceAccount
 USER = "system:serviceaccount:rpcregistry:rpcregistry"
 LEASE = "rpcregistry"
 BASE = "/rpc_v2"  # of the default layout
 FOREIGN = {f"{BASE}-of-others/echo": b"theirs", "/elsewhere": b"", "/elsewhere/echo": b"theirs"}
-TIMEOUT = 5.0  # seconds: ZooKeeper's answer to the harness
 HURRY = 10.0  # a back-off of 10 s becomes one of 1 s: a kubelet's patience is not what is tested
 
 
@@ -62,53 +57,6 @@ class Servers(NamedTuple):
 
     addresses: str
     data: Sequence[Path]
-
-
-class Ground:
-    """A cluster in *directory*, and who watches it.  Tests that leave it whole share it."""
-
-    def __init__(self, directory: Path, *, crds: Path = CRDS, example: Path = EXAMPLE) -> None:
-        directory.mkdir(exist_ok=True)
-        self.cluster = FaultCluster(directory / "cluster")
-        self._manifests = crds, example
-        self._stack = ExitStack()
-
-    def __enter__(self) -> "Ground":
-        with ExitStack() as stack:
-            stack.enter_context(self.cluster)
-            self.apply()
-            self.history = stack.enter_context(
-                History(self.cluster.server, self.cluster.ca_file, ADMIN_TOKEN)
-            )
-            self.api = config.new_client_from_config(str(self.cluster.kubeconfig))
-            self.core = client.CoreV1Api(self.api)
-            self.cluster_id = str(self.core.read_namespace("kube-system").metadata.uid)
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def make_namespace(self, name: str) -> None:
-        """Create a namespace, in which pods can be made: its ServiceAccount is there."""
-        self.core.create_namespace({"metadata": {"name": name}})
-        eventually(lambda: self.core.list_namespaced_service_account(name).items, timeout=120)
-
-    def apply(self) -> None:
-        """Apply the CRDs and the example, without its Deployment: here, replicas are processes.
-
-        Whoever deleted them has to: a ServiceAccount that is made again has another token.
-        """
-        crds, example = self._manifests
-        self.cluster.kubectl("apply", "-f", str(crds))
-        self.cluster.kubectl("wait", "--for=condition=Established", "-f", str(crds), "--timeout=60s")
-        documents = [found for found in yaml.safe_load_all(example.read_text()) if found["kind"] not in RUN]
-        self.cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(documents))
-        create = ("-n", ACCOUNT[0], "create", "token", ACCOUNT[1], "--duration=24h")
-        self.token = self.cluster.kubectl(*create).strip()
-
-
-RUN = ("Deployment", "PodDisruptionBudget")
 
 
 REST_SHARE, SHORTEST_REST, LONGEST_REST = 0.01, 0.05, 1.0  # of a test's time; seconds
@@ -342,7 +290,7 @@ class Stand:
             oracle.statuses(world) == oracle.listed(world.rpcservices)
             and not any(True for _ in oracle.wrong_node_services(world))
             and all(
-                _is_right(
+                agrees(
                     oracle.read(*layout, self._znodes(layout[1]), world.templates),
                     desired.get(layout, {}),
                     undecided.get(layout, {}),
@@ -389,7 +337,7 @@ class Stand:
         That nothing was asked for a moment shows it: from then on nothing is to be written.  The moment is
         short beside what the test has taken.  Whoever never rests is judged by the last moment.
         """
-        if not all(map(_is_in_sync, self.ground.history.listed("RpcService", self.namespaces))):
+        if not all(map(is_in_sync, self.ground.history.listed("RpcService", self.namespaces))):
             return None
         moment = min(max((time.time() - self._began) * REST_SHARE, SHORTEST_REST), LONGEST_REST)
         seen, since, end = self._asked(), time.time(), time.time() + RESTLESS
@@ -485,81 +433,8 @@ class Stand:
         rbac.create_namespaced_role_binding(namespace, binding)
 
 
-def _is_in_sync(rpcservice: oracle.Manifest) -> bool:
-    """Whether it says that it is published as it is to be, so that nothing of it waits to be told."""
-    conditions = (rpcservice.get("status") or {}).get("conditions") or ()
-    return any(c["type"] == "Synced" and c["status"] == "True" for c in conditions)
-
-
 ORACLES_FLAGS = {
     "--cross-namespace": "cross_namespace",
     "--node-label": "node_label",
     "--pod-label-selector": "pod_label_selector",
 }
-
-
-def parsed(flags: Sequence[str]) -> Mapping[str, list[str]]:
-    """The values of flags, given as ``--flag value`` or ``--flag=value``.
-
-    >>> parsed(["--layout", "a=/a", "--layout=b=/b", "--dry-run"])
-    {'--layout': ['a=/a', 'b=/b'], '--dry-run': []}
-    """
-    found: dict[str, list[str]] = {}
-    flag = ""
-    for word in flags:
-        if word.startswith("--"):
-            flag, equals, value = word.partition("=")
-            found.setdefault(flag, []).extend([value] if equals else [])
-        else:
-            found[flag].append(word)
-    return found
-
-
-def within(log: Log, chroot: str, since: float) -> Log | None:
-    """What a log says of a chroot, with paths as its clients see them; None where it ends before *since*.
-
-    What another test did is no part of it, but for sessions: they have no path.
-    """
-    if log.transactions and log.transactions[-1].at < since:
-        return None
-
-    def counts(path: str) -> bool:
-        return path.startswith(f"{chroot}/")
-
-    start = {path[len(chroot) :]: data for path, data in log.start.items() if counts(path)}
-    kept = []
-    for transaction in log.transactions:
-        ops = tuple(
-            replace(op, path=op.path[len(chroot) :]) if hasattr(op, "path") else op
-            for op in transaction.ops
-            if not hasattr(op, "path") or counts(op.path)
-        )
-        if ops:
-            kept.append(replace(transaction, ops=ops))
-    return Log(start, kept)
-
-
-def subtree(zk: KazooClient, base: str) -> dict[str, bytes]:
-    """All znodes from *base* on."""
-    found: dict[str, bytes] = {}
-    waiting = [base]
-    while waiting:
-        path = waiting.pop()
-        try:
-            found[path] = zk.get_async(path).get(timeout=TIMEOUT)[0]
-            waiting += [f"{path}/{name}" for name in zk.get_children_async(path).get(timeout=TIMEOUT)]
-        except NoNodeError:
-            found.pop(path, None)
-    return found
-
-
-def _is_right(
-    found: Mapping[str, frozenset[str]],
-    desired: Mapping[str, frozenset[str]],
-    undecided: Mapping[str, frozenset[str]],
-) -> bool:
-    nothing: frozenset[str] = frozenset()
-    return all(
-        (found.get(name, nothing) ^ desired.get(name, nothing)) <= undecided.get(name, nothing)
-        for name in {*found, *desired}
-    )
