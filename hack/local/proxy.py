@@ -28,21 +28,22 @@ class _Pair:
         self.client = client
         self.server = server
         self.awaited: _Loss | None = None  # the answer that comes next is to be lost
+        self._ending = socket.SHUT_RDWR
 
     def cut(self) -> None:
         """End both at once."""
         for end in (self.client, self.server):
             with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+                end.shutdown(self._ending)
             end.close()
 
     def reset(self) -> None:
-        """End both at once by a RST, as a machine does that knows nothing of the connection."""
+        """End both by a RST, as a machine does that knows nothing of the connection."""
+        self._ending = socket.SHUT_RD  # wakes who reads, and says nothing to the other side
         for end in (self.client, self.server):
             with suppress(OSError):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)
-                end.shutdown(socket.SHUT_RD)  # who reads is woken: a socket is closed once nobody uses it
-            end.close()
+        self.cut()
 
 
 class Proxy:
