@@ -18,7 +18,7 @@ from tests.faults.harness.kubelet import Replica
 from tests.faults.harness.stand import Stand
 
 SESSION = 15.0  # seconds: what the controller asks for
-SLOW = 500  # bytes a second
+SLOW = 5_000  # bytes a second
 ONE, TWO, THREE = ["10.0.0.1"], ["10.0.0.2"], ["10.0.0.3"]
 
 

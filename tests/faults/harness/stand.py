@@ -280,11 +280,8 @@ class Stand:
 
     def is_right(self) -> bool:
         """Whether statuses, ZooKeeper and node Services are as the objects have it, or leave it open."""
-        listed = (
-            self.ground.history.listed(kind, self.namespaces)
-            for kind in ("Pod", "Node", "RpcService", "Namespace", "LocalService", "Service")
-        )
-        world = oracle.World(*listed, layouts=self._layouts, **self._flags)
+        listed = {kind: self.ground.history.listed(kind, self.namespaces) for kind in oracle.KINDS}
+        world = oracle.world_of(listed, layouts=self._layouts, **self._flags)
         desired, undecided = oracle.desired(world), oracle.undecided(world)
         return (
             oracle.statuses(world) == oracle.listed(world.rpcservices)

@@ -169,13 +169,13 @@ def _wanted(evidence: Evidence) -> tuple[dict[Address, list[Wanted]], oracle.Wor
 
 def worlds(evidence: Evidence) -> Iterator[tuple[float, oracle.World]]:
     """Yield when a change may decide on addresses, and how all was since; and how all is in the end."""
-    there: dict[str, dict[str, Json]] = {kind: {} for kind in (*DECIDE, "LocalService", "Service")}
+    there: dict[str, dict[str, Json]] = {kind: {} for kind in oracle.KINDS}
     matters: dict[str, Any] = {}
     ended: set[str] = set()
 
     def world() -> oracle.World:
-        objects = (list(found.values()) for found in there.values())
-        return oracle.World(*objects, layouts=evidence.layouts, **evidence.flags)
+        objects = {kind: found.values() for kind, found in there.items()}
+        return oracle.world_of(objects, layouts=evidence.layouts, **evidence.flags)
 
     for change in sorted(evidence.history, key=lambda change: change.at):
         kind, uid = change.object["kind"], change.object["metadata"]["uid"]

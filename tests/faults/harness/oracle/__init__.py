@@ -13,9 +13,10 @@ from tests.faults.harness.oracle.layouts import owned, read
 from tests.faults.harness.oracle.nodeservices import wrong_node_services
 from tests.faults.harness.oracle.objects import Manifest
 from tests.faults.harness.oracle.published import Found, desired, undecided
-from tests.faults.harness.oracle.services import Row, Statuses, World, listed, statuses
+from tests.faults.harness.oracle.services import KINDS, Row, Statuses, World, listed, statuses, world_of
 
 __all__ = [
+    "KINDS",
     "Found",
     "Manifest",
     "Row",
@@ -27,5 +28,6 @@ __all__ = [
     "read",
     "statuses",
     "undecided",
+    "world_of",
     "wrong_node_services",
 ]

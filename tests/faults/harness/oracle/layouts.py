@@ -93,8 +93,8 @@ def _place(layout: str, base: str, path: str, templates: Templates) -> tuple[str
     root = base.rstrip("/") + "/"
     below = path.removeprefix(root).split("/") if path.startswith(root) else []
     if layout in templates:
-        directory = [part for part in templates[layout].get("below", "").split("/") if part]
-        if len(below) == len(directory) + 2 and below[1:-1] == directory:
+        directories = [part for part in templates[layout].get("below", "").split("/") if part]
+        if len(below) == len(directories) + 2 and below[1:-1] == directories:
             return below[0], below[-1]
         return None, None
     match layout, below:

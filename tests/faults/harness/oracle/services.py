@@ -50,6 +50,22 @@ class World:
     templates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
+KINDS: Mapping[str, str] = {
+    "Pod": "pods",
+    "Node": "nodes",
+    "RpcService": "rpcservices",
+    "Namespace": "namespaces",
+    "LocalService": "localservices",
+    "Service": "services",
+}
+"""The kinds of objects, and where in a ``World`` they are."""
+
+
+def world_of(objects: Mapping[str, Iterable[Manifest]], **more: Any) -> World:
+    """The world with these objects, by kind; *more*: its other fields."""
+    return World(**{KINDS[kind]: list(found) for kind, found in objects.items()}, **more)
+
+
 @dataclass(frozen=True)
 class Row:
     """Which endpoint a row of ``status.endpoints`` stands for, and whether it says Ready."""
