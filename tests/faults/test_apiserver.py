@@ -80,7 +80,7 @@ def test_a5_connections_are_reset_again_and_again(
     stand.api_bytes.reset()
     world.create_pod("b", "echo", ip="10.0.0.2")
     stand.api_bytes.reset()
-    eventually(lambda: any("reset" in line.get("reason", "") for line in controller.logged()))
+    eventually(lambda: any(line["event"] == "watch interrupted" for line in controller.logged()))
     eventually(lambda: world.servers("echo") == [*ONE, *TWO])
     eventually(lambda: seen.states == [ONE, [*ONE, *TWO]])
     assert len(controller.lives) == 1
