@@ -19,6 +19,7 @@ from tests.faults.harness.stand import Stand
 Scenario = Callable[[Stand, World, int], None]
 PATIENCE = 120.0  # seconds
 BUMP = 10**9  # revisions
+QUIET = 3.0  # seconds
 LATE = 45.0  # seconds in which a process that gave up is started again, has the Lease, and acts
 
 
@@ -33,6 +34,7 @@ def churn(stand: Stand, world: World, seed: int) -> None:
     stand.start()
     with Churn(world, steps(seed, stand.namespaces)) as running:
         _take(running, 60)
+    stand.rest = QUIET
 
 
 def churn_with_restore(stand: Stand, world: World, seed: int, bump: int = 0) -> None:

@@ -59,7 +59,7 @@ class Servers(NamedTuple):
     data: Sequence[Path]
 
 
-REST_SHARE, SHORTEST_REST, LONGEST_REST = 0.01, 0.05, 1.0  # of a test's time; seconds
+REST_SHARE, SHORTEST_REST, LONGEST_REST = 0.02, 0.05, 1.0  # of a test's time; seconds
 RESTLESS = 10.0  # seconds
 TAKEOVER = 60.0  # seconds, at most, until a replica leads that was started again
 
@@ -68,7 +68,8 @@ class Stand:
     """One test's part of *ground*, its files in *directory*.
 
     The Lease lies in the first of *namespaces*, which are there already.  *zookeeper*: servers of the test's
-    own, in place of the ground's.
+    own, in place of the ground's.  *rest*: for how many seconds the product is to have had nothing to do
+    before its end; by default a share of what the test takes.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Stand:
         *,
         package: Package = Package.of(TOP),  # noqa: B008  (it is frozen)
         zookeeper: Servers | None = None,
+        rest: float | None = None,
     ) -> None:
         self.ground = ground
         self.namespaces = namespaces
@@ -94,6 +96,7 @@ class Stand:
         self._directory = directory
         self._package = package
         self._zookeeper = zookeeper
+        self.rest = rest
         self._servers = zookeeper.addresses if zookeeper else ground.cluster.zk_servers
         self._sessions: set[int] = set()
         self._layouts: list[tuple[str, str]] = []
@@ -331,12 +334,13 @@ class Stand:
     def _rest(self) -> float | None:
         """Wait until nothing more comes of what happened; return since when, None where not all is in sync.
 
-        That nothing was asked for a moment shows it: from then on nothing is to be written.  The moment is
-        short beside what the test has taken.  Whoever never rests is judged by the last moment.
+        That nothing was asked for a moment shows it: from then on nothing is to be written.  By default the
+        moment is short beside what the test has taken.  Whoever never rests is judged by the last moment.
         """
         if not all(map(is_in_sync, self.ground.history.listed("RpcService", self.namespaces))):
             return None
-        moment = min(max((time.time() - self._began) * REST_SHARE, SHORTEST_REST), LONGEST_REST)
+        share = (time.time() - self._began) * REST_SHARE
+        moment = self.rest or min(max(share, SHORTEST_REST), LONGEST_REST)
         seen, since, end = self._asked(), time.time(), time.time() + RESTLESS
         while time.time() < min(since + moment, end):
             time.sleep(0.02)
@@ -345,12 +349,13 @@ class Stand:
         return since if time.time() < end else time.time() - moment
 
     def _asked(self) -> tuple[int, int]:
-        """What changes with each request of the product's, and each transaction of anybody's."""
+        """What changes with each request of the product's but for Leases, and each transaction of anybody's."""
         self.zk.exists_async("/").get(timeout=TIMEOUT)
-        log = self.ground.cluster.audit_log
-        with log.open("rb") as file:
+        ours = f'"username":"{self.user}"'.encode()
+        with self.ground.cluster.audit_log.open("rb") as file:
             file.seek(self._audited)
-            return file.read().count(f'"username":"{self.user}"'.encode()), self.zk.last_zxid
+            asked = sum(ours in line and b'"resource":"leases"' not in line for line in file)
+        return asked, self.zk.last_zxid
 
     def check(self) -> None:
         """Judge what was witnessed, once, where a controller ran; raise all that is wrong as one error."""
