@@ -349,7 +349,7 @@ class Stand:
         return since if time.time() < end else time.time() - moment
 
     def _asked(self) -> tuple[int, int]:
-        """What changes with each request of the product's (not for Leases) and each transaction of anybody's."""
+        """What changes with each request of the product that is for no Lease, and each transaction."""
         self.zk.exists_async("/").get(timeout=TIMEOUT)
         ours = f'"username":"{self.user}"'.encode()
         with self.ground.cluster.audit_log.open("rb") as file:
