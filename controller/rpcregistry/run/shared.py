@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from rpcregistry.kube.client import Kube
 from rpcregistry.manifests import LOCALSERVICES, NODES, PODS, RPCSERVICES, Named, Resource
 from rpcregistry.model import Node, Pod, RpcService
-from rpcregistry.reconcile import byname, localservices, ports, rpcservices
+from rpcregistry.reconcile import byname, localservices, observing, ports
 from rpcregistry.reconcile.fence import FencedKube
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.initialsync import InitialSync
@@ -108,14 +108,14 @@ class Shared:
         self.pods: Source[Pod] = self.source(
             PODS,
             settings.target.namespaces,
-            {**rpcservices.pod_indexes(), **localservices.pod_indexes()},
+            {**observing.pod_indexes(), **localservices.pod_indexes()},
             settings.pod_label_selector,
         )
         self.nodes: Source[Node] = self.source(NODES, (), {})
         self.services: Source[RpcService] = self.source(
             RPCSERVICES,
             settings.target.namespaces,
-            {**rpcservices.service_indexes(), **byname.service_indexes()},
+            {**observing.service_indexes(), **byname.service_indexes()},
         )
         self.writer: ports.Kube = (
             DryRunKube(self.sources) if settings.dry_run else FencedKube(kube, lambda: leadership.leading)
