@@ -283,6 +283,13 @@ def a_wrong_status(journey: Journey) -> None:
     journey.saw(1050, "MODIFIED", rpcservice())
 
 
+def a_node_without_its_service(journey: Journey) -> None:
+    journey.saw(1050, "ADDED", {"kind": "Node", "metadata": {"name": "node1", "uid": "uid-node1"}})
+    metadata = {"name": "app", "namespace": "ns", "uid": "uid-app"}
+    spec = {"selector": {"app": "x"}, "ports": [{"port": 80}]}
+    journey.saw(1051, "ADDED", {"kind": "LocalService", "metadata": metadata, "spec": spec})
+
+
 def not_published_in_the_end(journey: Journey) -> None:
     journey.saw(1099, "ADDED", pod("b", "10.0.0.2"))
     journey.saw(1099, "MODIFIED", rpcservice(pod("a", "10.0.0.1"), pod("b", "10.0.0.2")))
@@ -490,6 +497,7 @@ def a_secret_in_an_event(journey: Journey) -> None:
     [
         (never_published, {"I1"}),
         (a_wrong_status, {"I1"}),
+        (a_node_without_its_service, {"I1"}),
         (not_published_in_the_end, {"I1"}),
         (the_not_ready_stays, {"I1"}),
         (withdrawn_for_a_moment, {"I2", "I10"}),

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rpcregistry.layouts import Layout
+from rpcregistry.layouts import Layout, template
 from rpcregistry.manifests import decode_node, decode_pod, decode_rpcservice
 from rpcregistry.model import ObjectKey, RpcService
 from rpcregistry.names import object_name
@@ -119,6 +119,11 @@ def not_ready(reason: str = "", status: str = "False") -> Any:
     return [{"type": "Ready", "status": status, "reason": reason}]
 
 
+CONTAINERS = [
+    {"state": {"running": {"startedAt": "2026-11-21T02:02:02Z"}}},
+    {"state": {"running": {"startedAt": "2026-11-21T02:02:03Z"}}},
+    {"state": {"waiting": {}}},
+]
 # What can be otherwise with a pod: where in its manifest, and what is there.
 OTHERWISE: Sequence[tuple[str, str, Any]] = [
     ("metadata", "deletionTimestamp", "2026-11-21T02:02:02Z"),
@@ -135,6 +140,7 @@ OTHERWISE: Sequence[tuple[str, str, Any]] = [
     ),
     ("status", "conditions", not_ready(status="Unknown")),
     ("status", "conditions", None),
+    ("status", "containerStatuses", CONTAINERS),
     *(("status", "address", ip) for ip in ("", "10.1.0.1", "127.0.0.1", "169.254.0.1", "fd00::1", "fe80::1")),
 ]
 
@@ -231,9 +237,40 @@ def moments(draw: st.DrawFn) -> oracle.World:
 TRUSTED = [
     (space, "trusted", name) for space in SPACES for name in ("echo", "a-com.example.outer-echo", "a-echo")
 ]
+
+
+# Layouts of a person's own
+
+FIELDS = ["service", "pod", "node", "ip", "host", "address", "port", "version", "group", "protocol", "weight"]
+FIELDS += ["started", "metadata", "metadata.zone", "instance"]
+PLACEHOLDERS = st.sampled_from([f"${{{field}{url}}}" for field in FIELDS for url in ("", "", "|url")])
+TEXTS_OF_FIELDS = st.lists(PLACEHOLDERS | st.sampled_from(["x", "$$", "/"]), max_size=3).map("".join)
+DATA = st.recursive(
+    PLACEHOLDERS | TEXTS_OF_FIELDS | st.sampled_from([1, True]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "b", "${pod}", "${version}$$"]), inner, max_size=3)
+    ),
+    max_leaves=5,
+).filter(lambda data: isinstance(data, str | dict | list))
+TEMPLATES = st.fixed_dictionaries(
+    {
+        "name": st.lists(PLACEHOLDERS | st.just("x"), max_size=3)
+        .flatmap(lambda parts: st.permutations([*parts, "${id}"]) | st.permutations([*parts, "${digits}"]))
+        .map("_".join),
+    },
+    optional={
+        "data": DATA,
+        "below": st.sampled_from(["services", "a/b"]),
+        "protocol": st.just("http"),
+    },
+)
+OWN = ("mine", "/mine")
+
 FLAGS = st.fixed_dictionaries(
     {
-        "layouts": st.lists(st.sampled_from(LAYOUTS), unique=True, min_size=1),
+        "layouts": st.lists(st.sampled_from([*LAYOUTS, OWN, OWN]), unique=True, min_size=1),
+        "templates": st.fixed_dictionaries({OWN[0]: TEMPLATES}),
         "cross_namespace": st.sampled_from(["union", "deny"]),
         "register": st.sampled_from([None, None, None, TRUSTED]),
         "namespace": st.sampled_from([(), (), (), ("default",)]),
@@ -262,7 +299,8 @@ class Controllers:
         self._memory = memory = World()
         memory.endpoints_per_object = endpoints_per_object
         memory.cross_namespace = CrossNamespace(world.cross_namespace)
-        memory.layouts = tuple(Layout(*layout) for layout in world.layouts)
+        templates = {name: template.layout(fields) for name, fields in world.templates.items()}
+        memory.layouts = tuple(Layout(name, base, templates.get(name)) for name, base in world.layouts)
         memory.start()
         self._shown: dict[ObjectKey, Manifest] = {}
         self._names = {object_name(name, ()) for name in SERVICES}  # of RpcServices that there may be
@@ -358,7 +396,7 @@ def show(flags: Mapping[str, Any], *moments: oracle.World) -> tuple[Controllers,
 
 def found(controllers: Controllers, world: oracle.World) -> oracle.Found:
     znodes = controllers.znodes()
-    return {layout: oracle.read(*layout, znodes) for layout in world.layouts}
+    return {layout: oracle.read(*layout, znodes, world.templates) for layout in world.layouts}
 
 
 def observed(controllers: Controllers, world: oracle.World) -> oracle.World:
@@ -560,6 +598,49 @@ def test_an_address_is_the_same_to_both(address: str, published: bool):
     controllers, world = show({"layouts": [KUBE2ZK]}, world)
     agree(controllers, world)
     assert set().union(*found(controllers, world)[KUBE2ZK].values()) == ({address} if published else set())
+
+
+@pytest.mark.parametrize(
+    ("fields", "entry", "child"),
+    [
+        pytest.param(
+            {
+                "name": "${pod}_${digits}",
+                "data": {"host": "${ip}", "port": "${port}", "labels": "${metadata}", "weight": "${weight}"},
+                "below": "services",
+            },
+            {"port": 80, "metadata": {"zone": "a"}},
+            'p1_* {"host": "10.0.0.1", "labels": {"zone": "a"}, "port": 80}',
+            id="as the page has it: fields keep their type, and what is not declared is left out",
+        ),
+        pytest.param(
+            {"name": "${id}", "data": "${address}"}, {"port": 80}, "* 10.0.0.1:80", id="a text as it is"
+        ),
+        pytest.param({"name": "${id}", "data": "${port}"}, {}, None, id="a port that nobody declared"),
+        pytest.param(
+            {"name": "${protocol}-${id}", "protocol": "http"}, {}, "http-* ", id="a protocol of its own"
+        ),
+        pytest.param(
+            {"name": "${metadata.zone}-${id}"}, {"metadata": {"zone": "a/b"}}, None, id="no name of a znode"
+        ),
+        pytest.param(
+            {"name": "${metadata.zone|url}-${id}", "data": ["$$", "${version|url}", "${group}"]},
+            {"metadata": {"zone": "a/b ~*"}},
+            'a%2Fb+%7E*-* ["$", ""]',
+            id="encoded as a part of a URL",
+        ),
+    ],
+)
+def test_a_layout_of_ones_own_is_as_its_page_says(
+    fields: Mapping[str, Any], entry: Mapping[str, Any], child: str | None
+):
+    annotations = {"rpc-service": json.dumps([{"serviceName": "echo", **entry}])}
+    declared = pod(1, metadata={"annotations": annotations})
+    controllers, world = show(
+        {"layouts": [OWN], "templates": {OWN[0]: fields}}, oracle.World(pods=[declared])
+    )
+    agree(controllers, world)
+    assert found(controllers, world)[OWN] == ({"echo": {child}} if child else {})
 
 
 def test_what_ends_with_its_namespace_is_undecided():

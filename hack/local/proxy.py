@@ -1,6 +1,7 @@
-"""A TCP proxy on loopback that breaks, delays and loses, like a bad network or server."""
+"""A TCP proxy on loopback that breaks, delays, slows down and loses, like a bad network or server."""
 
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from contextlib import suppress
 from typing import NamedTuple, Self
 
 CHUNK = 65536
+PIECES_A_SECOND = 20  # of which a throttled connection's bytes consist
+RST = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 s
 
 
 class _Loss(NamedTuple):
@@ -25,13 +28,22 @@ class _Pair:
         self.client = client
         self.server = server
         self.awaited: _Loss | None = None  # the answer that comes next is to be lost
+        self._ending = socket.SHUT_RDWR
 
     def cut(self) -> None:
         """End both at once."""
         for end in (self.client, self.server):
             with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+                end.shutdown(self._ending)
             end.close()
+
+    def reset(self) -> None:
+        """End both by a RST, as a machine does that knows nothing of the connection."""
+        self._ending = socket.SHUT_RD  # wakes who reads, and says nothing to the other side
+        for end in (self.client, self.server):
+            with suppress(OSError):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)
+        self.cut()
 
 
 class Proxy:
@@ -58,6 +70,7 @@ class Proxy:
         self._passing.set()
         self._held = bytearray()
         self._delay = 0.0
+        self._rate = 0  # bytes a second, in each direction of each connection; 0: all there are
         self._loss: _Loss | None = None
         self._listener = listener or socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
@@ -77,17 +90,25 @@ class Proxy:
 
     def pass_through(self) -> None:
         """End all faults; bytes that a black hole held arrive now."""
-        self._refusing, self._delay = False, 0.0
+        self._refusing, self._delay, self._rate = False, 0.0, 0
         self._swallows = None
         self._held.clear()
         self._passing.set()
 
     def cut(self) -> None:
         """Break all connections; new ones are served."""
+        for pair in self._taken():
+            pair.cut()
+
+    def reset(self) -> None:
+        """Break all connections by a RST, which loses what is under way; new ones are served."""
+        for pair in self._taken():
+            pair.reset()
+
+    def _taken(self) -> set[_Pair]:
         with self._lock:
             pairs, self._pairs = self._pairs, set()
-        for pair in pairs:
-            pair.cut()
+        return pairs
 
     def close(self) -> None:
         """Break all connections, and each new one."""
@@ -111,6 +132,10 @@ class Proxy:
     def delay(self, seconds: float) -> None:
         """Deliver everything *seconds* later."""
         self._delay = seconds
+
+    def throttle(self, rate: int) -> None:
+        """Deliver *rate* bytes a second at most, in each direction of each connection."""
+        self._rate = rate
 
     def lose_request(self, matches: Callable[[bytes], bool], then: Callable[[], None] = lambda: None) -> None:
         """Deliver nothing of the first request whose bytes match: call *then*, and break the connection."""
@@ -154,10 +179,19 @@ class Proxy:
     ) -> None:
         with suppress(OSError):
             while (data := source.recv(CHUNK)) and goes_on(pair, data):
-                sink.sendall(data)
+                self._send(sink, data)
         with self._lock:
             self._pairs.discard(pair)
         pair.cut()
+
+    def _send(self, sink: socket.socket, data: bytes) -> None:
+        while data:
+            rate = self._rate
+            size = max(rate // PIECES_A_SECOND, 1) if rate else len(data)
+            sink.sendall(data[:size])
+            if rate:
+                time.sleep(size / rate)
+            data = data[size:]
 
     def _request(self, pair: _Pair, data: bytes) -> bool:
         """Hold a client's bytes as the fault demands; return whether to pass them on."""

@@ -140,8 +140,8 @@ class World:
     def create_node(self, name: str, **labels: str) -> None:
         """Create a node for the test alone: its LocalServices select it."""
         labels = {"world": self.namespace, **labels}
-        self.core.create_node({"metadata": {"name": name, "labels": labels}})
         self._nodes.add(name)
+        self.core.create_node({"metadata": {"name": name, "labels": labels}})
 
     def relabel_node(self, name: str, **labels: str | None) -> None:
         """Change labels of a node; None removes one."""
@@ -155,7 +155,11 @@ class World:
     def close(self) -> None:
         """Leave no nodes behind: they belong to no namespace."""
         for name in sorted(self._nodes):
-            self.delete_node(name)
+            try:
+                self.delete_node(name)
+            except ApiException as error:
+                if error.status != 404:
+                    raise
 
     # LocalServices
 
@@ -178,6 +182,11 @@ class World:
     def edit_localservice(self, name: str = "app", **spec: Any) -> None:
         """Change fields of its spec; None removes one."""
         self.custom.patch_namespaced_custom_object(*self._localservices(), name, {"spec": spec})
+
+    def replace_localservice(self, name: str = "app", namespace: str | None = None, **spec: Any) -> None:
+        """Give it another spec."""
+        whole = {**self.localservice(name, namespace), "spec": spec}
+        self.custom.replace_namespaced_custom_object(*self._localservices(namespace), name, whole)
 
     def delete_localservice(self, name: str = "app", namespace: str | None = None) -> None:
         """Delete a LocalService."""

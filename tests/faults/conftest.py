@@ -14,8 +14,9 @@ from tests.cluster.fixtures import pytest_runtest_makereport
 from tests.cluster.waiting import eventually
 from tests.cluster.world import World
 from tests.faults.harness.cluster import FaultCluster
+from tests.faults.harness.ground import Ground
 from tests.faults.harness.kubelet import Replica
-from tests.faults.harness.stand import Ground, Servers, Stand
+from tests.faults.harness.stand import Servers, Stand
 
 # Fixtures and hooks are found by their names in here.
 __all__ = ["pytest_runtest_makereport"]
@@ -75,12 +76,12 @@ def stand(
             for invariant, reason in marker.kwargs.items():
                 made.allow(invariant, reason)
         yield made
+        made.heal()
         if getattr(request.node, "failed", False):
             for replica in made.replicas:
                 print(replica.text())
-            return
-        made.heal()
-        made.check()
+        else:
+            made.check()
 
 
 @pytest.fixture

@@ -13,9 +13,11 @@ from hack.local.http_proxy import Answer, HttpProxy, error_event, is_of, is_watc
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Recorder, World
 from tests.faults.harness.kubelet import Replica
+from tests.faults.harness.stand import Stand
 
 ONE, TWO = ["10.0.0.1"], ["10.0.0.2"]
 RPCSERVICES = "rpcservices"
+SLOW = 4_000  # bytes a second
 
 
 @pytest.mark.full
@@ -64,6 +66,38 @@ def test_a2_the_api_server_is_killed_and_started_again(
     world.create_pod("b", "echo", ip="10.0.0.2")
     eventually(lambda: world.servers("echo") == [*ONE, *TWO])
     eventually(lambda: seen.states == [ONE, [*ONE, *TWO]])
+
+
+@pytest.mark.full
+def test_a5_connections_are_reset_again_and_again(
+    stand: Stand, world: World, start_controller, zk: KazooClient
+):
+    controller = start_controller(api=f"https://{stand.api_bytes.address}")
+    world.create_pod("a", "echo", ip="10.0.0.1")
+    eventually(lambda: world.servers("echo") == ONE)
+    seen = Recorder(zk, f"{world.base}/echo")
+
+    stand.api_bytes.reset()
+    world.create_pod("b", "echo", ip="10.0.0.2")
+    stand.api_bytes.reset()
+    eventually(lambda: any(line["event"] == "watch interrupted" for line in controller.logged()))
+    eventually(lambda: world.servers("echo") == [*ONE, *TWO])
+    eventually(lambda: seen.states == [ONE, [*ONE, *TWO]])
+    assert len(controller.lives) == 1
+
+
+@pytest.mark.full
+def test_a24_an_api_server_that_sends_slowly_is_waited_for(stand: Stand, world: World, start_controller):
+    """What is listed and watched comes late, and the Lease is kept."""
+    controller = start_controller(api=f"https://{stand.api_bytes.address}")
+    world.create_pod("a", "echo", ip="10.0.0.1")
+    eventually(lambda: world.servers("echo") == ONE)
+
+    stand.api_bytes.throttle(SLOW)
+    stand.api_bytes.reset()  # all is listed anew, by handshakes that take as long
+    world.create_pod("b", "echo", ip="10.0.0.2")
+    eventually(lambda: world.servers("echo") == [*ONE, *TWO], timeout=60)
+    assert len(controller.lives) == 1
 
 
 @pytest.mark.full

@@ -15,8 +15,9 @@ from hack.local.binaries import find
 from hack.local.cluster import LocalCluster
 from tests.cluster.waiting import eventually
 from tests.cluster.world import World
+from tests.faults.harness.ground import Ground
 from tests.faults.harness.kubelet import Replica
-from tests.faults.harness.stand import Ground, Stand
+from tests.faults.harness.stand import Stand
 from tests.pages import TOP, Page
 
 NAMESPACE = "rpcregistry"

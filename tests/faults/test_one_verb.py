@@ -23,9 +23,10 @@ from hack.local.cluster import ADMIN_TOKEN, free_ports
 from tests.cluster.waiting import eventually
 from tests.faults.harness import invariants, processes, refused, zklog
 from tests.faults.harness.evidence import Change, Evidence, Log, Request
+from tests.faults.harness.ground import Ground
 from tests.faults.harness.kubelet import Replica, ask
 from tests.faults.harness.refused import HOWS, IMPOSSIBLE, KINDS, NEVER, VERBS, WRITES, Api, Refusal
-from tests.faults.harness.stand import BASE, LEASE, USER, Ground, Stand
+from tests.faults.harness.stand import BASE, LEASE, USER, Stand
 from tests.faults.harness.tenant import CHANGES, Cell, Tenant
 from tests.faults.harness.timeline import Want, timeline
 from tests.faults.harness.violations import LEASES, own_writes

@@ -16,8 +16,9 @@ from tests.cluster.fixtures import CRDS
 from tests.cluster.layouts import children, contents, directory, flags, holds, serve
 from tests.cluster.waiting import eventually
 from tests.cluster.world import World
+from tests.faults.harness.ground import Ground
 from tests.faults.harness.kubelet import Replica
-from tests.faults.harness.stand import Ground, Stand
+from tests.faults.harness.stand import Stand
 from tests.pages import TOP, Page
 
 LAYOUTS = ("kube2zk", "curator", "dubbo", "serverset", "sofa", "spring-cloud")

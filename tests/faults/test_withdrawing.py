@@ -18,8 +18,9 @@ from tests.cluster.fixtures import CRDS
 from tests.cluster.roles import cluster_role
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Recorder, World
+from tests.faults.harness.ground import Ground
 from tests.faults.harness.kubelet import Replica
-from tests.faults.harness.stand import Ground, Stand
+from tests.faults.harness.stand import Stand
 
 OURS = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
 

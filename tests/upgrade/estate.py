@@ -7,8 +7,10 @@ from kazoo.client import KazooClient
 
 from tests.cluster.waiting import eventually
 from tests.cluster.world import World
+from tests.faults.harness.ground import TOP
 from tests.faults.harness.kubelet import Replica
-from tests.faults.harness.stand import TOP, Stand, subtree
+from tests.faults.harness.reading import subtree
+from tests.faults.harness.stand import Stand
 
 GREETER = {"serviceName": "com.example.Greeter", "port": 20880, "metadata": {"weight": "50"}}
 ECHO = {"serviceName": "echo", "port": 8080, "version": "v1", "metadata": {"zone": "a"}}

@@ -11,7 +11,8 @@ from pathlib import Path
 import click
 
 from tests.cluster.waiting import eventually
-from tests.faults.harness.stand import TOP, Ground, Package, Stand
+from tests.faults.harness.ground import TOP, Ground
+from tests.faults.harness.stand import Package, Stand
 from tests.upgrade import estate
 from tests.upgrade.recorded import CLUSTER, Recorded, namespace_of, objects
 from tests.upgrade.versions import COMMITS, RECORDED, checkout, package

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.faults.harness.stand import TOP
+from tests.faults.harness.ground import TOP
 from tests.upgrade.versions import COMMITS, checkout
 
 KINDS = ("rpcservice", "localservice")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rpcregistry.manifests import LOCALSERVICES, RPCSERVICES
 from rpcregistry.plan import heartbeat
 from rpcregistry.plan.ledger import decode_ledger
-from tests.faults.harness.stand import TOP
+from tests.faults.harness.ground import TOP
 from tests.upgrade.recorded import Recorded
 from tests.upgrade.test_crds import fields, schema
 from tests.upgrade.versions import RECORDED

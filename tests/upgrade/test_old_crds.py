@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.waiting import eventually
-from tests.faults.harness.stand import Ground, Stand
+from tests.faults.harness.ground import Ground
+from tests.faults.harness.stand import Stand
 from tests.upgrade import estate
 from tests.upgrade.versions import checkout
 

@@ -10,7 +10,8 @@ import pytest
 
 from tests.cluster.waiting import eventually
 from tests.cluster.world import World
-from tests.faults.harness.stand import TOP, Package, Stand
+from tests.faults.harness.ground import TOP
+from tests.faults.harness.stand import Package, Stand
 from tests.upgrade.versions import package
 
 OLD, NEW = package("0.1.0"), Package.of(TOP)

@@ -9,7 +9,8 @@ import zipfile
 from pathlib import Path
 
 from hack.local.binaries import once
-from tests.faults.harness.stand import TOP, Package
+from tests.faults.harness.ground import TOP
+from tests.faults.harness.stand import Package
 
 COMMITS = {"0.1.0": "8648242"}  # version: commit, oldest first
 RECORDED = Path(__file__).parent

@@ -10,8 +10,9 @@ import click
 
 from tests.faults.harness import invariants
 from tests.faults.harness.evidence import Evidence
+from tests.faults.harness.ground import TOP, Ground
 from tests.faults.harness.scenarios import SCENARIOS
-from tests.faults.harness.stand import TOP, Ground, Package, Stand
+from tests.faults.harness.stand import Package, Stand
 
 
 @click.command()

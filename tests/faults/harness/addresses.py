@@ -28,6 +28,9 @@ def converges(evidence: Evidence) -> Iterator[Violation]:
             before, after = (", ".join(sorted(map(_row, rows.get(key, ())))) for rows in (should, does))
             where = f"rpcservice {'/'.join(filter(None, key))}"
             yield Violation("I1", evidence.ended, where, "its status lists others", before, after)
+    for (space, local, node), wanted, there in oracle.wrong_node_services(times.final):
+        what = f"its Services for node {node} are others"
+        yield Violation("I1", evidence.ended, f"localservice {space}/{local}", what, f"{wanted}", f"{there}")
 
 
 def keeps(evidence: Evidence) -> Iterator[Violation]:

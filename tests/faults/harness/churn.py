@@ -1,4 +1,4 @@
-"""What happens in a cluster all the time: pods come, move and go, people declare services, and err.
+"""What happens in a cluster all the time: pods, nodes and declarations come, change and go, and people err.
 
 ``steps`` decides by a seed alone: the same seed gives the same steps, whatever becomes of them.  ``Churn``
 takes them, one after the other and no faster than it is to; what an outage prevents, it does later.
@@ -26,6 +26,15 @@ BAD = (
     '[{"serviceName": "alpha", "port": 0}]',
     "[17]",
 )
+NODES = 3  # in each namespace, at most
+LOCALS = ("app", "cache")
+LOCAL_SPECS = (
+    {"ports": [{"port": 80}]},
+    {"ports": [{"port": 80, "name": "a"}, {"port": 81, "name": "b", "targetPort": "http"}]},
+    {"ports": [{"port": 80}], "clusterIP": "None"},
+    None,
+)
+ABOUT_NODES = 0.2  # so many steps about nodes for each of the others
 AGAIN = 0.5  # seconds
 
 
@@ -76,7 +85,25 @@ class Declare:
     there: bool
 
 
-Step = Create | Turn | Delete | Annotate | Declare
+@dataclass(frozen=True)
+class Serve:
+    """A person declares a LocalService for the namespace's nodes, changes it, or takes it away (None)."""
+
+    namespace: str
+    local: str
+    spec: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Join:
+    """A node of the namespace comes, or goes."""
+
+    namespace: str
+    node: str
+    there: bool
+
+
+Step = Create | Turn | Delete | Annotate | Declare | Serve | Join
 
 
 @dataclass
@@ -95,11 +122,15 @@ def steps(seed: int, namespaces: Sequence[str], bad: bool = True) -> Iterator[St
     >>> first == list(islice(steps(7, ["a", "b"]), 50)), first == list(islice(steps(8, ["a", "b"]), 50))
     (True, False)
     """
+    apart = random.Random(f"{seed}, nodes")
+    about_nodes = _about_nodes(apart, namespaces)
     choose = random.Random(seed)
     pods: dict[tuple[str, str], _Pod] = {}
     declared: set[tuple[str, str]] = set()
     made = 0
     while True:
+        if apart.random() < ABOUT_NODES:
+            yield next(about_nodes)
         namespace = choose.choice(namespaces)
         there = sorted(pod for where, pod in pods if where == namespace)
         missing = [pod for pod in (f"p{number}" for number in range(PODS)) if pod not in there]
@@ -131,6 +162,18 @@ def steps(seed: int, namespaces: Sequence[str], bad: bool = True) -> Iterator[St
             found = pods[namespace, pod]
             found.ready = not found.ready
             yield Turn(namespace, pod, found.ip, found.ready)
+
+
+def _about_nodes(choose: random.Random, namespaces: Sequence[str]) -> Iterator[Serve | Join]:
+    nodes: set[tuple[str, str]] = set()
+    while True:
+        namespace = choose.choice(namespaces)
+        if choose.random() < 0.5:
+            node = f"{namespace}-n{choose.randrange(NODES)}"
+            nodes ^= {(namespace, node)}
+            yield Join(namespace, node, (namespace, node) in nodes)
+        else:
+            yield Serve(namespace, choose.choice(LOCALS), choose.choice(LOCAL_SPECS))
 
 
 def _some(choose: random.Random) -> tuple[str, ...]:
@@ -218,6 +261,11 @@ def take(world: World, step: Step) -> None:
                 world.annotate(pod, text, namespace)
         case Declare(namespace, service, there):
             declare(world, namespace, service, there)
+        case Serve(namespace, local, spec):
+            serve(world, namespace, local, spec)
+        case Join(namespace, node, there):
+            with ignored(409 if there else 404):
+                world.create_node(node, world=namespace) if there else world.delete_node(node)
 
 
 def declare(world: World, namespace: str, service: str, there: bool) -> None:
@@ -236,6 +284,20 @@ def declare(world: World, namespace: str, service: str, there: bool) -> None:
     }
     with ignored(409):
         world.custom.create_namespaced_custom_object(*where, manifest)
+
+
+def serve(world: World, namespace: str, local: str, spec: Mapping[str, Any] | None) -> None:
+    """Declare a LocalService, put another spec in its place, or delete it."""
+    if spec is None:
+        with ignored(404):
+            world.delete_localservice(local, namespace)
+        return
+    whole = {"selector": {"app": local}, "nodeSelector": {"world": namespace}, **spec}
+    if world.localservice(local, namespace):
+        world.replace_localservice(local, namespace, **whole)
+    else:
+        with ignored(409):
+            world.create_localservice(local, namespace, **whole)
 
 
 class ignored(suppress):  # noqa: N801  (it stands where ``suppress`` would)

@@ -244,6 +244,11 @@ class FaultProxy(Proxy):
         if not self._refusing:
             self._faults.end(self.address)
 
+    def reset(self) -> None:
+        self._break()
+        super().reset()
+        self._faults.end(self.address)
+
     def blackhole(self, since: Callable[[bytes], bool] | None = None) -> None:
         self._break()
         super().blackhole(since)
@@ -251,6 +256,10 @@ class FaultProxy(Proxy):
     def delay(self, seconds: float) -> None:
         self._break()
         super().delay(seconds)
+
+    def throttle(self, rate: int) -> None:
+        self._break()
+        super().throttle(rate)
 
     def lose_request(self, matches: Callable[[bytes], bool], then: Callable[[], None] = lambda: None) -> None:
         super().lose_request(matches, self._moment(then))

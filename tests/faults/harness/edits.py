@@ -14,7 +14,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from tests.cluster.world import World
-from tests.faults.harness.stand import CRDS
+from tests.faults.harness.ground import CRDS
 
 Schema = Mapping[str, Any]
 WHERE = ("rpcregistry.dev", "v1alpha1")

@@ -223,8 +223,8 @@ class Evidence:
       passed over.
     * ``other_sessions``: of the harness's and the test's own clients; all others are the product's.
     * ``own_user``: the product's user as the API server names it; ``requests`` may be everybody's.
-    * ``history``: pods, Nodes, RpcServices, LocalServices and Namespaces, of the controller's namespaces only
-      (Nodes: all), from before the first process until *ended*.
+    * ``history``: pods, Nodes, RpcServices, LocalServices, Services and Namespaces, of the controller's
+      namespaces only (Nodes: all), from before the first process until *ended*.
     * ``layouts``: as ``--layout``: name and base path.  ``flags``: what else the oracle's ``World`` takes, by
       name.
     * ``prompt``: how many seconds a change may take while nothing is broken.

@@ -22,10 +22,11 @@ PATHS: Mapping[str, str] = {
     "Namespace": "/api/v1/namespaces",
     "RpcService": "/apis/rpcregistry.dev/v1alpha1/rpcservices",
     "LocalService": "/apis/rpcregistry.dev/v1alpha1/localservices",
+    "Service": "/api/v1/services",
 }
 IDLE = 30.0  # seconds without an event, after which a watch is begun anew: the server may hang
 AGAIN = 0.2  # seconds
-OBJECTS = "Pod", "RpcService"  # what a test is about
+OBJECTS = "Pod", "RpcService", "LocalService", "Service"  # what a test is about
 
 
 class Mark(NamedTuple):

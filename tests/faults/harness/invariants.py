@@ -45,7 +45,7 @@ class Invariant:
 
 INVARIANTS: Mapping[str, Invariant] = {
     "I1": Invariant(
-        "in time, ZooKeeper and the statuses hold what the oracle makes of the pods",
+        "in time, ZooKeeper, the statuses and the node Services are what the oracle makes of the objects",
         (addresses.converges,),
         ("transaction of the product", "pod", "address in ZooKeeper"),
     ),

@@ -21,7 +21,7 @@ from tests.faults.harness.faults import Faults
 FIRST, MOST = 10.0, 300.0  # seconds: a kubelet's back-off, doubled with each restart
 RESET = 2 * MOST  # seconds after which a restart is the first one again
 SAMPLE_EVERY = 0.5  # seconds
-TIMEOUT = 1.0  # seconds: a kubelet's own, for a probe
+TIMEOUT = 5.0  # seconds: a probe's, as the Deployment has it
 
 
 class Restart(NamedTuple):

@@ -15,7 +15,8 @@ from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
 import yaml
 
-from tests.faults.harness.stand import ACCOUNT, EXAMPLE, LEASE, USER
+from tests.faults.harness.ground import ACCOUNT, EXAMPLE
+from tests.faults.harness.stand import LEASE, USER
 
 VERBS = ("create", "update of status", "delete", "patch")
 KINDS = ("rpcservices", "services", "pods", "leases", "events")

@@ -6,16 +6,20 @@ write the function and list it in ``SCENARIOS``.
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from tests.cluster.waiting import eventually
 from tests.cluster.world import World
 from tests.faults.harness.churn import Churn, steps
+from tests.faults.harness.cluster import FaultProxy
 from tests.faults.harness.edits import Edits
 from tests.faults.harness.stand import Stand
 
 Scenario = Callable[[Stand, World, int], None]
 PATIENCE = 120.0  # seconds
+BUMP = 10**9  # revisions
+QUIET = 3.0  # seconds
 LATE = 45.0  # seconds in which a process that gave up is started again, has the Lease, and acts
 
 
@@ -30,9 +34,10 @@ def churn(stand: Stand, world: World, seed: int) -> None:
     stand.start()
     with Churn(world, steps(seed, stand.namespaces)) as running:
         _take(running, 60)
+    stand.rest = QUIET
 
 
-def churn_with_restore(stand: Stand, world: World, seed: int) -> None:
+def churn_with_restore(stand: Stand, world: World, seed: int, bump: int = 0) -> None:
     """Etcd goes back to an older state, as after a backup was put back; one replica or two."""
     choose = random.Random(seed)
     replicas = [stand.start() for _ in range(choose.choice((1, 2)))]
@@ -44,8 +49,14 @@ def churn_with_restore(stand: Stand, world: World, seed: int) -> None:
         _take(running, choose.randint(30, 60))
     eventually(stand.is_right)
     # Who is away for longer than a Lease lives finds nobody leading, and no process that remembers.
-    stand.ground.cluster.restore_etcd(saved, away=choose.uniform(15, 25), then=stand.ground.history.restored)
+    away, then = choose.uniform(15, 25), stand.ground.history.restored
+    stand.ground.cluster.restore_etcd(saved, away=away, then=then, bump=bump)
     time.sleep(LATE)
+
+
+def churn_with_bumped_restore(stand: Stand, world: World, seed: int) -> None:
+    """The same, as etcd recommends it for Kubernetes: no revision comes twice, and old ones are compacted."""
+    churn_with_restore(stand, world, seed, BUMP)
 
 
 def random_status_edits(stand: Stand, world: World, seed: int) -> None:
@@ -59,9 +70,10 @@ def random_status_edits(stand: Stand, world: World, seed: int) -> None:
 
 
 def churn_with_faults(stand: Stand, world: World, seed: int) -> None:
-    """Servers and replicas die and hang, one after the other: which, and for how long, the seed says."""
+    """Servers, replicas and links fail, one after the other: which, and for how long, the seed says."""
     choose = random.Random(seed)
-    replicas = [stand.start() for _ in range(2)]
+    between = {"api": f"https://{stand.api_bytes.address}", "zk": stand.zk_proxy.address}
+    replicas = [stand.start(**between) for _ in range(2)]
     eventually(lambda: any(replica.leads() for replica in replicas))
     with Churn(world, steps(seed, stand.namespaces)) as running:
         for _ in range(5):
@@ -89,12 +101,45 @@ def _replica_hangs(stand: Stand, choose: random.Random) -> None:
         time.sleep(choose.uniform(1, 20))
 
 
+def _link_is_slow(stand: Stand, choose: random.Random) -> None:
+    with _link(stand, choose) as link:
+        link.throttle(choose.choice((1_000, 5_000, 20_000)))
+        time.sleep(choose.uniform(1, 20))
+
+
+def _link_is_dead(stand: Stand, choose: random.Random) -> None:
+    with _link(stand, choose) as link:
+        link.blackhole()
+        time.sleep(choose.uniform(1, 20))
+
+
+def _link_is_reset(stand: Stand, choose: random.Random) -> None:
+    with _link(stand, choose) as link:
+        for _ in range(choose.randint(1, 10)):
+            link.reset()
+            time.sleep(choose.uniform(0, 1))
+
+
+@contextmanager
+def _link(stand: Stand, choose: random.Random) -> Iterator[FaultProxy]:
+    """One of the links of all replicas, which is mended in the end."""
+    link = choose.choice((stand.api_bytes, stand.zk_proxy))
+    try:
+        yield link
+    finally:
+        link.pass_through()
+
+
 SERVERS = ("kube-apiserver", "zookeeper", "etcd")
-FAULTS = (_server_dies, _server_hangs, _replica_dies, _replica_hangs)
+FAULTS = (
+    *(_server_dies, _server_hangs, _replica_dies, _replica_hangs),
+    *(_link_is_slow, _link_is_dead, _link_is_reset),
+)
 
 
 SCENARIOS: Mapping[str, Scenario] = {
     "churn": churn,
+    "churn-with-bumped-restore": churn_with_bumped_restore,
     "churn-with-faults": churn_with_faults,
     "churn-with-restore": churn_with_restore,
     "random-status-edits": random_status_edits,

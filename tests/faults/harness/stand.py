@@ -1,47 +1,41 @@
-"""Where the tests stand: the ground that they share, and each one's own part of it.
+"""Where a test stands: its own part of the ground that all share.
 
-``Ground`` is a cluster with its witnesses.  A ``Stand`` is a test's namespaces, its chroot in ZooKeeper and
-its replicas of the controller: under the ServiceAccount of ``examples/controller.yaml``, with its rights, and
-with default flags, but for ``--namespace``, so that tests do not see each other's pods, and
-``--lease-namespace``, as they are no pods themselves.
+A ``Stand`` is a test's namespaces, its chroot in ZooKeeper and its replicas of the controller: under the
+ServiceAccount of ``examples/controller.yaml``, with its rights, and with default flags, but for
+``--namespace``, so that tests do not see each other's pods, and ``--lease-namespace``, as they are no pods
+themselves.
 """
 
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 from kazoo.client import KazooClient, KazooState
-from kazoo.exceptions import KazooException, NoNodeError
+from kazoo.exceptions import KazooException
 from kazoo.retry import KazooRetry
-from kubernetes import client, config
+from kubernetes import client
 
 from hack.local.cluster import ADMIN_TOKEN, free_ports
 from tests.cluster.waiting import eventually
 from tests.cluster.world import World
 from tests.faults.harness import audit, invariants, oracle, zklog
-from tests.faults.harness.cluster import FaultCluster, FaultHttpProxy, FaultProxy
-from tests.faults.harness.evidence import Evidence, Fault, Log, Request
-from tests.faults.harness.history import History
+from tests.faults.harness.cluster import FaultHttpProxy, FaultProxy
+from tests.faults.harness.evidence import Evidence, Fault, Request
+from tests.faults.harness.ground import ACCOUNT, EXAMPLE, TOP, Ground
 from tests.faults.harness.kubelet import Life, Replica, ask, log_lines
+from tests.faults.harness.reading import TIMEOUT, agrees, is_in_sync, parsed, subtree, within
 
-TOP = Path(__file__).parents[3]
-CRDS = TOP / "crds"
-EXAMPLE = TOP / "examples" / "controller.yaml"
-ACCOUNT = ("rpcregistry", "rpcregistry")  # namespace and name of the example's ServiceAccount
 USER = "system:serviceaccount:rpcregistry:rpcregistry"
 LEASE = "rpcregistry"
-OWNED = "/rpcregistry/owned"  # where the ledger lies
 BASE = "/rpc_v2"  # of the default layout
 FOREIGN = {f"{BASE}-of-others/echo": b"theirs", "/elsewhere": b"", "/elsewhere/echo": b"theirs"}
-TIMEOUT = 5.0  # seconds: ZooKeeper's answer to the harness
 HURRY = 10.0  # a back-off of 10 s becomes one of 1 s: a kubelet's patience is not what is tested
 
 
@@ -65,58 +59,8 @@ class Servers(NamedTuple):
     data: Sequence[Path]
 
 
-class Ground:
-    """A cluster in *directory*, and who watches it.  Tests that leave it whole share it.
-
-    *nodes*: as ``LocalCluster`` has it.
-    """
-
-    def __init__(
-        self, directory: Path, *, crds: Path = CRDS, example: Path = EXAMPLE, nodes: int = 1
-    ) -> None:
-        directory.mkdir(exist_ok=True)
-        self.cluster = FaultCluster(directory / "cluster", nodes=nodes)
-        self._manifests = crds, example
-        self._stack = ExitStack()
-
-    def __enter__(self) -> "Ground":
-        with ExitStack() as stack:
-            stack.enter_context(self.cluster)
-            self.apply()
-            self.history = stack.enter_context(
-                History(self.cluster.server, self.cluster.ca_file, ADMIN_TOKEN)
-            )
-            self.api = config.new_client_from_config(str(self.cluster.kubeconfig))
-            self.core = client.CoreV1Api(self.api)
-            self.cluster_id = str(self.core.read_namespace("kube-system").metadata.uid)
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def make_namespace(self, name: str) -> None:
-        """Create a namespace, in which pods can be made: its ServiceAccount is there."""
-        self.core.create_namespace({"metadata": {"name": name}})
-        eventually(lambda: self.core.list_namespaced_service_account(name).items, timeout=120)
-
-    def apply(self) -> None:
-        """Apply the CRDs and the example, without its Deployment: here, replicas are processes.
-
-        Whoever deleted them has to: a ServiceAccount that is made again has another token.
-        """
-        crds, example = self._manifests
-        self.cluster.kubectl("apply", "-f", str(crds))
-        self.cluster.kubectl("wait", "--for=condition=Established", "-f", str(crds), "--timeout=60s")
-        documents = [found for found in yaml.safe_load_all(example.read_text()) if found["kind"] not in RUN]
-        self.cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(documents))
-        create = ("-n", ACCOUNT[0], "create", "token", ACCOUNT[1], "--duration=24h")
-        self.token = self.cluster.kubectl(*create).strip()
-
-
-RUN = ("Deployment", "PodDisruptionBudget")
-
-
+REST_SHARE, SHORTEST_REST, LONGEST_REST = 0.02, 0.05, 1.0  # of a test's time; seconds
+RESTLESS = 10.0  # seconds
 TAKEOVER = 60.0  # seconds, at most, until a replica leads that was started again
 
 
@@ -125,7 +69,8 @@ class Stand:
 
     The Lease lies in the first of *namespaces*, which are there already.  *zookeeper*: servers of the test's
     own, in place of the ground's.  *everywhere*: the controller serves all namespaces of the ground, without
-    ``--namespace``; ``serve`` names those that the test makes.
+    ``--namespace``; ``serve`` names those that the test makes.  *rest*: for how many seconds the product is
+    to have had nothing to do before its end; by default a share of what the test takes.
     """
 
     def __init__(
@@ -137,6 +82,7 @@ class Stand:
         package: Package = Package.of(TOP),  # noqa: B008  (it is frozen)
         zookeeper: Servers | None = None,
         everywhere: bool = False,
+        rest: float | None = None,
     ) -> None:
         self.ground = ground
         self.namespaces = namespaces
@@ -152,12 +98,15 @@ class Stand:
         self._directory = directory
         self._package = package
         self._zookeeper = zookeeper
+        self.rest = rest
         self._servers = zookeeper.addresses if zookeeper else ground.cluster.zk_servers
         self._sessions: set[int] = set()
         self._layouts: list[tuple[str, str]] = []
         self._everywhere = everywhere
-        self._flags: dict[str, Any] = {} if everywhere else {"namespace": tuple(namespaces)}
-        self._unjudged: set[str] = set()  # paths below which nobody knows what is right
+        self._templates: dict[str, oracle.Manifest] = {}
+        self._flags: dict[str, Any] = {"templates": self._templates}
+        if not everywhere:
+            self._flags["namespace"] = tuple(namespaces)
         self._quiet: list[tuple[float, float]] = []
         self._faults: list[Fault] = []
         self._judged = False
@@ -346,23 +295,21 @@ class Stand:
         self._quiet.append((began, time.time()))
 
     def is_right(self) -> bool:
-        """Whether statuses and ZooKeeper hold what the objects come to; what those leave open, they may."""
-        listed = {
-            kind: self.ground.history.listed(kind, self.namespaces)
-            for kind in ("Pod", "Node", "RpcService", "Namespace")
-        }
-        world = oracle.World(
-            listed["Pod"], listed["Node"], listed["RpcService"], listed["Namespace"],
-            layouts=self._layouts, **self._flags,
-        )  # fmt: skip
+        """Whether statuses, ZooKeeper and node Services are as the objects have it, or leave it open."""
+        listed = {kind: self.ground.history.listed(kind, self.namespaces) for kind in oracle.KINDS}
+        world = oracle.world_of(listed, layouts=self._layouts, **self._flags)
         desired, undecided = oracle.desired(world), oracle.undecided(world)
-        return oracle.statuses(world) == oracle.listed(world.rpcservices) and all(
-            _is_right(
-                oracle.read(*layout, self._znodes(layout[1])),
-                desired.get(layout, {}),
-                undecided.get(layout, {}),
+        return (
+            oracle.statuses(world) == oracle.listed(world.rpcservices)
+            and not any(True for _ in oracle.wrong_node_services(world))
+            and all(
+                agrees(
+                    oracle.read(*layout, self._znodes(layout[1]), world.templates),
+                    desired.get(layout, {}),
+                    undecided.get(layout, {}),
+                )
+                for layout in self._layouts
             )
-            for layout in self._layouts
         )
 
     def _znodes(self, base: str) -> Mapping[str, bytes]:
@@ -371,6 +318,7 @@ class Stand:
 
     def close(self) -> Evidence:
         """Wait until all is right, as far as that is to be; stop the replicas; what was witnessed."""
+        rests = None
         if "I1" not in self.allowed and any(
             replica.wanted and any(life.has_led() for life in replica.lives) for replica in self.replicas
         ):  # one that led is to lead again
@@ -380,11 +328,14 @@ class Stand:
                 within += TAKEOVER
             with suppress(AssertionError):  # the judge says what is wrong, and better
                 eventually(self._is_right_if_seen, timeout=within)
+                rests = self._rest()
         texts = {
             f"metrics of {replica.name}": ask(replica.port, "/metrics")[1]
             for replica in self.replicas
             if replica.running
         }
+        if rests:
+            self._quiet.append((rests, time.time()))
         for replica in self.replicas:
             if replica.wanted:
                 with suppress(AssertionError):  # one that has just begun does not know the signal yet
@@ -392,6 +343,32 @@ class Stand:
                 replica.stop()
         self.ground.history.catch_up(self.namespaces)
         return self._evidence(texts)
+
+    def _rest(self) -> float | None:
+        """Wait until nothing more comes of what happened; return since when, None where not all is in sync.
+
+        That nothing was asked for a moment shows it: from then on nothing is to be written.  By default the
+        moment is short beside what the test has taken.  Whoever never rests is judged by the last moment.
+        """
+        if not all(map(is_in_sync, self.ground.history.listed("RpcService", self.namespaces))):
+            return None
+        share = (time.time() - self._began) * REST_SHARE
+        moment = self.rest or min(max(share, SHORTEST_REST), LONGEST_REST)
+        seen, since, end = self._asked(), time.time(), time.time() + RESTLESS
+        while time.time() < min(since + moment, end):
+            time.sleep(0.02)
+            if (asked := self._asked()) != seen:
+                seen, since = asked, time.time()
+        return since if time.time() < end else time.time() - moment
+
+    def _asked(self) -> tuple[int, int]:
+        """What changes with each request of the product that is for no Lease, and each transaction."""
+        self.zk.exists_async("/").get(timeout=TIMEOUT)
+        ours = f'"username":"{self.user}"'.encode()
+        with self.ground.cluster.audit_log.open("rb") as file:
+            file.seek(self._audited)
+            asked = sum(ours in line and b'"resource":"leases"' not in line for line in file)
+        return asked, self.zk.last_zxid
 
     def check(self) -> None:
         """Judge what was witnessed, once, where a controller ran; raise all that is wrong as one error."""
@@ -402,11 +379,7 @@ class Stand:
     def _evidence(self, texts: Mapping[str, str]) -> Evidence:
         ended = time.time()
         data = self._zookeeper.data if self._zookeeper else self.ground.cluster.zookeeper_data
-        logs = [
-            part
-            for path in data
-            if (part := within(zklog.read(path), self.chroot, self._began, self._unjudged))
-        ]
+        logs = [part for path in data if (part := within(zklog.read(path), self.chroot, self._began))]
         return Evidence(
             began=self._began,
             ended=ended,
@@ -453,12 +426,12 @@ class Stand:
     def _note(self, flags: Sequence[str]) -> None:
         """What of a replica's flags decides what is published, and where."""
         given = dict(parsed(flags))
-        chosen = [tuple(text.split("=", 1)) for text in given.get("--layout", [f"kube2zk={BASE}"])]
-        for name, base in chosen:
-            if name in LAYOUTS:
-                self._layouts += [(name, base)] if (name, base) not in self._layouts else []
-            else:
-                self._unjudged |= {base, f"{OWNED}/{name}"}
+        for text in given.get("--layout", [f"kube2zk={BASE}"]):
+            name, base = text.split("=", 1)
+            self._layouts += [(name, base)] if (name, base) not in self._layouts else []
+        for text in given.get("--template", ()):
+            name, file = text.split("=", 1)
+            self._templates[name] = yaml.safe_load(Path(file).read_text())
         for flag, field in ORACLES_FLAGS.items():
             if flag in given:
                 self._flags[field] = given[flag][-1]
@@ -475,74 +448,8 @@ class Stand:
         rbac.create_namespaced_role_binding(namespace, binding)
 
 
-LAYOUTS = ("kube2zk", "curator", "spring-cloud", "dubbo", "serverset", "sofa")  # those that the oracle knows
-ORACLES_FLAGS = {"--cross-namespace": "cross_namespace", "--pod-label-selector": "pod_label_selector"}
-
-
-def parsed(flags: Sequence[str]) -> Mapping[str, list[str]]:
-    """The values of flags, given as ``--flag value`` or ``--flag=value``.
-
-    >>> parsed(["--layout", "a=/a", "--layout=b=/b", "--dry-run"])
-    {'--layout': ['a=/a', 'b=/b'], '--dry-run': []}
-    """
-    found: dict[str, list[str]] = {}
-    flag = ""
-    for word in flags:
-        if word.startswith("--"):
-            flag, equals, value = word.partition("=")
-            found.setdefault(flag, []).extend([value] if equals else [])
-        else:
-            found[flag].append(word)
-    return found
-
-
-def within(log: Log, chroot: str, since: float, unjudged: Collection[str] = ()) -> Log | None:
-    """What a log says of a chroot, with paths as its clients see them; None where it ends before *since*.
-
-    What another test did is no part of it, but for sessions: they have no path; nor is what lies below
-    *unjudged*.
-    """
-    if log.transactions and log.transactions[-1].at < since:
-        return None
-
-    def counts(path: str) -> bool:
-        below = path.startswith(f"{chroot}/")
-        return below and not any(zklog.is_below(path[len(chroot) :], other) for other in unjudged)
-
-    start = {path[len(chroot) :]: data for path, data in log.start.items() if counts(path)}
-    kept = []
-    for transaction in log.transactions:
-        ops = tuple(
-            replace(op, path=op.path[len(chroot) :]) if hasattr(op, "path") else op
-            for op in transaction.ops
-            if not hasattr(op, "path") or counts(op.path)
-        )
-        if ops:
-            kept.append(replace(transaction, ops=ops))
-    return Log(start, kept)
-
-
-def subtree(zk: KazooClient, base: str) -> dict[str, bytes]:
-    """All znodes from *base* on."""
-    found: dict[str, bytes] = {}
-    waiting = [base]
-    while waiting:
-        path = waiting.pop()
-        try:
-            found[path] = zk.get_async(path).get(timeout=TIMEOUT)[0]
-            waiting += [f"{path}/{name}" for name in zk.get_children_async(path).get(timeout=TIMEOUT)]
-        except NoNodeError:
-            found.pop(path, None)
-    return found
-
-
-def _is_right(
-    found: Mapping[str, frozenset[str]],
-    desired: Mapping[str, frozenset[str]],
-    undecided: Mapping[str, frozenset[str]],
-) -> bool:
-    nothing: frozenset[str] = frozenset()
-    return all(
-        (found.get(name, nothing) ^ desired.get(name, nothing)) <= undecided.get(name, nothing)
-        for name in {*found, *desired}
-    )
+ORACLES_FLAGS = {
+    "--cross-namespace": "cross_namespace",
+    "--node-label": "node_label",
+    "--pod-label-selector": "pod_label_selector",
+}

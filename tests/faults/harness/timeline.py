@@ -6,6 +6,7 @@ find in each state of the tree in ZooKeeper's log.  A pod that ended stays ended
 of it, and one that a LIST lacks although nobody deleted it is still there.
 """
 
+import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from tests.faults.harness.evidence import Evidence, Fault, Json
 from tests.faults.harness.violations import fenced
 
 NEVER = float("-inf")
+DECIDE = "Pod", "Node", "RpcService", "Namespace"  # the kinds that decide on addresses
 RESTART = 60.0  # seconds: a start, the look at others' heartbeat, the supervisor's back-off
 
 
@@ -166,27 +168,27 @@ def _wanted(evidence: Evidence) -> tuple[dict[Address, list[Wanted]], oracle.Wor
 
 
 def worlds(evidence: Evidence) -> Iterator[tuple[float, oracle.World]]:
-    """Yield when the cluster changed in a way that may matter, and how it was since; and how it was last."""
-    there: dict[str, dict[str, Json]] = {kind: {} for kind in ("Pod", "Node", "RpcService", "Namespace")}
+    """Yield when a change may decide on addresses, and how all was since; and how all is in the end."""
+    there: dict[str, dict[str, Json]] = {kind: {} for kind in oracle.KINDS}
     matters: dict[str, Any] = {}
     ended: set[str] = set()
 
     def world() -> oracle.World:
-        pods, nodes, rpcservices, namespaces = (list(objects.values()) for objects in there.values())
-        return oracle.World(pods, nodes, rpcservices, namespaces, evidence.layouts, **evidence.flags)
+        objects = {kind: found.values() for kind, found in there.items()}
+        return oracle.world_of(objects, layouts=evidence.layouts, **evidence.flags)
 
     for change in sorted(evidence.history, key=lambda change: change.at):
         kind, uid = change.object["kind"], change.object["metadata"]["uid"]
-        if kind not in there or uid in ended or change.type == "LOST":
+        if kind not in there or uid in ended or (change.type == "LOST" and kind in DECIDE):
             continue
         before = matters.pop(uid, None)
-        if change.type == "DELETED":
+        if change.type in ("DELETED", "LOST"):
             ended.add(uid)
             there[kind].pop(uid, None)
         else:
             there[kind][uid] = change.object
             matters[uid] = _what_matters(change.object)
-        if before is None or before != matters.get(uid):
+        if kind in DECIDE and (before is None or before != matters.get(uid)):
             yield change.at, world()
     yield evidence.ended, world()
 
@@ -228,11 +230,13 @@ def _ips(pod: Json) -> set[str]:
 
 
 def _ip(address: str) -> str:
-    """An address without its port.
+    """An address without its port; of what a template has made, the first that looks like one.
 
-    >>> _ip("10.0.0.1:80"), _ip("10.0.0.1"), _ip("[fd00::1]:80"), _ip("fd00::1")
-    ('10.0.0.1', '10.0.0.1', 'fd00::1', 'fd00::1')
+    >>> _ip("10.0.0.1:80"), _ip("10.0.0.1"), _ip("[fd00::1]:80"), _ip("fd00::1"), _ip("p-* 10.0.0.1:80")
+    ('10.0.0.1', '10.0.0.1', 'fd00::1', 'fd00::1', '10.0.0.1')
     """
+    if " " in address:
+        return next(iter(re.findall(r"\d+(?:\.\d+){3}", address)), "")
     if address.startswith("["):
         return address[1:].partition("]")[0]
     return address.partition(":")[0] if address.count(":") == 1 else address
@@ -283,6 +287,7 @@ def _part(path: str, base: str) -> str:
 
 def _read(evidence: Evidence, layout: str, base: str, znodes: Mapping[str, bytes]) -> Iterator[Address]:
     ours = {path: data for path, data in znodes.items() if path not in evidence.foreign}
-    for service, addresses in oracle.read(layout, base, ours).items():
+    templates = evidence.flags.get("templates", {})
+    for service, addresses in oracle.read(layout, base, ours, templates).items():
         for address in addresses:
             yield Address(layout, base, service, address)

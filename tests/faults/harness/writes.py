@@ -70,7 +70,8 @@ def _not_ours(evidence: Evidence, op: Create | SetData | Delete | SetAcl) -> str
             fits = _is_of(evidence, path) and cluster in ("", evidence.cluster_id)
             return "" if fits else "is the ledger's entry of another base path or cluster"
         if path != base and zklog.is_below(path, base):
-            return "" if is_directory or oracle.owned(layout, base, path) else "has not the shape of ours"
+            fits = is_directory or _is_owned(evidence, layout, base, path)
+            return "" if fits else "has not the shape of ours"
     return "lies outside of all that is ours"
 
 
@@ -153,8 +154,12 @@ def _published(evidence: Evidence, transaction: Transaction) -> Iterator[str]:
     for op in transaction.ops:
         for path, _ in zklog.changes(op):
             entry = path.startswith(f"{OWNED}/") and _is_of(evidence, path)
-            if entry or any(oracle.owned(layout, base, path) for layout, base in evidence.layouts):
+            if entry or any(_is_owned(evidence, layout, base, path) for layout, base in evidence.layouts):
                 yield path
+
+
+def _is_owned(evidence: Evidence, layout: str, base: str, path: str) -> bool:
+    return oracle.owned(layout, base, path, evidence.flags.get("templates", {})) is not None
 
 
 def _is_of(evidence: Evidence, path: str) -> bool:
