@@ -96,8 +96,8 @@ class Pod(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A pod, reduced to what decides whether and how it is published.
 
     *ips*: the usable addresses of its status, the primary first.  *started_at*: RFC 3339 or ``""``.
-    *silenced*: it is not Ready and no reason is given; the node lifecycle controller marks the pods of a
-    silent Node so.  *declarations* and *problems*: the contents of its annotations (``dialects.read``).
+    *silenced*: it is not Ready, but not by its kubelet's word; the node lifecycle controller marks the pods
+    of a silent Node so.  *declarations* and *problems*: the contents of its annotations (``dialects.read``).
     """
 
     namespace: str
