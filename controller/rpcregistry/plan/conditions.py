@@ -5,7 +5,7 @@ from typing import Protocol
 import msgspec
 
 from rpcregistry.model import Condition
-from rpcregistry.plan.held import count_in, is_news
+from rpcregistry.plan.held import count_in, is_endless, is_news
 
 
 class Status(Protocol):
@@ -41,11 +41,15 @@ def with_condition(service: Conditioned, condition: Condition, now: str) -> tupl
 def says_the_same(observed: Condition, wanted: Condition) -> bool:
     """Whether *wanted* reports nothing new to a reader of *observed*.
 
-    The count of held pods may change all the time; it is news when it has grown tenfold.
+    The count of held pods may change all the time; it is news when it has grown tenfold, or if the hold has a
+    time limit no more, or again.
     """
-    same = (observed.status, observed.reason) == (wanted.status, wanted.reason)
-    grown = wanted.reason == "Held" and is_news(count_in(observed.message), count_in(wanted.message))
-    return same and not grown
+    if (observed.status, observed.reason) != (wanted.status, wanted.reason):
+        return False
+    if wanted.reason != "Held":
+        return True
+    grown = is_news(count_in(observed.message), count_in(wanted.message))
+    return not grown and is_endless(observed.message) == is_endless(wanted.message)
 
 
 def held_by(found: Conditioned) -> Condition | None:

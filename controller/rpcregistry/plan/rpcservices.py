@@ -17,7 +17,7 @@ from rpcregistry.layouts import Layout
 from rpcregistry.model import Condition, Declaration, Endpoint, Pod, RpcService, RpcServiceStatus, ServiceKey
 from rpcregistry.names import object_name, part_name
 from rpcregistry.plan.conditions import with_condition
-from rpcregistry.plan.pods import is_listed, names_service
+from rpcregistry.plan.pods import is_listed, is_unheard, names_service
 from rpcregistry.plan.publication import place, places
 
 ROWS_BYTES = 1024 * 1024  # of one object, as JSON; etcd takes 1.5 MiB, metadata and conditions included
@@ -57,16 +57,16 @@ class ObservedRpcServices(msgspec.Struct, frozen=True):
     """The observed objects of one key.
 
     *services*: the RpcServices of the name.  *pods*, by name: those that declare the service, that one of
-    *services* selects, or that a status names.  *taken*: the names of the namespace's RpcServices.
-    *bad_nodes*: the nodes of *pods* that exist and are not Ready.  *remembered*: by uid, the rows of an
-    RpcService before others wrote its status, and those of the others' rows that may be true.  *unplaced*:
-    how many endpoints no object lists, because a write is refused.
+    *services* selects, or that a status names, each ``as_reported``.  *taken*: the names of the namespace's
+    RpcServices.  *silent_nodes*: the Nodes of *pods* that report nothing.  *remembered*: by uid, the rows of
+    an RpcService before others wrote its status, and those of the others' rows that may be true.
+    *unplaced*: how many endpoints no object lists, because a write is refused.
     """
 
     services: Collection[RpcService]
     pods: Mapping[str, Pod]
     taken: Container[str] = ()
-    bad_nodes: Container[str] = ()
+    silent_nodes: Container[str] = ()
     remembered: Mapping[str, Sequence[Endpoint]] = {}
     unplaced: int = 0
 
@@ -203,7 +203,7 @@ def desired_rows(
     for service in services:
         for row in observed.rows_of(service):
             head, shown = rows.get((row.pod_uid, row.port), (None, None))
-            absent = is_absent(row, observed.pods.get(row.pod_name), shown, observed.bad_nodes)
+            absent = is_absent(row, observed.pods.get(row.pod_name), shown, observed.silent_nodes)
             if (absent and row.pod_uid not in absences.confirmed) or (
                 absences.unknown and not _covers(shown, row)
             ):
@@ -231,22 +231,22 @@ def suspects(key: ServiceKey, observed: ObservedRpcServices) -> dict[str, int]:
     for service in observed.services:
         for row in observed.rows_of(service):
             _, shown = rows.get((row.pod_uid, row.port), ("", None))
-            if is_absent(row, observed.pods.get(row.pod_name), shown, observed.bad_nodes):
+            if is_absent(row, observed.pods.get(row.pod_name), shown, observed.silent_nodes):
                 weights[row.pod_uid] = weights.get(row.pod_uid, 0) + 1
     return weights
 
 
-def is_absent(row: Endpoint, pod: Pod | None, shown: Endpoint | None, bad_nodes: Container[str]) -> bool:
+def is_absent(row: Endpoint, pod: Pod | None, shown: Endpoint | None, silent: Container[str]) -> bool:
     """Whether the pod of a listed *row* is absent; if not, it shows its state.
 
-    *pod* has the row's pod name; *shown* is the row as the pods show it now.  If a pod turned not-Ready
-    because its Node is not Ready, it counts as absent: a silent Node says nothing about its pods.  If it is
-    held for that, it stays absent until its kubelet reports it, some seconds after the Node is Ready again.
-    Another pod of the same name shows that the listed one was deleted.
+    *pod* has the row's pod name; *shown* is the row as the pods show it now.  A pod that its Node does not
+    report counts as absent (``is_unheard``); *silent*: such Nodes.  What it shows by itself counts: that it
+    terminates, has finished, or does not declare the service any more.  Another pod of the same name shows
+    that the listed one was deleted.
     """
     if pod is None:
         return True
-    unheard = pod.node_name in bad_nodes or (pod.silenced and row.held)
+    unheard = is_unheard(pod, silent, row.held)
     return shown is not None and row.ready and not shown.ready and unheard
 
 

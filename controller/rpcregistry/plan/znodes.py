@@ -12,6 +12,7 @@ from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import PerEndpoint, PerService
 from rpcregistry.model import Condition, Problem, RpcService
 from rpcregistry.names import is_service_name
+from rpcregistry.plan.held import pods_message
 from rpcregistry.plan.invariants import check
 from rpcregistry.plan.ledger import ledger_path
 from rpcregistry.plan.one_each import OneEach
@@ -61,11 +62,7 @@ def synced(service: RpcService, wanted: Publication, outcomes: Iterable[Outcome]
         return _false(unwritten)
     held = sum(row.held for row in service.status.endpoints)
     if held:
-        message = (
-            f"{held} listed pods are absent and stay published until that is confirmed; "
-            "`rpcregistry release` withdraws them now"
-        )
-        return _false(Problem("Held", message))
+        return _false(Problem("Held", pods_message(held, wanted.endless)))
     refusals = [wanted.refused.get(service.uid), *(outcome.refusal for outcome in outcomes)]
     refusal = next(filter(None, refusals), None)
     if refusal:

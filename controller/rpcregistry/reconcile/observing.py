@@ -10,10 +10,11 @@ from rpcregistry.errors import Rejected, Retry
 from rpcregistry.model import Endpoint, Node, ObjectKey, Pod, RpcService, ServiceKey
 from rpcregistry.plan import ownword
 from rpcregistry.plan import rpcservices as planning
-from rpcregistry.plan.pods import silent_on
+from rpcregistry.plan.pods import as_reported, silent_on
 from rpcregistry.reconcile.ports import Source
 from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.rewrites import Rewrites
+from rpcregistry.reconcile.turns import Turns
 
 DECLARED = "declared"  # index of pods: (namespace, service name)
 NAMED = "named"  # index of RpcServices: ServiceKey
@@ -46,7 +47,7 @@ class Observer:
         self,
         *,
         pods: Source[Pod],
-        nodes: Source[Node],
+        turns: Turns,
         services: Source[RpcService],
         relied: Relied,
         rewrites: Rewrites,
@@ -57,7 +58,7 @@ class Observer:
         may_register: Callable[[Pod, str], bool],
     ) -> None:
         self._pods = pods
-        self._nodes = nodes
+        self._turns = turns
         self._services = services
         self._relied = relied
         self._rewrites = rewrites
@@ -92,9 +93,9 @@ class Observer:
                 pods[name] = pod if self._may_register(pod, owner) else silent_on(pod, key.service_name)
         return planning.ObservedRpcServices(
             services=services,
-            pods=pods,
+            pods=self._as_reported(pods),
             taken=taken,
-            bad_nodes=self._bad_nodes(pods.values()),
+            silent_nodes=self._turns.silent_among(_nodes_of(pods.values())),
             remembered=remembered,
             unplaced=self._unplaced(key),
         )
@@ -109,13 +110,18 @@ class Observer:
         listed = {
             row.pod_uid for service in observed.services for row in service.status.endpoints if row.ready
         }
-        names = {pod.node_name for pod in observed.pods.values() if pod.silenced and pod.uid in listed}
-        nodes = (self._read_node(name) for name in names if name and name not in observed.bad_nodes)
-        silent = {node.name for node in nodes if node and not node.ready}
-        if not silent:
+        names = _nodes_of(pod for pod in observed.pods.values() if pod.silenced and pod.uid in listed)
+        unsure = [name for name in names if name not in observed.silent_nodes]
+        for name in unsure:
+            node = self._read_node(name)
+            if node:
+                self._turns.note_read([node])
+            else:
+                self._turns.note_missing(name)
+        if not unsure:
             return observed
-        bad_nodes = self._bad_nodes(observed.pods.values()) | silent
-        return msgspec.structs.replace(observed, bad_nodes=bad_nodes)
+        silent_nodes = self._turns.silent_among(_nodes_of(observed.pods.values()))
+        return msgspec.structs.replace(observed, silent_nodes=silent_nodes)
 
     def _as_kept(self, service: RpcService) -> RpcService:
         """*service*; but if the server loses part of our writes, as we wrote it last."""
@@ -141,11 +147,15 @@ class Observer:
                 return self._read_pod(key)
         return None
 
-    def _bad_nodes(self, pods: Iterable[Pod]) -> set[str]:
-        """The nodes of *pods* that exist and are not Ready."""
-        names = {pod.node_name for pod in pods if pod.node_name}
-        nodes = (self._nodes.store.get(ObjectKey("", name)) for name in names)
-        return {node.name for node in nodes if node and not node.ready}
+    def _as_reported(self, pods: Mapping[str, Pod]) -> Mapping[str, Pod]:
+        deleted = self._turns.deleted_among(_nodes_of(pods.values()))
+        if not deleted:
+            return pods
+        return {name: as_reported(pod, deleted) for name, pod in pods.items()}
+
+
+def _nodes_of(pods: Iterable[Pod]) -> set[str]:
+    return {pod.node_name for pod in pods if pod.node_name}
 
 
 class _Store(Protocol):

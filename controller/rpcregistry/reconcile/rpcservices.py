@@ -35,6 +35,7 @@ from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.rewrites import Rewrites
 from rpcregistry.reconcile.selections import Selections
 from rpcregistry.reconcile.troubles import FIRST_PAUSE, Troubles
+from rpcregistry.reconcile.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +73,6 @@ class RpcServiceReconciler:
     ) -> None:
         self._kube = kube
         self._pods = pods
-        self._nodes = nodes
         self._services = services
         self._settings = settings
         self._clock = clock
@@ -85,9 +85,10 @@ class RpcServiceReconciler:
         self._selected: Selections[RpcService] = Selections(
             pods.store, lambda service: None if service.is_part else service.spec.selector
         )
+        turns = Turns(clock.monotonic)
         self._observer = Observer(
             pods=pods,
-            nodes=nodes,
+            turns=turns,
             services=services,
             relied=relied,
             rewrites=self._rewrites,
@@ -100,6 +101,7 @@ class RpcServiceReconciler:
         self.absences = Absences(
             pods=pods,
             nodes=nodes,
+            turns=turns,
             services=services,
             relied=relied,
             observe=self._observer.observe,
@@ -155,6 +157,7 @@ class RpcServiceReconciler:
         """Make every key pending: the registry relies on no status before its key is reconciled."""
         self._initial_sync.begin(self.every_key())
         self._relied.begin()
+        self.absences.begin()
 
     # reconciling
 
@@ -183,6 +186,7 @@ class RpcServiceReconciler:
         if refusals.first:
             raise self._refused(key, observed, wanted, writes, refusals, refusals.first)
         unlisted = self._lost_words(key, observed.services)
+        unlisted = msgspec.structs.replace(unlisted, endless=self.absences.why_endless(observed))
         if observed.remembered:
             # The registry may still rely on rows that others have replaced: not on those of dead pods.
             obsolete, unready = self._outdated(key, wanted)
@@ -314,6 +318,7 @@ class RpcServiceReconciler:
             obsolete=obsolete,
             unready=unready,
             refusals={key.namespace: _refusal(writes, failure)} if is_reported else {},
+            endless=self.absences.why_endless(observed),
         )
         self._initial_sync.note_unlisted(key, unlisted)
         if is_reported:
