@@ -142,7 +142,11 @@ def running(node: str, ip: str, **fields: Any) -> Pod:
 
 
 def found(
-    pods: list[Pod], count: int = 3, problems: dict[str, Problem] | None = None, held: Collection[str] = ()
+    pods: list[Pod],
+    count: int = 3,
+    problems: dict[str, Problem] | None = None,
+    held: Collection[str] = (),
+    endless: str = "",
 ):
     asked = localservice()
     services: dict[str, KubeService] = {}
@@ -150,7 +154,7 @@ def found(
         if node.name not in (problems or {}):
             service = served(asked, node.name)
             services[service.name] = service
-    return status(asked, nodes(count), services, pods, NODE_LABEL, problems or {}, held, NOW)
+    return status(asked, nodes(count), services, pods, NODE_LABEL, problems or {}, held, endless, NOW)
 
 
 def test_a_status_counts_nodes_whose_service_has_a_ready_endpoint():
@@ -185,3 +189,7 @@ def test_a_condition_says_what_is_missing():
 def test_a_condition_says_which_nodes_are_held():
     (condition,) = found([], held={"gone"}).conditions
     assert (condition.status, condition.reason) == ("False", "Held")
+    (condition,) = found([], held={"gone"}, endless="Nodes are silent (3 of 3)").conditions
+    assert condition.message.startswith(
+        "1 nodes are absent and are held without time limit: Nodes are silent (3 of 3);"
+    )

@@ -23,6 +23,7 @@ from rpcregistry.model import (
 )
 from rpcregistry.names import label_value, local_service_name, node_service_name
 from rpcregistry.plan.conditions import with_condition
+from rpcregistry.plan.held import nodes_message
 from rpcregistry.plan.nodeservices import owns
 from rpcregistry.plan.pods import asks_locality, is_listed
 
@@ -121,13 +122,14 @@ def status(
     node_label: str,
     problems: Mapping[str, Problem],
     held: Collection[str],
+    endless: str,
     now: str,
 ) -> LocalServiceStatus:
     """The status of a LocalService.
 
     *nodes*: all of the cluster.  *services*: those that the LocalService owns, by name.  *pods*: those that
     it selects.  *problems*: by node.  *held*: absent nodes that keep their Service until their absence is
-    confirmed.
+    confirmed; *endless*: why that has no time limit, or ``""``.
     """
     matching = sorted(node.name for node in nodes if local.matches(node))
     ready: dict[str, list[str]] = {}
@@ -153,7 +155,7 @@ def status(
             )
         )
     missing = {node: problem for node, problem in problems.items() if node in set(matching)}
-    condition = _synced(len(matching), missing, held)
+    condition = _synced(len(matching), missing, held, endless)
     return LocalServiceStatus(
         observed_generation=local.generation,
         nodes=len(matching),
@@ -168,7 +170,7 @@ class _ClusterIP(msgspec.Struct):
     cluster_ip: str = msgspec.field(name="clusterIP", default="")
 
 
-def _synced(nodes: int, problems: Mapping[str, Problem], held: Collection[str]) -> Condition:
+def _synced(nodes: int, problems: Mapping[str, Problem], held: Collection[str], endless: str) -> Condition:
     if problems:
         reasons = sorted({problem.reason for problem in problems.values()})
         examples = sorted(problem.message for problem in problems.values())
@@ -179,10 +181,7 @@ def _synced(nodes: int, problems: Mapping[str, Problem], held: Collection[str]) 
         )
         return Condition(type="Synced", status="False", reason=reasons[0], message=message)
     if held:
-        message = (
-            f"{len(held)} nodes are absent and keep their Services until that is confirmed; "
-            "`rpcregistry release` removes them now"
-        )
+        message = nodes_message(len(held), endless)
         return Condition(type="Synced", status="False", reason="Held", message=message)
     return Condition(
         type="Synced", status="True", reason="Synced", message="each node that matches has its Service"

@@ -78,6 +78,7 @@ def _node_services(
         locals_=locals_,
         nodes=shared.nodes,
         services=found,
+        pods=shared.pods,
         node_label=shared.settings.node_label,
         clock=shared.clock,
         confirm=shared.settings.guard_confirm,
@@ -87,6 +88,7 @@ def _node_services(
     )
     locals_.subscribe(reconciler.note_local)
     shared.nodes.subscribe(reconciler.note_node)
+    shared.pods.subscribe(reconciler.note_pod)
     return reconciler, node_service_queue
 
 
