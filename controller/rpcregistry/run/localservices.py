@@ -60,7 +60,8 @@ def localservices_part(shared: Shared) -> Part:
         sources=(shared.services, shared.pods, shared.nodes, locals_, found),
         works=(project, serve, label, report),
         counted=(project, serve, label, report),
-        guards=(services[0].guard,),
+        guards={"nodes": services[0].guard},
+        silent_nodes=lambda: services[0].silences.count,
         forget=services[0].forget_withdrawn,
     )
 
