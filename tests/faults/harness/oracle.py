@@ -43,7 +43,7 @@ class World:
     """The objects of a cluster, and the flags of ``rpcregistry run`` that decide what is published.
 
     *register*: what ``--require-register-permission`` finds allowed, as (namespace, ServiceAccount, name of
-    the RpcService); None without the flag.
+    the RpcService); None without the flag.  *lost_nodes*: those that were there and are deleted.
     """
 
     pods: Sequence[Manifest] = ()
@@ -55,6 +55,7 @@ class World:
     pod_label_selector: str = ""
     cross_namespace: str = "union"
     register: Collection[tuple[str, str, str]] | None = None
+    lost_nodes: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,9 @@ def undecided(world: World) -> Found:
     """What each layout may hold or lack, because the objects of one moment do not decide it.
 
     Pods that are not Ready on a Node that exists and is not Ready are held for a while, if they were
-    published; in a namespace that ends no RpcService can be made any more.  What is found is right if it
-    equals *desired*, give or take what is undecided.
+    published, and those on a Node that was deleted are withdrawn after a while; in a namespace that ends
+    no RpcService can be made any more.  What is found is right if it equals *desired*, give or take what is
+    undecided.
     """
     silent = {_name(node) for node in world.nodes if not _condition(node, "Ready")}
     ending = {_name(space) for space in world.namespaces if space["metadata"].get("deletionTimestamp")}
@@ -87,7 +89,9 @@ def undecided(world: World) -> Found:
         world,
         {
             name: service.unsure(
-                lambda e: e.namespace in ending or (not e.ready and e.pod["spec"].get("nodeName") in silent)
+                lambda e: (
+                    e.namespace in ending or (not e.ready and e.node in silent) or e.node in world.lost_nodes
+                )
             )
             for name, service in _services(world).items()
         },
@@ -399,6 +403,10 @@ class _Endpoint:
     @property
     def namespace(self) -> str:
         return self.head.namespace
+
+    @property
+    def node(self) -> str | None:
+        return self.pod["spec"].get("nodeName")
 
     @property
     def ready(self) -> bool:
