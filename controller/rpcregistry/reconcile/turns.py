@@ -30,7 +30,6 @@ class Turns:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._began = clock()
         self._lock = threading.Lock()  # protects _turns
         self._turns: dict[str, Turn] = {}
 
@@ -90,10 +89,10 @@ class Turns:
         return {name for name, turn in found if not turn.there and (turn.seen or not by_event)}
 
     def at(self, name: str) -> float:
-        """When the Node turned last; if it was never seen, when this process began to look."""
+        """When the Node turned last; minus infinity if it was never seen."""
         with self._lock:
             turn = self._turns.get(name)
-        return turn.at if turn else self._began
+        return turn.at if turn else -inf
 
     def retain_only(self, names: Collection[str]) -> None:
         """Forget the deleted Nodes that are not among *names*."""
