@@ -1,5 +1,8 @@
 """Node Services in a world in memory: what must hold when nodes vanish, and between two writes."""
 
+import threading
+from math import inf
+
 import msgspec
 import pytest
 
@@ -14,6 +17,7 @@ from rpcregistry.model import (
 )
 from rpcregistry.plan.silence import LEAST
 from tests.builders import localservice, served
+from tests.cluster.waiting import eventually
 from tests.worlds.nodeservices import CONFIRM, World
 
 
@@ -107,6 +111,37 @@ def test_while_most_nodes_are_silent_a_deleted_one_keeps_its_service():
     world.clock.seconds += CONFIRM
     world.look()
     assert world.served() == 3
+
+
+def all_silent_and_one_deleted() -> World:
+    """Pods run on two of four nodes: one of these is not Ready, the other is deleted."""
+    world = World(4)
+    world.look()
+    world.run("n0", "n1")
+    world.nodes.put(Node(name="n1", uid="1", ready=False))
+    world.nodes.drop(ObjectKey("", "n0"))
+    world.settle()
+    world.look()
+    return world
+
+
+def test_nodes_without_such_pods_count_for_nothing():
+    world = all_silent_and_one_deleted()
+    world.clock.seconds += 100 * CONFIRM
+    world.look()
+    assert world.served() == 4
+
+
+def test_the_guard_looks_again_as_a_node_turns():
+    world = all_silent_and_one_deleted()
+    guard = world.under.guard
+    assert [hold.until for hold in guard.held.values()] == [inf]
+    thread = threading.Thread(target=guard.run, daemon=True)
+    thread.start()
+    world.nodes.put(Node(name="n1", uid="1", ready=True))
+    eventually(lambda: all(hold.until < inf for hold in guard.held.values()))
+    guard.stop()
+    thread.join()
 
 
 @pytest.mark.parametrize(
