@@ -86,6 +86,6 @@ def judge(
         return begin + LEAST if few else max(begin, since.get(subject, now)) + max(confirm, LEAST)
 
     until = {subject: ends(subject) for subject in absent}
-    let_go = frozenset(released) & absent.keys()
-    withdraw = let_go | {subject for subject, end in until.items() if end <= now}
+    let_go = frozenset(released)
+    withdraw = frozenset(subject for subject, end in until.items() if end <= now or subject in let_go)
     return Verdict(withdraw, {subject: end for subject, end in until.items() if subject not in withdraw})
