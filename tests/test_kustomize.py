@@ -13,6 +13,7 @@ import yaml
 
 from hack import manifests
 from hack.local.binaries import find
+from hack.release import version
 from rpcregistry.cli import main
 
 DEPLOY = manifests.BASE.parent
@@ -136,7 +137,7 @@ def test_the_example_overlay_is_what_it_says():
     (deployment,) = (found for found in objects(found).values() if found["kind"] == "Deployment")
     assert deployment["metadata"]["namespace"] == "rpc-registry"
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    assert container["image"] == "registry.example.com/rpcregistry:0.1.0"
+    assert container["image"] == f"registry.example.com/rpcregistry:{version()}"
     assert settings(found)["RPCREGISTRY_ZK_SERVERS"]["value"].startswith("zookeeper-0.zookeeper:2281,")
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from rpcregistry.layouts import Layout, template
 from rpcregistry.manifests import decode_node, decode_pod, decode_rpcservice
-from rpcregistry.model import ObjectKey, RpcService
+from rpcregistry.model import RELEASE, ObjectKey, RpcService
 from rpcregistry.names import object_name
 from rpcregistry.plan.publication import CrossNamespace
 from tests.faults.harness import oracle
@@ -349,10 +349,12 @@ class Controllers:
         self._memory.settle()
 
     def finish(self) -> None:
-        """Do all there is to do, until nothing is held any more."""
-        for _ in range(2):
+        """Do all there is to do, until nothing is held any more; a person lets go what has no time limit."""
+        for word in "ab":
             self.settle()
             self._memory.clock.seconds += CONFIRM + 1
+            self.settle()
+            self._memory.notes.annotations = {RELEASE: f"{word}{self._memory.clock.seconds}"}
         self.settle()
 
     def rpcservices(self) -> Sequence[Manifest]:

@@ -49,6 +49,22 @@ def test_a_count_is_reported_again_once_it_has_grown_tenfold(reported: int, coun
     assert says_the_same(observed, wanted) != news
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "news"),
+    [
+        pytest.param("", "Nodes are silent (3 of 3)", True, id="there is no time limit any more"),
+        pytest.param("Nodes are silent (3 of 3)", "", True, id="there is one again"),
+        pytest.param("Nodes are silent (3 of 3)", "Nodes are silent (2 of 3)", False, id="a Node came back"),
+    ],
+)
+def test_a_hold_without_time_limit_is_news(before: str, after: str, news: bool):
+    observed, wanted = (
+        Condition(type="Synced", status="False", reason="Held", message=held.pods_message(12, endless))
+        for endless in (before, after)
+    )
+    assert says_the_same(observed, wanted) != news
+
+
 def test_of_other_reasons_the_count_does_not_matter():
     observed, wanted = (
         Condition(type="Synced", status="False", reason="TooLarge", message=f"{number} bytes")

@@ -142,7 +142,11 @@ def running(node: str, ip: str, **fields: Any) -> Pod:
 
 
 def found(
-    pods: list[Pod], count: int = 3, problems: dict[str, Problem] | None = None, held: Collection[str] = ()
+    pods: list[Pod],
+    count: int = 3,
+    problems: dict[str, Problem] | None = None,
+    held: Collection[str] = (),
+    endless: str = "",
 ):
     asked = localservice()
     services: dict[str, KubeService] = {}
@@ -150,7 +154,7 @@ def found(
         if node.name not in (problems or {}):
             service = served(asked, node.name)
             services[service.name] = service
-    return status(asked, nodes(count), services, pods, NODE_LABEL, problems or {}, held, NOW)
+    return status(asked, nodes(count), services, pods, NODE_LABEL, problems or {}, held, endless, NOW)
 
 
 def test_a_status_counts_nodes_whose_service_has_a_ready_endpoint():
@@ -186,7 +190,7 @@ def test_a_condition_says_which_nodes_keep_a_service_that_cannot_be_deleted():
     asked = localservice()
     services = {name: served(asked, name) for name in ("n000", "gone")}
     problems = {"gone": Problem("Refused", "403"), "gone with its Service": Problem("Refused", "500")}
-    wanted = status(asked, nodes(1), services, [], NODE_LABEL, problems, (), NOW)
+    wanted = status(asked, nodes(1), services, [], NODE_LABEL, problems, (), "", NOW)
     (condition,) = wanted.conditions
     assert (condition.status, condition.reason) == ("False", "Refused")
     assert condition.message == "1 nodes that do not match still have a Service: 403"
@@ -195,3 +199,7 @@ def test_a_condition_says_which_nodes_keep_a_service_that_cannot_be_deleted():
 def test_a_condition_says_which_nodes_are_held():
     (condition,) = found([], held={"gone"}).conditions
     assert (condition.status, condition.reason) == ("False", "Held")
+    (condition,) = found([], held={"gone"}, endless="Nodes are silent (3 of 3)").conditions
+    assert condition.message.startswith(
+        "1 nodes are absent and are held without time limit: Nodes are silent (3 of 3);"
+    )

@@ -201,20 +201,21 @@ def test_an_unknown_source_withdraws_nothing_and_still_adds(shown):
 
 
 @pytest.mark.parametrize(
-    ("bad_nodes", "confirmed", "ready"),
+    ("silent_nodes", "silenced", "confirmed", "ready"),
     [
-        pytest.param(set(), set(), False, id="its own failure counts at once"),
-        pytest.param({"n1"}, set(), True, id="a silent Node says nothing about the pod"),
-        pytest.param({"n1"}, {"uid-p"}, False, id="until that is confirmed"),
-        pytest.param({"node2"}, set(), False, id="another Node does not matter"),
+        pytest.param(set(), True, set(), False, id="its own failure counts at once"),
+        pytest.param({"n1"}, True, set(), True, id="a silent Node says nothing about the pod"),
+        pytest.param({"n1"}, True, {"uid-p"}, False, id="until that is confirmed"),
+        pytest.param({"node2"}, True, set(), False, id="another Node does not matter"),
+        pytest.param({"n1"}, False, set(), False, id="its kubelet reports it, whatever its Node is"),
     ],
 )
-def test_a_pod_that_turns_not_ready_with_its_node(bad_nodes, confirmed, ready):
+def test_a_pod_that_turns_not_ready_with_its_node(silent_nodes, silenced, confirmed, ready):
     world = World([pod("p", "echo")]).settle()
-    world.pods = {"p": pod("p", "echo", ready=False)}
-    world.bad_nodes = bad_nodes
+    world.pods = {"p": pod("p", "echo", ready=False, silenced=silenced)}
+    world.silent_nodes = silent_nodes
     world.absences = Absences(confirmed=confirmed)
-    assert bool(suspects(KEY, world.observe())) is bool(bad_nodes & {"n1"})
+    assert bool(suspects(KEY, world.observe())) is (silenced and "n1" in silent_nodes)
     world.settle()
 
     assert [row.ready for row in world.services["echo"].status.endpoints] == [ready]
@@ -222,8 +223,8 @@ def test_a_pod_that_turns_not_ready_with_its_node(bad_nodes, confirmed, ready):
 
 def test_a_changed_annotation_counts_even_where_the_node_is_silent():
     world = World([pod("p", "echo"), pod("q", "echo")]).settle()
-    world.pods["p"] = pod("p", ready=False)
-    world.bad_nodes = {"n1"}
+    world.pods["p"] = pod("p", ready=False, silenced=True)
+    world.silent_nodes = {"n1"}
     world.settle()
 
     assert world.listed() == {"echo": ["q"]}

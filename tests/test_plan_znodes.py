@@ -433,3 +433,9 @@ def test_held_rows_show_in_the_synced_condition():
     condition = synced(service(row("10.0.0.1", held=True)), Publication(), ())
 
     assert (condition.status, condition.reason) == ("False", "Held")
+    condition = synced(
+        service(row("10.0.0.1", held=True)), Publication(endless="Nodes are silent (3 of 3)"), ()
+    )
+    assert condition.message.startswith(
+        "1 listed pods are held without time limit: Nodes are silent (3 of 3);"
+    )

@@ -23,6 +23,7 @@ from rpcregistry.model import (
     ServiceKey,
 )
 from rpcregistry.plan.publication import CrossNamespace
+from rpcregistry.plan.silence import LEAST
 from rpcregistry.reconcile.cache import REARM
 from rpcregistry.reconcile.synced import SyncedReconciler
 from rpcregistry.reconcile.troubles import LONGEST_PAUSE
@@ -878,19 +879,6 @@ def test_a_change_that_zookeeper_refuses_shows_after_ten_seconds(world: World):
     assert condition.reason == "RegistryUnavailable"
 
 
-def test_a_silent_node_withdraws_nothing_by_itself(world: World):
-    world.serve(*range(1, 4))
-    world.settle()
-    world.nodes.put(Node(name="n1", uid="n1", ready=False))
-    for number in range(1, 4):
-        world.pods.put(pod(number, "echo", ready=False))
-    world.settle()
-    assert len(world.servers()) == 3
-
-    world.clock.seconds += CONFIRM + 1
-    assert world.settle().servers() is None
-
-
 @pytest.mark.parametrize(
     ("node_ready", "silenced", "published"),
     [
@@ -905,6 +893,7 @@ def test_a_pod_that_is_silenced_before_its_node_is_seen_to_be(
     world.nodes.put(Node(name="n1", uid="n1", ready=True))
     world.serve(*range(1, 4))
     world.settle()
+    world.clock.seconds += LEAST
     world.node_now = Node(name="n1", uid="n1", ready=node_ready)
     world.pods.put(pod(1, "echo", ready=False, silenced=silenced))
     while world.keys:

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import threading
+from math import inf
 
 import msgspec
 import pytest
@@ -15,8 +17,10 @@ from rpcregistry.model import (
     Node,
     ObjectKey,
 )
+from rpcregistry.plan.silence import LEAST
 from rpcregistry.reconcile.troubles import FIRST_PAUSE, LONGEST_PAUSE, REPORTED_AFTER
 from tests.builders import localservice, served
+from tests.cluster.waiting import eventually
 from tests.worlds.nodeservices import CONFIRM, World
 
 
@@ -34,6 +38,113 @@ def test_a_node_that_a_watch_event_removes_loses_its_service_at_once():
     world.nodes.drop(ObjectKey("", "n3"))
     world.settle()
     assert world.server.writes[5:] == ["delete app-n3"]
+
+
+def test_a_node_that_is_deleted_under_its_pods_keeps_its_service_for_a_while():
+    world = World(10)
+    world.run("n3")
+    world.nodes.drop(ObjectKey("", "n3"))
+    world.settle()
+    world.look()
+    assert world.under.held(localservice()) == {"n3"}
+    world.clock.seconds += LEAST
+    world.look()
+    assert world.served() == 9
+
+
+def test_a_node_that_was_deleted_before_the_process_began_waits_as_if_deleted_then():
+    world = World(10)
+    world.run("gone")
+    world.services.put(served(localservice(), "gone"))
+    world.add(world.under.every_key())
+    world.settle()
+    world.look()
+    assert world.under.held(localservice()) == {"gone"}
+    world.clock.seconds += LEAST
+    world.look()
+    assert world.served() == 10
+
+
+def test_many_such_nodes_wait_for_the_confirmation():
+    world = World(3)
+    world.run("n0", "n1")
+    for node in ("n0", "n1"):
+        world.nodes.drop(ObjectKey("", node))
+    world.settle()
+    world.look()
+    world.clock.seconds += CONFIRM - 1
+    world.look()
+    assert world.served() == 3
+    world.clock.seconds += 1
+    world.look()
+    assert world.served() == 1
+
+
+def test_the_services_go_with_the_last_pod_on_a_deleted_node():
+    world = World(3)
+    world.run("n0", "n1", "n2")
+    for node in ("n0", "n1", "n2"):
+        world.nodes.drop(ObjectKey("", node))
+    world.settle()
+    world.look()
+    assert world.served() == 3
+    world.end("n0", "n1")
+    world.look()
+    assert world.served() == 1
+
+
+def test_while_most_nodes_are_silent_a_deleted_one_keeps_its_service():
+    world = World(4)
+    world.look()
+    world.run("n0", "n1", "n2", "n3")
+    for number in range(4):
+        world.nodes.put(Node(name=f"n{number}", uid=str(number), ready=False))
+    world.nodes.drop(ObjectKey("", "n0"))
+    world.settle()
+    world.look()
+    world.clock.seconds += 100 * CONFIRM
+    world.look()
+    assert world.served() == 4
+    assert world.under.why_endless(localservice()) == "Nodes are silent (3 of 3)"
+
+    for number in range(1, 4):
+        world.nodes.put(Node(name=f"n{number}", uid=str(number), ready=True))
+    world.look()
+    assert (world.served(), world.under.why_endless(localservice())) == (4, "")
+    world.clock.seconds += CONFIRM
+    world.look()
+    assert world.served() == 3
+
+
+def all_silent_and_one_deleted() -> World:
+    """Pods run on two of four nodes: one of these is not Ready, the other is deleted."""
+    world = World(4)
+    world.look()
+    world.run("n0", "n1")
+    world.nodes.put(Node(name="n1", uid="1", ready=False))
+    world.nodes.drop(ObjectKey("", "n0"))
+    world.settle()
+    world.look()
+    return world
+
+
+def test_nodes_without_such_pods_count_for_nothing():
+    world = all_silent_and_one_deleted()
+    world.clock.seconds += 100 * CONFIRM
+    world.look()
+    assert world.served() == 4
+
+
+def test_the_guard_looks_again_as_a_node_turns():
+    world = all_silent_and_one_deleted()
+    guard = world.under.guard
+    assert [hold.until for hold in guard.held.values()] == [inf]
+    thread = threading.Thread(target=guard.run, daemon=True)
+    thread.start()
+    world.nodes.put(Node(name="n1", uid="1", ready=True))
+    eventually(lambda: all(hold.until < inf for hold in guard.held.values()))
+    guard.stop()
+    thread.join()
 
 
 @pytest.mark.parametrize(

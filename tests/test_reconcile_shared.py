@@ -11,6 +11,7 @@ from rpcregistry.model import (
     HELD,
     Endpoint,
     LabelSelector,
+    Node,
     NodeServiceKey,
     ObjectKey,
     Problem,
@@ -39,6 +40,7 @@ from rpcregistry.reconcile.rewrites import Rewrites
 from rpcregistry.reconcile.selections import Selections
 from rpcregistry.reconcile.stalepaths import StalePaths
 from rpcregistry.reconcile.troubles import LONGEST_PAUSE, Troubles
+from rpcregistry.reconcile.turns import Turns
 from rpcregistry.reconcile.unreadable import UnknownWords
 from rpcregistry.reconcile.unwritten import Unwritten
 from rpcregistry.runtime.informer import Change, Store
@@ -238,6 +240,21 @@ def test_what_is_confirmed_is_asked_as_of_one_moment():
     at_once(lambda: step_by_step(come), lambda: step_by_step(ask))
 
     assert len(confirmed) == 0
+
+
+def test_no_turn_of_a_node_is_lost_while_others_are_forgotten():
+    turns = Turns(Clock())
+
+    def turn(number: int) -> None:
+        for round_ in range(ROUNDS):
+            node = Node(name=f"n{number}", uid="", ready=round_ % 2 == 0)
+            turns.note(Change(None, node))
+            assert (node.name in turns.silent_among([node.name])) or node.ready
+            turns.note(Change(node, None))
+            assert turns.deleted_among([node.name]) == {node.name}
+            turns.retain_only({"n0", "n1"})
+
+    twice(turn)
 
 
 def test_what_is_being_confirmed_is_never_neither_held_nor_confirmed():

@@ -497,6 +497,8 @@ def test_metrics_have_the_names_that_are_promised(world: World) -> None:
         events=lambda: 8,
         refused={"registry": lambda: 7},
         unknown={"pods": lambda: 1},
+        guards={"nodes": lambda: 8},
+        silent_nodes=lambda: 9,
     )
     names = [
         'rpcregistry_reconcile_total{controller="registry",result="done"}',
@@ -509,13 +511,15 @@ def test_metrics_have_the_names_that_are_promised(world: World) -> None:
         'rpcregistry_queue_depth{controller="registry"}',
         "rpcregistry_services",
         "rpcregistry_endpoints",
+        'rpcregistry_guard_held{guard="nodes"}',
+        "rpcregistry_nodes_silent",
         "rpcregistry_held",
         'rpcregistry_keys_refused{controller="registry"}',
         'rpcregistry_source_unknown{resource="pods"}',
         "rpcregistry_events_dropped_total",
         "rpcregistry_events_waiting",
     ]
-    assert [world.sample(name) for name in names] == [1, 1, 1, 1, 1, 1, 1, 3, 4, 5, 6, 7, 1, 1, 8]
+    assert [world.sample(name) for name in names] == [1, 1, 1, 1, 1, 1, 1, 3, 4, 5, 8, 9, 6, 7, 1, 1, 8]
 
 
 def test_two_processes_of_one_test_share_no_metrics(world: World) -> None:

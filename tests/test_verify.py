@@ -136,10 +136,22 @@ SELECTED = RpcServiceSpec(service_name="echo", selector=LabelSelector(match_labe
             id="and the RpcService says so, too",
         ),
         pytest.param(
-            [pod("a", "echo", ready=False, node_name="n")],
+            [pod("a", "echo", ready=False, silenced=True, node_name="n")],
             [listing("echo", row("a", node_name="n", held=True))],
             [("default/echo/a", "held")],
             id="on a Node that is silent, and held",
+        ),
+        pytest.param(
+            [pod("a", "echo", ready=False, node_name="n")],
+            [listing("echo", row("a", node_name="n", held=True))],
+            [("default/echo/a", "listed wrongly")],
+            id="held, though its kubelet reports it",
+        ),
+        pytest.param(
+            [pod("a", "echo", node_name="n")],
+            [listing("echo", row("a", node_name="n", held=True), synced="Held")],
+            [("default/echo/a", "held")],
+            id="Ready on a Node that was deleted, and held",
         ),
         pytest.param(
             [ECHO],

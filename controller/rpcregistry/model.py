@@ -97,8 +97,8 @@ class Pod(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     *ips*: the usable addresses of its status, the primary first.  *refused_ips*: the others, to which clients
     are never sent.  *started_at*: RFC 3339 or ``""``.
-    *silenced*: it is not Ready and no reason is given; the node lifecycle controller marks the pods of a
-    silent Node so.  *declarations* and *problems*: the contents of its annotations (``dialects.read``).
+    *silenced*: it is not Ready, but not by its kubelet's word; the node lifecycle controller marks the pods
+    of a silent Node so.  *declarations* and *problems*: the contents of its annotations (``dialects.read``).
     """
 
     namespace: str

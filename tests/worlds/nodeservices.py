@@ -12,12 +12,13 @@ from rpcregistry.model import (
     Node,
     NodeServiceKey,
     ObjectKey,
+    Pod,
     Regarding,
 )
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.nodeservices import NodeServiceReconciler, service_indexes
 from rpcregistry.runtime.informer import Change
-from tests.builders import localservice
+from tests.builders import NODE_LABEL, localservice, pod
 from tests.worlds import Clock, EventsInMemory, Held, NotesInMemory
 
 CONFIRM = 30.0
@@ -85,6 +86,7 @@ class World:
         self.events = EventsInMemory()
         self.locals: Held[LocalService] = Held({}, self._local_changed)
         self.nodes: Held[Node] = Held({}, self._node_changed)
+        self.pods: Held[Pod] = Held({}, lambda change: self.under.note_pod(change))
         self.services: Held[KubeService] = Held(
             service_indexes(), lambda change: self.add(self.under.service_keys(change))
         )
@@ -95,7 +97,8 @@ class World:
             locals_=self.locals,
             nodes=self.nodes,
             services=self.services,
-            node_label="rpcregistry.dev/node",
+            pods=self.pods,
+            node_label=NODE_LABEL,
             clock=self.clock,
             confirm=CONFIRM,
             enqueue=self.add,
@@ -136,6 +139,17 @@ class World:
         """Let the guard look, then work what that decided."""
         self.under.guard.look_once()
         self.settle()
+
+    def run(self, *nodes: str) -> None:
+        """Let a pod run on each of these nodes, to which its Service leads."""
+        for node in nodes:
+            labels = {"app": "x", NODE_LABEL: node}
+            self.pods.put(pod(f"on-{node}", namespace="ns", node_name=node, labels=labels))
+
+    def end(self, *nodes: str) -> None:
+        """Delete these pods."""
+        for node in nodes:
+            self.pods.drop(ObjectKey("ns", f"on-{node}"))
 
     def served(self) -> int:
         return len(self.services.values())

@@ -29,6 +29,7 @@ from rpcregistry.reconcile.reports import Reports
 from rpcregistry.reconcile.rpcservices import RpcServiceReconciler
 from rpcregistry.reconcile.synced import SyncedReconciler
 from rpcregistry.reconcile.transactions import RegistryWriter
+from rpcregistry.runtime.informer import Change
 from tests.builders import pod
 from tests.worlds import Clock, EventsInMemory, Held, KubeInMemory, NotesInMemory, ZooKeeperInMemory
 
@@ -149,6 +150,8 @@ class World:
             clock=self.clock,
         )
         self.relied.subscribe(self._relied_changed)
+        for node in self.nodes.values():
+            self._node_changed(Change(None, node, listed=True))
         self.rpcservices.begin()
         self.keys |= self.rpcservices.every_key()
         self.compared = False

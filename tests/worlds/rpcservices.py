@@ -47,11 +47,11 @@ class World:
         self.pods = {pod.name: pod for pod in pods}
         self.services = {service.name: service for service in services or ()}
         self.absences = Absences()
-        self.bad_nodes: set[str] = set()
+        self.silent_nodes: set[str] = set()
 
     def observe(self) -> ObservedRpcServices:
         mine = [service for service in self.services.values() if service.service_name == "echo"]
-        return ObservedRpcServices(mine, self.pods, self.services, self.bad_nodes)
+        return ObservedRpcServices(mine, self.pods, self.services, self.silent_nodes)
 
     def plan(self) -> list[Op]:
         return planned(KEY, self.observe(), self.absences)

@@ -403,14 +403,30 @@ def _is_true(conditions: Iterable[_ConditionEntry] | None, type_: str) -> bool:
     return any(entry.type == type_ and entry.status == "True" for entry in conditions or ())
 
 
-def _is_silenced(conditions: Iterable[_ConditionEntry] | None) -> bool:
-    """Whether the pod is not Ready and no reason is given: a kubelet always gives one.
+# Source: kubernetes, pkg/kubelet/status/generate.go.
+KUBELETS_REASONS = (
+    "ContainersNotReady",
+    "ReadinessGatesNotReady",
+    "UnknownContainerStatuses",
+    "PodCompleted",
+    "PodFailed",
+)
 
-    Source: kubernetes, pkg/controller/util/node, ``MarkPodsNotReady``, which changes the status only.
+
+def _is_silenced(conditions: Iterable[_ConditionEntry] | None) -> bool:
+    """Whether the pod is not Ready, but not by its kubelet's word.
+
+    A kubelet gives one of its reasons.  The node lifecycle controller changes the status of this condition
+    and nothing else, so the reason is that of a Ready pod.  A kubelet gives none then; a virtual one may, and
+    its containers still count as ready.
+
+    Source: kubernetes, pkg/controller/util/node, ``MarkPodsNotReady``.
     """
-    return any(
-        entry.type == "Ready" and entry.status != "True" and not entry.reason for entry in conditions or ()
-    )
+    found = {entry.type: entry for entry in conditions or ()}
+    ready, containers = found.get("Ready"), found.get("ContainersReady")
+    if ready is None or ready.status == "True" or ready.reason in KUBELETS_REASONS:
+        return False
+    return not ready.reason or containers is None or containers.status == "True"
 
 
 def _started(containers: Iterable[_ContainerStatus]) -> Iterable[str]:

@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from rpcregistry.model import Condition, Problem, RpcService
-from rpcregistry.plan.held import count_in, is_news
+from rpcregistry.plan.held import count_in, is_endless, is_news, pods_message
 
 # Why an RpcService is not in the registry as it should be.  Of several reasons, Synced shows the first.
 REASONS = (
@@ -49,18 +49,17 @@ def not_synced(problem: Problem) -> Condition:
     return Condition(type="Synced", status="False", reason=problem.reason, message=problem.message)
 
 
-def found_by_pods(service: RpcService, unwritten: Problem | None) -> list[Problem]:
-    """What the pod controller finds of *service*; *unwritten*: what it reports of refused writes."""
+def found_by_pods(service: RpcService, unwritten: Problem | None, endless: str = "") -> list[Problem]:
+    """What the pod controller finds of *service*.
+
+    *unwritten*: what it reports of refused writes; *endless*: why a hold has no time limit.
+    """
     problems = [unwritten] if unwritten else []
     if service.unreadable:
         problems.append(Problem("Unreadable", f"its spec cannot be read: {service.unreadable}"))
     held = sum(row.held for row in service.status.endpoints)
     if held:
-        message = (
-            f"{held} listed pods are absent and stay published until that is confirmed; "
-            "`rpcregistry release` withdraws them now"
-        )
-        problems.append(Problem("Held", message))
+        problems.append(Problem("Held", pods_message(held, endless)))
     return problems
 
 
@@ -80,11 +79,15 @@ def with_condition(service: Conditioned, condition: Condition, now: str) -> tupl
 def says_the_same(observed: Condition, wanted: Condition) -> bool:
     """Whether *wanted* reports nothing new to a reader of *observed*.
 
-    The count of held pods may change all the time; it is news when it has grown tenfold.
+    The count of held pods may change all the time; it is news when it has grown tenfold, or if the hold has a
+    time limit no more, or again.
     """
-    same = (observed.status, observed.reason) == (wanted.status, wanted.reason)
-    grown = wanted.reason == "Held" and is_news(count_in(observed.message), count_in(wanted.message))
-    return same and not grown
+    if (observed.status, observed.reason) != (wanted.status, wanted.reason):
+        return False
+    if wanted.reason != "Held":
+        return True
+    grown = is_news(count_in(observed.message), count_in(wanted.message))
+    return not grown and is_endless(observed.message) == is_endless(wanted.message)
 
 
 def held_by(found: Conditioned) -> Condition | None:

@@ -12,6 +12,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from rpcregistry.plan.silence import LEAST
+
 Id = TypeVar("Id", bound=Hashable)
 
 FEW_ENDPOINTS = 10
@@ -22,7 +24,10 @@ Words = Mapping[str, str]  # the release annotation of each object that stands f
 
 
 class Verdict(msgspec.Struct, Generic[Id], frozen=True):
-    """*withdraw*: now.  *hold*: until the given time, in seconds on the caller's clock; then look again."""
+    """*withdraw*: now.  *hold*: until the given time, in seconds on the caller's clock; then look again.
+
+    Infinity: without time limit.
+    """
 
     withdraw: frozenset[Id]
     hold: Mapping[Id, float]
@@ -54,23 +59,33 @@ def judge(
     now: float,
     confirm: float,
     besides: int,
+    begins: Mapping[Id, float] = {},
 ) -> Verdict[Id]:
     """Decide which of *absent* to withdraw: each missing subject, with its number of endpoints.
 
     *total*: all endpoints listed.  *since*: when each was first held.  *released*: the subjects that a person
     released.  *confirm*: how long a large absence has to last, in seconds.  *besides*: how many other
     endpoints were withdrawn a moment ago or are about to be missing.  They count, since a large loss may come
-    in small pieces.
+    in small pieces.  *begins*: the subjects that are there but not heard of, with the time when their wait
+    begins (``plan.silence``).  They wait even if they are few, so that a common silence can show.
 
     >>> judge({"a": 1}, 3, {}, (), 0.0, 30.0, 0).withdraw
     frozenset({'a'})
     >>> judge({"a": 1, "b": 1}, 3, {"a": 0.0}, (), 5.0, 30.0, 0).hold
     {'a': 30.0, 'b': 35.0}
+    >>> judge({"a": 1}, 3, {}, (), 5.0, 30.0, 0, begins={"a": 2.0}).hold
+    {'a': 17.0}
     """
     weight = sum(absent.values()) + besides
-    if weight <= FEW_ENDPOINTS and weight <= max(1, total // SMALL_SHARE):
-        return Verdict(frozenset(absent), {})
-    until = {subject: since.get(subject, now) + confirm for subject in absent}
-    let_go = frozenset(released) & absent.keys()
-    withdraw = let_go | {subject for subject, end in until.items() if end <= now}
+    few = weight <= FEW_ENDPOINTS and weight <= max(1, total // SMALL_SHARE)
+
+    def ends(subject: Id) -> float:
+        begin = begins.get(subject)
+        if begin is None:
+            return now if few else since.get(subject, now) + confirm
+        return begin + LEAST if few else max(begin, since.get(subject, now)) + max(confirm, LEAST)
+
+    until = {subject: ends(subject) for subject in absent}
+    let_go = frozenset(released)
+    withdraw = frozenset(subject for subject, end in until.items() if end <= now or subject in let_go)
     return Verdict(withdraw, {subject: end for subject, end in until.items() if subject not in withdraw})

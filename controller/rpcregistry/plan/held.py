@@ -51,6 +51,38 @@ def note(kind: str, counts: Mapping[str, int], until: str) -> str:
     )
 
 
+ENDLESS = "held without time limit"
+
+
+def pods_message(count: int, endless: str) -> str:
+    """The message of a condition about so many held pods; *endless*: why there is no time limit, or ``""``.
+
+    >>> pods_message(9, "Nodes are silent (3 of 3)").partition(";")[0]
+    '9 listed pods are held without time limit: Nodes are silent (3 of 3)'
+    """
+    what = f"{ENDLESS}: {endless}" if endless else "absent and stay published until that is confirmed"
+    return f"{count} listed pods are {what}; `rpcregistry release` withdraws them now"
+
+
+def nodes_message(count: int, endless: str) -> str:
+    """The message of a condition about the Services of so many absent nodes, as ``pods_message``."""
+    what = f"are {ENDLESS}: {endless}" if endless else "keep their Services until that is confirmed"
+    return f"{count} nodes are absent and {what}; `rpcregistry release` removes them now"
+
+
+def silence_note(silence: str) -> str:
+    """The message of an Event about a common silence of Nodes."""
+    return (
+        f"{silence}: what runs there is held without time limit, until they report again; "
+        "`rpcregistry release --all` withdraws it now"
+    )
+
+
+def is_endless(message: str) -> bool:
+    """Whether a condition's message is about holds without time limit."""
+    return ENDLESS in message
+
+
 def is_news(reported: int, count: int) -> bool:
     """Whether to report *count* after *reported*: the first one, and one that is ten times as large."""
     return 0 < count >= GROWN * reported

@@ -7,8 +7,10 @@ import msgspec
 
 from rpcregistry.model import Endpoint, LabelSelector, ObjectKey, Pod, RpcService, ServiceKey
 from rpcregistry.plan import rpcservices
+from rpcregistry.plan.conditions import held_by
 from rpcregistry.plan.findings import Finding
-from rpcregistry.plan.pods import is_finished
+from rpcregistry.plan.held import is_endless
+from rpcregistry.plan.pods import as_reported, is_finished
 from rpcregistry.plan.publication import Unlisted
 
 RowId = tuple[str, int | None]
@@ -88,6 +90,12 @@ class _Index:
             pod = self._pods.get(ObjectKey(key.namespace, name))
             if pod:
                 pods[name] = pod
+        # The controller may hold a Ready pod, because the pod's Node was deleted; the condition says so, too.
+        waiting = filter(held_by, services)
+        held = {row.pod_uid for service in waiting for row in service.status.endpoints if row.held}
+        pods = {
+            name: as_reported(pod, {pod.node_name}) if pod.uid in held else pod for name, pod in pods.items()
+        }
         return rpcservices.ObservedRpcServices(services, pods, self._taken[key.namespace], _AnyNode())
 
     def _selected(self, namespace: str, selector: LabelSelector) -> Iterator[Pod]:
@@ -98,7 +106,7 @@ class _Index:
 
 
 class _AnyNode:
-    """A set with every node, as if none were Ready.
+    """A set with every node, as if all were silent.
 
     So ``verify`` need not read Nodes.  It alone keeps no row: only a row that the controller holds counts as
     waiting for its Node.
@@ -155,6 +163,9 @@ def _state_of(
         case Endpoint(), Endpoint() if desired != listed:
             return "listed wrongly", f"RpcService {home}: {_differing(desired, listed)}"
         case Endpoint(held=True), _:
+            said = next((held_by(service) for service in observed.services if service.name == home), None)
+            if said and is_endless(said.message):
+                return "held", f"it is not heard of, and published: {said.message}"
             return "held", "it is absent, and published until that is confirmed"
     return "", ""
 

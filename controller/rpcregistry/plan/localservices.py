@@ -23,6 +23,7 @@ from rpcregistry.model import (
 )
 from rpcregistry.names import label_value, local_service_name, node_service_name
 from rpcregistry.plan.conditions import with_condition
+from rpcregistry.plan.held import nodes_message
 from rpcregistry.plan.nodeservices import owns
 from rpcregistry.plan.pods import asks_locality, is_listed
 
@@ -135,13 +136,14 @@ def status(
     node_label: str,
     problems: Mapping[str, Problem],
     held: Collection[str],
+    endless: str,
     now: str,
 ) -> LocalServiceStatus:
     """The status of a LocalService.
 
     *nodes*: all of the cluster.  *services*: those that the LocalService owns, by name.  *pods*: those that
     it selects.  *problems*: by node.  *held*: absent nodes that keep their Service until their absence is
-    confirmed.
+    confirmed; *endless*: why that has no time limit, or ``""``.
     """
     matching = sorted(node.name for node in nodes if local.matches(node))
     ready: dict[str, list[str]] = {}
@@ -170,7 +172,7 @@ def status(
     left = {service.node_name for service in services.values() if owns(local, service)}.difference(matching)
     lacking = {node: problem for node, problem in problems.items() if node in set(matching)}
     keeping = {node: problem for node, problem in problems.items() if node in left}
-    condition = _synced(len(matching), lacking, keeping, held)
+    condition = _synced(len(matching), lacking, keeping, held, endless)
     return LocalServiceStatus(
         observed_generation=local.generation,
         nodes=len(matching),
@@ -186,7 +188,11 @@ class _ClusterIP(msgspec.Struct):
 
 
 def _synced(
-    nodes: int, lacking: Mapping[str, Problem], keeping: Mapping[str, Problem], held: Collection[str]
+    nodes: int,
+    lacking: Mapping[str, Problem],
+    keeping: Mapping[str, Problem],
+    held: Collection[str],
+    endless: str,
 ) -> Condition:
     """*lacking*: the problems of nodes that match; *keeping*: of others that have a Service."""
     if problems := [*lacking.values(), *keeping.values()]:
@@ -202,10 +208,7 @@ def _synced(
         message = f"{', and '.join(wrong)}: {said}{more}"
         return Condition(type="Synced", status="False", reason=reasons[0], message=message)
     if held:
-        message = (
-            f"{len(held)} nodes are absent and keep their Services until that is confirmed; "
-            "`rpcregistry release` removes them now"
-        )
+        message = nodes_message(len(held), endless)
         return Condition(type="Synced", status="False", reason="Held", message=message)
     return Condition(
         type="Synced", status="True", reason="Synced", message="each node that matches has its Service"

@@ -55,6 +55,22 @@ def asks_locality(pod: Pod, service_name: str) -> bool:
     )
 
 
+def as_reported(pod: Pod, deleted: Container[str]) -> Pod:
+    """The pod as anybody can still report it, if the Nodes *deleted* are gone: on these, none is Ready."""
+    if pod.ready and pod.node_name in deleted:
+        return msgspec.structs.replace(pod, ready=False, silenced=True)
+    return pod
+
+
+def is_unheard(pod: Pod, silent: Container[str], held: bool) -> bool:
+    """Whether the pod may serve although it is not Ready: its Node does not report it.
+
+    *silent*: the Nodes that report nothing.  *held*: the pod is held already.  Its kubelet may report it some
+    seconds after the Node is Ready again; until then the pod stays unheard.
+    """
+    return pod.silenced and (held or pod.node_name in silent)
+
+
 def newest_of(service_name: str, pods: Iterable[Pod], besides: Container[str]) -> list[Pod]:
     """The pods that name the service, and those with the uids *besides*, the newest first."""
     named = [pod for pod in pods if names_service(pod, service_name) or pod.uid in besides]

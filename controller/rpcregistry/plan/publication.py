@@ -64,11 +64,12 @@ class PublicationSettings(msgspec.Struct, frozen=True):
 
 
 class Unlisted(msgspec.Struct, frozen=True):
-    """What statuses lack, because the API server refused a write.
+    """What statuses do not say: what they lack because the API server refused a write, and why rows are held.
 
     *endpoints*: those that no status lists and one should.  *services*: the uids of the RpcServices that
     should list them.  *obsolete* and *unready*: listed endpoints that their pods show to have ended, or not
-    to be Ready.  *refusals*: what to report, by namespace.
+    to be Ready.  *refusals*: what to report, by namespace.  *endless*: why listed endpoints are held without
+    time limit, or ``""``.
     """
 
     endpoints: tuple[Endpoint, ...] = ()
@@ -76,6 +77,7 @@ class Unlisted(msgspec.Struct, frozen=True):
     obsolete: frozenset[Place] = frozenset()
     unready: frozenset[Place] = frozenset()
     refusals: Mapping[str, Problem] = {}
+    endless: str = ""
 
 
 ALL_LISTED = Unlisted()
@@ -87,7 +89,8 @@ class Publication(msgspec.Struct, frozen=True):
     *services*: how many of them take part.  *refused*: those that do not, by uid.  *frozen*: something about
     the name is unknown, so the registry keeps what it has published.  *unlisted*: endpoints that no
     RpcService lists because a write was refused; the registry keeps those of them that it has published.
-    *unwritten*: what to report of refused statuses, by namespace.
+    *unwritten*: what to report of refused statuses, by namespace.  *endless*: why endpoints are held without
+    time limit, or ``""``.
     """
 
     endpoints: tuple[Endpoint, ...] = ()
@@ -98,6 +101,7 @@ class Publication(msgspec.Struct, frozen=True):
     frozen: bool = False
     unlisted: tuple[Endpoint, ...] = ()
     unwritten: Mapping[str, Problem] = {}
+    endless: str = ""
 
 
 def publication(
@@ -147,6 +151,7 @@ def publication(
         or not all(service.known or service.uid in unlisted.services for service in ordered),
         unlisted=published(unlisted.endpoints, any(s.spec.publish_not_ready_addresses for s in ordered)),
         unwritten=unlisted.refusals,
+        endless=unlisted.endless,
     )
 
 

@@ -17,7 +17,7 @@ from rpcregistry.layouts import Layout
 from rpcregistry.model import Condition, Declaration, Endpoint, Pod, RpcService, RpcServiceStatus, ServiceKey
 from rpcregistry.names import object_name, part_name
 from rpcregistry.plan.conditions import with_condition
-from rpcregistry.plan.pods import is_listed, keeping, names_service
+from rpcregistry.plan.pods import is_listed, is_unheard, keeping, names_service
 from rpcregistry.plan.publication import place, places
 
 ROWS_BYTES = 1024 * 1024  # of one object, as JSON; etcd takes 1.5 MiB, metadata and conditions included
@@ -57,17 +57,17 @@ class ObservedRpcServices(msgspec.Struct, frozen=True):
     """The observed objects of one key.
 
     *services*: the RpcServices of the name.  *pods*, by name: those that declare the service, that one of
-    *services* selects, or that a status names.  *taken*: the names of the namespace's RpcServices.
-    *bad_nodes*: the nodes of *pods* that exist and are not Ready.  *unheard*: the uids of silenced pods whose
-    Node cannot be read, so that nobody knows whether they failed.  *remembered*: by uid, the rows of an
-    RpcService before others wrote its status, and those of the others' rows that may be true.  *unplaced*:
-    how many endpoints no object lists, because a write is refused.
+    *services* selects, or that a status names, each ``as_reported``.  *taken*: the names of the namespace's
+    RpcServices.  *silent_nodes*: the Nodes of *pods* that report nothing.  *unheard*: the uids of silenced
+    pods whose Node cannot be read, so that nobody knows whether they failed.  *remembered*: by uid, the rows
+    of an RpcService before others wrote its status, and those of the others' rows that may be true.
+    *unplaced*: how many endpoints no object lists, because a write is refused.
     """
 
     services: Collection[RpcService]
     pods: Mapping[str, Pod]
     taken: Container[str] = ()
-    bad_nodes: Container[str] = ()
+    silent_nodes: Container[str] = ()
     unheard: Container[str] = ()
     remembered: Mapping[str, Sequence[Endpoint]] = {}
     unplaced: int = 0
@@ -241,17 +241,14 @@ def suspects(key: ServiceKey, observed: ObservedRpcServices) -> dict[str, int]:
 def is_absent(row: Endpoint, shown: Endpoint | None, observed: ObservedRpcServices) -> bool:
     """Whether the pod of a listed *row* is absent; if not, it shows its state.
 
-    *shown* is the row as the pods show it now.  If a pod turned not-Ready
-    because its Node is not Ready, it counts as absent: a silent Node says nothing about its pods.  If it is
-    held for that, it stays absent until its kubelet reports it, some seconds after the Node is Ready again.
-    Another pod of the same name shows that the listed one was deleted.
+    *shown* is the row as the pods show it now.  A pod that its Node does not report counts as absent
+    (``is_unheard``).  What it shows by itself counts: that it terminates, has finished, or does not declare
+    the service any more.  Another pod of the same name shows that the listed one was deleted.
     """
     pod = observed.pods.get(row.pod_name)
     if pod is None:
         return True
-    unheard = (
-        pod.node_name in observed.bad_nodes or pod.uid in observed.unheard or (pod.silenced and row.held)
-    )
+    unheard = is_unheard(pod, observed.silent_nodes, row.held or pod.uid in observed.unheard)
     return shown is not None and row.ready and not shown.ready and unheard
 
 

@@ -84,5 +84,5 @@ def unavailable(
 
 def _known_before(service: RpcService, wanted: Publication) -> list[Problem | None]:
     """What keeps the service from the registry before anything is written."""
-    found = found_by_pods(service, wanted.unwritten.get(service.namespace))
+    found = found_by_pods(service, wanted.unwritten.get(service.namespace), wanted.endless)
     return [*found, wanted.refused.get(service.uid)]

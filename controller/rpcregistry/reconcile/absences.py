@@ -1,26 +1,30 @@
 """The absences of listed pods: which are confirmed, held or unknown, and who wakes the guard."""
 
-from collections.abc import Callable, Collection, Container, Iterable
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from itertools import chain
 
 import structlog
 
-from rpcregistry.model import Endpoint, Node, Pod, RpcService, ServiceKey
+from rpcregistry.model import Endpoint, Node, ObjectKey, Pod, RpcService, ServiceKey
 from rpcregistry.plan import rpcservices as planning
+from rpcregistry.plan.pods import as_reported, is_unheard
 from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.observing import NAMED
 from rpcregistry.reconcile.ports import Change, Clock, Source
 from rpcregistry.reconcile.relied import Relied
+from rpcregistry.reconcile.silences import Silences
+from rpcregistry.reconcile.turns import Turns
 from rpcregistry.reconcile.unreadable import UnknownWords
 
 log = structlog.get_logger(__name__)
 
 
 class Absences:
-    """Keeps the pod controller's guard; any thread calls ``note_…`` and ``of``.
+    """Keeps the pod controller's guard; any thread calls ``note_…``, ``of`` and ``why_endless``.
 
-    *observe*: reads what a plan of a key reads; *enqueue* is called with the keys whose absences changed.
+    *turns* learns of the Nodes' changes here.  *observe*: reads what a plan of a key reads; *enqueue* is
+    called with the keys whose absences changed.
     """
 
     def __init__(
@@ -28,6 +32,7 @@ class Absences:
         *,
         pods: Source[Pod],
         nodes: Source[Node],
+        turns: Turns,
         services: Source[RpcService],
         relied: Relied,
         observe: Callable[[ServiceKey], planning.ObservedRpcServices],
@@ -38,12 +43,14 @@ class Absences:
     ) -> None:
         self._pods = pods
         self._nodes = nodes
+        self._turns = turns
         self._services = services
         self._relied = relied
         self._observe = observe
         self._lease = lease
         self._enqueue = enqueue
         self._unknown_words = UnknownWords()
+        self.silences: Silences[str] = Silences(clock, lease)
         self.guard: Guard[str] = Guard(
             look=self._look, decided=self._decided, confirm=confirm, clock=clock.monotonic
         )
@@ -68,13 +75,34 @@ class Absences:
 
     def note_node(self, change: Change[Node]) -> None:
         """Wake the guard if a Node turned (not-)Ready, was created or was deleted."""
+        came_back = self._turns.note(change)
+        if came_back and change.new:
+            for pod in self._pods.store.values():
+                if pod.node_name == change.new.name:
+                    self.guard.forget(pod.uid)  # it may be Ready without a change of its own
         if turned(change):
             self.guard.wake()
 
+    def begin(self) -> None:
+        """Take up the holds of an earlier process on Ready pods whose Nodes were deleted.
+
+        Nothing but the row's mark tells of them.
+        """
+        for service, row in self._rows():
+            pod = self._pods.store.get(ObjectKey(service.namespace, row.pod_name))
+            is_there = self._nodes.store.get(ObjectKey("", row.node_name)) is not None
+            if row.held and pod and pod.ready and not is_there:
+                self._turns.take_up(row.node_name)
+
     def forget_withdrawn(self) -> None:
-        """Drop the confirmations of pods that no status lists any more."""
+        """Drop the confirmations of pods that no status lists any more, and deleted Nodes without pods."""
         services = (*self._services.store.values(), *self._relied.values())
         self.guard.retain_only({row.pod_uid for service in services for row in service.status.endpoints})
+        self._turns.retain_only({pod.node_name for pod in self._pods.store.values()})
+
+    def _rows(self) -> list[tuple[RpcService, Endpoint]]:
+        services = self._services.store.values()
+        return [(service, row) for service in services for row in service.status.endpoints]
 
     # what a plan asks
 
@@ -99,6 +127,11 @@ class Absences:
         released = self._unknown_words.are_released(namespace, services)
         return planning.Absences(confirmed, held, unknown=not released)
 
+    def why_endless(self, observed: planning.ObservedRpcServices) -> str:
+        """Why rows that *observed* lists are held without time limit, or ``""`` if none is."""
+        rows = (row for service in observed.services for row in observed.rows_of(service))
+        return self.silences.why(row.pod_uid for row in rows)
+
     def use_up(self, services: Iterable[RpcService]) -> None:
         """Use up new words: each releases once, and only what was held as it was given."""
         for service in services:
@@ -112,24 +145,48 @@ class Absences:
 
     # the guard's look
 
-    def _look(self, confirmed: Collection[str]) -> Snapshot[str] | None:
-        suspects = self._suspects()
+    def _look(self, confirmed: Collection[str]) -> Snapshot[str]:
+        suspects, rows = self._suspects(), self._rows()
         if not (suspects.keys() - confirmed):
-            return None
+            self._observe_nodes(self._nodes.store.values(), rows)
+            return Snapshot({}, 0, again=self.silences.ends)
         pods, nodes = self._pods.second_look(), self._nodes.second_look()
-        bad_nodes = {node.name for node in nodes if not node.ready}
-        unheard = {pod.uid for pod in pods if pod.node_name in bad_nodes and not pod.ready}
-        unheard |= {pod.uid for pod in pods if pod.silenced and pod.uid in self.guard.held}
-        present = {pod.uid for pod in pods} - unheard
+        self._turns.note_read(nodes)
+        self._observe_nodes(nodes, rows)
+        unheard = self._unheard((pod for pod in pods if pod.uid in suspects), rows)
+        present = {pod.uid for pod in pods} - unheard.keys()
         absent = {
             uid: weight for uid, weight in suspects.items() if uid not in present and uid not in confirmed
         }
-        rows = [
-            (service, row) for service in self._services.store.values() for row in service.status.endpoints
-        ]
         # The node lifecycle controller marks the pods of a not-Ready Node one by one: expect the rest.
-        expected = sum(row.node_name in bad_nodes and row.pod_uid not in suspects for _, row in rows)
-        return Snapshot(absent, len(rows), expected, self._words(rows, absent))
+        silent = {node.name for node in nodes if not node.ready}
+        expected = sum(
+            row.ready and row.node_name in silent and row.pod_uid not in suspects for _, row in rows
+        )
+        return Snapshot(
+            absent,
+            len(rows),
+            expected,
+            self._words(rows, absent),
+            begins={uid: self.silences.wait_begins(self._turns.at(node)) for uid, node in unheard.items()},
+            again=self.silences.ends,
+        )
+
+    def _observe_nodes(self, nodes: Iterable[Node], rows: Sequence[tuple[RpcService, Endpoint]]) -> None:
+        """Note which Nodes with published endpoints are Ready now."""
+        published = {row.node_name for _, row in rows if row.ready}
+        ready = {node.name: node.ready for node in nodes if node.name in published}
+        self.silences.observe(ready, any(row.held for _, row in rows) or bool(self.guard.held))
+
+    def _unheard(self, pods: Iterable[Pod], rows: Iterable[tuple[RpcService, Endpoint]]) -> Mapping[str, str]:
+        """The uids of those *pods* that their Nodes do not report, with the Nodes' names."""
+        # At the first look, only the rows tell what an earlier process held.
+        held = {row.pod_uid for _, row in rows if row.held}.union(self.guard.held)
+        pods = list(pods)
+        names = {pod.node_name for pod in pods}
+        silent, deleted = self._turns.silent_among(names), self._turns.deleted_among(names)
+        reported = (as_reported(pod, deleted) for pod in pods)
+        return {pod.uid: pod.node_name for pod in reported if is_unheard(pod, silent, pod.uid in held)}
 
     def _words(
         self, rows: Iterable[tuple[RpcService, Endpoint]], absent: Container[str]
@@ -159,12 +216,14 @@ class Absences:
         return weights
 
     def _decided(self, decision: Decision[str]) -> None:
-        if not decision.changed:
+        # A hold that has a time limit no more, or has one again, is told anew.
+        changed = self.silences.decided(self.guard.held).union(decision.changed)
+        if not changed:
             return
         touched = {
             service.service_key: {row.pod_uid for row in service.status.endpoints}
             for service in self._services.store.values()
-            if any(row.pod_uid in decision.changed for row in service.status.endpoints)
+            if any(row.pod_uid in changed for row in service.status.endpoints)
         }
         if decision.released:
             services = [key for key, uids in touched.items() if not uids.isdisjoint(decision.released)]

@@ -57,7 +57,8 @@ class FindingReconciler:
 
     def _desired(self, service: RpcService) -> Condition | None:
         unlisted = self._initial_sync.unlisted(service.service_name)
-        problem = first_of(found_by_pods(service, unlisted.refusals.get(service.namespace)))
+        unwritten = unlisted.refusals.get(service.namespace)
+        problem = first_of(found_by_pods(service, unwritten, unlisted.endless))
         return not_synced(problem) if problem else None
 
     def _write(self, service: RpcService) -> None:

@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from math import inf
 from typing import Generic, TypeVar
 
 import msgspec
@@ -24,19 +25,23 @@ class Snapshot(msgspec.Struct, Generic[Id], frozen=True):
 
     *absent*: each subject that is still missing, with its number of endpoints.  *total*: all endpoints
     listed.  *expected*: endpoints that are likely to be missing soon.  *words*: for each absent subject, the
-    current release annotations of the objects that stand for it.
+    current release annotations of the objects that stand for it.  *begins*: see ``judge``.  *again*: when to
+    look again in any case, in seconds on the guard's clock.
     """
 
     absent: Mapping[Id, int]
     total: int
     expected: int = 0
     words: Mapping[Id, Words] = {}
+    begins: Mapping[Id, float] = {}
+    again: float = inf
 
 
 class Hold(msgspec.Struct, frozen=True):
     """One absence that waits: *since* when and *until* when, in seconds on the guard's clock.
 
-    *weight*: its endpoints; *words*: the release annotations when it began.
+    Until infinity: without time limit.  *weight*: its endpoints; *words*: the release annotations when it
+    began.
     """
 
     since: float
@@ -180,8 +185,10 @@ class Guard(Generic[Id]):
         """Take one look and decide; return the seconds until the next one is due, if one is."""
         snapshot = self._look(frozenset(self._confirmed))
         now = self._clock()
-        self._decided(self._judge(snapshot or Snapshot({}, 0), now))
-        return max(0.0, min(hold.until for hold in self._held.values()) - now) if self._held else None
+        snapshot = snapshot or Snapshot({}, 0)
+        self._decided(self._judge(snapshot, now))
+        due = min([snapshot.again, *(hold.until for hold in self._held.values())])
+        return None if due == inf else max(0.0, due - now)
 
     def _judge(self, snapshot: Snapshot[Id], now: float) -> Decision[Id]:
         before = self._held
@@ -194,7 +201,16 @@ class Guard(Generic[Id]):
             self._withdrawn.popleft()
         besides = snapshot.expected + sum(weight for _, weight in self._withdrawn)
         since = {subject: hold.since for subject, hold in before.items()}
-        verdict = judge(snapshot.absent, snapshot.total, since, released, now, self._confirm_after, besides)
+        verdict = judge(
+            snapshot.absent,
+            snapshot.total,
+            since,
+            released,
+            now,
+            self._confirm_after,
+            besides,
+            snapshot.begins,
+        )
         self._confirmed.add(verdict.withdraw)  # before the hold ends: at no moment is a subject neither
         if verdict.withdraw:
             self._withdrawn.append((now, sum(snapshot.absent[subject] for subject in verdict.withdraw)))

@@ -64,6 +64,13 @@ class HeldOnLease:
             self._notes.annotate(HELD, planning.annotation(names))
             self._record(kind, held)
 
+    def record_silence(self, silence: str) -> None:
+        """Record an Event: *silence*, for which holds have no time limit."""
+        lease = self._lease()
+        if lease:
+            problem = Problem("NodesSilent", f"{self._clock.stamp()}: {planning.silence_note(silence)}")
+            self._events.record(lease, problem, "Withdraw", warning=True)
+
     def _found(self) -> frozenset[str]:
         """The services that an earlier process had the Lease name, until each of our guards has looked."""
         annotations = self._notes.annotations

@@ -64,6 +64,7 @@ class InitialSync:
             obsolete=frozenset().union(*(unlisted.obsolete for unlisted in found)),
             unready=frozenset().union(*(unlisted.unready for unlisted in found)),
             refusals={ns: refusal for unlisted in found for ns, refusal in unlisted.refusals.items()},
+            endless=next((unlisted.endless for unlisted in found if unlisted.endless), ""),
         )
 
     def note_unlisted(self, key: ServiceKey, unlisted: Unlisted) -> None:

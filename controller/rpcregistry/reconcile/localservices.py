@@ -96,6 +96,7 @@ class LocalServiceStatusReconciler:
             self._node_label,
             self._node_services.problems(key),
             self._node_services.held(local),
+            self._node_services.why_endless(local),
             self._clock.stamp(),
         )
         if status == local.status:

@@ -1,21 +1,24 @@
 """The LocalService controller's Services: one for each LocalService on each node that matches."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import Any
 
 import structlog
 
 from rpcregistry.errors import Conflict, Rejected, Retry
 from rpcregistry.manifests import LOCALSERVICES, NODES, SERVICES
-from rpcregistry.model import KubeService, LocalService, Node, NodeServiceKey, ObjectKey, Problem
+from rpcregistry.model import KubeService, LocalService, Node, NodeServiceKey, ObjectKey, Pod, Problem
 from rpcregistry.names import digest, node_service_name
 from rpcregistry.plan import nodeservices as planning
 from rpcregistry.plan.conditions import held_by
+from rpcregistry.plan.pods import is_listed
 from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
 from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
 from rpcregistry.reconcile.ports import Change, Clock, Kube, Source
 from rpcregistry.reconcile.problems import Problems, Waiting
 from rpcregistry.reconcile.refusals import Backoffs, require_kept
+from rpcregistry.reconcile.silences import Silences
+from rpcregistry.reconcile.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +61,7 @@ class NodeServiceReconciler:
         locals_: Source[LocalService],
         nodes: Source[Node],
         services: Source[KubeService],
+        pods: Source[Pod],
         node_label: str,
         clock: Clock,
         confirm: float,
@@ -70,6 +74,7 @@ class NodeServiceReconciler:
         self._locals = locals_
         self._nodes = nodes
         self._services = services
+        self._pods = pods
         self._node_label = node_label
         self._enqueue = enqueue
         self._report = report
@@ -77,6 +82,8 @@ class NodeServiceReconciler:
         self._problems = Problems()
         self._waiting = Waiting()  # for the deletion of another's Service
         self._lease = lease
+        self._turns = Turns(clock.monotonic)
+        self.silences: Silences[Missing] = Silences(clock, lease)
         self.guard: Guard[Missing] = Guard(
             look=self._look, decided=self._decided, confirm=confirm, clock=clock.monotonic
         )
@@ -99,11 +106,28 @@ class NodeServiceReconciler:
         return {key for local in (old, new) if local for key in self._keys_of(local)}
 
     def note_node(self, change: Change[Node]) -> None:
-        """Note that a Node exists, or was deleted."""
+        """Note that a Node exists, or turned (not) Ready, or was deleted.
+
+        A deletion counts at once if no pods run there that its Services lead to.
+        """
+        self._turns.note(change)
         if change.new:
             self.guard.forget((NODES.kind, change.new.name))
-        elif change.old and not change.listed:
+        elif change.old and not change.listed and change.old.name not in self._in_use():
             self.guard.confirm((NODES.kind, change.old.name))
+        if self.guard.held:
+            self.guard.wake()  # a common silence may begin or end
+
+    def note_pod(self, change: Change[Pod]) -> None:
+        """Wake the guard if a pod ended on a node whose Services are held."""
+        has_ended = change.new is None or not is_listed(change.new)
+        if has_ended and change.old and (NODES.kind, change.old.node_name) in self.guard.held:
+            self.guard.wake()
+
+    def _in_use(self) -> set[str]:
+        """The nodes on which pods run that a LocalService selects: these have the label."""
+        pods = (pod for pod in self._pods.store.values() if self._node_label in pod.labels)
+        return {pod.node_name for pod in pods if is_listed(pod)}
 
     def node_keys(self, change: Change[Node]) -> set[NodeServiceKey]:
         """The keys that a Node's change touches: those for which it matched before or does now."""
@@ -160,11 +184,15 @@ class NodeServiceReconciler:
             }
         return {node for node in nodes if (NODES.kind, node) in held}
 
+    def why_endless(self, local: LocalService) -> str:
+        """Why Services of *local* are held without time limit, or ``""`` if none is."""
+        return self.silences.why((NODES.kind, node) for node in self.held(local))
+
     def forget_withdrawn(self) -> None:
-        """Drop the confirmations of objects on which no Service depends any more."""
-        self.guard.retain_only(
-            {of for service in self._services.store.values() for of in _depends_on(service)}
-        )
+        """Drop the confirmations of objects on which no Service depends any more, and such Nodes."""
+        depends_on = {of for service in self._services.store.values() for of in _depends_on(service)}
+        self.guard.retain_only(depends_on)
+        self._turns.retain_only({name for kind, name in depends_on if kind == NODES.kind})
 
     # reconciling
 
@@ -290,7 +318,7 @@ class NodeServiceReconciler:
 
     # absences
 
-    def _look(self, confirmed: Collection[Missing]) -> Snapshot[Missing] | None:
+    def _look(self, confirmed: Collection[Missing]) -> Snapshot[Missing]:
         weights: dict[Missing, int] = {}
         owners: dict[Missing, set[ObjectKey]] = {}
         known = {(LOCALSERVICES.kind, local.uid) for local in self._locals.store.values()}
@@ -302,12 +330,37 @@ class NodeServiceReconciler:
                 if subject not in known and subject not in confirmed:
                     weights[subject] = weights.get(subject, 0) + 1
                     owners.setdefault(subject, set()).add(controlled(service)[0].owner)
+        in_use = self._in_use()
         if not weights:
-            return None
-        present = {(LOCALSERVICES.kind, local.uid) for local in self._locals.second_look()}
-        present |= {(NODES.kind, node.name) for node in self._nodes.second_look()}
+            self._observe_nodes(self._nodes.store.values(), in_use)
+            return Snapshot({}, 0, again=self.silences.ends)
+        locals_, nodes = self._locals.second_look(), self._nodes.second_look()
+        self._turns.note_read(nodes)
+        self._observe_nodes(nodes, in_use)
+        present = {(LOCALSERVICES.kind, local.uid) for local in locals_}
+        present |= {(NODES.kind, node.name) for node in nodes}
         absent = {subject: weight for subject, weight in weights.items() if subject not in present}
-        return Snapshot(absent, total, words={subject: self._words(owners[subject]) for subject in absent})
+        begins = {
+            (kind, name): self.silences.wait_begins(self._turns.at(name))
+            for kind, name in absent
+            if kind == NODES.kind and name in in_use
+        }
+        for subject in self._seen_to_go(absent.keys() - begins.keys()):
+            del absent[subject]
+            self.guard.confirm(subject)
+            self._enqueue(NodeServiceKey(key.namespace, key.name, subject[1]) for key in owners[subject])
+        words = {subject: self._words(owners[subject]) for subject in absent}
+        return Snapshot(absent, total, words=words, begins=begins, again=self.silences.ends)
+
+    def _observe_nodes(self, nodes: Iterable[Node], in_use: Container[str]) -> None:
+        """Note which of the nodes *in_use* are Ready now."""
+        holds = bool(self.guard.held) or any(map(held_by, self._locals.store.values()))
+        self.silences.observe({node.name: node.ready for node in nodes if node.name in in_use}, holds)
+
+    def _seen_to_go(self, subjects: Collection[Missing]) -> list[Missing]:
+        """Those of *subjects* that are Nodes whose deletion a watch event showed."""
+        names = {name for kind, name in subjects if kind == NODES.kind}
+        return [(NODES.kind, name) for name in self._turns.deleted_among(names, by_event=True)]
 
     def _words(self, owners: Collection[ObjectKey]) -> dict[str, str]:
         """The release annotations of the LocalServices *owners*, and the Lease's word for them."""
@@ -317,13 +370,15 @@ class NodeServiceReconciler:
 
     def _decided(self, decision: Decision[Missing]) -> None:
         self._show_held()
-        if not decision.changed:
+        # A hold that has a time limit no more, or has one again, is told anew.
+        changed = self.silences.decided(self.guard.held).union(decision.changed)
+        if not changed:
             return
         touched: set[NodeServiceKey] = set()
         released: set[NodeServiceKey] = set()
         for service in self._services.store.values():
             subjects = set(_depends_on(service))
-            if not subjects.isdisjoint(decision.changed):
+            if not subjects.isdisjoint(changed):
                 touched.update(controlled(service))
             if not subjects.isdisjoint(decision.released):
                 released.update(controlled(service))

@@ -10,12 +10,13 @@ import msgspec
 from rpcregistry.model import Endpoint, Node, ObjectKey, Pod, RpcService, ServiceKey
 from rpcregistry.plan import ownword
 from rpcregistry.plan import rpcservices as planning
-from rpcregistry.plan.pods import silent_on
+from rpcregistry.plan.pods import as_reported, silent_on
 from rpcregistry.plan.publication import Place, places
 from rpcregistry.reconcile.ports import Clock, Source
 from rpcregistry.reconcile.reads import Reads, Unread
 from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.rewrites import Rewrites
+from rpcregistry.reconcile.turns import Turns
 
 DECLARED = "declared"  # index of pods: (namespace, service name)
 NAMED = "named"  # index of RpcServices: ServiceKey
@@ -48,7 +49,7 @@ class Observer:
         self,
         *,
         pods: Source[Pod],
-        nodes: Source[Node],
+        turns: Turns,
         services: Source[RpcService],
         relied: Relied,
         rewrites: Rewrites,
@@ -61,7 +62,7 @@ class Observer:
     ) -> None:
         self._reads = Reads(clock.monotonic)
         self._pods = pods
-        self._nodes = nodes
+        self._turns = turns
         self._services = services
         self._relied = relied
         self._rewrites = rewrites
@@ -110,9 +111,9 @@ class Observer:
                 pods[name] = as_permitted(pod)
         return planning.ObservedRpcServices(
             services=services,
-            pods=pods,
+            pods=self._as_reported(pods),
             taken=taken,
-            bad_nodes=self._bad_nodes(pods.values()),
+            silent_nodes=self._turns.silent_among(_nodes_of(pods.values())),
             remembered=remembered,
             unplaced=self._unplaced(key),
         )
@@ -130,27 +131,29 @@ class Observer:
             row.pod_uid for service in observed.services for row in service.status.endpoints if row.ready
         }
         silenced = [pod for pod in observed.pods.values() if pod.silenced and pod.uid in listed]
-        names = {
-            pod.node_name for pod in silenced if pod.node_name and pod.node_name not in observed.bad_nodes
-        }
-        if not names:
+        unsure = {name for name in _nodes_of(silenced) if name not in observed.silent_nodes}
+        if not unsure:
             return observed, unread
-        ready, silent = self._read_nodes(sorted(names), unread)
-        bad_nodes = self._bad_nodes(observed.pods.values()) | silent
-        unheard = {pod.uid for pod in silenced if pod.node_name in names - ready - silent}
-        return msgspec.structs.replace(observed, bad_nodes=bad_nodes, unheard=unheard), unread
+        unheard = self._read_nodes(sorted(unsure), unread)
+        return msgspec.structs.replace(
+            observed,
+            silent_nodes=self._turns.silent_among(_nodes_of(observed.pods.values())),
+            unheard={pod.uid for pod in silenced if pod.node_name in unheard},
+        ), unread
 
-    def _read_nodes(self, names: Sequence[str], unread: list[Unread]) -> tuple[set[str], set[str]]:
-        """Which of the Nodes are Ready or not there, and which are not Ready; without what cannot be read."""
-        ready, silent = set[str](), set[str]()
-        for name in names:
+    def _read_nodes(self, names: Sequence[str], unread: list[Unread]) -> set[str]:
+        """Note how the Nodes are; return those that cannot be read."""
+        for number, name in enumerate(names):
             try:
                 node = self._reads.of(("Node", name), partial(self._read_node, name))
             except Unread as failure:
                 unread.append(failure)
-                break  # each of the others may take as long
-            (silent if node and not node.ready else ready).add(name)
-        return ready, silent
+                return {*names[number:]}  # each of the others may take as long
+            if node:
+                self._turns.note_read([node])
+            else:
+                self._turns.note_missing(name)
+        return set()
 
     def _as_kept(self, service: RpcService) -> RpcService:
         """*service*; but if the server loses part of our writes, as we wrote it last."""
@@ -179,11 +182,15 @@ class Observer:
             unread.append(failure)
             return None
 
-    def _bad_nodes(self, pods: Iterable[Pod]) -> set[str]:
-        """The nodes of *pods* that exist and are not Ready."""
-        names = {pod.node_name for pod in pods if pod.node_name}
-        nodes = (self._nodes.store.get(ObjectKey("", name)) for name in names)
-        return {node.name for node in nodes if node and not node.ready}
+    def _as_reported(self, pods: Mapping[str, Pod]) -> Mapping[str, Pod]:
+        deleted = self._turns.deleted_among(_nodes_of(pods.values()))
+        if not deleted:
+            return pods
+        return {name: as_reported(pod, deleted) for name, pod in pods.items()}
+
+
+def _nodes_of(pods: Iterable[Pod]) -> set[str]:
+    return {pod.node_name for pod in pods if pod.node_name}
 
 
 class _Store(Protocol):

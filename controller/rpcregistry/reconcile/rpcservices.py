@@ -34,6 +34,7 @@ from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.rewrites import Rewrites
 from rpcregistry.reconcile.selections import Selections
 from rpcregistry.reconcile.troubles import FIRST_PAUSE, REPORTED_AFTER, Troubles
+from rpcregistry.reconcile.turns import Turns
 
 OLD_CRD = "the API server loses fields of the status: its CRD is too old, run kubectl apply -f crds/"
 
@@ -66,7 +67,6 @@ class RpcServiceReconciler:
     ) -> None:
         self._kube = kube
         self._pods = pods
-        self._nodes = nodes
         self._services = services
         self._settings = settings
         self._clock = clock
@@ -79,9 +79,10 @@ class RpcServiceReconciler:
         self._selected: Selections[RpcService] = Selections(
             pods.store, lambda service: None if service.is_part else service.spec.selector
         )
+        turns = Turns(clock.monotonic)
         self._observer = Observer(
             pods=pods,
-            nodes=nodes,
+            turns=turns,
             services=services,
             relied=relied,
             rewrites=self._rewrites,
@@ -95,6 +96,7 @@ class RpcServiceReconciler:
         self.absences = Absences(
             pods=pods,
             nodes=nodes,
+            turns=turns,
             services=services,
             relied=relied,
             observe=self._observer.observe,
@@ -150,6 +152,7 @@ class RpcServiceReconciler:
         """Make every key pending: the registry relies on no status before its key is reconciled."""
         self._initial_sync.begin(self.every_key())
         self._relied.begin()
+        self.absences.begin()
 
     # reconciling
 
@@ -180,6 +183,7 @@ class RpcServiceReconciler:
         if refusals.first:
             raise self._refused(key, observed, wanted, writes, refusals, refusals.first)
         unlisted = self._lost_words(key, observed.services)
+        unlisted = msgspec.structs.replace(unlisted, endless=self.absences.why_endless(observed))
         if observed.remembered:
             # The registry may still rely on rows that others have replaced: not on those of dead pods.
             obsolete, unready = self._outdated(key, wanted)
@@ -313,6 +317,7 @@ class RpcServiceReconciler:
             obsolete=obsolete,
             unready=unready,
             refusals={key.namespace: _refusal(writes, op, failure)} if is_reported else {},
+            endless=self.absences.why_endless(observed),
         )
         self._initial_sync.note_unlisted(key, unlisted)
         if is_reported:

@@ -62,7 +62,8 @@ def localservices_part(shared: Shared) -> Part:
         sources=(shared.services, shared.pods, shared.nodes, locals_, found),
         works=(project, serve, label, report),
         counted=(project, serve, label, report),
-        guards=(services[0].guard,),
+        guards={"nodes": services[0].guard},
+        silent_nodes=lambda: services[0].silences.count,
         forget=services[0].forget_withdrawn,
     )
 
@@ -80,6 +81,7 @@ def _node_services(
         locals_=locals_,
         nodes=shared.nodes,
         services=found,
+        pods=shared.pods,
         node_label=shared.settings.node_label,
         clock=shared.clock,
         confirm=shared.settings.guard_confirm,
@@ -89,6 +91,7 @@ def _node_services(
     )
     locals_.subscribe(reconciler.note_local)
     shared.nodes.subscribe(reconciler.note_node)
+    shared.pods.subscribe(reconciler.note_pod)
     return reconciler, node_service_queue
 
 

@@ -1,8 +1,8 @@
 """A part of the process: one controller of ``--controllers``, with its sources, queues and guards."""
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rpcregistry.reconcile.guard import Guard
@@ -37,18 +37,20 @@ class Part:
     resync, *begin* after the first one and before any worker starts.  *stopped* is called after the end of
     all threads, if the process stops in order.
 
-    *may_look*: whether the guards can already judge what is absent.  *why_not_ready*: what keeps the part
-    from its work, or None.
+    *guards*, by what they guard.  *may_look*: whether they can already judge what is absent.
+    *silent_nodes*: how many Nodes are silent, while something is held without time limit for that.
+    *why_not_ready*: what keeps the part from its work, or None.
     """
 
     name: str
     sources: Sequence[Source[Any]]
     works: Sequence[Works]
     counted: Sequence[Works]
-    guards: Sequence[Guard[Any]] = ()
+    guards: Mapping[str, Guard[Any]] = field(default_factory=dict)
     forget: Callable[[], None] = nothing
     begin: Callable[[], None] = nothing
     may_look: Callable[[], bool] = lambda: True
+    silent_nodes: Callable[[], int] = lambda: 0
     early: Callable[[Crew], None] = lambda _: None
     why_not_ready: Callable[[], str | None] = lambda: None
     stopped: Callable[[], None] = nothing
@@ -71,7 +73,7 @@ class Part:
     @property
     def held(self) -> int:
         """How many absences wait for their confirmation."""
-        return sum(len(guard.held) for guard in self.guards)
+        return sum(len(guard.held) for guard in self.guards.values())
 
     def resync(self) -> None:
         """Reconcile every key once more, and have the guards look."""
@@ -83,14 +85,14 @@ class Part:
     def look(self) -> None:
         """Have the guards look soon; if they cannot judge yet, they will look by themselves."""
         if self.may_look():
-            for guard in self.guards:
+            for guard in self.guards.values():
                 guard.wake()
 
     def start(self, crew: Crew, meter: Meter, stopping: threading.Event) -> None:
         """Start its threads, once it is ``filled``."""
         self.resync()
         self.begin()
-        for guard in self.guards:
+        for guard in self.guards.values():
             crew.start(f"{self.name}-guard", guard.run)
         for works in self.works:
             works.start(crew, meter, stopping.is_set)
@@ -99,5 +101,5 @@ class Part:
         """Let its threads end."""
         for works in self.works:
             works.stop()
-        for guard in self.guards:
+        for guard in self.guards.values():
             guard.stop()

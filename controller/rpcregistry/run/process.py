@@ -16,6 +16,7 @@ from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_ty
 from rpcregistry.errors import Failure
 from rpcregistry.kube.client import Kube
 from rpcregistry.model import RELEASE, Problem
+from rpcregistry.reconcile.guard import Guard
 from rpcregistry.reconcile.registration import ALLOWED_FOR
 from rpcregistry.run import PARTS
 from rpcregistry.run.dryrun import DryRunLeadership
@@ -175,6 +176,8 @@ class Process:
             lambda: shared.events.waiting,
             refused={part.name: partial(getattr, part, "failing") for part in parts},
             unknown={source.name: partial(_is_unknown, source) for source in self._sources},
+            guards={name: partial(_held, guard) for part in parts for name, guard in part.guards.items()},
+            silent_nodes=lambda: max((part.silent_nodes() for part in parts), default=0),
         )
 
     def run(self, stop: Stop) -> int:
@@ -286,6 +289,10 @@ class Process:
                 return source.kind_missing
         reasons = (self._shared.leadership.trouble, *(part.why_not_ready() for part in self._parts))
         return next(filter(None, reasons), None)
+
+
+def _held(guard: Guard[Any]) -> float:
+    return len(guard.held)
 
 
 def _is_unknown(source: Source[Any]) -> float:

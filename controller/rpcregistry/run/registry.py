@@ -67,7 +67,7 @@ def registry_part(shared: Shared) -> Part:
         sources=(shared.services, *projected),
         works=(loop, Controller("condition", condition_queue, synced.reconcile, workers=CONDITION_WRITERS)),
         counted=(loop,),
-        guards=(reconciler.guard,),
+        guards={"registry": reconciler.guard},
         may_look=lambda: reconciler.compared,
         early=loop.start_beating,
         why_not_ready=loop.why_not_ready,

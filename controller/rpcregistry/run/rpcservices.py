@@ -70,7 +70,8 @@ def rpcservices_part(shared: Shared) -> Part:
         sources=(shared.services, shared.pods, shared.nodes),
         works=(project, annotation, *findings),
         counted=(project,),
-        guards=(reconciler.absences.guard,),
+        guards={"pods": reconciler.absences.guard},
+        silent_nodes=lambda: reconciler.absences.silences.count,
         forget=reconciler.absences.forget_withdrawn,
         begin=begin,
     )

@@ -63,6 +63,18 @@ class Metrics:
         self._held = Gauge(
             "rpcregistry_held", "Absences that withdraw nothing before they are confirmed.", registry=registry
         )
+        self._guard_held = Gauge(
+            "rpcregistry_guard_held",
+            "Absences that wait for their confirmation: of listed pods (pods), of RpcServices (registry), of "
+            "what node Services depend on (nodes).",
+            ["guard"],
+            registry=registry,
+        )
+        self._nodes_silent = Gauge(
+            "rpcregistry_nodes_silent",
+            "Nodes that are not Ready, while they are so many that their pods are held without time limit.",
+            registry=registry,
+        )
         self._source_unknown = Gauge(
             "rpcregistry_source_unknown",
             "1 while the API server refuses to be read: nothing of that resource is withdrawn.",
@@ -132,16 +144,19 @@ class Metrics:
         *,
         refused: Mapping[str, Callable[[], float]],
         unknown: Mapping[str, Callable[[], float]],
+        guards: Mapping[str, Callable[[], float]],
+        silent_nodes: Callable[[], float],
     ) -> None:
         """Set the functions that each scrape calls.
 
         *queues*: depths, and *refused*: refused keys, by controller; *events*: how many wait; *unknown*: 1 or
-        0 by resource.
+        0 by resource.  *guards*: what each guard holds.
         """
         for gauge, functions in (
             (self._queue_depth, queues),
             (self._keys_refused, refused),
             (self._source_unknown, unknown),
+            (self._guard_held, guards),
         ):
             for label, function in functions.items():
                 gauge.labels(label).set_function(function)
@@ -149,6 +164,7 @@ class Metrics:
         self._endpoints.set_function(endpoints)
         self._held.set_function(held)
         self._events_waiting.set_function(events)
+        self._nodes_silent.set_function(silent_nodes)
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""

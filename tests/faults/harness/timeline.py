@@ -172,10 +172,12 @@ def worlds(evidence: Evidence) -> Iterator[tuple[float, oracle.World]]:
     there: dict[str, dict[str, Json]] = {kind: {} for kind in oracle.KINDS}
     matters: dict[str, Any] = {}
     ended: set[str] = set()
+    nodes_seen: set[str] = set()
 
     def world() -> oracle.World:
         objects = {kind: found.values() for kind, found in there.items()}
-        return oracle.world_of(objects, layouts=evidence.layouts, **evidence.flags)
+        lost = nodes_seen - {node["metadata"]["name"] for node in objects["Node"]}
+        return oracle.world_of(objects, layouts=evidence.layouts, lost_nodes=lost, **evidence.flags)
 
     for change in sorted(evidence.history, key=lambda change: change.at):
         kind, uid = change.object["kind"], change.object["metadata"]["uid"]
@@ -187,6 +189,8 @@ def worlds(evidence: Evidence) -> Iterator[tuple[float, oracle.World]]:
             there[kind].pop(uid, None)
         else:
             there[kind][uid] = change.object
+            if kind == "Node":
+                nodes_seen.add(change.object["metadata"]["name"])
             matters[uid] = _what_matters(change.object)
         if kind in DECIDE and (before is None or before != matters.get(uid)):
             yield change.at, world()

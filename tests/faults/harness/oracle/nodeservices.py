@@ -26,7 +26,7 @@ def wrong_node_services(world: World) -> Iterator[tuple[Key, Sequence[Manifest],
     """Yield where a LocalService has other Services for a node than it should have, and both.
 
     Whose name somebody else's Service has, or another node's, may be missing; so may all in a namespace that
-    ends.
+    ends.  Those of a node that was deleted stay for a while, as its pods do.
     """
     wanted, found = node_services(world), made(world)
     for key in sorted((wanted.keys() | found.keys()) - _undecided(world)):
@@ -97,14 +97,18 @@ def _label(text: str) -> str:
 
 
 def _undecided(world: World) -> set[Key]:
-    """The Services that may be missing: their names are others', or their namespaces end."""
+    """The Services that may be missing or stay: see ``wrong_node_services``."""
     ending = {name_of(space) for space in world.namespaces if space["metadata"].get("deletionTimestamp")}
     controllers = {
         (namespace_of(service), name_of(service)): _controller(service) for service in world.services
     }
     pairs = [(local, name_of(node)) for local, node in _pairs(world)]
     names = Counter((namespace_of(local), _service_name(local, node)) for local, node in pairs)
-    found = set()
+    found = {
+        (namespace_of(local), name_of(local), node)
+        for local in world.localservices
+        for node in world.lost_nodes
+    }
     for local, node in pairs:
         space, name = namespace_of(local), _service_name(local, node)
         uid = local["metadata"]["uid"]

@@ -24,8 +24,9 @@ def undecided(world: World) -> Found:
     """What each layout may hold or lack, because the objects of one moment do not decide it.
 
     Pods that are not Ready on a Node that exists and is not Ready are held for a while, if they were
-    published; in a namespace that ends no RpcService can be made any more.  What is found is right if it
-    equals *desired*, give or take what is undecided.
+    published, and those on a Node that was deleted are withdrawn after a while; in a namespace that ends
+    no RpcService can be made any more.  What is found is right if it equals *desired*, give or take what is
+    undecided.
     """
     silent = {name_of(node) for node in world.nodes if not has_condition(node, "Ready")}
     ending = {name_of(space) for space in world.namespaces if space["metadata"].get("deletionTimestamp")}
@@ -33,7 +34,9 @@ def undecided(world: World) -> Found:
         world,
         {
             name: service.unsure(
-                lambda e: e.namespace in ending or (not e.ready and e.pod["spec"].get("nodeName") in silent)
+                lambda e: (
+                    e.namespace in ending or (not e.ready and e.node in silent) or e.node in world.lost_nodes
+                )
             )
             for name, service in services(world).items()
         },

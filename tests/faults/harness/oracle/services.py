@@ -33,6 +33,7 @@ class World:
 
     *register*: what ``--require-register-permission`` finds allowed, as (namespace, ServiceAccount, name of
     the RpcService); None without the flag.  *templates*: what the files of ``--template`` say, by layout.
+    *lost_nodes*: those that were there and are deleted.
     """
 
     pods: Sequence[Manifest] = ()
@@ -48,6 +49,7 @@ class World:
     node_label: str = "rpcregistry.dev/node"
     register: Collection[tuple[str, str, str]] | None = None
     templates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    lost_nodes: Collection[str] = ()
 
 
 KINDS: Mapping[str, str] = {
@@ -137,6 +139,10 @@ class Endpoint:
     @property
     def namespace(self) -> str:
         return self.head.namespace
+
+    @property
+    def node(self) -> str | None:
+        return self.pod["spec"].get("nodeName")
 
     @property
     def ready(self) -> bool:
