@@ -330,3 +330,26 @@ def test_a_write_that_takes_long_to_be_refused_is_tried_once(world: World, secon
         world.rpcservices.reconcile(ECHO)
 
     assert len(tried) == attempts
+
+
+def test_what_a_slow_refusal_kept_back_is_written_before_the_slow_one_is_tried_again(world: World):
+    serve(world, 1, 2)
+    world.settle()
+
+    def refuses(verb: str, _: str) -> Failure | None:
+        if verb != "create":
+            return None
+        world.clock.sleep(10.0)
+        return Retry("timed out")
+
+    world.kube.refuses = refuses
+    serve(world, 3, 4, 5)  # one of them has room where the others are
+    with pytest.raises(Partial) as kept_back:
+        world.rpcservices.reconcile(ECHO)
+    assert kept_back.value.after == 0.0
+    with pytest.raises(Partial) as caught:
+        world.rpcservices.reconcile(ECHO)
+
+    (found,) = world.services.values()
+    assert len(found.status.endpoints) == 3
+    assert caught.value.after > 0

@@ -23,7 +23,8 @@ class Writes:
     At the end, every row that no object should list has left every object that can be written.  *wary*: a
     write of this service was refused before, perhaps after a long wait, so removals come first.
 
-    *unlisted*: desired rows whose operation was not made (yet).
+    *unlisted*: desired rows whose operation was not made (yet).  *skipped*: operations that would add were
+    not tried, after a slow refusal.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Writes:
         self._wary = wary
         self._in_hand_refused = self._any_refused = self._any_stayed = self._slow = False
         self._refused_creates = 0
+        self.skipped = False
         # By uid: the objects as written so far, and the rows whose write was refused last.
         self._services = {op.service.uid: op.service for op in ops if not isinstance(op, Create)}
         self._refused_rows: dict[str, tuple[Endpoint, ...]] = {}
@@ -54,7 +56,9 @@ class Writes:
             yield from self._removals()
         removed = self._wary
         for op in self._ops:
-            if not (self._slow and added(op)):
+            if self._slow and added(op):
+                self.skipped = True
+            else:
                 yield from self._attempt(op)
             if self._any_refused and not removed:
                 removed = True

@@ -329,6 +329,8 @@ class RpcServiceReconciler:
         if trouble.count(len(writes.unlisted), now):
             self._show_unplaced(observed, trouble.unplaced, unlisted.services)
         after = trouble.seconds_left(now) or getattr(failure, "after", None) or FIRST_PAUSE
+        if writes.skipped:
+            after = 0.0  # while the slow write waits; once it is due, it would keep the others back again
         return Partial(str(failure), after, rejected=isinstance(failure, Rejected))
 
     def _show_unplaced(
