@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rpcregistry.errors import Expired, Rejected, Retry, Unknown
 from rpcregistry.logs import Line
 from rpcregistry.model import ObjectKey
-from rpcregistry.runtime.informer import Change, Store
+from rpcregistry.runtime.store import Change, Store
 from rpcregistry.watch import Applied, Bookmark, Deleted, Listing, Unreadable
 from tests.worlds.informer import BROKEN, LONG, Answer, Server, Thing
 

@@ -8,7 +8,7 @@ from rpcregistry.model import Declaration, LocalService, ObjectKey, Pod, Service
 from rpcregistry.reconcile.observing import pod_indexes
 from rpcregistry.reconcile.podlabels import PodLabelReconciler
 from rpcregistry.reconcile.selections import Selections
-from rpcregistry.runtime.informer import Change
+from rpcregistry.runtime.store import Change
 from tests.builders import localservice, pod
 from tests.worlds import EventsInMemory, Held, KubeInMemory
 

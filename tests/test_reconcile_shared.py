@@ -40,7 +40,7 @@ from rpcregistry.reconcile.stalepaths import StalePaths
 from rpcregistry.reconcile.troubles import Troubles
 from rpcregistry.reconcile.unreadable import UnknownWords
 from rpcregistry.reconcile.unwritten import Unwritten
-from rpcregistry.runtime.informer import Change, Store
+from rpcregistry.runtime.store import Change, Store
 from tests.builders import pod
 from tests.threads import at_once, step_by_step, twice
 from tests.worlds import Clock, EventsInMemory, Held, NotesInMemory, ZooKeeperInMemory

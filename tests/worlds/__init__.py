@@ -11,7 +11,7 @@ from rpcregistry.manifests import Named, Resource
 from rpcregistry.model import ObjectKey, Problem, Regarding
 from rpcregistry.plan.invariants import clashes
 from rpcregistry.plan.ops import Check, Create, Delete, Op, Set, Znode
-from rpcregistry.runtime.informer import Change
+from rpcregistry.runtime.store import Change
 
 T = TypeVar("T", bound=Named)
 

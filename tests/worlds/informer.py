@@ -8,7 +8,8 @@ import msgspec
 
 from rpcregistry.errors import Retry
 from rpcregistry.model import ObjectKey
-from rpcregistry.runtime.informer import Change, Informer
+from rpcregistry.runtime.informer import Informer
+from rpcregistry.runtime.store import Change
 from rpcregistry.watch import Applied, Bookmark, Deleted, Listing, Unreadable, WatchEvent
 
 

@@ -16,7 +16,7 @@ from rpcregistry.model import (
 )
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.nodeservices import NodeServiceReconciler, service_indexes
-from rpcregistry.runtime.informer import Change
+from rpcregistry.runtime.store import Change
 from tests.builders import localservice
 from tests.worlds import Clock, EventsInMemory, Held, NotesInMemory
 

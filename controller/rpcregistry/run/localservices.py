@@ -22,7 +22,7 @@ from rpcregistry.run.part import Part
 from rpcregistry.run.shared import Shared
 from rpcregistry.run.sources import Source
 from rpcregistry.runtime.controller import Controller
-from rpcregistry.runtime.informer import Change
+from rpcregistry.runtime.store import Change
 from rpcregistry.runtime.workqueue import Workqueue
 
 SERVICE_WRITERS = 8

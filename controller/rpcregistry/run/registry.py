@@ -27,7 +27,7 @@ from rpcregistry.run.shared import Shared
 from rpcregistry.run.sources import SecondLook
 from rpcregistry.runtime.controller import Controller
 from rpcregistry.runtime.crew import Crew
-from rpcregistry.runtime.informer import Change
+from rpcregistry.runtime.store import Change
 from rpcregistry.runtime.worker import Meter, work_batches
 from rpcregistry.runtime.workqueue import Workqueue
 

@@ -9,7 +9,7 @@ from rpcregistry.reconcile.rpcservices import RpcServiceReconciler
 from rpcregistry.run.part import Part
 from rpcregistry.run.shared import Shared
 from rpcregistry.runtime.controller import Controller
-from rpcregistry.runtime.informer import Change
+from rpcregistry.runtime.store import Change
 from rpcregistry.runtime.workqueue import Workqueue
 
 WRITERS = 8

@@ -8,7 +8,8 @@ from rpcregistry.kube.client import Kube
 from rpcregistry.manifests import PODS, Named, Resource
 from rpcregistry.model import ObjectKey, Pod
 from rpcregistry.runtime.crew import Crew
-from rpcregistry.runtime.informer import Change, Informer, Store
+from rpcregistry.runtime.informer import Informer
+from rpcregistry.runtime.store import Change, Store
 
 T = TypeVar("T", bound=Named)
 
