@@ -486,6 +486,7 @@ def test_metrics_have_the_names_that_are_promised(world: World) -> None:
         held=lambda: 6,
         refused={"registry": lambda: 7},
         unknown={"pods": lambda: 1},
+        restored=lambda: 1,
     )
     names = [
         'rpcregistry_reconcile_total{controller="registry",result="done"}',

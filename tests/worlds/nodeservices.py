@@ -18,7 +18,7 @@ from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.nodeservices import NodeServiceReconciler, service_indexes
 from rpcregistry.runtime.store import Change
 from tests.builders import localservice
-from tests.worlds import Clock, EventsInMemory, Held, NotesInMemory
+from tests.worlds import Clock, EventsInMemory, Held, NotesInMemory, Remembered
 
 CONFIRM = 30.0
 LEASE = Regarding("coordination.k8s.io/v1", "Lease", "default", "rpcregistry", "lease")
@@ -83,6 +83,7 @@ class World:
             node_label="rpcregistry.dev/node",
             clock=self.clock,
             confirm=CONFIRM,
+            past=Remembered(),
             enqueue=self.add,
             report=lambda _: None,
             lease=HeldOnLease(

@@ -16,10 +16,13 @@ from rpcregistry.model import (
 from rpcregistry.plan import rpcservices as rpcservice_plan
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.publication import CrossNamespace, PublicationSettings
+from rpcregistry.plan.restored import Record
 from rpcregistry.reconcile import byname, observing
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.initialsync import InitialSync
+from rpcregistry.reconcile.leftovers import Leftovers
+from rpcregistry.reconcile.memory import Memory
 from rpcregistry.reconcile.missing import Missing
 from rpcregistry.reconcile.registry import RegistryReconciler
 from rpcregistry.reconcile.relied import Relied
@@ -53,6 +56,8 @@ class World:
         self.denied: set[tuple[str, str]] = set()  # pod and RpcService: who may not register what
         self.node_now: Node | None = None  # what the API server says of a Node, ahead of its watch
         self.written: list[tuple[str, str, str]] = []
+        self.record = Record()  # what the heartbeat says of the API server
+        self.seen = Record()  # how far the API server has come
         self.pods: Held[Pod] = Held(observing.pod_indexes(), self._pod_changed)
         self.nodes: Held[Node] = Held({}, self._node_changed)
         indexes = {**observing.service_indexes(), **byname.service_indexes()}
@@ -62,6 +67,9 @@ class World:
 
     def start(self) -> None:
         """A new process: it knows nothing but what is in the cluster and in ZooKeeper."""
+        self.memory = Memory(self.notes)
+        self.memory.follow(self.pods.values)
+        self.memory.subscribe(self._remembered)
         on_lease = HeldOnLease(
             guarded=["RpcService"],
             notes=self.notes,
@@ -71,6 +79,8 @@ class World:
         )
         self.keys: set[object] = set()
         self.names: set[str] = set()
+        self.memory.judge(self.record, None, self.notes.annotations or {})
+        self.memory.compared()
         initial_sync = self.initial_sync = InitialSync()
         initial_sync.subscribe(lambda name: self.names.add(name))
         self.relied = Relied(self.services)
@@ -89,6 +99,7 @@ class World:
             ),
             clock=self.clock,
             confirm=CONFIRM,
+            past=self.memory,
             enqueue=lambda keys: self.keys.update(keys),
             initial_sync=initial_sync,
             lease=on_lease,
@@ -108,6 +119,7 @@ class World:
             clusters=["c1"],
             fence=Fence(self.zookeeper, "c1", lambda: None),
             heartbeat=Heartbeat(lease="rpcregistry/rpcregistry", holder="me"),
+            seen=self._record_seen,
             require_clear=self._require_clear,
             written=lambda layout, op, name: self.written.append((layout, op, name)),
             clock=self.clock,
@@ -120,8 +132,11 @@ class World:
             clusters=["c1"],
             namespaces=(),
             confirm=CONFIRM,
+            past=self.memory,
             enqueue=lambda names: self.names.update(names),
             on_lease=on_lease,
+            leftovers=Leftovers(self.layouts, "c1"),
+            registers=lambda pod, name: (pod.name, name) not in self.denied,
             clock=self.clock,
         )
         reports = Reports(
@@ -136,6 +151,7 @@ class World:
             missing=missing,
             reports=reports,
             services=self.relied,
+            memory=self.memory,
             initial_sync=initial_sync,
             is_unlooked=self.relied.is_unlooked,
             layouts=self.layouts,
@@ -153,7 +169,17 @@ class World:
         if not self.clear:
             raise Retry("looking for other controllers")
 
+    def _record_seen(self) -> Record:
+        self.record = self.memory.record(self.seen)
+        return self.record
+
+    def _remembered(self) -> None:
+        if hasattr(self, "registry"):
+            self.keys |= self.rpcservices.every_key()
+            self.names |= self.registry.every_name()
+
     def _pod_changed(self, change):
+        self.memory.note_pod(change)
         self.rpcservices.note_pod(change)
         self.keys |= self.rpcservices.pod_keys(change)
 

@@ -9,6 +9,7 @@ from rpcregistry.model import Endpoint, Node, Pod, RpcService, ServiceKey
 from rpcregistry.plan import rpcservices as planning
 from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
 from rpcregistry.reconcile.held import HeldOnLease
+from rpcregistry.reconcile.memory import Past
 from rpcregistry.reconcile.observing import NAMED
 from rpcregistry.reconcile.ports import Change, Clock, Source
 from rpcregistry.reconcile.relied import Relied
@@ -34,6 +35,7 @@ class Absences:
         lease: HeldOnLease,
         clock: Clock,
         confirm: float,
+        past: Past,
         enqueue: Callable[[Iterable[ServiceKey]], None],
     ) -> None:
         self._pods = pods
@@ -45,7 +47,7 @@ class Absences:
         self._enqueue = enqueue
         self._unknown_words = UnknownWords()
         self.guard: Guard[str] = Guard(
-            look=self._look, decided=self._decided, confirm=confirm, clock=clock.monotonic
+            look=self._look, decided=self._decided, past=past, confirm=confirm, clock=clock.monotonic
         )
 
     # what changes mean

@@ -13,6 +13,7 @@ from rpcregistry.plan import nodeservices as planning
 from rpcregistry.plan.conditions import held_by
 from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
 from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
+from rpcregistry.reconcile.memory import Past
 from rpcregistry.reconcile.ports import Change, Clock, Kube, Source
 from rpcregistry.reconcile.problems import Problems, Waiting
 from rpcregistry.reconcile.refusals import Refusals
@@ -61,6 +62,7 @@ class NodeServiceReconciler:
         node_label: str,
         clock: Clock,
         confirm: float,
+        past: Past,
         enqueue: Callable[[Iterable[NodeServiceKey]], None],
         report: Callable[[ObjectKey], None],
         lease: HeldOnLease,
@@ -77,7 +79,7 @@ class NodeServiceReconciler:
         self._waiting = Waiting()  # for the deletion of another's Service
         self._lease = lease
         self.guard: Guard[Missing] = Guard(
-            look=self._look, decided=self._decided, confirm=confirm, clock=clock.monotonic
+            look=self._look, decided=self._decided, past=past, confirm=confirm, clock=clock.monotonic
         )
 
     # what changes mean

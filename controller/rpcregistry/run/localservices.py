@@ -81,6 +81,7 @@ def _node_services(
         node_label=shared.settings.node_label,
         clock=shared.clock,
         confirm=shared.settings.guard_confirm,
+        past=shared.memory,
         enqueue=node_service_queue.add_all,
         report=lambda key: status_queue.add_after(key, STATUS_DELAY),
         lease=shared.on_lease,

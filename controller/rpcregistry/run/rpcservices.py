@@ -32,6 +32,7 @@ def rpcservices_part(shared: Shared) -> Part:
         settings=planning.ProjectionSettings(settings.endpoints_per_object, settings.target.layouts),
         clock=shared.clock,
         confirm=settings.guard_confirm,
+        past=shared.memory,
         enqueue=service_queue.add_all,
         initial_sync=shared.initial_sync,
         lease=shared.on_lease,

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from heapq import nlargest
 from typing import Generic, TypeVar
 
 import msgspec
@@ -34,8 +35,8 @@ class Store(Generic[T]):
 
     def __init__(self, indexes: Mapping[str, Callable[[T], Iterable[Hashable]]]) -> None:
         self._functions = indexes
-        self._lock = threading.Lock()  # protects _items, _versions and _indexes
-        self._fill({}, {})
+        self._lock = threading.Lock()  # protects _items, _versions, _own and _indexes
+        self._fill({}, {}, {})
 
     def get(self, key: ObjectKey) -> T | None:
         """The object, if there is one."""
@@ -61,13 +62,27 @@ class Store(Generic[T]):
         """The resourceVersion up to which the object is known; 0 if there is none."""
         return self._versions.get(key, 0)
 
-    def put(self, item: T, version: int) -> Change[T] | None:
-        """Store *item*, unless it is known at *version* or later; return the change."""
+    def own_version(self, item: T) -> int:
+        """The object's own resourceVersion, as it was seen last; 0 if this incarnation was not seen."""
+        known = self._items.get(item.key)
+        return self._own.get(item.key, 0) if known and known.uid == item.uid else 0
+
+    def newest(self, count: int) -> list[tuple[T, int]]:
+        """The objects that changed last, with their own resourceVersions; for any thread."""
+        with self._lock:
+            keys = nlargest(count, self._own, key=self._own.__getitem__)
+            return [(self._items[key], self._own[key]) for key in keys if key in self._items]
+
+    def put(self, item: T, version: int, own: int | None = None) -> Change[T] | None:
+        """Store *item*, unless it is known at *version* or later; return the change.
+
+        *own*: its own resourceVersion, if that is not *version*.
+        """
         key, old = item.key, self._items.get(item.key)
         if old and version <= self._versions[key]:
             return None
         with self._lock:
-            self._versions[key] = version
+            self._versions[key], self._own[key] = version, version if own is None else own
             if old == item:
                 return None
             self._drop(key)
@@ -83,26 +98,34 @@ class Store(Generic[T]):
         with self._lock:
             self._drop(key)
             del self._items[key], self._versions[key]
+            self._own.pop(key, None)
         return Change(old, None)
 
-    def replace(self, items: Mapping[ObjectKey, T], versions: dict[ObjectKey, int]) -> list[Change[T]]:
-        """Replace all contents with *items* at once; return the changes."""
+    def replace(
+        self, items: Mapping[ObjectKey, T], versions: dict[ObjectKey, int], own: dict[ObjectKey, int]
+    ) -> list[Change[T]]:
+        """Replace all contents with *items* at once; return the changes.
+
+        *own*: the objects' own resourceVersions, as far as they are known.
+        """
         before = self._items
         # Keep the old instance of an unchanged object: that halves the memory while both lists exist.
         after = {key: before[key] if before.get(key) == item else item for key, item in items.items()}
-        self._fill(after, versions)
+        self._fill(after, versions, own)
         return [
             Change(before.get(key), after.get(key), listed=True)
             for key in {**before, **after}
             if before.get(key) is not after.get(key)
         ]
 
-    def _fill(self, items: dict[ObjectKey, T], versions: dict[ObjectKey, int]) -> None:
+    def _fill(
+        self, items: dict[ObjectKey, T], versions: dict[ObjectKey, int], own: dict[ObjectKey, int]
+    ) -> None:
         indexes: dict[str, dict[Hashable, dict[ObjectKey, T]]] = {name: {} for name in self._functions}
         for key, item in items.items():
             _index(self._functions, indexes, key, item)
         with self._lock:
-            self._items, self._versions, self._indexes = items, versions, indexes
+            self._items, self._versions, self._own, self._indexes = items, versions, own, indexes
 
     def _drop(self, key: ObjectKey) -> None:
         item = self._items.get(key)

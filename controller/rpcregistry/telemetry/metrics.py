@@ -69,6 +69,11 @@ class Metrics:
             ["resource"],
             registry=registry,
         )
+        self._restored = Gauge(
+            "rpcregistry_restored",
+            "1 while the API server counts as restored to an older state: what it lacks is not withdrawn.",
+            registry=registry,
+        )
         self._keys_refused = Gauge(
             "rpcregistry_keys_refused",
             "Keys of which a write was refused, or failed, when it was tried last.",
@@ -119,6 +124,7 @@ class Metrics:
         *,
         refused: Mapping[str, Callable[[], float]],
         unknown: Mapping[str, Callable[[], float]],
+        restored: Callable[[], float],
     ) -> None:
         """Set the functions that each scrape calls.
 
@@ -134,6 +140,7 @@ class Metrics:
         self._services.set_function(services)
         self._endpoints.set_function(endpoints)
         self._held.set_function(held)
+        self._restored.set_function(restored)
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""
