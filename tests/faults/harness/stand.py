@@ -68,9 +68,16 @@ class Servers(NamedTuple):
 class Ground:
     """A cluster in *directory*, and who watches it.  Tests that leave it whole share it."""
 
-    def __init__(self, directory: Path, *, crds: Path = CRDS, example: Path = EXAMPLE) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        crds: Path = CRDS,
+        example: Path = EXAMPLE,
+        apiserver_flags: Sequence[str] = (),
+    ) -> None:
         directory.mkdir(exist_ok=True)
-        self.cluster = FaultCluster(directory / "cluster")
+        self.cluster = FaultCluster(directory / "cluster", apiserver_flags=apiserver_flags)
         self._manifests = crds, example
         self._stack = ExitStack()
 
