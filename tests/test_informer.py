@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rpcregistry.errors import Expired, Rejected, Retry, Unknown
 from rpcregistry.logs import Line
 from rpcregistry.model import ObjectKey
-from rpcregistry.runtime.informer import Change, Store
+from rpcregistry.runtime.store import Change, Store
 from rpcregistry.watch import Applied, Bookmark, Deleted, Listing, Unreadable
 from tests.worlds.informer import BROKEN, LONG, Answer, Server, Thing
 
@@ -279,27 +279,58 @@ def test_a_source_that_refuses_after_a_watch_is_unknown_until_a_watch_is_accepte
 
 def test_a_restored_server_is_noticed_before_a_watch_that_would_be_silent_for_ever() -> None:
     server = Server(listing(50, A), [LONG, BROKEN], 20, listing(20, B), [])
-    informer = server.run()
+    server.run()
     assert server.requests[:5] == ["list", "watch 50", "newest", "list", "watch 20"]
-    assert "went back from 50 to 20" in (informer.unknown or "")
+    assert server.went_back == ["things: the server's resourceVersion went back from 50 to 20"]
     assert server.held == {B}
+    assert server.informer.highest == 20, "its present number is the record now"
 
 
-def test_a_restored_server_stays_unknown_until_a_list_is_as_far_as_it_was() -> None:
-    server = Server(
-        listing(50, A),
-        [Bookmark(60), BROKEN],
-        20,
-        listing(20, B),
-        [Applied(A, 30), LONG],
-        [Bookmark(59), LONG],
-        [Bookmark(60)],
-    )
-    assert server.run().unknown
-    assert server.requests[-1] == "list"
+def test_a_server_that_was_restored_while_nobody_watched_is_noticed_by_what_was_noted() -> None:
+    server = Server(listing(20, A), [])
+    server.floor = 50
+    server.run()
+    assert server.went_back == ["things: the server's resourceVersion went back from 50 to 20"]
 
-    server = Server(listing(50, A), [BROKEN], 20, listing(20, B), [Bookmark(50)], listing(51, B))
-    assert server.run().unknown is None
+    server = Server(listing(20, A), [LONG, BROKEN], 30, [])
+    server.floor = 20
+    informer = server.run()
+    server.script = [25]
+    informer.reach(20)
+    assert server.went_back == []
+    informer.reach(26)
+    assert server.went_back == ["things: the server's resourceVersion went back from 26 to 25"]
+
+
+@pytest.mark.parametrize(
+    ("own", "told"),
+    [
+        pytest.param(4, ["things: default/a went back from resourceVersion 7 to 4"], id="older than it was"),
+        pytest.param(7, [], id="as it was"),
+        pytest.param(9, [], id="newer"),
+    ],
+)
+def test_an_object_that_is_older_than_it_was_shows_a_restored_server_whose_counter_was_raised(
+    own: int, told: list[str]
+) -> None:
+    restored = msgspec.structs.replace(listing(1000, A), versions=[own])
+    server = Server(listing(5, A), [Applied(BLUE, 7), GONE], restored, [])
+    server.run()
+    assert server.went_back == told
+    assert server.held == {A}
+    assert server.checks == 1, "what shows it sooner is read before a LIST is believed"
+
+
+def test_a_list_that_was_made_before_our_own_write_shows_no_restored_server() -> None:
+    written = version(BLUE, 10)
+
+    def list_while_we_write() -> Listing[Thing]:
+        server.informer.observe(written)
+        return msgspec.structs.replace(listing(9, A), versions=[4])
+
+    server = Server(listing(5, A), [GONE], list_while_we_write, [])
+    server.run()
+    assert (server.went_back, server.held) == ([], {written})
 
 
 # Our own writes
@@ -339,6 +370,7 @@ def test_our_own_write_is_not_lost_to_a_list_that_was_made_before_it() -> None:
     informer = server.run()
     assert server.held == set(written)
     assert informer.unknown is None
+    assert server.went_back == []
 
 
 # The second look
@@ -425,7 +457,7 @@ def test_the_changes_and_the_indexes_tell_what_the_store_holds(writes: list[tupl
                 changes = [store.remove(thing.key, thing.uid)]
             case _, set(things):
                 items = {thing.key: thing for thing in things}
-                changes = list(store.replace(items, dict.fromkeys(items, version)))
+                changes = list(store.replace(items, dict.fromkeys(items, version), {}))
                 assert set(store.values()) == set(items.values())
         for change in filter(None, changes):
             assert change.old != change.new

@@ -12,7 +12,7 @@ from rpcregistry.layouts import Layout
 from rpcregistry.model import Declaration, Endpoint, ObjectKey, RpcService, ServiceKey
 from rpcregistry.plan.ops import Create, Op
 from rpcregistry.reconcile import byname, observing
-from rpcregistry.runtime.informer import Change
+from rpcregistry.runtime.store import Change
 from rpcregistry.runtime.worker import _at_once
 from tests.builders import declared, pod, pod_key
 from tests.worlds import Held, KubeInMemory, ZooKeeperInMemory

@@ -14,7 +14,7 @@ from rpcregistry.reconcile.podlabels import PodLabelReconciler
 from rpcregistry.reconcile.reads import Unread
 from rpcregistry.reconcile.selections import Selections
 from rpcregistry.reconcile.troubles import FIRST_PAUSE, LONGEST_PAUSE, REPORTED_AFTER
-from rpcregistry.runtime.informer import Change
+from rpcregistry.runtime.store import Change
 from tests.builders import localservice, pod
 from tests.worlds import Clock, EventsInMemory, Held, KubeInMemory
 

@@ -5,6 +5,8 @@ import threading
 import time
 from contextlib import suppress
 
+import msgspec
+
 from rpcregistry.errors import Partial, Rejected
 from rpcregistry.layouts import Layout
 from rpcregistry.model import (
@@ -21,15 +23,19 @@ from rpcregistry.model import (
     RpcServiceStatus,
     ServiceKey,
 )
-from rpcregistry.plan.ledger import ledger_path
-from rpcregistry.plan.ops import Create, Delete
+from rpcregistry.plan.ledger import Ledger, ledger_path
+from rpcregistry.plan.ops import Create, Delete, Znode
+from rpcregistry.plan.outcome import ObservedZnodes
+from rpcregistry.plan.restored import Record
 from rpcregistry.reconcile.cache import ZnodeCache
 from rpcregistry.reconcile.desired import Desired
 from rpcregistry.reconcile.guard import Confirmed, Guard, Snapshot
 from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
 from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.lately import MOST_KEYS
+from rpcregistry.reconcile.leftovers import Leftovers
 from rpcregistry.reconcile.lookout import Lookout
+from rpcregistry.reconcile.memory import Memory
 from rpcregistry.reconcile.orphans import Orphans
 from rpcregistry.reconcile.problems import Problems, Waiting
 from rpcregistry.reconcile.reads import Reads, Unread
@@ -43,10 +49,10 @@ from rpcregistry.reconcile.troubles import LONGEST_PAUSE, Troubles
 from rpcregistry.reconcile.turns import Turns
 from rpcregistry.reconcile.unreadable import UnknownWords
 from rpcregistry.reconcile.unwritten import Unwritten
-from rpcregistry.runtime.informer import Change, Store
-from tests.builders import pod
+from rpcregistry.runtime.store import Change, Store
+from tests.builders import pod, row
 from tests.threads import at_once, step_by_step, twice
-from tests.worlds import Clock, EventsInMemory, Held, NotesInMemory, ZooKeeperInMemory
+from tests.worlds import Clock, EventsInMemory, Held, NotesInMemory, Remembered, ZooKeeperInMemory
 from tests.worlds.nodeservices import World as NodeServices
 from tests.worlds.rpcservices import service
 
@@ -261,7 +267,11 @@ def test_what_is_being_confirmed_is_never_neither_held_nor_confirmed():
     clock = Clock()
     absent: list[int] = []
     guard: Guard[int] = Guard(
-        look=lambda _: Snapshot({absent[-1]: 100}, 100), decided=lambda _: None, confirm=10.0, clock=clock
+        look=lambda _: Snapshot({absent[-1]: 100}, 100),
+        decided=lambda _: None,
+        past=Remembered(),
+        confirm=10.0,
+        clock=clock,
     )
     over = threading.Event()
 
@@ -544,3 +554,40 @@ def test_the_guard_reads_the_cache_while_the_registry_changes_it():
     at_once(write, look)
 
     assert cache.claimed() == set()
+
+
+def test_every_pod_that_two_watches_show_is_known_to_be_shown():
+    memory = Memory(NotesInMemory())
+    memory.judge(Record({"pods": 1}, restored="it went back"), None, {})
+    memory.compared()
+
+    def work(me: int) -> None:
+        for number in range(ROUNDS):
+            memory.note_pod(Change(None, pod(2 * number + me)))
+            memory.went_back("it went back again")
+            assert memory.record(Record({"pods": number})).versions == {"pods": 1}
+
+    twice(work, "memory.py")
+
+    assert all(memory.is_shown(pod(number).uid) for number in range(2 * ROUNDS))
+
+
+def test_what_one_explains_and_another_confirms_is_left_over_no_more():
+    layout = Layout("kube2zk", "/rpc_v2")
+    numbers = range(40)
+    content = msgspec.json.encode({"config": [], "servers": [f"10.0.0.{number}" for number in numbers]})
+    view = ObservedZnodes(Znode(content, 1), Znode(Ledger("c1").encode(), 1))
+    leftovers = Leftovers([layout], "c1")
+    leftovers.left(layout, "echo", view, ())
+
+    def explain() -> None:
+        for number in numbers[::2]:
+            leftovers.left(layout, "echo", view, [row(number)])
+
+    def confirm() -> None:
+        for number in numbers[1::2]:
+            leftovers.discard([("echo", "/rpc_v2/echo", f"10.0.0.{number}")])
+
+    at_once(lambda: step_by_step(explain), lambda: step_by_step(confirm))
+
+    assert leftovers.of("echo") == set()

@@ -16,7 +16,8 @@ from rpcregistry.model import Lease, ObjectKey, Problem, Regarding
 from rpcregistry.run.dryrun import DryRunKube
 from rpcregistry.run.propagation import Propagation
 from rpcregistry.runtime.crew import Crew
-from rpcregistry.runtime.informer import Change, Informer, Store
+from rpcregistry.runtime.informer import Informer
+from rpcregistry.runtime.store import Change, Store
 from rpcregistry.runtime.workqueue import Workqueue
 from rpcregistry.sdk.subscriptions import Pods, Subscription, Subscriptions
 from rpcregistry.telemetry.events import EventRecorder

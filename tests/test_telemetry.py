@@ -499,6 +499,7 @@ def test_metrics_have_the_names_that_are_promised(world: World) -> None:
         unknown={"pods": lambda: 1},
         guards={"nodes": lambda: 8},
         silent_nodes=lambda: 9,
+        restored=lambda: 1,
     )
     names = [
         'rpcregistry_reconcile_total{controller="registry",result="done"}',

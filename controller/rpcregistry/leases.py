@@ -3,10 +3,18 @@
 The Lease also stands for the registry as a whole.  Its annotations name the registry that its holder keeps
 up (``CLUSTER_ID``, ``ZOOKEEPER``), and Events are about it.  So it exists without a leader election, too,
 with no holder.
+
+It is also our memory of the API server: it is written all the time, so a Lease that is older than it was
+shows that the server was restored, even if its counter was raised.  Its first write destroys that evidence.
+So this write notes the resourceVersion that was there (``TAKEN_AT``), until the process has compared it with
+the heartbeat's.
 """
 
 import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +24,25 @@ from rpcregistry.errors import Absent, Ending, Failure, Rejected
 from rpcregistry.kube.client import Kube
 from rpcregistry.manifests import LEASES, annotations_of, made, read_lease, regarding_lease
 from rpcregistry.model import RELEASED_BY, Lease, Regarding
+from rpcregistry.plan import restored
+from rpcregistry.plan.heartbeat import PERIOD
 from rpcregistry.reconcile.lookout import Lookout
+from rpcregistry.reconcile.memory import LeaseVersion
 
 log = structlog.get_logger(__name__)
+
+Notes = tuple[tuple[str, int], ...]  # see ``plan.restored.notes_of``
 
 LEASE = "rpcregistry"
 NAMESPACE = "rpcregistry"  # of the Lease, for a process outside of a cluster
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 CLUSTER_ID = "rpcregistry.dev/cluster-id"
 ZOOKEEPER = "rpcregistry.dev/zookeeper"
+TAKEN_AT = "rpcregistry.dev/taken-at"
+KEPT_AT = "rpcregistry.dev/kept-at"
+MOST_NOTES = 8
 KEEP_EVERY = 2.0  # seconds
-KEEP_AGAIN = 30.0  # seconds after a failure: publishing does not need the Lease
+KEEP_AGAIN = 30.0  # seconds after a refusal: publishing does not need the Lease
 
 
 def own_namespace() -> str | None:
@@ -50,18 +66,27 @@ class KubeLease:
     The next write of the Lease also writes what ``annotate`` was given.  *regarding*: the object as an Event
     names it, or None before the first read.  One thread at a time reads and writes the Lease (under
     ``Elector._turn``, or the one of ``keep``); any thread may call the rest.
+
+    *seen*: the Lease as read or written last, None before that.  *identity*: this process.
     """
 
-    def __init__(self, kube: Kube, namespace: str, name: str = LEASE) -> None:
+    def __init__(self, kube: Kube, namespace: str, name: str = LEASE, identity: str = "") -> None:
         self._kube = kube
         self._namespace = namespace
         self._name = name
+        self._identity = identity
         self.full_name = f"{namespace}/{name}"
         self.regarding: Regarding | None = None  # replaced as a whole
-        self._lock = threading.Lock()  # protects _desired and _annotations
+        self._lock = threading.Lock()  # protects _desired, _annotations and _compared
         self._desired: dict[str, str | None] = {}  # None: no such annotation
         self._annotations: Mapping[str, str] | None = None
         self._subscribers: list[Callable[[Mapping[str, str]], None]] = []  # grows before anything starts
+        self._on_went_back: list[Callable[[str], None]] = []  # so does this
+        # Replaced as a whole by the thread that reads and writes.
+        self.seen: LeaseVersion | None = None
+        self._found: tuple[str, int, Notes] | None = None  # uid, version and notes before our first write
+        self._wrote = False
+        self._compared = False
 
     @property
     def annotations(self) -> Mapping[str, str] | None:
@@ -78,10 +103,47 @@ class KubeLease:
         """Call *notify* with all annotations whenever they changed.  It must not block."""
         self._subscribers.append(notify)
 
+    def on_went_back(self, notify: Callable[[str], None]) -> None:
+        """Call *notify* with the reason if the Lease is older than it was."""
+        self._on_went_back.append(notify)
+
+    def before(self, holder: str) -> LeaseVersion | None:
+        """The Lease before this process wrote it, and those that died after *holder* wrote the heartbeat.
+
+        None if there was none.
+        """
+        if self._found is None:
+            return None
+        uid, version, notes = self._found
+        return uid, restored.before(notes, holder, version)
+
+    def compared(self) -> None:
+        """Note that ``before`` was compared with the heartbeat: the Lease need not keep it any more."""
+        with self._lock:
+            self._compared = True
+            self._desired[TAKEN_AT] = None
+
+    def check(self) -> None:
+        """Read the Lease, only to notice if it is older than it was; raises a ``Retry``."""
+        seen = self.seen
+        if seen is None:
+            return
+        with suppress(Absent, Rejected):
+            self._compare(seen, _version(self._kube.raw("GET", self._path)))
+
+    def _compare(self, seen: LeaseVersion, found: LeaseVersion) -> None:
+        behind = restored.lease_behind(restored.Record(lease_uid=seen[0], lease_version=seen[1]), *found)
+        for notify in self._on_went_back if behind else ():
+            notify(behind)
+
+    @property
+    def _path(self) -> str:
+        return LEASES.path(self._namespace, self._name)
+
     def get(self) -> Lease | None:
         """The Lease, if there is one."""
         try:
-            return self._seen(self._kube.raw("GET", LEASES.path(self._namespace, self._name)))
+            return self._seen(self._kube.raw("GET", self._path))
         except Absent:
             return None
 
@@ -91,7 +153,7 @@ class KubeLease:
             annotations = {name: value for name, value in self._desired.items() if value is not None}
         manifest = made.lease(self._name, lease, annotations)
         try:
-            return self._seen(self._kube.raw("POST", LEASES.path(self._namespace), manifest))
+            return self._written(self._kube.raw("POST", LEASES.path(self._namespace), manifest))
         except Ending as failure:
             mend = f"kubectl create namespace {self._namespace}, or give another --lease-namespace"
             raise Rejected(f"there is no namespace {self._namespace} for the Lease: {mend}") from failure
@@ -102,23 +164,39 @@ class KubeLease:
         return self._patch(lease)
 
     def keep(self, over: threading.Event) -> None:
-        """Without a leader election: until *over*, keep a Lease with our annotations and no holder."""
-        said, pause = "", 0.0
+        """Without a leader election: until *over*, keep a Lease with our annotations and no holder.
+
+        It is written once a heartbeat, as one that is held would be.
+        """
+        said, pause, due = "", 0.0, 0.0
         while not over.wait(pause):
             try:
                 if self.get() is None:
                     self.create(Lease(seconds=1))  # as one that was released
+                if time.monotonic() >= due:
+                    due = time.monotonic() + PERIOD
+                    self.annotate(KEPT_AT, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
                 if self._missing():
                     self._patch(None)
                 said, pause = "", KEEP_EVERY
             except Failure as failure:
                 if str(failure) != said:
                     log.warning("there is no Lease for Events and releases", reason=str(failure))
-                said, pause = str(failure), KEEP_AGAIN
+                said, pause = str(failure), KEEP_AGAIN if isinstance(failure, Rejected) else KEEP_EVERY
 
     def _patch(self, lease: Lease | None) -> Lease:
+        if not self._wrote and self._found:
+            _, version, notes = self._found
+            said = (*notes[: MOST_NOTES - 1], (self._identity, version))
+            with self._lock:
+                if not self._compared:
+                    self._desired[TAKEN_AT] = " ".join(f"{who}={noted}" for who, noted in said)
         patch = made.lease_patch(lease, self._missing())
-        return self._seen(self._kube.raw("PATCH", LEASES.path(self._namespace, self._name), patch))
+        return self._written(self._kube.raw("PATCH", self._path, patch))
+
+    def _written(self, manifest: Mapping[str, Any]) -> Lease:
+        self._wrote = True
+        return self._seen(manifest)
 
     def _missing(self) -> dict[str, str | None]:
         """The annotations that have to be written."""
@@ -130,11 +208,21 @@ class KubeLease:
             }
 
     def _seen(self, manifest: Mapping[str, Any]) -> Lease:
-        annotations = annotations_of(manifest)
+        annotations, found, seen = annotations_of(manifest), _version(manifest), self.seen
         with self._lock:
             changed, self._annotations = annotations != self._annotations, annotations
         self.regarding = regarding_lease(manifest)
+        self.seen = found
+        if not self._wrote:
+            self._found = *found, restored.notes_of(annotations.get(TAKEN_AT, ""))
+        if seen:
+            self._compare(seen, found)
         if changed:
             for notify in self._subscribers:
                 notify(annotations)
         return read_lease(manifest)
+
+
+def _version(manifest: Mapping[str, Any]) -> LeaseVersion:
+    metadata = manifest["metadata"]
+    return str(metadata.get("uid", "")), int(metadata["resourceVersion"])

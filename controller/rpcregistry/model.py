@@ -8,6 +8,7 @@ MANAGED_BY = ("app.kubernetes.io/managed-by", "rpcregistry")
 PART_OF = "rpcregistry.dev/part-of"
 RELEASE = "rpcregistry.dev/release"
 HELD = "rpcregistry.dev/held"
+RESTORED = "rpcregistry.dev/restored"
 RELEASED_BY = "rpcregistry.dev/released-by"
 LOCAL_SERVICE = "rpcregistry.dev/localservice"
 NODE = "rpcregistry.dev/node"

@@ -49,8 +49,12 @@ WatchEvent: TypeAlias = Applied[T] | Deleted | Bookmark | Unreadable
 
 
 class Listing(msgspec.Struct, Generic[T], frozen=True):
-    """All objects of a resource (in a namespace) at one *resource_version*."""
+    """All objects of a resource (in a namespace) at one *resource_version*.
+
+    *versions*: the objects' own resourceVersions, in the order of *items*; empty if they were not asked for.
+    """
 
     items: list[T]
     unreadable: list[Unreadable]
     resource_version: int
+    versions: list[int] = []

@@ -17,7 +17,8 @@ from rpcregistry.errors import Conflict, Expired, Failure, Rejected, Retry, Unkn
 from rpcregistry.kube.client import Kube
 from rpcregistry.manifests import GROUP, RPCSERVICES, Resource
 from rpcregistry.model import ObjectKey, RpcService
-from rpcregistry.runtime.informer import Change, Informer
+from rpcregistry.runtime.informer import Informer
+from rpcregistry.runtime.store import Change
 from rpcregistry.watch import Applied, Bookmark, Deleted
 from tests.cluster.waiting import eventually
 

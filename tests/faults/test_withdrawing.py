@@ -21,6 +21,7 @@ from tests.cluster.world import Recorder, World
 from tests.faults.harness.ground import Ground
 from tests.faults.harness.kubelet import Replica
 from tests.faults.harness.stand import Stand
+from tests.faults.test_sure_look import lease
 
 OURS = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
 
@@ -310,13 +311,13 @@ def test_a_declared_rpcservice_deleted_while_nobody_looked_whose_pods_say_what_t
 
 
 @pytest.mark.full
+@pytest.mark.allows(I9="/readyz says that a person has to decide")
 @pytest.mark.parametrize("running", [True, False], ids=["while the controller runs", "before it starts"])
 def test_an_etcd_restored_to_an_older_state_withdraws_nothing(
     ground: Ground, world: World, start_controller, zk: KazooClient, running: bool
 ):
     """The pods made since the backup are unknown to the restored server, and serve all the same."""
-    # With a leader election, its process ends and forgets what it knew: FAULTS-FOUND.md, A2.
-    controller = start_controller("--guard-confirm", "1h", leader_elect=False)
+    controller = start_controller("--guard-confirm", "1s")
     serve(world, "before")
     eventually(lambda: is_published(world, OURS, "before"))
     backup = ground.cluster.save_etcd()
@@ -329,7 +330,9 @@ def test_an_etcd_restored_to_an_older_state_withdraws_nothing(
     ground.cluster.restore_etcd(backup, then=ground.history.restored)
     if not running:
         controller.start()
-    # What else happens is followed, by additions.
+    # What watch events show from now on is followed, by additions.
+    eventually(lambda: "rpcregistry.dev/restored" in (lease(world).metadata.annotations or {}), timeout=90)
+    eventually(controller.leads)
     world.create_pod("later", "before", ip="10.0.0.4")
-    eventually(lambda: world.servers("before") == [*OURS, "10.0.0.4"])
+    eventually(lambda: world.servers("before") == [*OURS, "10.0.0.4"], timeout=90)
     assert seen.states == [MANY]

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from kazoo.client import KazooClient
 
 from hack.local.http_proxy import Answer, HttpProxy
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, Recorder, World
+from tests.faults.harness.kubelet import Replica
 
 FOREIGN = {"podName": "stranger", "podUID": "no-such-uid", "ip": "10.9.9.9", "ready": True}
 OTHERS = "kubectl-edit"  # the field manager
@@ -113,6 +115,33 @@ def test_a_pods_end_is_published_though_its_rpcservice_is_gone_and_cannot_be_mad
     now = [address(2), address(3), address(4)]
     eventually(lambda: sorted(world.servers("echo") or ()) == now, timeout=90)
     eventually(lambda: world.synced("echo") == ("True", "Synced"))
+
+
+@pytest.mark.full
+def test_a_pods_end_is_published_after_a_restart_though_its_rpcservice_is_gone_and_cannot_be_made(
+    world: World,
+    start_controller: Callable[..., Replica],
+    api: HttpProxy,
+    through_api: Path,
+    zk: KazooClient,
+):
+    controller = start_controller(kubeconfig=through_api)
+    for number in (1, 2, 3):
+        world.create_pod(f"p{number}", "echo", ip=address(number))
+    eventually(lambda: len(world.servers("echo") or ()) == 3)
+    assert controller.stop() == 0
+    world.delete_rpcservice("echo")
+    api.instead = refuse_creates
+    controller.start()
+    eventually(lambda: "refused" in {line["event"] for line in controller.logged()}, timeout=60)
+    seen = Recorder(zk, f"{world.base}/echo")
+    world.delete_pod("p1")
+    eventually(lambda: world.servers("echo") == [address(2), address(3)])
+    assert all({address(2), address(3)} <= set(state or ()) for state in seen.states)
+
+    api.instead = lambda method, path: None
+    eventually(lambda: world.synced("echo") == ("True", "Synced"), timeout=90)
+    assert world.servers("echo") == [address(2), address(3)]
 
 
 def refuse_creates(method: str, path: str) -> Answer | None:

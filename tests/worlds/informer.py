@@ -8,7 +8,8 @@ import msgspec
 
 from rpcregistry.errors import Retry
 from rpcregistry.model import ObjectKey
-from rpcregistry.runtime.informer import Change, Informer
+from rpcregistry.runtime.informer import Informer
+from rpcregistry.runtime.store import Change
 from rpcregistry.watch import Applied, Bookmark, Deleted, Listing, Unreadable, WatchEvent
 
 
@@ -45,6 +46,9 @@ class Server:
         self.changes: list[Change[Thing]] = []
         self.held_at_changes: list[set[Thing]] = []
         self.restarts: list[str] = []
+        self.went_back: list[str] = []
+        self.checks = 0
+        self.floor = 0
         self.listed = 0
         self.now = 0.0
         self.informer: Informer[Thing] = Informer(
@@ -54,6 +58,9 @@ class Server:
             on_change=self.on_change,
             on_listed=self.on_listed,
             on_restart=self.restarts.append,
+            floor=lambda: self.floor,
+            on_went_back=self.went_back.append,
+            before_relist=self.check,
             clock=lambda: self.now,
             wait=self.wait,
         )
@@ -103,6 +110,9 @@ class Server:
     def on_change(self, change: Change[Thing]) -> None:
         self.changes.append(change)
         self.held_at_changes.append(self.held)
+
+    def check(self) -> None:
+        self.checks += 1
 
     def on_listed(self) -> None:
         self.listed += 1

@@ -17,9 +17,9 @@ from rpcregistry.model import (
 )
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.nodeservices import NodeServiceReconciler, service_indexes
-from rpcregistry.runtime.informer import Change
+from rpcregistry.runtime.store import Change
 from tests.builders import NODE_LABEL, localservice, pod
-from tests.worlds import Clock, EventsInMemory, Held, NotesInMemory
+from tests.worlds import Clock, EventsInMemory, Held, NotesInMemory, Remembered
 
 CONFIRM = 30.0
 LEASE = Regarding("coordination.k8s.io/v1", "Lease", "default", "rpcregistry", "lease")
@@ -101,6 +101,7 @@ class World:
             node_label=NODE_LABEL,
             clock=self.clock,
             confirm=CONFIRM,
+            past=Remembered(),
             enqueue=self.add,
             report=lambda _: None,
             lease=HeldOnLease(

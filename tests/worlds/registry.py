@@ -16,10 +16,13 @@ from rpcregistry.model import (
 from rpcregistry.plan import rpcservices as rpcservice_plan
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.publication import CrossNamespace, PublicationSettings
+from rpcregistry.plan.restored import Record
 from rpcregistry.reconcile import byname, observing
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.initialsync import InitialSync
+from rpcregistry.reconcile.leftovers import Leftovers
+from rpcregistry.reconcile.memory import Memory
 from rpcregistry.reconcile.missing import Missing
 from rpcregistry.reconcile.reads import Unread
 from rpcregistry.reconcile.registry import RegistryReconciler
@@ -29,7 +32,7 @@ from rpcregistry.reconcile.reports import Reports
 from rpcregistry.reconcile.rpcservices import RpcServiceReconciler
 from rpcregistry.reconcile.synced import SyncedReconciler
 from rpcregistry.reconcile.transactions import RegistryWriter
-from rpcregistry.runtime.informer import Change
+from rpcregistry.runtime.store import Change
 from tests.builders import pod
 from tests.worlds import Clock, EventsInMemory, Held, KubeInMemory, NotesInMemory, ZooKeeperInMemory
 
@@ -57,6 +60,8 @@ class World:
         self.nodes_unread: Failure | None = None  # why it does not say
         self.reviews_unread: Unread | None = None  # why it does not say who may register what
         self.written: list[tuple[str, str, str]] = []
+        self.record = Record()  # what the heartbeat says of the API server
+        self.seen = Record()  # how far the API server has come
         self.pods: Held[Pod] = Held(observing.pod_indexes(), self._pod_changed)
         self.nodes: Held[Node] = Held({}, self._node_changed)
         indexes = {**observing.service_indexes(), **byname.service_indexes()}
@@ -66,6 +71,9 @@ class World:
 
     def start(self) -> None:
         """A new process: it knows nothing but what is in the cluster and in ZooKeeper."""
+        self.memory = Memory(self.notes)
+        self.memory.follow(self.pods.values)
+        self.memory.subscribe(self._remembered)
         on_lease = HeldOnLease(
             guarded=["RpcService"],
             notes=self.notes,
@@ -75,6 +83,8 @@ class World:
         )
         self.keys: set[object] = set()
         self.names: set[str] = set()
+        self.memory.judge(self.record, None, self.notes.annotations or {})
+        self.memory.compared()
         initial_sync = self.initial_sync = InitialSync()
         initial_sync.subscribe(lambda name: self.names.add(name))
         self.relied = Relied(self.services)
@@ -93,6 +103,7 @@ class World:
             ),
             clock=self.clock,
             confirm=CONFIRM,
+            past=self.memory,
             enqueue=lambda keys: self.keys.update(keys),
             initial_sync=initial_sync,
             lease=on_lease,
@@ -112,6 +123,7 @@ class World:
             clusters=["c1"],
             fence=Fence(self.zookeeper, "c1", lambda: None),
             heartbeat=Heartbeat(lease="rpcregistry/rpcregistry", holder="me"),
+            seen=self._record_seen,
             require_clear=self._require_clear,
             written=lambda layout, op, name: self.written.append((layout, op, name)),
             clock=self.clock,
@@ -124,8 +136,11 @@ class World:
             clusters=["c1"],
             namespaces=(),
             confirm=CONFIRM,
+            past=self.memory,
             enqueue=lambda names: self.names.update(names),
             on_lease=on_lease,
+            leftovers=Leftovers(self.layouts, "c1"),
+            registers=lambda pod, name: (pod.name, name) not in self.denied,
             clock=self.clock,
         )
         reports = Reports(
@@ -141,6 +156,7 @@ class World:
             missing=missing,
             reports=reports,
             services=self.relied,
+            memory=self.memory,
             initial_sync=initial_sync,
             is_unlooked=self.relied.is_unlooked,
             layouts=self.layouts,
@@ -160,7 +176,17 @@ class World:
         if not self.clear:
             raise Retry("looking for other controllers")
 
+    def _record_seen(self) -> Record:
+        self.record = self.memory.record(self.seen)
+        return self.record
+
+    def _remembered(self) -> None:
+        if hasattr(self, "registry"):
+            self.keys |= self.rpcservices.every_key()
+            self.names |= self.registry.every_name()
+
     def _pod_changed(self, change):
+        self.memory.note_pod(change)
         self.rpcservices.note_pod(change)
         self.keys |= self.rpcservices.pod_keys(change)
 

@@ -31,9 +31,10 @@ from rpcregistry.manifests import (
     read_lease,
     regarding_lease,
 )
-from rpcregistry.model import HELD, RELEASE, LocalService, ObjectKey, Regarding, RpcService
+from rpcregistry.model import HELD, RELEASE, RESTORED, LocalService, ObjectKey, Regarding, RpcService
 from rpcregistry.plan.held import named
-from rpcregistry.plan.release import Held, HeldLocal, HeldName, HeldService, Seen, held, outcome
+from rpcregistry.plan.release import Held, HeldLocal, HeldName, HeldServer, HeldService, Seen, held, outcome
+from rpcregistry.plan.restored import ALL
 from rpcregistry.telemetry.audit import audit
 from rpcregistry.watch import Listing
 
@@ -147,7 +148,8 @@ class Cluster:
 
     def _seen(self, services: list[RpcService], locals_: list[LocalService]) -> Seen:
         noted, more = named(self.lease.annotations.get(HELD, "")) if self.lease else (frozenset[str](), 0)
-        return Seen(services, locals_, noted, more)
+        restored = self.lease.annotations.get(RESTORED, "") if self.lease else ""
+        return Seen(services, locals_, noted, more, restored)
 
     def _read_lease(self) -> LeaseSeen:
         found = self._kube.raw("GET", self._lease_path)
@@ -237,6 +239,9 @@ class Release:
             )
             return 1
         found = self._in_scope(held(seen), names)
+        if seen.restored and not self._everything:
+            _complain(f"nothing is released one by one while the API server counts as restored: {ALL}")
+            return 1
         unheld = [name for name in dict.fromkeys(names) if not any(name in item.names for item in found)]
         for name in unheld:
             _say_not_held(name, seen, self._cluster.is_whole)
@@ -271,7 +276,7 @@ class Release:
         left = [item.name for item in found if isinstance(item, HeldName)]
         if left and not names:
             _complain(f"held without an object, in no one namespace, and left: {_some(left)}")
-        return [item for item in found if not isinstance(item, HeldName)]
+        return [item for item in found if not isinstance(item, HeldName | HeldServer)]
 
     # giving the word
 
@@ -281,7 +286,7 @@ class Release:
         given: list[Held] = []
         on_lease: list[Held] = []
         for item in found:
-            if self._everything or isinstance(item, HeldName):
+            if self._everything or isinstance(item, HeldName | HeldServer):
                 on_lease.append(item)
             elif _done(partial(self._cluster.give, item, word)):
                 given.append(item)

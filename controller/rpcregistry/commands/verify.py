@@ -126,7 +126,9 @@ class Inspector:
         cluster, notes = self._cluster()
         beat = self._beat()
         if beat and beat.lease:
-            cluster = msgspec.structs.replace(cluster, held=self._held(beat.lease))
+            cluster = msgspec.structs.replace(
+                cluster, held=self._held(beat.lease), restored=bool(beat.seen.restored)
+            )
         views, strange = self._views(cluster)
         names = {service.service_name for service in cluster.services} | cluster.named
         return Inspection(

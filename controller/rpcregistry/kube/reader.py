@@ -31,6 +31,14 @@ class _Object(msgspec.Struct):
     kind: str = ""
 
 
+class _VersionMeta(msgspec.Struct, rename="camel"):
+    resource_version: str = "0"
+
+
+class _Version(msgspec.Struct):
+    metadata: _VersionMeta
+
+
 class _Event(msgspec.Struct):
     type: str
     object: msgspec.Raw
@@ -51,6 +59,7 @@ class _Page(msgspec.Struct):
 
 
 _objects = msgspec.json.Decoder(_Object)
+_versions = msgspec.json.Decoder(_Version)
 _events = msgspec.json.Decoder(_Event)
 _positions = msgspec.json.Decoder(_Position)
 _pages = msgspec.json.Decoder(_Page)
@@ -107,6 +116,7 @@ class Reader(Generic[T]):
         what = f"list {self._resource.plural}"
         items: list[T] = []
         unreadable: list[Unreadable] = []
+        versions: list[int] = []
         query = {**self._selector, **({"limit": str(limit)} if limit else {})}
         while True:
             body = self._requests.read(what, self._path, query)
@@ -118,8 +128,9 @@ class Reader(Generic[T]):
                         unreadable.append(item)
                     else:
                         items.append(item)
+                        versions.append(int(_versions.decode(raw).metadata.resource_version))
                 if not page.metadata.continue_:
-                    return Listing(items, unreadable, int(page.metadata.resource_version))
+                    return Listing(items, unreadable, int(page.metadata.resource_version), versions)
             query["continue"] = page.metadata.continue_
 
     def _decode(self, raw: msgspec.Raw) -> T | Unreadable:

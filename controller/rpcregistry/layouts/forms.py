@@ -4,7 +4,7 @@ A layout says what belongs where, from values alone; when it is written is decid
 """
 
 from calendar import timegm
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 from ipaddress import ip_address
 
@@ -31,12 +31,12 @@ class PerService(msgspec.Struct, frozen=True):
     *observed* the bytes that are there, *kept* what the ledger kept; an address for which *keep* is true is
     not removed.
     *withdrawn(observed, kept)*: its content if it cannot be deleted.
-    *count(data)*: how many addresses it holds.
+    *addresses(data)*: those that it holds.
     """
 
     render: Callable[[Iterable[Endpoint], Config, bytes | None, Config, Callable[[str], bool]], Rendered]
     withdrawn: Callable[[bytes | None, Config], Rendered]
-    count: Callable[[bytes], int]
+    addresses: Callable[[bytes], Collection[str]]
 
 
 class Child(msgspec.Struct, frozen=True):

@@ -96,8 +96,8 @@ def render(
         content = Content()
         notes = (Problem("ContentReplaced", "the znode held no JSON of layout kube2zk; it was replaced"),)
     chosen = next((lines for lines in (config, content.config, kept) if lines is not None), DEFAULT_CONFIG)
-    addresses = servers(endpoints, filter(keep, content.servers))
-    return Rendered(encode(Content(chosen, addresses, content.others)), chosen, notes)
+    listed = servers(endpoints, filter(keep, content.servers))
+    return Rendered(encode(Content(chosen, listed, content.others)), chosen, notes)
 
 
 def withdrawn(observed: bytes | None, kept: Config) -> Rendered:
@@ -107,10 +107,10 @@ def withdrawn(observed: bytes | None, kept: Config) -> Rendered:
     return Rendered(encode(msgspec.structs.replace(content, servers=())), config)
 
 
-def count(data: bytes) -> int:
-    """How many addresses the znode holds."""
+def addresses(data: bytes) -> tuple[str, ...]:
+    """The addresses that the znode holds."""
     content = parse(data)
-    return len(content.servers) if content else 0
+    return content.servers if content else ()
 
 
-LAYOUT = PerService(render, withdrawn, count)
+LAYOUT = PerService(render, withdrawn, addresses)

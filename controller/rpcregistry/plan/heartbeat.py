@@ -1,7 +1,8 @@
 """The heartbeat: a znode that shows how fresh the registry is, and which process keeps it up.
 
     /rpcregistry/heartbeat/<cluster-id>    {"at":"2026-11-21T02:02:02Z","waiting":0,
-                                           "lease":"rpcregistry/rpcregistry","holder":"rpcregistry-5d8_1f", …}
+                                           "lease":"rpcregistry/rpcregistry","holder":"rpcregistry-5d8_1f",
+                                           "seen":{"versions":{"pods":4711, …}, …}, …}
 
 *at*: when the leader wrote it last.  *waiting*: how many services had unwritten changes then.  If the
 heartbeat is old, no process keeps the registry up: its contents were true when they were written.
@@ -9,6 +10,8 @@ heartbeat is old, no process keeps the registry up: its contents were true when 
 It is also the one sign of life that every controller of a cluster id leaves in the same place, wherever it
 runs and whichever Lease it holds.  A heartbeat is *alive* if its znode changes while we watch it: we read no
 clock of another machine.
+
+*seen* is what the next process has to know of the API server (``plan.restored``).
 """
 
 from enum import Enum
@@ -16,6 +19,7 @@ from enum import Enum
 import msgspec
 
 from rpcregistry.plan.ops import Op, Znode, write
+from rpcregistry.plan.restored import Record
 
 HEARTBEATS = "/rpcregistry/heartbeat"
 PERIOD = 10.0  # seconds between two beats
@@ -33,7 +37,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     *lease* (``NAMESPACE/NAME``) and *holder* name the process that writes it, *version* is its version; the
     others are its flags.  *format*: ``FORMAT`` of that version.  *stopped*: the holder shut down in order,
-    and this was its last write.
+    and this was its last write.  *seen*: how far the API server had come.
     """
 
     at: str = ""
@@ -47,6 +51,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     stopped: bool = False
     version: str = ""
     format: int = FORMAT
+    seen: Record = Record()
 
     @property
     def too_new(self) -> str:

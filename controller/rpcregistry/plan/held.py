@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
+from rpcregistry.plan.restored import ALL
+
 MOST_NAMED = 50  # services, in the annotation
 NAMED_IN_NOTE = 3
 GROWN = 10  # times
@@ -40,15 +42,17 @@ def named(text: str) -> tuple[frozenset[str], int]:
 
 
 def note(kind: str, counts: Mapping[str, int], until: str) -> str:
-    """The message of an Event about services whose *kind* of object is missing; *counts*: held, by name."""
+    """The message of an Event about services whose *kind* of object is missing; *counts*: held, by name.
+
+    *until*: ``""`` if the hold does not end by itself, because the API server was restored.
+    """
     names = sorted(counts)
     more = f" and {len(names) - NAMED_IN_NOTE} more services" if len(names) > NAMED_IN_NOTE else ""
     which = names[0] if len(names) == 1 else "--all"
-    what = MISSING[kind].format(count=sum(counts.values()))
-    return (
-        f"{', '.join(names[:NAMED_IN_NOTE])}{more}: {what} any more; they stay until {until}; "
-        f"`rpcregistry release {which}` withdraws them now"
-    )
+    what = f"{', '.join(names[:NAMED_IN_NOTE])}{more}: {MISSING[kind].format(count=sum(counts.values()))}"
+    if not until:
+        return f"{what} any more; they stay, since the API server was restored; {ALL}"
+    return f"{what} any more; they stay until {until}; `rpcregistry release {which}` withdraws them now"
 
 
 ENDLESS = "held without time limit"

@@ -39,7 +39,7 @@ class Changes(msgspec.Struct, frozen=True):
 
 
 class OneEach(msgspec.Struct, frozen=True):
-    """A service in such a layout; *due*: names whose removal an earlier plan deferred."""
+    """A service in such a layout; *due*: names whose removal an earlier plan deferred; *spared*: slots."""
 
     form: PerEndpoint
     layout: Layout
@@ -48,6 +48,7 @@ class OneEach(msgspec.Struct, frozen=True):
     observed: ObservedZnodes
     settings: PublicationSettings
     due: Collection[str]
+    spared: Collection[str] = ()
 
     def plan(self) -> Outcome:
         """Return the steps and what they leave for the next plan.  Any prefix of the steps is safe."""
@@ -128,6 +129,7 @@ class OneEach(msgspec.Struct, frozen=True):
             child = self.form.place(self.service_name, endpoint, self.settings.cluster_id)
             if isinstance(child, Child):
                 kept.add(self.slot(child.name))
+        kept.update(self.spared)
         return dict(sorted(desired.items())), kept, _summed_up(refusals)
 
     def changes(self, desired: Mapping[str, bytes], kept: Collection[str | None]) -> Changes:
@@ -228,7 +230,7 @@ class OneEach(msgspec.Struct, frozen=True):
         observed = self.observed
         if observed.ledger:
             if desired:
-                kept = self.recorded if self.wanted.unlisted else ()
+                kept = self.recorded if self.wanted.unlisted or self.spared else ()
                 entry = self.ledger({*self.wanted.namespaces, *kept})
                 ops += write(self.entry, entry, observed.ledger)
             elif self.ours <= going:

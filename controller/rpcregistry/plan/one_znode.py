@@ -1,5 +1,7 @@
 """Layouts with one znode a service: a plan changes it and its ledger entry in one step."""
 
+from collections.abc import Collection
+
 import msgspec
 
 from rpcregistry.layouts.forms import Config, PerService, Rendered
@@ -11,7 +13,7 @@ from rpcregistry.plan.publication import Adopt, Publication, PublicationSettings
 
 
 class OneZnode(msgspec.Struct, frozen=True):
-    """The service at *path*, which the ledger records at *entry*."""
+    """The service at *path*, which the ledger records at *entry*; *spared*: addresses that stay."""
 
     form: PerService
     path: str
@@ -19,6 +21,7 @@ class OneZnode(msgspec.Struct, frozen=True):
     wanted: Publication
     observed: ObservedZnodes
     settings: PublicationSettings
+    spared: Collection[str] = ()
 
     @property
     def ledger(self) -> Ledger | None:
@@ -38,7 +41,7 @@ class OneZnode(msgspec.Struct, frozen=True):
         if ledger.withdrawn_at:
             forgotten = (Delete(self.entry, _version(self.observed.ledger)),)
             return Outcome(removals=(forgotten,) if grace_over else ())
-        if self.form.count(self.render(ledger.config).data):
+        if self.form.addresses(self.render(ledger.config).data):
             unlisted = self.publish(grace_over)  # keep the unlisted addresses, remove all others
             return msgspec.structs.replace(unlisted, steps=(), removals=unlisted.steps)
         return self.withdraw(ledger, now)
@@ -67,7 +70,8 @@ class OneZnode(msgspec.Struct, frozen=True):
             size = f"{len(rendered.data)} bytes, more than --max-znode-bytes={limit}"
             message = f"{self.path} would take {size}; its last content stays"
             return Outcome(refusal=Problem("TooLarge", message))
-        kept = ledger.namespaces if (wanted.frozen or wanted.unlisted) and ledger else ()
+        stays = wanted.frozen or wanted.unlisted or self.spared
+        kept = ledger.namespaces if stays and ledger else ()
         names = tuple(sorted({*wanted.namespaces, *kept}))
         entry = Ledger(self.settings.cluster_id, names, rendered.config).encode()
         step = (*write(self.entry, entry, self.observed.ledger), *write(self.path, rendered.data, znode))
@@ -76,7 +80,7 @@ class OneZnode(msgspec.Struct, frozen=True):
     def render(self, remembered: Config) -> Rendered:
         """The desired content of the znode."""
         wanted, znode = self.wanted, self.observed.znode
-        unlisted = {endpoint.ip for endpoint in wanted.unlisted}
+        unlisted = {endpoint.ip for endpoint in wanted.unlisted}.union(self.spared)
         return self.form.render(
             wanted.endpoints,
             wanted.config,

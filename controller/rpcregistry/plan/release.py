@@ -74,16 +74,42 @@ class HeldName(msgspec.Struct, frozen=True):
         return "no object"
 
 
-Held = HeldService | HeldLocal | HeldName
+class HeldServer(msgspec.Struct, frozen=True):
+    """All that an API server does not show, since it was restored to an older state.
+
+    *reason*: how that shows.  Only ``--all`` releases it.
+    """
+
+    reason: str
+
+    def __str__(self) -> str:
+        return "all that the API server lacks since it was restored"
+
+    @property
+    def names(self) -> set[str]:
+        """No name selects it."""
+        return set()
+
+    @property
+    def size(self) -> str:
+        """How it shows."""
+        return self.reason
+
+
+Held = HeldService | HeldLocal | HeldName | HeldServer
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """The result of one look: the objects, and the services that the Lease names, and how many *more*."""
+    """The result of one look: the objects, and the services that the Lease names, and how many *more*.
+
+    *restored*: why the controllers take the API server for restored; ``""`` if they do not.
+    """
 
     services: Collection[RpcService] = ()
     locals: Collection[LocalService] = ()
     noted: Collection[str] = ()
     more: int = 0
+    restored: str = ""
 
     @property
     def names(self) -> set[str]:
@@ -99,6 +125,7 @@ def held(seen: Seen) -> list[Held]:
         if _holds(service):
             by_key.setdefault(service.service_key, []).append(service)
     return [
+        *([HeldServer(seen.restored)] if seen.restored else []),
         *(_held_service(key, services) for key, services in sorted(by_key.items())),
         *(
             HeldLocal(local.key, local.service_name, _count(local))
@@ -129,6 +156,8 @@ def outcome(before: Held, now: Seen) -> str | None:
             return None if any(map(held_by, found)) else f"{nodes} node Services released"
         case HeldName(name):
             return None if name in now.noted else "withdrawn"
+        case HeldServer():
+            return None if now.restored else "what the API server lists now is what counts"
 
 
 def _holds(service: RpcService) -> bool:

@@ -270,7 +270,7 @@ def _shown(
         if is_listed(pod):
             head, declarations = _membership(pod, key, services, home)
             for declaration in declarations:
-                rows.setdefault((pod.uid, declaration.port), (head, _endpoint(pod, declaration)))
+                rows.setdefault((pod.uid, declaration.port), (head, endpoint_of(pod, declaration)))
     return rows
 
 
@@ -303,7 +303,8 @@ def _membership(
     return home, []
 
 
-def _endpoint(pod: Pod, declaration: Declaration) -> Endpoint:
+def endpoint_of(pod: Pod, declaration: Declaration) -> Endpoint:
+    """The row of a pod with an address."""
     return Endpoint(
         pod_name=pod.name,
         pod_uid=pod.uid,

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import msgspec
 
 from rpcregistry.plan.heartbeat import Heartbeat
+from rpcregistry.plan.restored import ALL, UNTIL_RELEASED
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,9 +58,10 @@ def keeper(beat: Heartbeat | None, cluster_id: str) -> str:
     nobody = "no controller keeps this registry up"
     if beat is None:
         return f"{nobody}: ZooKeeper has no heartbeat of cluster {cluster_id}"
+    restored = f"; {UNTIL_RELEASED}: {beat.seen.restored}; {ALL}" if beat.seen.restored else ""
     if beat.stopped:
-        return f"{nobody}: the last one stopped at {beat.at}"
+        return f"{nobody}: the last one stopped at {beat.at}{restored}"
     by = f" of {beat.holder}" if beat.holder else ""
     lease = f" (Lease {beat.lease})" if beat.lease else ""
     changes = f"{beat.waiting:,} change{'' if beat.waiting == 1 else 's'} waiting"
-    return f"the last heartbeat{by}{lease} is of {beat.at}, with {changes}"
+    return f"the last heartbeat{by}{lease} is of {beat.at}, with {changes}{restored}"

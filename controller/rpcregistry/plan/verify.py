@@ -30,6 +30,8 @@ from rpcregistry.plan.publication import (
 )
 from rpcregistry.watch import Unreadable
 
+RESTORED = "the API server was restored to an older state: nothing changes before a release or a watch event"
+
 Views = Sequence[tuple[Layout, Mapping[str, ObservedZnodes]]]  # by layout, and by service name
 
 
@@ -37,7 +39,8 @@ class Cluster(msgspec.Struct, frozen=True):
     """The objects of *namespaces* (all, if there are none).
 
     *unreadable*: RpcServices and pods that could not be decoded.  *held*: the names of services whose removal
-    a guard holds without an RpcService that says so.
+    a guard holds without an RpcService that says so.  *restored*: the API server counts as restored, so every
+    difference waits for a release.
     """
 
     pods: Sequence[Pod]
@@ -45,6 +48,7 @@ class Cluster(msgspec.Struct, frozen=True):
     namespaces: Collection[str] = ()
     unreadable: Sequence[Unreadable] = ()
     held: Collection[str] = ()
+    restored: bool = False
 
     @property
     def named(self) -> set[str]:
@@ -115,7 +119,9 @@ def findings_of_znodes(
         wanted = publication(by_name.get(name, []), frozen, settings, unlisted=unlisted.get(name, ALL_LISTED))
         awaited = name in named and settings.adopt is not Adopt.NEVER
         found = _of_view(layout, name, wanted, view, settings, awaited)
-        if name in waiting and not wanted.frozen:
+        if cluster.restored:
+            found = [msgspec.structs.replace(each, state="held", detail=RESTORED) for each in found]
+        elif name in waiting and not wanted.frozen:
             kept = _of_view(
                 layout, name, msgspec.structs.replace(wanted, frozen=True), view, settings, awaited
             )

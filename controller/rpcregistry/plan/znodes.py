@@ -30,20 +30,22 @@ def plan(
     now: str,
     grace_over: bool = False,
     due: Collection[str] = (),
+    spared: Collection[str] = (),
 ) -> Outcome:
     """Return the writes that make one service path equal to *wanted*.
 
     *grace_over*: the ledger's entry was withdrawn longer ago than the ownership grace.  *due*: the names that
-    an earlier plan ``deferred``.  Raises ``Broken`` if the steps break an invariant.
+    an earlier plan ``deferred``.  *spared*: items (``plan.leftovers``) that stay, though *wanted* lacks them.
+    Raises ``Broken`` if the steps break an invariant.
     """
     if not is_service_name(service_name):
         return Outcome(refusal=Problem("InvalidName", "the service name cannot be a znode's name"))
     match layout.form:
         case PerService() as form:
             path, entry = layout.path(service_name), ledger_path(layout, service_name, settings.cluster_id)
-            outcome = OneZnode(form, path, entry, wanted, observed, settings).plan(now, grace_over)
+            outcome = OneZnode(form, path, entry, wanted, observed, settings, spared).plan(now, grace_over)
         case PerEndpoint() as form:
-            outcome = OneEach(form, layout, service_name, wanted, observed, settings, due).plan()
+            outcome = OneEach(form, layout, service_name, wanted, observed, settings, due, spared).plan()
     # The policy is applied here only: both forms always plan removals.
     steps = (*outcome.steps, *(outcome.removals if settings.policy.removes else ()))
     check(layout, service_name, settings, observed, steps)

@@ -10,6 +10,7 @@ from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.pods import as_reported, is_unheard
 from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
 from rpcregistry.reconcile.held import HeldOnLease
+from rpcregistry.reconcile.memory import Past
 from rpcregistry.reconcile.observing import NAMED
 from rpcregistry.reconcile.ports import Change, Clock, Source
 from rpcregistry.reconcile.relied import Relied
@@ -39,6 +40,7 @@ class Absences:
         lease: HeldOnLease,
         clock: Clock,
         confirm: float,
+        past: Past,
         enqueue: Callable[[Iterable[ServiceKey]], None],
     ) -> None:
         self._pods = pods
@@ -52,7 +54,7 @@ class Absences:
         self._unknown_words = UnknownWords()
         self.silences: Silences[str] = Silences(clock, lease)
         self.guard: Guard[str] = Guard(
-            look=self._look, decided=self._decided, confirm=confirm, clock=clock.monotonic
+            look=self._look, decided=self._decided, past=past, confirm=confirm, clock=clock.monotonic
         )
 
     # what changes mean

@@ -274,9 +274,9 @@ class ZnodeCache:
 
     def _count(self, layout: Layout, name: str) -> int:
         match layout.form:
-            case PerService(count=count):
+            case PerService(addresses=addresses):
                 znode = self._znodes.get(layout.path(name))
-                return count(znode.data) if znode else 0
+                return len(addresses(znode.data)) if znode else 0
             case PerEndpoint() as form:
                 return len(self._ours(layout.directory(name), form))
 

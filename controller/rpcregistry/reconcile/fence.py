@@ -5,35 +5,67 @@ the fence first, so the paused one's transactions fail as a whole.
 
 Kubernetes has no fence.  A resourceVersion is none: a leader that wakes with an old store of pods still reads
 the newest RpcServices.  So before each write to the API server, the leader checks the clock.
+
+A ZooKeeper that was restored to an older state has an older fence, and a later leader might give it the very
+version that a paused one holds.  So the Lease has the highest version that a leader saw, and who takes the
+fence makes it higher than that.
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
+
+import structlog
 
 from rpcregistry.errors import Conflict, Fenced
 from rpcregistry.manifests import Named, Resource
 from rpcregistry.model import ObjectKey
 from rpcregistry.plan.ledger import FENCES
-from rpcregistry.plan.ops import Check, Create, Set
-from rpcregistry.reconcile.ports import Kube, ZooKeeper
+from rpcregistry.plan.ops import OPS_A_TRANSACTION, Check, Create, Op, Set, Znode
+from rpcregistry.reconcile.ports import Kube, LeaseNotes, ZooKeeper
 
 T = TypeVar("T", bound=Named)
 
+log = structlog.get_logger(__name__)
+
+FENCE = "rpcregistry.dev/fence"  # on the Lease
+DIGITS = 4  # of a version noted there; there are no more leaders than that in years
+
 
 class Fence:
-    """The fence of one cluster id; *renew* renews the Lease, or raises if we lost it."""
+    """The fence of one cluster id; *renew* renews the Lease, or raises if we lost it.  *notes*: the Lease's.
 
-    def __init__(self, zookeeper: ZooKeeper, cluster_id: str, renew: Callable[[], None]) -> None:
+    It belongs to the registry's thread.
+    """
+
+    def __init__(
+        self,
+        zookeeper: ZooKeeper,
+        cluster_id: str,
+        renew: Callable[[], None],
+        notes: LeaseNotes | None = None,
+    ) -> None:
         self._zookeeper = zookeeper
         self._renew = renew
+        self._notes = notes
         self._path = f"{FENCES}/{cluster_id}"
-        self._version: int | None = None  # belongs to the registry's thread, as all here
+        self._version: int | None = None
+        self._highest = -1  # the version that this process held last
+        self._generation = -1  # of the connection in which it was read last
 
     def check(self) -> Check:
         """Return the first operation of every transaction; take the fence if we do not hold it yet."""
+        generation = self._zookeeper.generation
+        if self._version is not None and generation != self._generation:
+            observed = self._zookeeper.read([self._path])[self._path]
+            if observed is None or observed.version < self._version:
+                log.warning("ZooKeeper was restored to an older state: taking the fence anew")
+                self._version = None
         if self._version is None:
-            self._version = self._take()
+            self._version = self._highest = self._take()
+            if self._notes:
+                self._notes.annotate(FENCE, str(self._version))
+        self._generation = generation
         return Check(self._path, self._version)
 
     def lost(self, path: str) -> bool:
@@ -52,11 +84,33 @@ class Fence:
         observed = self._zookeeper.read([self._path])[self._path]
         self._renew()
         token = secrets.token_hex(8).encode()
-        op = Set(self._path, token, observed.version) if observed else Create(self._path, token)
-        version = self._zookeeper.commit([op])[0]
+        version = None
+        for ops in _anew(self._path, token, observed, max(self._highest, self._noted)):
+            version = self._zookeeper.commit(ops)[-1]
         if version is None:
             raise Conflict(f"{self._path}: the version written is not known")
         return version
+
+    @property
+    def _noted(self) -> int:
+        """The highest version that any leader noted on the Lease."""
+        noted = ((self._notes and self._notes.annotations) or {}).get(FENCE, "")
+        return int(noted) if noted.isdecimal() and len(noted) <= DIGITS else -1
+
+
+def _anew(path: str, data: bytes, observed: Znode | None, highest: int) -> Iterator[list[Op]]:
+    """The operations that write the fence so often that its version is higher than *highest*.
+
+    >>> [len(ops) for ops in _anew("/f", b"", Znode(b"", 3), 2)]
+    [1]
+    >>> [len(ops) for ops in _anew("/f", b"", None, 7)]
+    [9]
+    """
+    first: Op = Set(path, data, observed.version) if observed else Create(path, data)
+    version = observed.version + 1 if observed else 0
+    ops = [first, *(Set(path, data, before) for before in range(version, highest + 1))]
+    for start in range(0, len(ops), OPS_A_TRANSACTION):
+        yield ops[start : start + OPS_A_TRANSACTION]
 
 
 class FencedKube:

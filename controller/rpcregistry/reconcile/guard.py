@@ -11,6 +11,8 @@ import structlog
 
 from rpcregistry.errors import Failure
 from rpcregistry.plan.guard import Verdict, Words, is_released, judge
+from rpcregistry.plan.restored import hold_all
+from rpcregistry.reconcile.memory import Past
 
 Id = TypeVar("Id", bound=Hashable)
 
@@ -111,11 +113,15 @@ class Guard(Generic[Id]):
     Any thread may call ``confirm``, ``forget``, ``retain_only``, ``wake`` and ``stop``.  All else belongs to
     the thread of ``run``.
 
+    *past*: while it ``holds``, an absence is held however long it lasts, and only a person who takes the API
+    server as it is releases it.
+
     *look* takes the second look.  It returns None if every missing subject is confirmed already, and raises
     ``Failure`` if the source cannot be read.  The guard calls *decided* after each look.
 
     The beginning and the words of a hold are lost with the process.  The next process begins each hold anew,
-    so it withdraws less, never more.
+    so it withdraws less, never more.  Lost, too, is how much was withdrawn a moment ago: so each start may
+    withdraw a few more at once, each confirmed by a LIST.
     """
 
     def __init__(
@@ -123,11 +129,14 @@ class Guard(Generic[Id]):
         *,
         look: Callable[[Collection[Id]], Snapshot[Id] | None],
         decided: Callable[[Decision[Id]], None],
+        past: Past,
         confirm: float,
         clock: Callable[[], float],
     ) -> None:
         self._look = look
         self._decided = decided
+        self._past = past
+        self._accepted = 0  # ``past.accepted`` at the last look
         self._confirm_after = confirm
         self._clock = clock
         self._woken = threading.Event()
@@ -184,6 +193,8 @@ class Guard(Generic[Id]):
     def look_once(self) -> float | None:
         """Take one look and decide; return the seconds until the next one is due, if one is."""
         snapshot = self._look(frozenset(self._confirmed))
+        if snapshot and snapshot.absent and not self._past.holds:
+            self._past.check()
         now = self._clock()
         snapshot = snapshot or Snapshot({}, 0)
         self._decided(self._judge(snapshot, now))
@@ -192,24 +203,32 @@ class Guard(Generic[Id]):
 
     def _judge(self, snapshot: Snapshot[Id], now: float) -> Decision[Id]:
         before = self._held
+        holds, accepted = self._past.holds, self._past.accepted
+        taken, self._accepted = accepted != self._accepted, accepted
         released = {
             subject: snapshot.absent[subject]
-            for subject, words in snapshot.words.items()
-            if subject in before and subject in snapshot.absent and is_released(before[subject].words, words)
+            for subject in before.keys() & snapshot.absent.keys()
+            if taken or is_released(before[subject].words, snapshot.words.get(subject, {}))
         }
+        if holds and not taken:
+            released = {}  # a restored server may show an old word for a new one
         while self._withdrawn and self._withdrawn[0][0] + self._confirm_after <= now:
             self._withdrawn.popleft()
         besides = snapshot.expected + sum(weight for _, weight in self._withdrawn)
         since = {subject: hold.since for subject, hold in before.items()}
-        verdict = judge(
-            snapshot.absent,
-            snapshot.total,
-            since,
-            released,
-            now,
-            self._confirm_after,
-            besides,
-            snapshot.begins,
+        verdict = (
+            hold_all(snapshot.absent, released)
+            if holds
+            else judge(
+                snapshot.absent,
+                snapshot.total,
+                since,
+                released,
+                now,
+                self._confirm_after,
+                besides,
+                snapshot.begins,
+            )
         )
         self._confirmed.add(verdict.withdraw)  # before the hold ends: at no moment is a subject neither
         if verdict.withdraw:

@@ -1,5 +1,6 @@
 """Holds on the Lease: its annotations and Events show them, and a person releases them there."""
 
+import math
 import threading
 from collections.abc import Callable, Collection, Mapping
 
@@ -14,7 +15,8 @@ from rpcregistry.reconcile.ports import Clock, Events, LeaseNotes
 class WithoutObject(msgspec.Struct, frozen=True):
     """A service held though its object is missing.
 
-    *count*: how many of what the guard counts.  *until*: when the last hold ends, in seconds on its clock.
+    *count*: how many of what the guard counts.  *until*: when the last hold ends, in seconds on its clock;
+    infinite if none ends by itself.
     """
 
     count: int
@@ -90,5 +92,6 @@ class HeldOnLease:
         self._recorded = others | {(kind, name): count for name, count in (recorded | counts).items()}
         if news:
             seconds = max(item.until for item in news.values()) - self._clock.monotonic()
-            problem = Problem("Held", planning.note(kind, counts, self._clock.stamp(seconds)))
+            until = "" if seconds == math.inf else self._clock.stamp(seconds)
+            problem = Problem("Held", planning.note(kind, counts, until))
             self._events.record(lease, problem, "Withdraw", warning=True)

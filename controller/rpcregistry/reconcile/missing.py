@@ -1,4 +1,7 @@
-"""Published endpoints that no RpcService lists now: they stay until the guard confirms their absence."""
+"""Published endpoints that no RpcService lists now: they stay until the guard confirms their absence.
+
+Either their RpcService was deleted, or they are left over from an earlier process.
+"""
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -7,18 +10,21 @@ from typing import Protocol
 from rpcregistry.errors import Retry
 from rpcregistry.layouts import Layout
 from rpcregistry.manifests import RPCSERVICES
-from rpcregistry.model import Pod, RpcService, ServiceKey
+from rpcregistry.model import Endpoint, Pod, RpcService, ServiceKey
 from rpcregistry.plan.ledger import Ledger
-from rpcregistry.plan.pods import is_listed
+from rpcregistry.plan.outcome import ObservedZnodes
+from rpcregistry.plan.pods import is_listed, names_service
 from rpcregistry.reconcile.byname import listing, services_of
 from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
 from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
+from rpcregistry.reconcile.leftovers import Leftovers
+from rpcregistry.reconcile.memory import Past
 from rpcregistry.reconcile.orphans import Orphans
 from rpcregistry.reconcile.ports import Change, Clock, Source
 from rpcregistry.reconcile.transactions import RegistryWriter
 
 # (service name, namespace, pod uid): published, and no RpcService lists it now.  An empty uid: the namespace
-# has no RpcService of that name.
+# has no RpcService of that name.  Or a ``Leftover``, whose second text is a path.
 Subject = tuple[str, str, str]
 
 
@@ -36,7 +42,8 @@ class Missing:
     """Keeps track of published endpoints that no RpcService lists, and shows them on the Lease.
 
     For any thread: informers note changes, the registry's thread asks, the guard's thread looks and decides.
-    *enqueue* is called with the names whose absences the guard decided on.
+    *enqueue* is called with the names whose absences the guard decided on.  *registers*: whether a pod may
+    register a service that it declares.
     """
 
     def __init__(
@@ -49,8 +56,11 @@ class Missing:
         clusters: Collection[str],
         namespaces: Collection[str],
         confirm: float,
+        past: Past,
         enqueue: Callable[[Iterable[str]], None],
         on_lease: HeldOnLease,
+        leftovers: Leftovers,
+        registers: Callable[[Pod, str], bool],
         clock: Clock,
     ) -> None:
         self._writer = writer
@@ -61,11 +71,13 @@ class Missing:
         self._namespaces = namespaces
         self._enqueue = enqueue
         self._on_lease = on_lease
+        self._leftovers = leftovers
+        self._registers = registers
         self._orphans = Orphans()
         self._lock = threading.Lock()  # protects _shown; held while the Lease is annotated
         self._shown: frozenset[str] = frozenset()  # names on the Lease: held, or not withdrawn yet
         self.guard: Guard[Subject] = Guard(
-            look=self._look, decided=self._decided, confirm=confirm, clock=clock.monotonic
+            look=self._look, decided=self._decided, past=past, confirm=confirm, clock=clock.monotonic
         )
 
     # what changes mean
@@ -73,6 +85,8 @@ class Missing:
     def note(self, change: Change[RpcService]) -> None:
         """Note which endpoints lost their RpcService, and which are listed again."""
         old, new = change.old, change.new
+        if old:
+            self._leftovers.note_rows(old.service_name, old.status.endpoints)
         if old and new is None:
             self._note_deleted(old, shown=not change.listed)
         elif new:
@@ -102,6 +116,10 @@ class Missing:
     # what is missing
 
     def of(self, name: str) -> set[Subject]:
+        """All that is published under the name and not listed."""
+        return self._unlisted(name) | self._leftovers.of(name)
+
+    def _unlisted(self, name: str) -> set[Subject]:
         """Entries published under the name that no RpcService lists now.
 
         The ledger names the namespaces.  If one still has an RpcService of the name, the orphaned pods of its
@@ -121,11 +139,24 @@ class Missing:
         return missing
 
     def unconfirmed(self, name: str) -> set[Subject]:
-        """The unconfirmed ones of them; wakes the guard if it holds some of them not yet."""
-        missing = {subject for subject in self.of(name) if subject not in self.guard.confirmed}
+        """Those that lost their RpcService, unconfirmed; wakes the guard if it holds some of them not yet."""
+        missing = {subject for subject in self._unlisted(name) if subject not in self.guard.confirmed}
         if any(subject not in self.guard.held for subject in missing):
             self.guard.wake()
         return missing
+
+    def left(
+        self, layout: Layout, name: str, view: ObservedZnodes, rows: Iterable[Endpoint]
+    ) -> frozenset[str]:
+        """The items of *view* that an earlier process left over; wakes the guard if it holds one not yet."""
+        left = self._leftovers.left(layout, name, view, rows)
+        if any((name, layout.path(name), item) not in self.guard.held for item in left):
+            self.guard.wake()
+        return left
+
+    def gone(self, layout: Layout, name: str) -> frozenset[str]:
+        """The items that an earlier process left over, and that are confirmed to belong to no pod."""
+        return self._leftovers.gone(layout, name)
 
     def has_unwatched_namespaces(self, name: str) -> bool:
         """Whether the name has published endpoints of a namespace that we do not watch."""
@@ -159,13 +190,17 @@ class Missing:
             for service in self._services.second_look()
             for uid in ("", *(row.pod_uid for row in service.status.endpoints))
         }
+        # Any other pod is seen to be no endpoint any more, even while it is there.
+        pods = [pod for pod in self._second_look.pods() if is_listed(pod)]
         named = {
             (declaration.service_name, pod.namespace, uid)
-            for pod in self._second_look.pods()
-            if is_listed(pod)  # any other is seen to be no endpoint any more, even while it is there
+            for pod in pods
             for declaration in pod.declarations
             for uid in ("", pod.uid)
         }
+        for name in {name for name, path, _ in missing if _is_path(path)}:
+            naming = [pod for pod in pods if names_service(pod, name) and self._registers(pod, name)]
+            named |= self._leftovers.explained_by(naming, name)
         sizes = {name: self._writer.cache.size(name) for name in ledgered}
         absent = missing - set(confirmed) - listed - named
         weights = {(name, namespace, uid): 1 if uid else sizes[name] for name, namespace, uid in absent}
@@ -173,8 +208,10 @@ class Missing:
         return Snapshot(weights, sum(sizes.values()), words=words)
 
     def _decided(self, decision: Decision[Subject]) -> None:
-        for name, namespace, uid in decision.changed:
-            if (name, namespace, uid) in self.guard.confirmed:
+        confirmed = [subject for subject in decision.changed if subject in self.guard.confirmed]
+        self._leftovers.discard(subject for subject in confirmed if _is_path(subject[1]))
+        for name, namespace, uid in confirmed:
+            if not _is_path(namespace):
                 key = ServiceKey(namespace, name)
                 self._orphans.discard(key, {uid} if uid else self._orphans.of(key))
         if decision.released:
@@ -199,3 +236,7 @@ class Missing:
             leaving = {name for name in self._shown - held.keys() if self.of(name)}
             self._shown = frozenset(leaving | held.keys())
             self._on_lease.show(RPCSERVICES.kind, held, leaving)
+
+
+def _is_path(text: str) -> bool:
+    return text.startswith("/")  # no namespace does

@@ -14,6 +14,7 @@ from rpcregistry.plan.conditions import held_by
 from rpcregistry.plan.pods import is_listed
 from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
 from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
+from rpcregistry.reconcile.memory import Past
 from rpcregistry.reconcile.ports import Change, Clock, Kube, Source
 from rpcregistry.reconcile.problems import Problems, Waiting
 from rpcregistry.reconcile.refusals import Backoffs, require_kept
@@ -65,6 +66,7 @@ class NodeServiceReconciler:
         node_label: str,
         clock: Clock,
         confirm: float,
+        past: Past,
         enqueue: Callable[[Iterable[NodeServiceKey]], None],
         report: Callable[[ObjectKey], None],
         lease: HeldOnLease,
@@ -85,7 +87,7 @@ class NodeServiceReconciler:
         self._turns = Turns(clock.monotonic)
         self.silences: Silences[Missing] = Silences(clock, lease)
         self.guard: Guard[Missing] = Guard(
-            look=self._look, decided=self._decided, confirm=confirm, clock=clock.monotonic
+            look=self._look, decided=self._decided, past=past, confirm=confirm, clock=clock.monotonic
         )
 
     # what changes mean

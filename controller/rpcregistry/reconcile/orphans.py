@@ -9,7 +9,7 @@ from rpcregistry.model import ServiceKey
 class Orphans:
     """Orphaned uids: pods that a deleted RpcService listed and no other one of the name lists.
 
-    For any thread.
+    For any thread.  Lost with the process: the next one finds their addresses left over, and holds them.
     """
 
     def __init__(self) -> None:

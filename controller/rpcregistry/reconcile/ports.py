@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 from rpcregistry.manifests import Named, Resource
 from rpcregistry.model import ObjectKey, Problem, Regarding
 from rpcregistry.plan.ops import Op, Znode
-from rpcregistry.runtime.informer import Change
+from rpcregistry.runtime.store import Change
 
 __all__ = ["Change", "Clock", "Kube", "Source", "Store"]
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from zlib import crc32
 
+import msgspec
 import structlog
 
 from rpcregistry.errors import Conflict, Fenced, Partial, Rejected, Retry
@@ -20,10 +21,12 @@ from rpcregistry.plan.publication import Publication, PublicationSettings, publi
 from rpcregistry.reconcile.byname import services_of
 from rpcregistry.reconcile.cache import REARM
 from rpcregistry.reconcile.initialsync import InitialSync
+from rpcregistry.reconcile.memory import Memory
 from rpcregistry.reconcile.missing import Missing
 from rpcregistry.reconcile.ports import Change, Clock, Source
 from rpcregistry.reconcile.refusals import is_refused
 from rpcregistry.reconcile.reports import UNAVAILABLE_AFTER, Reports
+from rpcregistry.reconcile.spared import Spared
 from rpcregistry.reconcile.transactions import RegistryWriter
 from rpcregistry.reconcile.troubles import Troubles
 from rpcregistry.reconcile.unwritten import Unwritten
@@ -47,6 +50,7 @@ class RegistryReconciler:
         missing: Missing,
         reports: Reports,
         services: Source[RpcService],
+        memory: Memory,
         initial_sync: InitialSync,
         is_unlooked: Callable[[str], bool],
         layouts: Sequence[Layout],
@@ -59,6 +63,7 @@ class RegistryReconciler:
         self._missing = missing
         self._reports = reports
         self._services = services
+        self._spared = Spared(missing, memory, settings.cluster_id)
         self._initial_sync = initial_sync
         self._is_unlooked = is_unlooked
         self._layouts = layouts
@@ -70,7 +75,9 @@ class RegistryReconciler:
         self._failing: dict[str, _Failing] = {}  # belongs to the thread that reconciles, as the next one
         self._answered_at = float("-inf")
         self._unwritten = Unwritten()  # names with a change that is not written yet
-        self._deferred: dict[str, Collection[str]] = {}  # by service path
+        self._deferred: dict[
+            str, Collection[str]
+        ] = {}  # by service path; if lost, they are put off once more
         self._part = 0  # of all names: the part compared last
         self.guard = missing.guard
 
@@ -81,6 +88,10 @@ class RegistryReconciler:
         self._missing.note(change)
         if _asks_anew(change):
             self._unwritten.note(_names(change), self._clock.monotonic())
+
+    def every_name(self) -> set[str]:
+        """All names: those of RpcServices and those in the ledger; for any thread."""
+        return self._listed_names() | self._writer.cache.claimed()
 
     def service_names(self, change: Change[RpcService]) -> set[str]:
         """The names that an RpcService's change touches."""
@@ -118,7 +129,7 @@ class RegistryReconciler:
     def compare_next(self, parts: int) -> set[str]:
         """Mark the next of so many *parts* of all names as stale, and return it: all at once take long."""
         self._part = (self._part + 1) % parts
-        names = self._listed_names() | self._writer.cache.claimed()
+        names = self.every_name()
         if self._part == 0:
             self._writer.cache.expect_nothing()
             self._reports.left_alone(self._writer.uncovered())
@@ -279,8 +290,9 @@ class RegistryReconciler:
         self._writer.cache.forget_disturbed(names)
 
     def _plan_all(self, name: str) -> tuple[Publication, list[Outcome]]:
-        wanted = self._publication(name)
-        return wanted, [self._plan(layout, name, wanted) for layout in self._layouts]
+        full = self._publication(name)
+        wanted = self._spared.wanted(full)
+        return wanted, [self._plan(layout, name, wanted, full) for layout in self._layouts]
 
     def _publication(self, name: str) -> Publication:
         # 1. What the pod controller reports of statuses, before these: it reports after it wrote them.  A
@@ -291,19 +303,30 @@ class RegistryReconciler:
         shown = {row.pod_uid for row in unlisted.endpoints}  # stay anyway, so they freeze nothing
         missing = {subject for subject in self._missing.unconfirmed(name) if subject[2] not in shown}
         holder = min((namespace for _, namespace, uid in missing if not uid), default="")
-        return publication(services, is_frozen or bool(missing), self._settings, holder, unlisted)
+        listed = (row for service in services for row in service.status.endpoints)
+        self._spared.note(name, listed, unlisted.endpoints, bool(missing))
+        return publication(services, is_frozen, self._settings, holder, unlisted)
 
-    def _plan(self, layout: Layout, name: str, wanted: Publication) -> Outcome:
-        return planning.plan(
+    def _plan(
+        self, layout: Layout, name: str, wanted: Publication, full: Publication | None = None
+    ) -> Outcome:
+        """Plan a name in a layout; *full*: what *wanted* would be if the API server was not restored."""
+        view = self._writer.cache.view(layout, name)
+        outcome = planning.plan(
             layout,
             name,
             wanted,
-            self._writer.cache.view(layout, name),
+            view,
             self._settings,
             self._clock.stamp(),
             all(map(self._grace_over, self._writer.cache.claims(layout, name))),
             self._deferred.get(layout.path(name), ()),
+            self._spared.of(layout, name, view),
         )
+        if outcome.refusal or full is None or full is wanted:
+            return outcome
+        refusal = self._spared.refusal(layout, name, view, full, wanted)
+        return msgspec.structs.replace(outcome, refusal=refusal)
 
     def _conclude(self, name: str, wanted: Publication, outcomes: Sequence[Outcome]) -> None:
         """Report the outcome of a name, and requeue it if something is left to do."""

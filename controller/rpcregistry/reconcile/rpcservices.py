@@ -27,6 +27,7 @@ from rpcregistry.plan.writes import Writes, write_of
 from rpcregistry.reconcile.absences import Absences, turned
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.initialsync import InitialSync
+from rpcregistry.reconcile.memory import Past
 from rpcregistry.reconcile.observing import Observer, declared_keys
 from rpcregistry.reconcile.ports import Change, Clock, Events, Kube, Source
 from rpcregistry.reconcile.refusals import MOST_REPORTED, SLOW, Refusals, log_refused
@@ -60,6 +61,7 @@ class RpcServiceReconciler:
         settings: planning.ProjectionSettings,
         clock: Clock,
         confirm: float,
+        past: Past,
         enqueue: Callable[[Iterable[ServiceKey]], None],
         initial_sync: InitialSync,
         lease: HeldOnLease,
@@ -103,6 +105,7 @@ class RpcServiceReconciler:
             lease=lease,
             clock=clock,
             confirm=confirm,
+            past=past,
             enqueue=enqueue,
         )
 

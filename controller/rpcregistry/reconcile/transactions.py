@@ -13,6 +13,7 @@ from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.invariants import check_transaction
 from rpcregistry.plan.ledger import ledger_root
 from rpcregistry.plan.ops import Delete, Op, Step, batches
+from rpcregistry.plan.restored import Record
 from rpcregistry.reconcile.cache import ZnodeCache, uncovered
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.ports import Clock, ZooKeeper
@@ -27,6 +28,7 @@ class RegistryWriter:
     Any thread may read ``compared``, and ``cache``, which is replaced as a whole.
 
     *clusters*: the ids of the clusters whose paths are ours, our own first.  *heartbeat*: its constant part.
+    *seen*: what it says of the API server.
     *require_clear* fails while another process may keep the registry up.  *written* is called with the
     layout, operation and service name of each znode written.
     """
@@ -39,6 +41,7 @@ class RegistryWriter:
         clusters: Sequence[str],
         fence: Fence | None,
         heartbeat: Heartbeat,
+        seen: Callable[[], Record],
         require_clear: Callable[[], None],
         written: Callable[[str, str, str], None],
         clock: Clock,
@@ -48,6 +51,7 @@ class RegistryWriter:
         self._clusters = clusters
         self._fence = fence
         self._heartbeat = heartbeat
+        self._seen = seen
         self._require_clear = require_clear
         self._on_written = written
         self._clock = clock
@@ -137,7 +141,7 @@ class RegistryWriter:
         self._zookeeper.make_parents(path)
         observed = self._zookeeper.read([path])[path]
         says = msgspec.structs.replace(
-            self._heartbeat, at=self._clock.stamp(), waiting=waiting, stopped=stopped
+            self._heartbeat, at=self._clock.stamp(), waiting=waiting, stopped=stopped, seen=self._seen()
         )
         self._commit(heartbeat.beat(path, observed, says))
 

@@ -10,7 +10,9 @@ import structlog
 from rpcregistry.errors import Conflict
 from rpcregistry.manifests import Named, Resource
 from rpcregistry.model import ObjectKey, Regarding
+from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.ops import Check, Create, Delete, Op, Set
+from rpcregistry.reconcile.memory import LeaseVersion
 from rpcregistry.reconcile.ports import Source, ZooKeeper
 
 log = structlog.get_logger(__name__)
@@ -122,6 +124,7 @@ class DryRunLease:
     """No Lease: nothing is written on it, and no hold can be released there."""
 
     full_name = ""
+    seen: LeaseVersion | None = None
     annotations: Mapping[str, str] | None = None
     regarding: Regarding | None = None
 
@@ -131,6 +134,18 @@ class DryRunLease:
     def on_annotations(self, notify: Callable[[Mapping[str, str]], None]) -> None:
         """Never call *notify*."""
 
+    def on_went_back(self, notify: Callable[[str], None]) -> None:
+        """Never call *notify*."""
+
+    def before(self, holder: str) -> LeaseVersion | None:
+        """There was none."""
+
+    def check(self) -> None:
+        """Notice nothing."""
+
+    def compared(self) -> None:
+        """Note nothing."""
+
 
 class DryRunLeadership:
     """Leads at once.  It takes no Lease and no fence, and looks for no other process."""
@@ -138,9 +153,10 @@ class DryRunLeadership:
     leading = True
     trouble = ""
 
-    def __init__(self) -> None:
+    def __init__(self, lease: DryRunLease) -> None:
         self._begin: list[Callable[[], None]] = []  # grows before ``run``
-        self.lease = DryRunLease()
+        self._found: list[Callable[[Heartbeat], None]] = []  # so does this
+        self.lease = lease
         self.clear = threading.Event()
         self.clear.set()
 
@@ -148,8 +164,14 @@ class DryRunLeadership:
         """Call *begin* by ``run``."""
         self._begin.append(begin)
 
+    def on_found(self, judge: Callable[[Heartbeat], None]) -> None:
+        """Call *judge* by ``run``, with an empty heartbeat."""
+        self._found.append(judge)
+
     def run(self) -> None:
         """Begin."""
+        for judge in self._found:
+            judge(Heartbeat())
         for begin in self._begin:
             begin()
 

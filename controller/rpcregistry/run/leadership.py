@@ -29,19 +29,22 @@ from rpcregistry.zookeeper.client import ZooKeeper
 
 log = structlog.get_logger(__name__)
 
+COMPARE_AGAIN = 1.0  # seconds
 TICK = 0.2  # seconds between two looks at a watched heartbeat
 WITH_ZOOKEEPER = 1.0  # seconds that a connection takes, which is made meanwhile
 WITHOUT_ZOOKEEPER = 5.0  # seconds, after which we write statuses although we cannot look
 NOTHING_SEEN = Observation(None, 0.0)
 
 
-def make_lease(settings: RunSettings, cluster_id: str, zookeeper: ZooKeeper | None) -> KubeLease:
+def make_lease(
+    settings: RunSettings, cluster_id: str, identity: str, zookeeper: ZooKeeper | None
+) -> KubeLease:
     """The Lease to hold, with annotations that name the registry; *zookeeper* has been started."""
     namespace = settings.lease_namespace or own_namespace() or _heard_namespace(cluster_id, zookeeper)
     kube = Kube.from_config(
         settings.target.kubeconfig, settings.target.context, connections=2, timeouts=LEASE_TIMEOUTS
     )
-    lease = KubeLease(kube, namespace)
+    lease = KubeLease(kube, namespace, identity=identity)
     lease.annotate(CLUSTER_ID, cluster_id)
     if zookeeper:
         lease.annotate(ZOOKEEPER, settings.target.zk_servers)
@@ -85,8 +88,10 @@ class Leadership:
         self._led = threading.Event()  # this process leads: the lookout may end
         self._lookout = Lookout(zookeeper, cluster_id, time.monotonic) if zookeeper else None
         self.clear = threading.Event()
+        self._uncompared = ""  # why the API server is not compared yet; of the thread that looks
         self.trouble = ""  # why we cannot look; replaced by the thread that looks
         self._begin: list[Callable[[], None]] = []  # grows before ``run``
+        self._found: list[Callable[[Heartbeat], None]] = []  # so does this
         self._elector = Elector(self.lease, identity, on_elected=self._elected, on_lost=self._lost_lease)
 
     @property
@@ -97,6 +102,13 @@ class Leadership:
     def subscribe(self, begin: Callable[[], None]) -> None:
         """Call *begin* once this process leads; before ``run``."""
         self._begin.append(begin)
+
+    def on_found(self, judge: Callable[[Heartbeat], None]) -> None:
+        """Call *judge* with the heartbeat that was found once this process may write, and before it does.
+
+        If it raises a ``Failure``, it is called again.
+        """
+        self._found.append(judge)
 
     def run(self) -> None:
         """Become the leader and remain it as long as possible; the loss ends *crew*."""
@@ -167,6 +179,8 @@ class Leadership:
             if look is Look.ALIVE:
                 self._yield_to(seen.found or Heartbeat())
                 return
+            if look is Look.CLEAR and not self._compare(seen.found or Heartbeat()):
+                look = None
             if not begun and (look is Look.CLEAR or (look is None and time.monotonic() > patience)):
                 for begin in self._begin:
                     begin()
@@ -181,6 +195,23 @@ class Leadership:
                 log.info("watching the heartbeat", lease=found.lease, holder=found.holder, seconds=SURE)
                 watching = True
             self._stopping.wait(TICK if look else TICK / 10)
+
+    def _compare(self, found: Heartbeat) -> bool:
+        """Have the API server compared with what *found* says of it; return whether that could be done."""
+        try:
+            if self.lease.seen is None:
+                with suppress(Rejected):
+                    self.lease.get()
+            for judge in self._found:
+                judge(found)
+        except Failure as failure:
+            if str(failure) != self._uncompared:
+                log.warning("the API server cannot be compared with the heartbeat yet", reason=str(failure))
+            self._uncompared = str(failure)
+            self._stopping.wait(COMPARE_AGAIN)
+            return False
+        self.lease.compared()
+        return True
 
     def _candidate(self) -> Candidate:
         return Candidate(

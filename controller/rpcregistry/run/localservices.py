@@ -22,7 +22,7 @@ from rpcregistry.run.part import Part
 from rpcregistry.run.shared import Shared
 from rpcregistry.run.sources import Source
 from rpcregistry.runtime.controller import Controller
-from rpcregistry.runtime.informer import Change
+from rpcregistry.runtime.store import Change
 from rpcregistry.runtime.workqueue import Workqueue
 
 SERVICE_WRITERS = 8
@@ -85,6 +85,7 @@ def _node_services(
         node_label=shared.settings.node_label,
         clock=shared.clock,
         confirm=shared.settings.guard_confirm,
+        past=shared.memory,
         enqueue=node_service_queue.add_all,
         report=lambda key: status_queue.add_after(key, STATUS_DELAY),
         lease=shared.on_lease,

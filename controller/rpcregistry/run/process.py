@@ -7,19 +7,23 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import structlog
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, wait_random_exponential
 
-from rpcregistry.errors import Failure
+from rpcregistry.errors import Failure, Rejected
 from rpcregistry.kube.client import Kube
 from rpcregistry.model import RELEASE, Problem
+from rpcregistry.plan.heartbeat import Heartbeat
+from rpcregistry.plan.restored import ALL, UNTIL_RELEASED
 from rpcregistry.reconcile.guard import Guard
+from rpcregistry.reconcile.memory import Memory
 from rpcregistry.reconcile.registration import ALLOWED_FOR
 from rpcregistry.run import PARTS
-from rpcregistry.run.dryrun import DryRunLeadership
+from rpcregistry.run.dryrun import DryRunLeadership, DryRunLease
 from rpcregistry.run.leadership import Leadership, make_lease
 from rpcregistry.run.part import Part
 from rpcregistry.run.shared import Relay, Shared
@@ -36,6 +40,7 @@ log = structlog.get_logger(__name__)
 SWITCH = 0.001  # seconds that a thread with a received answer waits for one that computes
 TICK = 0.2  # seconds between two polls of the stop flag
 SHUTDOWN = 4.0  # seconds
+TELL_EVERY = 3600.0  # seconds between two Events that say the same
 
 
 def run_controllers(settings: RunSettings) -> int:
@@ -120,13 +125,21 @@ def make_process(settings: RunSettings, kube: Kube, cluster_id: str, metrics: Me
     connection.subscribe(metrics.connected)
     if writes:
         zookeeper.start()
-    leadership = (
-        DryRunLeadership()
+    lease = (
+        DryRunLease()
         if settings.dry_run
+        else make_lease(settings, cluster_id, identity, zookeeper if writes else None)
+    )
+    memory = Memory(lease)
+    memory.add(lease.check)
+    lease.on_went_back(memory.went_back)
+    leadership = (
+        DryRunLeadership(lease)
+        if isinstance(lease, DryRunLease)
         else Leadership(
             settings=settings,
             kube=kube,
-            lease=make_lease(settings, cluster_id, zookeeper if writes else None),
+            lease=lease,
             zookeeper=zookeeper if writes else None,
             cluster_id=cluster_id,
             identity=identity,
@@ -143,6 +156,7 @@ def make_process(settings: RunSettings, kube: Kube, cluster_id: str, metrics: Me
         cluster_id=cluster_id,
         identity=identity,
         leadership=leadership,
+        memory=memory,
         metrics=metrics,
         stopping=stopping,
     )
@@ -164,9 +178,14 @@ class Process:
         self._sources = list(needed.values())
         self._missing: dict[str, str | None] = {}  # kinds, as last reported; belongs to the main thread
         self._word: str | None = None  # on the Lease, once read; belongs to the thread that reads the Lease
+        self._told = float(
+            "-inf"
+        )  # when the last Event said that the API server was restored; of the main thread
         for source in self._sources:
             source.subscribe_listed(partial(self._listed, source.name))
+        shared.leadership.on_found(self._judge)
         shared.leadership.subscribe(self._begin)
+        shared.memory.subscribe(self._remembered)
         shared.leadership.lease.on_annotations(self._annotated)
         shared.metrics.measure(
             {part.name: partial(getattr, part, "depth") for part in parts},
@@ -178,6 +197,7 @@ class Process:
             unknown={source.name: partial(_is_unknown, source) for source in self._sources},
             guards={name: partial(_held, guard) for part in parts for name, guard in part.guards.items()},
             silent_nodes=lambda: max((part.silent_nodes() for part in parts), default=0),
+            restored=lambda: float(bool(shared.memory.restored)),
         )
 
     def run(self, stop: Stop) -> int:
@@ -188,6 +208,7 @@ class Process:
         self._crew.start("lead", self._shared.leadership.run)
         while not stop.requested and not self._crew.wait(TICK):
             self._report_missing_kinds()
+            self._report_restored()
         self._shut_down()
         return 1 if self._crew.failure else 0
 
@@ -202,6 +223,32 @@ class Process:
                 problem = Problem("KindMissing", f"{shared.clock.stamp()}: {reason}")
                 shared.events.record(lease, problem, "Watch", warning=True)
         self._missing = missing
+
+    def _report_restored(self) -> None:
+        """Record an Event about the Lease each hour for which the API server counts as restored."""
+        shared, now = self._shared, time.monotonic()
+        lease, reason = shared.leadership.lease.regarding, shared.memory.restored
+        if not reason:
+            self._told = float("-inf")
+        elif lease and shared.began.is_set() and now - self._told >= TELL_EVERY:
+            self._told = now
+            note = f"{shared.clock.stamp()}: {UNTIL_RELEASED}: {reason}; {ALL}"
+            shared.events.record(lease, Problem("Restored", note), "Hold", warning=True)
+
+    def _judge(self, found: Heartbeat) -> None:
+        """Compare the API server with what *found* says of it; raises a ``Retry`` if it does not answer."""
+        memory, lease = self._shared.memory, self._shared.leadership.lease
+        memory.judge(found.seen, lease.before(found.holder), lease.annotations or {})
+        for source in self._sources:
+            with suppress(Rejected):  # it is unknown; once it can be read, its LIST is compared
+                source.reach(memory.floor(source.name))
+        self._shared.services.compare(found.seen.newest)
+        memory.compared()
+
+    def _remembered(self) -> None:
+        """Look at everything anew: the API server counts as restored, or does not any more."""
+        for part in self._parts:
+            self._resync(part)
 
     def _begin(self) -> None:
         """Lead: start the parts, each once its sources were listed."""
@@ -237,6 +284,7 @@ class Process:
     def _annotated(self, annotations: Mapping[str, str]) -> None:
         """Have all guards look if the Lease has a new release word."""
         word = annotations.get(RELEASE, "")
+        self._shared.memory.note_word(word)
         if word != self._word:
             self._word = word
             for part in self._parts:
@@ -287,7 +335,12 @@ class Process:
                 return source.unknown or source.missing
             if source.kind_missing:
                 return source.kind_missing
-        reasons = (self._shared.leadership.trouble, *(part.why_not_ready() for part in self._parts))
+        restored = self._shared.memory.restored
+        reasons = (
+            self._shared.leadership.trouble,
+            restored and f"{UNTIL_RELEASED}: {restored}; {ALL}",
+            *(part.why_not_ready() for part in self._parts),
+        )
         return next(filter(None, reasons), None)
 
 

@@ -9,13 +9,14 @@ from importlib.metadata import version
 import structlog
 
 from rpcregistry.errors import Failure, Rejected, Retry
-from rpcregistry.model import ObjectKey, RpcService
+from rpcregistry.model import ObjectKey, Pod, RpcService
 from rpcregistry.plan.heartbeat import PERIOD as HEARTBEAT
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.publication import PublicationSettings
 from rpcregistry.reconcile.cache import REARM
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.initialsync import InitialSync
+from rpcregistry.reconcile.leftovers import Leftovers
 from rpcregistry.reconcile.missing import Missing
 from rpcregistry.reconcile.registry import RegistryReconciler
 from rpcregistry.reconcile.repairs import Repairs
@@ -28,7 +29,7 @@ from rpcregistry.run.shared import Shared
 from rpcregistry.run.sources import SecondLook
 from rpcregistry.runtime.controller import Controller
 from rpcregistry.runtime.crew import Crew
-from rpcregistry.runtime.informer import Change
+from rpcregistry.runtime.store import Change
 from rpcregistry.runtime.worker import Meter, work_batches
 from rpcregistry.runtime.workqueue import Workqueue
 
@@ -60,7 +61,9 @@ def registry_part(shared: Shared) -> Part:
     )
     reconciler = _reconciler(shared, name_queue, synced)
     loop = RegistryLoop(shared, reconciler, name_queue)
+    _subscribe_shown(shared, name_queue)
     _subscribe(shared, reconciler, name_queue)
+    shared.memory.subscribe(loop.beat_soon)  # what it says is to outlive this process
     projected = (shared.pods, shared.nodes) if shared.runs("rpcservice") else ()
     return Part(
         name="registry",
@@ -84,6 +87,7 @@ def _reconciler(shared: Shared, name_queue: Workqueue[str], synced: SyncedReconc
         missing=_missing(shared, publishing, writer, name_queue),
         reports=_reports(shared, synced),
         services=shared.registered,
+        memory=shared.memory,
         # A dry run writes no statuses, so their initial sync would never be done.
         initial_sync=InitialSync() if settings.dry_run else shared.initial_sync,
         is_unlooked=shared.is_unlooked,
@@ -123,8 +127,12 @@ def _missing(
         clusters=publishing.clusters,
         namespaces=settings.target.namespaces,
         confirm=settings.guard_confirm,
+        past=shared.memory,
         enqueue=name_queue.add_all,
         on_lease=shared.on_lease,
+        # Without a pod controller each change of a status is a cause that we see, at the start, too.
+        leftovers=Leftovers(settings.target.layouts if shared.runs("rpcservice") else (), shared.cluster_id),
+        registers=lambda pod, name: shared.may_register(pod, shared.owner_name(pod.namespace, name)),
         clock=shared.clock,
     )
 
@@ -141,8 +149,11 @@ def _writer(shared: Shared, publishing: PublicationSettings) -> RegistryWriter:
         zookeeper=zookeeper,
         layouts=settings.target.layouts,
         clusters=publishing.clusters,
-        fence=None if settings.dry_run else Fence(zookeeper, shared.cluster_id, shared.leadership.renew),
+        fence=None
+        if settings.dry_run
+        else Fence(zookeeper, shared.cluster_id, shared.leadership.renew, shared.leadership.lease),
         heartbeat=_heartbeat(shared),
+        seen=lambda: shared.memory.record(shared.present),
         require_clear=shared.leadership.require_clear,
         written=written,
         clock=shared.clock,
@@ -190,11 +201,35 @@ def _subscribe(shared: Shared, reconciler: RegistryReconciler, name_queue: Workq
     shared.changed.subscribe(path_changed)
 
 
+def _subscribe_shown(shared: Shared, name_queue: Workqueue[str]) -> None:
+    """Subscribe to what watch events show of pods, or, without a pod controller, of their rows."""
+
+    def rows_shown(change: Change[RpcService]) -> None:
+        if not change.listed:
+            shared.memory.note_rows(_changed_rows(change))
+
+    def pod_shown(change: Change[Pod]) -> None:
+        if shared.memory.restored and shared.began.is_set() and not change.listed:
+            pods = (pod for pod in (change.old, change.new) if pod)
+            name_queue.add_all({declared.service_name for pod in pods for declared in pod.declarations})
+
+    if shared.runs("rpcservice"):
+        shared.pods.subscribe(pod_shown)
+    else:
+        shared.registered.subscribe(rows_shown)
+
+
+def _changed_rows(change: Change[RpcService]) -> set[str]:
+    """The uids of the pods whose rows a change adds, changes or takes away."""
+    old, new = (service.status.endpoints if service else () for service in (change.old, change.new))
+    return {row.pod_uid for row in old if row not in new} | {row.pod_uid for row in new if row not in old}
+
+
 class RegistryLoop:
     """Writes due names to ZooKeeper, and compares all services once in *compare_period* seconds.
 
-    It belongs to its thread, with these exceptions.  Any thread may call ``depth``, ``resync`` and
-    ``why_not_ready``; the main thread calls ``say_stopped``.
+    It belongs to its thread, with these exceptions.  Any thread may call ``depth``, ``resync``, ``beat_soon``
+    and ``why_not_ready``; the main thread calls ``say_stopped``.
     """
 
     def __init__(self, shared: Shared, reconciler: RegistryReconciler, name_queue: Workqueue[str]) -> None:
@@ -222,7 +257,11 @@ class RegistryLoop:
 
     def resync(self) -> None:
         """Enqueue every name."""
-        self._name_queue.add_all({service.service_name for service in self._shared.registered.store.values()})
+        self._name_queue.add_all(self._reconciler.every_name())
+
+    def beat_soon(self) -> None:
+        """Have the thread write the heartbeat at its next turn; for any thread."""
+        self._beat = 0.0
 
     def start_beating(self, crew: Crew) -> None:
         """Start its thread, which at first only writes the heartbeat."""

@@ -10,7 +10,7 @@ from rpcregistry.reconcile.rpcservices import RpcServiceReconciler
 from rpcregistry.run.part import Part
 from rpcregistry.run.shared import Shared
 from rpcregistry.runtime.controller import Controller
-from rpcregistry.runtime.informer import Change
+from rpcregistry.runtime.store import Change
 from rpcregistry.runtime.workqueue import Workqueue
 
 WRITERS = 8
@@ -34,6 +34,7 @@ def rpcservices_part(shared: Shared) -> Part:
         settings=planning.ProjectionSettings(settings.endpoints_per_object, settings.target.layouts),
         clock=shared.clock,
         confirm=settings.guard_confirm,
+        past=shared.memory,
         enqueue=service_queue.add_all,
         initial_sync=shared.initial_sync,
         lease=shared.on_lease,

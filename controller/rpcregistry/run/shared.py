@@ -7,11 +7,14 @@ from typing import Any, Generic, TypeVar
 
 from rpcregistry.kube.client import Kube
 from rpcregistry.manifests import LOCALSERVICES, NODES, PODS, RPCSERVICES, Named, Resource
-from rpcregistry.model import Node, Pod, RpcService
+from rpcregistry.model import Node, Pod, RpcService, ServiceKey
+from rpcregistry.plan import rpcservices as planning
+from rpcregistry.plan.restored import Record
 from rpcregistry.reconcile import byname, localservices, observing, ports
 from rpcregistry.reconcile.fence import FencedKube
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.initialsync import InitialSync
+from rpcregistry.reconcile.memory import Memory
 from rpcregistry.reconcile.registration import Registration
 from rpcregistry.reconcile.relied import Relied
 from rpcregistry.run.dryrun import DryRunKube, DryRunLeadership, NoPoster
@@ -88,6 +91,7 @@ class Shared:
         cluster_id: str,
         identity: str,
         leadership: Leadership | DryRunLeadership,
+        memory: Memory,
         metrics: Metrics,
         stopping: threading.Event,
     ) -> None:
@@ -99,6 +103,7 @@ class Shared:
         self.cluster_id = cluster_id
         self.identity = identity
         self.leadership = leadership
+        self.memory = memory
         self.metrics = metrics
         self.stopping = stopping
         self.began = threading.Event()
@@ -112,6 +117,8 @@ class Shared:
             {**observing.pod_indexes(), **localservices.pod_indexes()},
             settings.pod_label_selector,
         )
+        memory.follow(self.pods.store.values)
+        self.pods.subscribe(memory.note_pod)
         self.nodes: Source[Node] = self.source(NODES, (), {})
         self.services: Source[RpcService] = self.source(
             RPCSERVICES,
@@ -122,6 +129,7 @@ class Shared:
             DryRunKube(self.sources) if settings.dry_run else FencedKube(kube, lambda: leadership.leading)
         )
         self.initial_sync = InitialSync()
+        memory.add(self.services.check)
         # The registry relies on our own pod controller's word only, if that runs here.
         self.relied = Relied(self.services)
         self.services.subscribe(self.relied.note)
@@ -158,6 +166,19 @@ class Shared:
         """Whether a status of *name* lists endpoints that the pod controller has not checked."""
         return self.registered is self.relied and self.relied.is_unlooked(name)
 
+    def owner_name(self, namespace: str, service_name: str) -> str:
+        """The name of the RpcService that lists the annotated pods of a service."""
+        key = ServiceKey(namespace, service_name)
+        found = self.services.store.indexed(observing.NAMED, key)
+        return planning.owner_name(key, found, observing.Taken(self.services.store, namespace))
+
+    @property
+    def present(self) -> Record:
+        """How far the API server has come, as this process saw it."""
+        uid, version = self.leadership.lease.seen or ("", 0)
+        versions = {name: source.highest for name, source in self.sources.items() if source.filled}
+        return Record(versions, uid, version, self.services.newest)
+
     def source(
         self,
         resource: Resource[T],
@@ -172,6 +193,7 @@ class Shared:
             namespaces=namespaces,
             indexes=indexes,
             restarted=self.metrics.watch_restarted,
+            memory=self.memory,
             label_selector=label_selector,
         )
         self.sources[source.name] = source

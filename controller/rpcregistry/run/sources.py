@@ -1,17 +1,24 @@
 """What reconcilers read: all informers of one resource as one source; and LISTs."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from heapq import nlargest
+from operator import itemgetter
 from typing import Generic, TypeVar
 
-from rpcregistry.errors import Retry
+from rpcregistry.errors import Absent, Rejected, Retry
 from rpcregistry.kube.client import Kube
 from rpcregistry.manifests import PODS, Named, Resource
 from rpcregistry.model import ObjectKey, Pod
+from rpcregistry.plan.restored import Known, object_behind
+from rpcregistry.reconcile.memory import Memory
 from rpcregistry.runtime.crew import Crew
-from rpcregistry.runtime.informer import Change, Informer, Store
+from rpcregistry.runtime.informer import Informer
+from rpcregistry.runtime.store import Change, Store
 
 T = TypeVar("T", bound=Named)
 
+FEW = 5  # objects that tell whether the server was restored
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/rpcservices.rpcregistry.dev"
 
 
@@ -38,7 +45,8 @@ class Merged(Generic[T]):
 class Source(Generic[T]):
     """The informers of one resource, one a watched namespace.
 
-    *restarted* is called with the resource and the reason of each restarted watch.
+    *restarted* is called with the resource and the reason of each restarted watch; *memory* is told if the
+    server went back.
     """
 
     def __init__(
@@ -49,9 +57,13 @@ class Source(Generic[T]):
         namespaces: Sequence[str],
         indexes: Mapping[str, Callable[[T], Iterable[Hashable]]],
         restarted: Callable[[str, str], None],
+        memory: Memory,
         label_selector: str = "",
     ) -> None:
         self.name = resource.plural
+        self._kube = kube
+        self._resource = resource
+        self._memory = memory
         # Both grow before ``start``, and are only read afterwards: by the informers' threads.
         self._on_change: list[Callable[[Change[T]], None]] = []
         self._on_listed: list[Callable[[], None]] = []
@@ -63,6 +75,9 @@ class Source(Generic[T]):
                 on_change=self._changed,
                 on_listed=self._listed,
                 on_restart=lambda reason: restarted(resource.plural, reason),
+                floor=lambda: memory.floor(resource.plural),
+                on_went_back=memory.went_back,
+                before_relist=memory.check,
             )
             for namespace in namespaces or ("",)
         }
@@ -109,6 +124,51 @@ class Source(Generic[T]):
         unfilled = (informer for informer in self._informers.values() if not informer.filled.is_set())
         reason = next((informer.interrupted for informer in unfilled if informer.interrupted), "")
         return f"{self.name} are not listed yet{': ' if reason else ''}{reason}"
+
+    @property
+    def highest(self) -> int:
+        """The server's highest resourceVersion that was seen of this resource."""
+        return max(informer.highest for informer in self._informers.values())
+
+    def reach(self, version: int) -> None:
+        """Compare the server with *version*, which it had reached; raises a ``Failure``."""
+        for informer in self._informers.values():
+            informer.reach(version)
+
+    @property
+    def newest(self) -> tuple[Known, ...]:
+        """The objects that changed last, a few of them."""
+        found = [pair for informer in self._informers.values() for pair in informer.store.newest(FEW)]
+        latest = nlargest(FEW, found, key=itemgetter(1))
+        return tuple(Known(str(item.key), item.uid, version) for item, version in latest)
+
+    def compare(self, known: Iterable[Known]) -> None:
+        """Read those of *known* that the store has not seen as new; raises a ``Retry``.
+
+        An object that is absent says nothing: it may have been deleted.
+        """
+        for each in known:
+            namespace, _, name = each.key.partition("/")
+            if self._seen(ObjectKey(namespace, name)) < each.version:
+                self._read(each)
+
+    def check(self) -> None:
+        """Read the object that changed last once more: it may be older than it was; raises a ``Retry``."""
+        for each in self.newest[:1]:
+            self._read(each)
+
+    def _read(self, known: Known) -> None:
+        namespace, _, name = known.key.partition("/")
+        with suppress(Absent, Rejected):
+            metadata = self._kube.raw("GET", self._resource.path(namespace, name))["metadata"]
+            back = object_behind(self.name, known, metadata["uid"], int(metadata["resourceVersion"]))
+            if back:
+                self._memory.went_back(back)
+
+    def _seen(self, key: ObjectKey) -> int:
+        informer = self._informers.get(key.namespace) or self._informers.get("")
+        item = informer.store.get(key) if informer else None
+        return informer.store.own_version(item) if informer and item else 0
 
     def unknown_in(self, namespace: str) -> str | None:
         """Why the objects of one namespace cannot be read."""

@@ -6,7 +6,7 @@ from typing import Generic, Protocol, TypeVar
 
 from rpcregistry.manifests import Named
 from rpcregistry.runtime.crew import Crew
-from rpcregistry.runtime.informer import Change
+from rpcregistry.runtime.store import Change
 from rpcregistry.runtime.worker import Meter, work
 from rpcregistry.runtime.workqueue import Workqueue
 

@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -21,6 +21,8 @@ from rpcregistry.errors import Expired, Failure, KindMissing, Rejected, Retry, U
 from rpcregistry.logs import Log
 from rpcregistry.manifests import Named
 from rpcregistry.model import ObjectKey
+from rpcregistry.plan.restored import Known, list_behind, object_behind
+from rpcregistry.runtime.store import Change, Store
 from rpcregistry.watch import Applied, Bookmark, Deleted, Listing, Unreadable, WatchEvent
 
 T = TypeVar("T", bound=Named)
@@ -33,127 +35,12 @@ LONGEST_PAUSE = 10.0
 HEALTHY_AFTER = 10.0  # seconds that a watch has to last before its end counts as no failure
 
 
-class Change(msgspec.Struct, Generic[T], frozen=True):
-    """A change of one object; *listed*: shown by a LIST (or by its absence there), not by a watch event.
-
-    *ours*: it is the result of our own write.
-
-    If an object was deleted and created again between two LISTs, that is one Change with two uids.
-    """
-
-    old: T | None
-    new: T | None
-    listed: bool = False
-    ours: bool = False
-
-
 class ListWatch(Protocol[T]):
     """What an informer reads; each method may raise an ``errors.Failure``."""
 
     def list(self) -> Listing[T]: ...
     def watch(self, resource_version: int) -> Iterator[WatchEvent[T]]: ...
     def newest_resource_version(self) -> int: ...
-
-
-class Store(Generic[T]):
-    """The objects of an informer, found by key or by *indexes*: functions from an object to values.
-
-    Any thread may read.  The returned lists are the caller's own; the objects in them never change.
-    """
-
-    def __init__(self, indexes: Mapping[str, Callable[[T], Iterable[Hashable]]]) -> None:
-        self._functions = indexes
-        self._lock = threading.Lock()  # protects _items, _versions and _indexes
-        self._fill({}, {})
-
-    def get(self, key: ObjectKey) -> T | None:
-        """The object, if there is one."""
-        # Without the lock: one look into a dict, which CPython does in one step, and the most frequent one.
-        return self._items.get(key)
-
-    def values(self) -> list[T]:
-        """All objects."""
-        with self._lock:
-            return list(self._items.values())
-
-    def indexed(self, index: str, value: Hashable) -> list[T]:
-        """The objects that *index* has under *value*."""
-        with self._lock:
-            return list(self._indexes[index].get(value, {}).values())
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    # Writing: by the informer, one thread at a time, which therefore reads without the lock.
-
-    def version(self, key: ObjectKey) -> int:
-        """The resourceVersion up to which the object is known; 0 if there is none."""
-        return self._versions.get(key, 0)
-
-    def put(self, item: T, version: int) -> Change[T] | None:
-        """Store *item*, unless it is known at *version* or later; return the change."""
-        key, old = item.key, self._items.get(item.key)
-        if old and version <= self._versions[key]:
-            return None
-        with self._lock:
-            self._versions[key] = version
-            if old == item:
-                return None
-            self._drop(key)
-            self._items[key] = item
-            _index(self._functions, self._indexes, key, item)
-        return Change(old, item)
-
-    def remove(self, key: ObjectKey, uid: str) -> Change[T] | None:
-        """Drop the object, unless another one has its name by now; return the change."""
-        old = self._items.get(key)
-        if old is None or old.uid != uid:
-            return None
-        with self._lock:
-            self._drop(key)
-            del self._items[key], self._versions[key]
-        return Change(old, None)
-
-    def replace(self, items: Mapping[ObjectKey, T], versions: dict[ObjectKey, int]) -> list[Change[T]]:
-        """Replace all contents with *items* at once; return the changes."""
-        before = self._items
-        # Keep the old instance of an unchanged object: that halves the memory while both lists exist.
-        after = {key: before[key] if before.get(key) == item else item for key, item in items.items()}
-        self._fill(after, versions)
-        return [
-            Change(before.get(key), after.get(key), listed=True)
-            for key in {**before, **after}
-            if before.get(key) is not after.get(key)
-        ]
-
-    def _fill(self, items: dict[ObjectKey, T], versions: dict[ObjectKey, int]) -> None:
-        indexes: dict[str, dict[Hashable, dict[ObjectKey, T]]] = {name: {} for name in self._functions}
-        for key, item in items.items():
-            _index(self._functions, indexes, key, item)
-        with self._lock:
-            self._items, self._versions, self._indexes = items, versions, indexes
-
-    def _drop(self, key: ObjectKey) -> None:
-        item = self._items.get(key)
-        if item is None:
-            return
-        for name, function in self._functions.items():
-            for value in function(item):
-                found = self._indexes[name].get(value, {})
-                found.pop(key, None)
-                if not found:
-                    self._indexes[name].pop(value, None)
-
-
-def _index(
-    functions: Mapping[str, Callable[[T], Iterable[Hashable]]],
-    indexes: dict[str, dict[Hashable, dict[ObjectKey, T]]],
-    key: ObjectKey,
-    item: T,
-) -> None:
-    for name, function in functions.items():
-        for value in function(item):
-            indexes[name].setdefault(value, {})[key] = item
 
 
 class Restart(msgspec.Struct, frozen=True):
@@ -203,6 +90,10 @@ class Informer(Generic[T]):
     *on_change* is called with every change, in order, once the store has it.  *on_listed* is called after a
     LIST and its changes, and when the source becomes readable again.  *on_restart* is called with the reason
     of each restarted watch.  The threads that change the store call all of them: they must not block.
+
+    *floor*: a resourceVersion that the server is known to have reached.  *on_went_back* is called with the
+    reason if a quorum read shows that the server was restored to an older state; by a LIST, before its
+    changes.  *before_relist* is called before each LIST but the first; it may wait for the server.
     """
 
     def __init__(
@@ -214,6 +105,9 @@ class Informer(Generic[T]):
         on_change: Callable[[Change[T]], None],
         on_listed: Callable[[], None],
         on_restart: Callable[[str], None],
+        floor: Callable[[], int] = lambda: 0,
+        on_went_back: Callable[[str], None] = lambda _: None,
+        before_relist: Callable[[], None] = lambda: None,
         relist_period: float = 3600.0,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[threading.Event, float], object] = threading.Event.wait,
@@ -225,6 +119,9 @@ class Informer(Generic[T]):
         self._on_change = on_change
         self._on_listed = on_listed
         self._on_restart = on_restart
+        self._floor = floor
+        self._on_went_back = on_went_back
+        self._before_relist = before_relist
         self._relist_period = relist_period
         self._clock = clock
         self._wait = wait
@@ -235,11 +132,10 @@ class Informer(Generic[T]):
         # The rest is written by the thread of ``run``, and replaced as a whole.  Under the lock, others read
         # these three, which are those of the store then,
         self._position: int | None = None  # the watch continues after this resourceVersion; None: LIST first
-        self._highest = 0  # the server's highest resourceVersion: a lower one means a restored backup
+        self._highest = 0  # the server's highest resourceVersion: a lower one means that it was restored
         self._listed_at = 0.0
-        # and without it, these three.
+        # and without it, these two, and _highest.
         self._refused: Rejected | None = None
-        self._went_back: str | None = None
         self.interrupted = ""  # why the last watch was, until one lasts
         self._quarantined: dict[ObjectKey, str] = {}  # of the thread alone, as the next one
         self._accepted_at: float | None = None  # when the server accepted the watch that runs
@@ -248,7 +144,12 @@ class Informer(Generic[T]):
     def unknown(self) -> str | None:
         """Why the store cannot be relied on, or None if it can."""
         refused = self._refused
-        return str(refused) if refused else self._went_back
+        return str(refused) if refused else None
+
+    @property
+    def highest(self) -> int:
+        """The server's highest resourceVersion that was seen, since it went back if it did."""
+        return self._highest
 
     @property
     def kind_missing(self) -> bool:
@@ -327,21 +228,34 @@ class Informer(Generic[T]):
             raise Unknown(self.unknown)
         look, deleted = threading.get_ident(), set[str]()
         with self._lock:
-            highest, listed_at = self._highest, self._listed_at
+            highest, listed_at = max(self._highest, self._floor()), self._listed_at
             self._deleted[look] = deleted
         try:
             listing = self._reader.list()
-            if listing.resource_version < highest:
-                raise Unknown(_restored(self.name, highest, listing.resource_version))
+            own = _own(listing)
+            with self._lock:
+                # If the informer listed meanwhile, it has judged the server.
+                same = self._listed_at == listed_at
+                back = self._back(highest, listing) if same else ""
+            if back:
+                self._on_went_back(back)
+                raise Unknown(back)
             with self._lock:
                 # The watch may be ahead of this LIST: do not add what it saw deleted.
                 for item in listing.items if self._listed_at == listed_at else ():
                     if self.store.get(item.key) is None and item.uid not in deleted:
-                        self._notify(self.store.put(item, listing.resource_version))
+                        self._notify(self.store.put(item, listing.resource_version, own.get(item.key)))
         finally:
             with self._lock:
                 del self._deleted[look]
         return [*listing.items, *self._last_read(listing.unreadable).values()]
+
+    def reach(self, version: int) -> None:
+        """Compare the server with *version*, which it had reached, unless we saw it as far already."""
+        if self._highest < version:
+            back = list_behind(self.name, version, self._reader.newest_resource_version())
+            if back:
+                self._on_went_back(back)
 
     # Called by the informer's thread only.
 
@@ -349,7 +263,7 @@ class Informer(Generic[T]):
         """LIST if needed, then watch until the watch ends."""
         if self._position is not None and self._clock() - self._listed_at < self._relist_period:
             # A restored server may be behind our position: a watch from there would stay silent.
-            if self._reader.newest_resource_version() < self._position:
+            if self._reader.newest_resource_version() < max(self._position, self._floor()):
                 self._position = None
         else:
             self._position = None
@@ -360,31 +274,45 @@ class Informer(Generic[T]):
                 return
 
     def _list(self) -> int:
-        highest = self._highest  # before the LIST begins: our own writes may overtake it
+        if self.filled.is_set():
+            self._before_relist()
+        highest = max(self._highest, self._floor())  # before the LIST begins: our own writes may overtake it
         listing = self._reader.list()
         version = listing.resource_version
-        went_back = version < highest
+        back = self._back(highest, listing)
+        if back:
+            self._on_went_back(back)
         with self._lock:
             self._refused = None
-            self._went_back = _restored(self.name, highest, version) if went_back else None
             items = {item.key: item for item in listing.items}
             items |= self._last_read(listing.unreadable)
-            versions = dict.fromkeys(items, version)
-            if not went_back:
+            versions, own = dict.fromkeys(items, version), _own(listing)
+            if not back:
                 for item in self.store.values():
                     # Keep our own writes that are newer than the list.
                     if (written := self.store.version(item.key)) > version:
-                        items[item.key], versions[item.key] = item, written
+                        items[item.key], versions[item.key], own[item.key] = item, written, written
             self._quarantined.clear()
             for unreadable in listing.unreadable:
                 self._quarantine(unreadable)
-            self._position, self._highest = version, max(highest, version)
+            self._position, self._highest = version, version if back else max(highest, version)
             self._listed_at = self._clock()
-            for change in self.store.replace(items, versions):
+            for change in self.store.replace(items, versions, own):
                 self._on_change(change)
         self.filled.set()
         self._on_listed()
         return version
+
+    def _back(self, highest: int, listing: Listing[T]) -> str:
+        """Why *listing*, made when the server had reached *highest*, shows a restored one, or ``""``."""
+        behind = list_behind(self.name, highest, listing.resource_version)
+        if behind:
+            return behind
+        for item, own in zip(listing.items, listing.versions, strict=False):
+            # What we wrote since the LIST was made is newer, too.
+            if own < (seen := self.store.own_version(item)) <= listing.resource_version:
+                return object_behind(self.name, Known(str(item.key), item.uid, seen), item.uid, own)
+        return ""
 
     def _take(self, event: WatchEvent[T]) -> None:
         self._log_recovery()
@@ -393,7 +321,7 @@ class Informer(Generic[T]):
             self._on_listed()
         position, version = self._position or 0, event.resource_version
         if isinstance(event, Bookmark) and version < position:
-            raise Expired(_restored(self.name, position, version))
+            raise Expired(list_behind(self.name, position, version))
         if version < position and not isinstance(event, Unreadable):
             log.warning("event out of order", resource=self.name, resource_version=version, position=position)
             return
@@ -410,8 +338,6 @@ class Informer(Generic[T]):
                 case Unreadable():
                     self._quarantine(event)
             self._position, self._highest = max(version, position), max(version, self._highest)
-        if self._went_back and version >= self._highest:
-            raise Expired(f"{self.name}: the server is as far again as it was")
 
     def _notify(self, change: Change[T] | None) -> None:
         if change:
@@ -428,5 +354,5 @@ class Informer(Generic[T]):
             log.warning("unreadable", resource=self.name, object=str(found.key), reason=found.message)
 
 
-def _restored(name: str, before: int, now: int) -> str:
-    return f"{name}: the server's resourceVersion went back from {before} to {now}"
+def _own(listing: Listing[Any]) -> dict[ObjectKey, int]:
+    return {item.key: own for item, own in zip(listing.items, listing.versions, strict=False)}

@@ -25,7 +25,8 @@ from rpcregistry.manifests import PODS, RPCSERVICES
 from rpcregistry.model import Declaration, ObjectKey, Pod, RpcService
 from rpcregistry.names import is_subdomain
 from rpcregistry.runtime.crew import Crew
-from rpcregistry.runtime.informer import Change, Informer
+from rpcregistry.runtime.informer import Informer
+from rpcregistry.runtime.store import Change
 from rpcregistry.sdk import instances as view
 from rpcregistry.sdk.announcement import OWN_POD, Entry, OwnPod, announce, is_lost, withdraw
 from rpcregistry.sdk.instances import Instance, InstanceKey, Kind, Peer, PeerUpdate, Service, Update

@@ -81,6 +81,11 @@ class Metrics:
             ["resource"],
             registry=registry,
         )
+        self._restored = Gauge(
+            "rpcregistry_restored",
+            "1 while the API server counts as restored to an older state: what it lacks is not withdrawn.",
+            registry=registry,
+        )
         self._keys_refused = Gauge(
             "rpcregistry_keys_refused",
             "Keys of which a write was refused, or failed, when it was tried last.",
@@ -146,6 +151,7 @@ class Metrics:
         unknown: Mapping[str, Callable[[], float]],
         guards: Mapping[str, Callable[[], float]],
         silent_nodes: Callable[[], float],
+        restored: Callable[[], float],
     ) -> None:
         """Set the functions that each scrape calls.
 
@@ -165,6 +171,7 @@ class Metrics:
         self._held.set_function(held)
         self._events_waiting.set_function(events)
         self._nodes_silent.set_function(silent_nodes)
+        self._restored.set_function(restored)
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""

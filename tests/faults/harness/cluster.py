@@ -7,7 +7,7 @@ to the end; whoever judges knows by that what nobody could have done meanwhile.
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -97,11 +97,12 @@ class Breakable:
 
 
 class FaultCluster(LocalCluster):
-    """A cluster in *directory* whose API servers write an audit log."""
+    """A cluster in *directory* whose API servers write an audit log, and have *apiserver_flags*."""
 
-    def __init__(self, directory: Path, *, nodes: int = 1) -> None:
+    def __init__(self, directory: Path, *, nodes: int = 1, apiserver_flags: Sequence[str] = ()) -> None:
         self.audit_log = directory.resolve() / "audit.log"
-        super().__init__(directory, nodes=nodes, apiserver_flags=audit.flags(self.audit_log))
+        flags = [*audit.flags(self.audit_log), *apiserver_flags]
+        super().__init__(directory, nodes=nodes, apiserver_flags=flags)
         self.faults = Faults()
         self._whole = True
         self._old_data: list[Path] = []

@@ -1,5 +1,6 @@
 """The ground that tests share: a cluster with its witnesses."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,14 +22,20 @@ RUN = ("Deployment", "PodDisruptionBudget")  # of the example, not applied: repl
 class Ground:
     """A cluster in *directory*, and who watches it.  Tests that leave it whole share it.
 
-    *nodes*: as ``LocalCluster`` has it.
+    *nodes*, *apiserver_flags*: as ``LocalCluster`` has them.
     """
 
     def __init__(
-        self, directory: Path, *, crds: Path = CRDS, example: Path = EXAMPLE, nodes: int = 1
+        self,
+        directory: Path,
+        *,
+        crds: Path = CRDS,
+        example: Path = EXAMPLE,
+        nodes: int = 1,
+        apiserver_flags: Sequence[str] = (),
     ) -> None:
         directory.mkdir(exist_ok=True)
-        self.cluster = FaultCluster(directory / "cluster", nodes=nodes)
+        self.cluster = FaultCluster(directory / "cluster", nodes=nodes, apiserver_flags=apiserver_flags)
         self._manifests = crds, example
         self._stack = ExitStack()
 
