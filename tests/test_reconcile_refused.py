@@ -294,7 +294,7 @@ class Meter:
     ],
 )
 def test_a_change_of_a_key_whose_write_was_refused_is_worked_at_once(failure: Failure, early: bool):
-    queue: Workqueue[str] = Workqueue(0.0, jitter=lambda seconds: 60.0)
+    queue: Workqueue[str] = Workqueue(0.0, lambda _: ["default"], jitter=lambda seconds: 60.0)
     over: list[bool] = []
 
     def reconcile(_: str) -> bool:

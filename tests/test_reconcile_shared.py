@@ -36,6 +36,7 @@ from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.repairs import Repairs
 from rpcregistry.reconcile.rewrites import Rewrites
 from rpcregistry.reconcile.selections import Selections
+from rpcregistry.reconcile.slow import SLOW, SlowNamespaces
 from rpcregistry.reconcile.stalepaths import StalePaths
 from rpcregistry.reconcile.troubles import Troubles
 from rpcregistry.reconcile.unreadable import UnknownWords
@@ -396,7 +397,7 @@ def test_what_is_relied_on_is_one_of_our_own_words_at_every_moment():
 
 def test_a_name_is_done_once_whichever_key_is_the_last():
     initial_sync = InitialSync()
-    told: list[str] = []
+    told: list[ServiceKey] = []
     initial_sync.subscribe(told.append)
     keys = [[ServiceKey(namespace, f"echo{number}") for number in range(ROUNDS)] for namespace in ("a", "b")]
     initial_sync.begin(keys[0] + keys[1])
@@ -409,7 +410,7 @@ def test_a_name_is_done_once_whichever_key_is_the_last():
 
     twice(work)
 
-    assert sorted(told) == sorted(key.service_name for key in keys[0])
+    assert sorted(key.service_name for key in told) == sorted(key.service_name for key in keys[0])
 
 
 class SlowNotes(NotesInMemory):
@@ -505,3 +506,29 @@ def test_the_guard_reads_the_cache_while_the_registry_changes_it():
     at_once(write, look)
 
     assert cache.claimed() == set()
+
+
+def test_what_two_say_of_two_namespaces_is_not_lost():
+    clock = Clock()
+    slow = SlowNamespaces(lambda: clock.seconds)
+
+    def work(me: int) -> None:
+        for number in range(ROUNDS):
+            slow._note(f"{me}-{number}", True)
+
+    twice(work)
+
+    assert slow._slow == {f"{me}-{number}" for me in (0, 1) for number in range(ROUNDS)}
+
+
+def test_a_namespace_is_slow_from_a_long_request_until_a_short_one():
+    clock = Clock()
+    slow = SlowNamespaces(lambda: clock.seconds)
+    with suppress(Rejected), slow.timed("a"):
+        clock.seconds += SLOW + 0.1
+        raise Rejected("504")
+    assert "a" in slow
+    assert "b" not in slow
+    with slow.timed("a"):
+        clock.seconds += SLOW
+    assert "a" not in slow

@@ -72,7 +72,7 @@ class World:
         self.keys: set[object] = set()
         self.names: set[str] = set()
         initial_sync = self.initial_sync = InitialSync()
-        initial_sync.subscribe(lambda name: self.names.add(name))
+        initial_sync.subscribe(lambda key: self.names.add(key.service_name))
         self.relied = Relied(self.services)
         self.conditions: set[ObjectKey] = set()
         self.rpcservices = RpcServiceReconciler(
@@ -120,7 +120,7 @@ class World:
             clusters=["c1"],
             namespaces=(),
             confirm=CONFIRM,
-            enqueue=lambda names: self.names.update(names),
+            enqueue=lambda name, _: self.names.add(name),
             on_lease=on_lease,
             clock=self.clock,
         )

@@ -8,7 +8,8 @@ the newest RpcServices.  So before each write to the API server, the leader chec
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from rpcregistry.errors import Conflict, Fenced
@@ -17,6 +18,7 @@ from rpcregistry.model import ObjectKey
 from rpcregistry.plan.ledger import FENCES
 from rpcregistry.plan.ops import Check, Create, Set
 from rpcregistry.reconcile.ports import Kube, ZooKeeper
+from rpcregistry.reconcile.slow import SlowNamespaces
 
 T = TypeVar("T", bound=Named)
 
@@ -60,38 +62,45 @@ class Fence:
 
 
 class FencedKube:
-    """Writes to the API server while *leading* holds; raises ``Fenced`` afterwards."""
+    """Writes to the API server while *leading* holds; raises ``Fenced`` afterwards.
 
-    def __init__(self, kube: Kube, leading: Callable[[], bool]) -> None:
+    *slow* learns how long each write takes.
+    """
+
+    def __init__(self, kube: Kube, leading: Callable[[], bool], slow: SlowNamespaces) -> None:
         self._kube = kube
         self._leading = leading
+        self._slow = slow
 
     def create(
         self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any], trial: bool = False
     ) -> T:
         """Create an object; a *trial* keeps nothing."""
-        self._check()
-        return self._kube.create(resource, namespace, manifest, trial)
+        with self._write(namespace):
+            return self._kube.create(resource, namespace, manifest, trial)
 
     def replace(
         self, resource: Resource[T], key: ObjectKey, manifest: Mapping[str, Any], subresource: str = ""
     ) -> T:
         """Write an object, or a subresource of it, as a whole."""
-        self._check()
-        return self._kube.replace(resource, key, manifest, subresource)
+        with self._write(key.namespace):
+            return self._kube.replace(resource, key, manifest, subresource)
 
     def patch(
         self, resource: Resource[T], key: ObjectKey, patch: Mapping[str, Any], subresource: str = ""
     ) -> T:
         """Merge *patch* into an object."""
-        self._check()
-        return self._kube.patch(resource, key, patch, subresource)
+        with self._write(key.namespace):
+            return self._kube.patch(resource, key, patch, subresource)
 
     def delete(self, resource: Resource[T], key: ObjectKey, uid: str, resource_version: str) -> None:
         """Delete the object, if it is still as read."""
-        self._check()
-        self._kube.delete(resource, key, uid, resource_version)
+        with self._write(key.namespace):
+            self._kube.delete(resource, key, uid, resource_version)
 
-    def _check(self) -> None:
+    @contextmanager
+    def _write(self, namespace: str) -> Iterator[None]:
         if not self._leading():
             raise Fenced("the Lease was not renewed in time: another process may lead now")
+        with self._slow.timed(namespace):
+            yield

@@ -36,7 +36,7 @@ class Missing:
     """Keeps track of published endpoints that no RpcService lists, and shows them on the Lease.
 
     For any thread: informers note changes, the registry's thread asks, the guard's thread looks and decides.
-    *enqueue* is called with the names whose absences the guard decided on.
+    *enqueue* is called with each name and namespace whose absences the guard decided on.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Missing:
         clusters: Collection[str],
         namespaces: Collection[str],
         confirm: float,
-        enqueue: Callable[[Iterable[str]], None],
+        enqueue: Callable[[str, str], None],
         on_lease: HeldOnLease,
         clock: Clock,
     ) -> None:
@@ -179,7 +179,8 @@ class Missing:
                 self._orphans.discard(key, {uid} if uid else self._orphans.of(key))
         if decision.released:
             log_released((name for name, _, _ in decision.released), sum(decision.released.values()))
-        self._enqueue({name for name, _, _ in decision.changed})
+        for name, namespace in sorted({(name, namespace) for name, namespace, _ in decision.changed}):
+            self._enqueue(name, namespace)
         self._show_held()
 
     # what the Lease shows

@@ -18,7 +18,7 @@ WRITERS = 8
 def rpcservices_part(shared: Shared) -> Part:
     """The part ``rpcservice``."""
     settings = shared.settings
-    service_queue: Workqueue[ServiceKey] = Workqueue(settings.batch_window)
+    service_queue: Workqueue[ServiceKey] = shared.queue(settings.batch_window, workers=WRITERS)
     reconciler = RpcServiceReconciler(
         kube=shared.writer,
         pods=shared.pods,
@@ -41,9 +41,7 @@ def rpcservices_part(shared: Shared) -> Part:
     shared.pods.subscribe(reconciler.note_pod)
     shared.nodes.subscribe(reconciler.note_node)
     shared.services.subscribe(reconciler.note_service)
-    project = Controller(
-        "rpcservice", service_queue, reconciler.reconcile, workers=WRITERS, every_key=reconciler.every_key
-    )
+    project = Controller("rpcservice", service_queue, reconciler.reconcile, every_key=reconciler.every_key)
     if shared.runs("registry"):  # else nothing ends what would be timed
         shared.pods.subscribe(lambda change: _time(shared, reconciler, change))
     project.watch(shared.pods, reconciler.pod_keys)
@@ -51,7 +49,7 @@ def rpcservices_part(shared: Shared) -> Part:
     project.watch(shared.services, reconciler.service_keys)
     shared.traffic.add(lambda: service_queue.busy)
 
-    annotation_queue: Workqueue[ObjectKey] = Workqueue(0.0)
+    annotation_queue: Workqueue[ObjectKey] = shared.queue(0.0)
     annotations = AnnotationReconciler(shared.pods, shared.events)
     annotation = Controller("annotation", annotation_queue, annotations.reconcile)
     annotation.watch(shared.pods, annotations.pod_keys)

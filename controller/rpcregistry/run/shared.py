@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from rpcregistry.kube.client import Kube
 from rpcregistry.manifests import LOCALSERVICES, NODES, PODS, RPCSERVICES, Named, Resource
@@ -14,16 +14,28 @@ from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.registration import Registration
 from rpcregistry.reconcile.relied import Relied
+from rpcregistry.reconcile.slow import SlowNamespaces
 from rpcregistry.run.dryrun import DryRunKube, DryRunLeadership, NoPoster
 from rpcregistry.run.leadership import Leadership
 from rpcregistry.run.propagation import Propagation
 from rpcregistry.run.sources import Source
 from rpcregistry.runtime.clock import SystemClock
+from rpcregistry.runtime.workqueue import Workqueue
 from rpcregistry.settings import RunSettings
 from rpcregistry.telemetry.events import EventRecorder
 from rpcregistry.telemetry.metrics import Metrics
 from rpcregistry.zookeeper.client import ZooKeeper
 
+
+class Namespaced(Protocol):
+    """A key that belongs to one namespace."""
+
+    @property
+    def namespace(self) -> str: ...
+    def __hash__(self) -> int: ...
+
+
+K = TypeVar("K", bound=Namespaced)
 T = TypeVar("T", bound=Named)
 V = TypeVar("V")
 
@@ -103,6 +115,7 @@ class Shared:
         self.stopping = stopping
         self.began = threading.Event()
         self.clock = SystemClock()
+        self.slow = SlowNamespaces(self.clock.monotonic)
         self.events = EventRecorder(NoPoster() if settings.dry_run else kube, identity)
         self.sources: dict[str, Source[Any]] = {}  # by plural; grows before anything starts
         self.pods: Source[Pod] = self.source(
@@ -118,7 +131,9 @@ class Shared:
             {**rpcservices.service_indexes(), **byname.service_indexes()},
         )
         self.writer: ports.Kube = (
-            DryRunKube(self.sources) if settings.dry_run else FencedKube(kube, lambda: leadership.leading)
+            DryRunKube(self.sources)
+            if settings.dry_run
+            else FencedKube(kube, lambda: leadership.leading, self.slow)
         )
         self.initial_sync = InitialSync()
         # The registry relies on our own pod controller's word only, if that runs here.
@@ -156,6 +171,12 @@ class Shared:
     def is_unlooked(self, name: str) -> bool:
         """Whether a status of *name* lists endpoints that the pod controller has not checked."""
         return self.registered is self.relied and self.relied.is_unlooked(name)
+
+    def queue(self, window: float, *, workers: int = 1) -> Workqueue[K]:
+        """Make a queue whose namespaces take turns; *window*: seconds between two writes of a key."""
+        return Workqueue(
+            window, lambda key: (key.namespace,), workers=workers, is_slow=self.slow.__contains__
+        )
 
     def source(
         self,
