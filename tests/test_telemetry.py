@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from http.client import HTTPConnection
@@ -20,10 +20,18 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from rpcregistry.errors import Conflict, Failure, Misconfigured, Rejected, Retry
 from rpcregistry.model import Problem, Regarding
-from rpcregistry.telemetry.events import EVENT_INTERVAL, MOST_WAITING, EventRecorder, event_manifest
+from rpcregistry.telemetry import events
+from rpcregistry.telemetry.events import (
+    EVENT_INTERVAL,
+    MOST_OF_A_NAMESPACE,
+    POSTERS,
+    EventRecorder,
+    event_manifest,
+)
 from rpcregistry.telemetry.metrics import Metrics
 from rpcregistry.telemetry.probes import MOST_CONNECTIONS, REQUEST_TIMEOUT, Health, Server, serve
 from tests.cluster.waiting import eventually
@@ -170,14 +178,15 @@ def api() -> ApiServer:
 
 @pytest.fixture
 def start(api: ApiServer) -> Iterator[Callable[[], EventRecorder]]:
-    """Starts recorders that post to *api*, each in a thread of its own."""
+    """Starts recorders that post to *api*, each in threads of its own."""
     started: list[tuple[EventRecorder, threading.Thread]] = []
 
     def start() -> EventRecorder:
         recorder = EventRecorder(api, "host_1", lambda: AT)
-        thread = threading.Thread(target=recorder.run, daemon=True)
-        thread.start()
-        started.append((recorder, thread))
+        for _ in range(POSTERS):
+            thread = threading.Thread(target=recorder.run, daemon=True)
+            thread.start()
+            started.append((recorder, thread))
         return recorder
 
     yield start
@@ -192,9 +201,12 @@ def recorder(start: Callable[[], EventRecorder]) -> EventRecorder:
     return start()
 
 
-def record(recorder: EventRecorder, *messages: str, salt: str = "") -> None:
+def record(
+    recorder: EventRecorder, *messages: str, salt: str = "", namespace: str = "shop", reason: str = "R"
+) -> None:
+    about = msgspec.structs.replace(POD, namespace=namespace)
     for message in messages:
-        recorder.record(POD, Problem("R", message), "Declare", warning=True, salt=salt)
+        recorder.record(about, Problem(reason, message), "Declare", warning=True, salt=salt)
 
 
 def notes(api: ApiServer) -> set[str]:
@@ -271,9 +283,107 @@ def test_at_most_ten_events_a_second_are_posted_whether_they_are_taken_or_not(
 
 
 def test_a_flood_is_bounded_and_recording_it_waits_for_nothing(api: ApiServer) -> None:
+    dropped: list[None] = []
+    never_run = EventRecorder(api, "host_1", dropped=lambda: dropped.append(None))
+    record(never_run, *map(str, range(MOST_OF_A_NAMESPACE + 10)))
+    assert never_run.waiting == MOST_OF_A_NAMESPACE
+    assert len(dropped) == 10
+
+
+def test_where_there_is_no_room_the_longest_line_loses_what_came_last(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "MOST_WAITING", 20)
+    monkeypatch.setattr(events, "EVENT_INTERVAL", 0.01)
+    recorder = EventRecorder(api, "host_1")
+    record(recorder, *map(str, range(20)), namespace="loud")
+    record(recorder, "a", "b", "c", namespace="quiet")
+    assert recorder.waiting == 20
+    thread = threading.Thread(target=recorder.run, daemon=True)
+    thread.start()
+    eventually(lambda: len(api.requests) == 20)
+    assert notes(api) == {*map(str, range(17)), "a", "b", "c"}
+    record(recorder, "19", namespace="loud")
+    eventually(lambda: "19" in notes(api))
+    recorder.stop()
+    thread.join(5)
+
+
+def test_that_events_are_dropped_is_logged_once_a_minute(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "MOST_OF_A_NAMESPACE", 5)
+    now = [1000.0]
+    monkeypatch.setattr(events.time, "monotonic", lambda: now[0])
     never_run = EventRecorder(api, "host_1")
-    record(never_run, *map(str, range(MOST_WAITING + 10)))
-    assert never_run.waiting == MOST_WAITING
+    with capture_logs() as lines:
+        record(never_run, *map(str, range(20)))
+        now[0] += 61
+        record(never_run, "20")
+    dropped = [(line["count"], line["last_of"]) for line in lines if line["event"] == "events dropped"]
+    assert dropped == [(1, "shop"), (15, "shop")]
+
+
+def order(api: ApiServer, count: int) -> list[str]:
+    """The notes of the first *count* Events that were posted."""
+    eventually(lambda: len(api.requests) >= count)
+    by_name = {name_of(event): event["note"] for event in api.events.values()}
+    return [by_name[name] for _, _, name in api.requests[:count]]
+
+
+def test_namespaces_take_turns(api: ApiServer, recorder: EventRecorder) -> None:
+    record(recorder, *(f"loud {number}" for number in range(5_000)), namespace="loud")
+    record(recorder, "quiet", namespace="quiet")
+    assert "quiet" in order(api, 4)
+
+
+def test_what_is_held_who_owns_what_and_the_lease_go_first(api: ApiServer, recorder: EventRecorder) -> None:
+    record(recorder, *map(str, range(100)))
+    for reason in ("Held", "OwnedElsewhere"):
+        record(recorder, *(f"{reason} {number}" for number in range(2)), reason=reason)
+    lease = Regarding("coordination.k8s.io/v1", "Lease", "rpcregistry", "rpcregistry", "uid")
+    recorder.record(lease, Problem("RegistryWiped", "wiped"), "Publish", warning=True)
+    posted = order(api, 7)
+    assert {"Held 0", "Held 1", "OwnedElsewhere 0", "OwnedElsewhere 1", "wiped"} <= set(posted)
+
+
+def test_namespaces_in_which_requests_hang_hold_up_no_other(api: ApiServer) -> None:
+    over, hanging = threading.Event(), [0]
+    slow: set[str] = set()
+
+    @contextmanager
+    def timed(namespace: str) -> Iterator[None]:
+        if namespace != "quiet":
+            slow.add(namespace)
+        yield
+
+    def hangs(event: Mapping[str, Any]) -> None:
+        if event["metadata"]["namespace"] != "quiet":
+            hanging[0] += 1
+            over.wait(30)
+
+    api.refuses = hangs  # type: ignore[assignment]
+    recorder = EventRecorder(api, "host_1", is_slow=slow.__contains__, timed=timed)
+    threads = [threading.Thread(target=recorder.run, daemon=True) for _ in range(POSTERS)]
+    for thread in threads:
+        thread.start()
+    for namespace in ("a", "b", "c", "d"):
+        record(recorder, "1", "2", namespace=namespace)
+        eventually(lambda: hanging[0] == min(2, len(slow)))
+    record(recorder, "x", "y", namespace="quiet")
+    eventually(lambda: notes(api) == {"x", "y"})
+    over.set()
+    recorder.stop()
+    for thread in threads:
+        thread.join(5)
+
+
+def test_a_namespace_whose_events_fail_pauses_alone(api: ApiServer, recorder: EventRecorder) -> None:
+    api.refuses = lambda event: Retry("429", after=60.0) if event["note"] == "a" else None
+    record(recorder, "a")
+    eventually(lambda: api.requests)
+    record(recorder, "b", namespace="quiet")
+    eventually(lambda: notes(api) == {"b"})
 
 
 def test_stopping_waits_for_no_pause(api: ApiServer) -> None:
@@ -479,11 +589,13 @@ def test_metrics_have_the_names_that_are_promised(world: World) -> None:
     metrics.watch_restarted("pods", "expired")
     metrics.leading(True)
     metrics.connected(True)
+    metrics.event_dropped()
     metrics.measure(
         {"registry": lambda: 3},
         services=lambda: 4,
         endpoints=lambda: 5,
         held=lambda: 6,
+        events=lambda: 8,
         refused={"registry": lambda: 7},
         unknown={"pods": lambda: 1},
     )
@@ -501,8 +613,10 @@ def test_metrics_have_the_names_that_are_promised(world: World) -> None:
         "rpcregistry_held",
         'rpcregistry_keys_refused{controller="registry"}',
         'rpcregistry_source_unknown{resource="pods"}',
+        "rpcregistry_events_waiting",
+        "rpcregistry_events_dropped_total",
     ]
-    assert [world.sample(name) for name in names] == [1, 1, 1, 1, 1, 1, 1, 3, 4, 5, 6, 7, 1]
+    assert [world.sample(name) for name in names] == [1, 1, 1, 1, 1, 1, 1, 3, 4, 5, 6, 7, 1, 8, 1]
 
 
 def test_two_processes_of_one_test_share_no_metrics(world: World) -> None:

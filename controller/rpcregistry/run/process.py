@@ -26,6 +26,7 @@ from rpcregistry.run.sources import Source
 from rpcregistry.runtime.crew import Crew
 from rpcregistry.runtime.stop import Stop
 from rpcregistry.settings import RunSettings
+from rpcregistry.telemetry.events import POSTERS
 from rpcregistry.telemetry.metrics import Metrics
 from rpcregistry.telemetry.probes import Health, serve
 from rpcregistry.zookeeper.client import ZooKeeper
@@ -172,6 +173,7 @@ class Process:
             lambda: len({service.service_name for service in shared.services.store.values()}),
             lambda: sum(len(service.status.endpoints) for service in shared.services.store.values()),
             lambda: sum(part.held for part in parts),
+            lambda: shared.events.waiting,
             refused={part.name: partial(getattr, part, "failing") for part in parts},
             unknown={source.name: partial(_is_unknown, source) for source in self._sources},
         )
@@ -180,7 +182,8 @@ class Process:
         """Run until *stop* is requested, the Lease is lost or a thread fails; return the exit code."""
         for source in self._sources:
             source.start(self._crew)
-        self._crew.start("events", self._shared.events.run)
+        for number in range(POSTERS):
+            self._crew.start(f"events-{number}", self._shared.events.run)
         self._crew.start("lead", self._shared.leadership.run)
         while not stop.requested and not self._crew.wait(TICK):
             self._report_missing_kinds()

@@ -4,7 +4,7 @@ from rpcregistry.manifests import NODES, PODS
 from rpcregistry.model import ObjectKey, Pod, ServiceKey
 from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.pods import addressed
-from rpcregistry.reconcile.annotations import AnnotationReconciler
+from rpcregistry.reconcile.annotations import INTERVAL, AnnotationReconciler
 from rpcregistry.reconcile.rpcservices import RpcServiceReconciler
 from rpcregistry.run.part import Part
 from rpcregistry.run.shared import Shared
@@ -49,7 +49,7 @@ def rpcservices_part(shared: Shared) -> Part:
     project.watch(shared.services, reconciler.service_keys)
     shared.traffic.add(lambda: service_queue.busy)
 
-    annotation_queue: Workqueue[ObjectKey] = shared.queue(0.0)
+    annotation_queue: Workqueue[ObjectKey] = shared.queue(INTERVAL)
     annotations = AnnotationReconciler(shared.pods, shared.events)
     annotation = Controller("annotation", annotation_queue, annotations.reconcile)
     annotation.watch(shared.pods, annotations.pod_keys)

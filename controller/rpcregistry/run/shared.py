@@ -116,7 +116,13 @@ class Shared:
         self.began = threading.Event()
         self.clock = SystemClock()
         self.slow = SlowNamespaces(self.clock.monotonic)
-        self.events = EventRecorder(NoPoster() if settings.dry_run else kube, identity)
+        self.events = EventRecorder(
+            NoPoster() if settings.dry_run else kube,
+            identity,
+            dropped=metrics.event_dropped,
+            is_slow=self.slow.__contains__,
+            timed=self.slow.timed,
+        )
         self.sources: dict[str, Source[Any]] = {}  # by plural; grows before anything starts
         self.pods: Source[Pod] = self.source(
             PODS,

@@ -75,6 +75,14 @@ class Metrics:
             ["controller"],
             registry=registry,
         )
+        self._events_waiting = Gauge(
+            "rpcregistry_events_waiting", "Events that are not posted yet.", registry=registry
+        )
+        self._events_dropped = Counter(
+            "rpcregistry_events_dropped",
+            "Events for which there was no room: their namespace had too many waiting.",
+            registry=registry,
+        )
         self._leader = Gauge("rpcregistry_leader", "1 while this process leads.", registry=registry)
         self._connected = Gauge(
             "rpcregistry_zookeeper_connected", "1 while ZooKeeper is connected.", registry=registry
@@ -100,6 +108,10 @@ class Metrics:
         """Count a restart of the watch of *resource*."""
         self._watch_restarts.labels(resource, reason).inc()
 
+    def event_dropped(self) -> None:
+        """Count an Event for which there was no room."""
+        self._events_dropped.inc()
+
     def leading(self, leads: bool) -> None:
         """Note whether this process leads."""
         self._leader.set(leads)
@@ -116,6 +128,7 @@ class Metrics:
         services: Callable[[], float],
         endpoints: Callable[[], float],
         held: Callable[[], float],
+        events: Callable[[], float],
         *,
         refused: Mapping[str, Callable[[], float]],
         unknown: Mapping[str, Callable[[], float]],
@@ -123,6 +136,7 @@ class Metrics:
         """Set the functions that each scrape calls.
 
         *queues*: depths, and *refused*: refused keys, by controller; *unknown*: 1 or 0 by resource.
+        *events*: how many wait.
         """
         for gauge, functions in (
             (self._queue_depth, queues),
@@ -134,6 +148,7 @@ class Metrics:
         self._services.set_function(services)
         self._endpoints.set_function(endpoints)
         self._held.set_function(held)
+        self._events_waiting.set_function(events)
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""
