@@ -330,3 +330,73 @@ def test_a_write_that_takes_long_to_be_refused_is_tried_once(world: World, secon
         world.rpcservices.reconcile(ECHO)
 
     assert len(tried) == attempts
+
+
+def refusals(world: World) -> set[str]:
+    """The pods that were told that their RpcService is refused by the bound."""
+    return {
+        name
+        for name, problem in world.events.told
+        if problem.reason == "RpcServiceRefused" and "--services-per-namespace" in problem.message
+    }
+
+
+def test_no_more_rpcservices_are_made_in_a_namespace_than_it_may_have(world: World):
+    world.services_per_namespace = 2
+    world.start()
+    world.services.put(declared("declared"))
+    world.serve(1, service="a")
+    work_off(world)
+    world.serve(2, service="b")
+    world.pods.put(pod(3, "b", namespace="another"))
+    work_off(world)
+
+    assert {str(service.key) for service in world.services.values()} == {
+        "default/declared",
+        "default/a",
+        "another/b",
+    }
+    assert refusals(world) == {"p2"}
+    assert world.servers("b") == ["10.0.0.3"]
+
+
+def test_room_that_becomes_free_is_used(world: World):
+    world.services_per_namespace = 1
+    world.start()
+    world.serve(1, service="a")
+    work_off(world)
+    world.serve(2, service="b")
+    work_off(world)
+    assert refusals(world) == {"p2"}
+    world.pods.drop(pod_key(1))
+    work_off(world)
+    world.clock.seconds += LONGEST_PAUSE
+    world.keys.add(ServiceKey("default", "b"))
+    work_off(world)
+
+    assert (world.servers("a"), world.servers("b")) == (None, ["10.0.0.2"])
+
+
+def test_a_bound_below_what_exists_deletes_and_empties_nothing(world: World):
+    for number, service in enumerate("abc", 1):
+        world.serve(number, service=service)
+    work_off(world)
+    world.services_per_namespace = 1
+    world.start()
+    world.serve(4, service="a")
+    work_off(world)
+
+    assert len(list(world.services.values())) == 3
+    assert world.servers("a") == ["10.0.0.1", "10.0.0.4"]
+    assert (world.servers("b"), world.servers("c")) == (["10.0.0.2"], ["10.0.0.3"])
+    assert refusals(world) == set()
+
+
+def test_a_part_of_a_large_service_is_an_object_too(world: World):
+    world.services_per_namespace = 1
+    world.start()
+    serve(world, 1, 2, 3, 4)
+    work_off(world)
+
+    assert published(world) == {"1", "2", "3"}
+    assert refusals(world) == {"p4"}

@@ -35,6 +35,8 @@ from rpcregistry.reconcile.registration import ALLOWED_FOR, Registration
 from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.repairs import Repairs
 from rpcregistry.reconcile.rewrites import Rewrites
+from rpcregistry.reconcile.room import IN_NAMESPACE, Room
+from rpcregistry.reconcile.room import service_indexes as room_indexes
 from rpcregistry.reconcile.selections import Selections
 from rpcregistry.reconcile.slow import SLOW, SlowNamespaces
 from rpcregistry.reconcile.stalepaths import StalePaths
@@ -506,6 +508,33 @@ def test_the_guard_reads_the_cache_while_the_registry_changes_it():
     at_once(write, look)
 
     assert cache.claimed() == set()
+
+
+class Services:
+    """An informer's store alone."""
+
+    def __init__(self) -> None:
+        self.store: Store[RpcService] = Store(room_indexes())
+
+
+def test_two_that_make_objects_make_no_more_than_there_is_room_for():
+    services = Services()
+    room = Room(services, ROUNDS)
+
+    def work(me: int) -> None:
+        for number in range(ROUNDS):
+            made = service(f"s{me}-{number}")
+            with suppress(Rejected), room.to_make(made.key):
+                services.store.put(made, 1)
+            assert len(services.store.indexed(IN_NAMESPACE, "default")) <= ROUNDS
+
+    twice(work)
+
+    assert len(services.store.indexed(IN_NAMESPACE, "default")) == ROUNDS
+    with suppress(Rejected), room.to_make(ObjectKey("default", "one-more")):
+        raise AssertionError
+    with room.to_make(ObjectKey("another", "one")):
+        pass
 
 
 def test_what_two_say_of_two_namespaces_is_not_lost():

@@ -79,6 +79,7 @@ def settings() -> RunSettings:
         guard_confirm=30.0,
         ownership_grace=timedelta(1),
         endpoints_per_object=100,
+        services_per_namespace=0,
         bind_address="",
     )
 

@@ -16,7 +16,7 @@ from rpcregistry.model import (
 from rpcregistry.plan import rpcservices as rpcservice_plan
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.publication import CrossNamespace, PublicationSettings
-from rpcregistry.reconcile import byname, rpcservices
+from rpcregistry.reconcile import byname, room, rpcservices
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.initialsync import InitialSync
@@ -42,6 +42,7 @@ class World:
     def __init__(self) -> None:
         self.clock = Clock()
         self.endpoints_per_object = 250
+        self.services_per_namespace = 0
         self.cross_namespace = CrossNamespace.UNION
         self.layouts: tuple[Layout, ...] = (LAYOUT,)
         self.kube: KubeInMemory[RpcService] = KubeInMemory()
@@ -55,7 +56,7 @@ class World:
         self.written: list[tuple[str, str, str]] = []
         self.pods: Held[Pod] = Held(rpcservices.pod_indexes(), self._pod_changed)
         self.nodes: Held[Node] = Held({}, self._node_changed)
-        indexes = {**rpcservices.service_indexes(), **byname.service_indexes()}
+        indexes = {**rpcservices.service_indexes(), **byname.service_indexes(), **room.service_indexes()}
         self.services: Held[RpcService] = Held(indexes, self._service_changed)
         self.kube.source = self.services
         self.start()
@@ -91,6 +92,7 @@ class World:
             confirm=CONFIRM,
             enqueue=lambda keys: self.keys.update(keys),
             initial_sync=initial_sync,
+            services_per_namespace=self.services_per_namespace,
             lease=on_lease,
             events=self.events,
         )

@@ -34,6 +34,7 @@ from rpcregistry.reconcile.ports import Change, Clock, Events, Kube, Source
 from rpcregistry.reconcile.refusals import Refusals
 from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.rewrites import Rewrites
+from rpcregistry.reconcile.room import Room
 from rpcregistry.reconcile.selections import Selections
 from rpcregistry.reconcile.troubles import FIRST_PAUSE, Troubles
 from rpcregistry.reconcile.unreadable import UnknownWords
@@ -87,6 +88,7 @@ class RpcServiceReconciler:
         confirm: float,
         enqueue: Callable[[Iterable[ServiceKey]], None],
         initial_sync: InitialSync,
+        services_per_namespace: int,
         lease: HeldOnLease,
         events: Events,
     ) -> None:
@@ -109,6 +111,7 @@ class RpcServiceReconciler:
             pods.store, lambda service: None if service.is_part else service.spec.selector
         )
         self._lease = lease
+        self._room = Room(services, services_per_namespace)
         self._unknown_words = UnknownWords()
         self.guard: Guard[str] = Guard(
             look=self._look, decided=self._decided, confirm=confirm, clock=clock.monotonic
@@ -484,8 +487,8 @@ class RpcServiceReconciler:
         match op:
             case planning.Create(namespace, name, service_name, status, head):
                 manifest = made.rpcservice(namespace, name, service_name, head)
-                created = self._kube.create(RPCSERVICES, namespace, manifest)
-                self._set_status(created, status)
+                with self._room.to_make(ObjectKey(namespace, name)):
+                    self._set_status(self._kube.create(RPCSERVICES, namespace, manifest), status)
             case planning.SetStatus(service, status):
                 latest[service.uid] = self._set_status(latest.get(service.uid, service), status)
             case planning.Delete(service):

@@ -34,6 +34,7 @@ def rpcservices_part(shared: Shared) -> Part:
         confirm=settings.guard_confirm,
         enqueue=service_queue.add_all,
         initial_sync=shared.initial_sync,
+        services_per_namespace=settings.services_per_namespace,
         lease=shared.on_lease,
         events=shared.events,
     )

@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from rpcregistry.kube.client import Kube
 from rpcregistry.manifests import LOCALSERVICES, NODES, PODS, RPCSERVICES, Named, Resource
 from rpcregistry.model import Node, Pod, RpcService
-from rpcregistry.reconcile import byname, localservices, ports, rpcservices
+from rpcregistry.reconcile import byname, localservices, ports, room, rpcservices
 from rpcregistry.reconcile.fence import FencedKube
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.initialsync import InitialSync
@@ -134,7 +134,11 @@ class Shared:
         self.services: Source[RpcService] = self.source(
             RPCSERVICES,
             settings.target.namespaces,
-            {**rpcservices.service_indexes(), **byname.service_indexes()},
+            {
+                **rpcservices.service_indexes(),
+                **byname.service_indexes(),
+                **(room.service_indexes() if settings.services_per_namespace else {}),
+            },
         )
         self.writer: ports.Kube = (
             DryRunKube(self.sources)
