@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from http.client import HTTPConnection
@@ -35,6 +35,7 @@ from rpcregistry.telemetry.events import (
 from rpcregistry.telemetry.metrics import Metrics
 from rpcregistry.telemetry.probes import MOST_CONNECTIONS, REQUEST_TIMEOUT, Health, Server, serve
 from tests.cluster.waiting import eventually
+from tests.worlds import Clock
 
 POD = Regarding("v1", "Pod", "shop", "web-1", "uid-1")
 BAD = Problem("InvalidAnnotation", "rpc-service[0].port: 0 is too small")
@@ -313,63 +314,57 @@ def test_that_events_are_dropped_is_logged_once_a_minute(
     api: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "MOST_OF_A_NAMESPACE", 5)
-    now = [1000.0]
-    monkeypatch.setattr(events.time, "monotonic", lambda: now[0])
-    never_run = EventRecorder(api, "host_1")
+    clock = Clock()
+    never_run = EventRecorder(api, "host_1", clock=clock)
     with capture_logs() as lines:
         record(never_run, *map(str, range(20)))
-        now[0] += 61
+        clock.seconds += events.LOG_INTERVAL
         record(never_run, "20")
     dropped = [(line["count"], line["last_of"]) for line in lines if line["event"] == "events dropped"]
     assert dropped == [(1, "shop"), (15, "shop")]
 
 
-def order(api: ApiServer, count: int) -> list[str]:
-    """The notes of the first *count* Events that were posted."""
-    eventually(lambda: len(api.requests) >= count)
-    by_name = {name_of(event): event["note"] for event in api.events.values()}
-    return [by_name[name] for _, _, name in api.requests[:count]]
+def next_ones(api: ApiServer, count: int, after: int) -> set[str]:
+    """The notes of *count* Events that were posted after so many others."""
+    eventually(lambda: len(api.events) >= after + count)
+    return {event["note"] for event in list(api.events.values())[after : after + count]}
 
 
 def test_namespaces_take_turns(api: ApiServer, recorder: EventRecorder) -> None:
     record(recorder, *(f"loud {number}" for number in range(5_000)), namespace="loud")
+    posted = len(api.events)
     record(recorder, "quiet", namespace="quiet")
-    assert "quiet" in order(api, 4)
+    assert "quiet" in next_ones(api, 3, posted)
 
 
 def test_what_is_held_who_owns_what_and_the_lease_go_first(api: ApiServer, recorder: EventRecorder) -> None:
     record(recorder, *map(str, range(100)))
+    posted = len(api.events)
     for reason in ("Held", "OwnedElsewhere"):
         record(recorder, *(f"{reason} {number}" for number in range(2)), reason=reason)
     lease = Regarding("coordination.k8s.io/v1", "Lease", "rpcregistry", "rpcregistry", "uid")
     recorder.record(lease, Problem("RegistryWiped", "wiped"), "Publish", warning=True)
-    posted = order(api, 7)
-    assert {"Held 0", "Held 1", "OwnedElsewhere 0", "OwnedElsewhere 1", "wiped"} <= set(posted)
+    wanted = {"Held 0", "Held 1", "OwnedElsewhere 0", "OwnedElsewhere 1", "wiped"}
+    assert wanted <= next_ones(api, 7, posted)
 
 
 def test_namespaces_in_which_requests_hang_hold_up_no_other(api: ApiServer) -> None:
     over, hanging = threading.Event(), [0]
-    slow: set[str] = set()
-
-    @contextmanager
-    def timed(namespace: str) -> Iterator[None]:
-        if namespace != "quiet":
-            slow.add(namespace)
-        yield
+    slow = {"a", "b", "c", "d"}
 
     def hangs(event: Mapping[str, Any]) -> None:
         if event["metadata"]["namespace"] != "quiet":
             hanging[0] += 1
             over.wait(30)
 
-    api.refuses = hangs  # type: ignore[assignment]
-    recorder = EventRecorder(api, "host_1", is_slow=slow.__contains__, timed=timed)
+    api.refuses = hangs
+    recorder = EventRecorder(api, "host_1", is_slow=slow.__contains__)
     threads = [threading.Thread(target=recorder.run, daemon=True) for _ in range(POSTERS)]
     for thread in threads:
         thread.start()
-    for namespace in ("a", "b", "c", "d"):
+    for namespace in slow:
         record(recorder, "1", "2", namespace=namespace)
-        eventually(lambda: hanging[0] == min(2, len(slow)))
+    eventually(lambda: hanging[0] == 2)
     record(recorder, "x", "y", namespace="quiet")
     eventually(lambda: notes(api) == {"x", "y"})
     over.set()

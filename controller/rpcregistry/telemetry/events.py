@@ -104,6 +104,7 @@ class EventRecorder:
         identity: str,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         *,
+        clock: Callable[[], float] = time.monotonic,
         dropped: Callable[[], None] = lambda: None,
         is_slow: Callable[[str], bool] = lambda _: False,
         timed: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
@@ -111,6 +112,7 @@ class EventRecorder:
         self._poster = poster
         self._identity = identity
         self._now = now
+        self._clock = clock
         self._on_dropped = dropped
         self._timed = timed
         self._condition = threading.Condition()  # protects all that follows
@@ -191,9 +193,9 @@ class EventRecorder:
     def _count_dropped(self) -> int:
         """Count a dropped Event; return how many to log, 0 if there was a line a moment ago."""
         self._dropped += 1
-        if time.monotonic() < self._log_at:
+        if self._clock() < self._log_at:
             return 0
-        self._log_at = time.monotonic() + LOG_INTERVAL
+        self._log_at = self._clock() + LOG_INTERVAL
         dropped, self._dropped = self._dropped, 0
         return dropped
 
@@ -201,7 +203,7 @@ class EventRecorder:
         """Wait for the Event whose turn it is; None once stopped."""
         with self._condition:
             while not self._stopped:
-                now = time.monotonic()
+                now = self._clock()
                 if now < self._next_at:
                     self._condition.wait(self._next_at - now)
                     continue
@@ -245,5 +247,5 @@ class EventRecorder:
         before = self._pauses.pop(namespace, _Pause(0, 0.0))
         if pause is not None:
             delay = min(LONGEST_PAUSE, EVENT_INTERVAL * 2.0 ** min(before.failures, 16))
-            until = time.monotonic() + max(EVENT_INTERVAL, pause or delay)
+            until = self._clock() + max(EVENT_INTERVAL, pause or delay)
             self._pauses[namespace] = _Pause(before.failures + 1, until)
