@@ -399,4 +399,4 @@ def test_a_part_of_a_large_service_is_an_object_too(world: World):
     work_off(world)
 
     assert published(world) == {"1", "2", "3"}
-    assert refusals(world) == {"p4"}
+    assert "p4" in refusals(world)
