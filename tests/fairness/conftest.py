@@ -2,10 +2,8 @@
 
 from tests.faults.conftest import (
     cluster,
-    controller,
     ground,
     namespace,
-    other_namespace,
     pytest_runtest_makereport,
     stand,
     start_controller,
@@ -16,10 +14,8 @@ from tests.faults.conftest import (
 # Fixtures and hooks are found by their names in here.
 __all__ = [
     "cluster",
-    "controller",
     "ground",
     "namespace",
-    "other_namespace",
     "pytest_runtest_makereport",
     "stand",
     "start_controller",
