@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from rpcregistry.errors import Rejected
 from rpcregistry.layouts import Layout
+from rpcregistry.manifests import PODS, RPCSERVICES
 from rpcregistry.model import (
     HELD,
     Endpoint,
@@ -539,25 +540,30 @@ def test_two_that_make_objects_make_no_more_than_there_is_room_for():
 
 def test_what_two_say_of_two_namespaces_is_not_lost():
     clock = Clock()
-    slow = SlowNamespaces(lambda: clock.seconds)
+    slow = SlowNamespaces(clock)
 
     def work(me: int) -> None:
         for number in range(ROUNDS):
-            slow._note(f"{me}-{number}", True)
+            slow._note(("pods", f"{me}-{number}"), True)
 
     twice(work)
 
-    assert slow._slow == {f"{me}-{number}" for me in (0, 1) for number in range(ROUNDS)}
+    assert slow._slow == {("pods", f"{me}-{number}") for me in (0, 1) for number in range(ROUNDS)}
 
 
 def test_a_namespace_is_slow_from_a_long_request_until_a_short_one():
     clock = Clock()
-    slow = SlowNamespaces(lambda: clock.seconds)
-    with suppress(Rejected), slow.timed("a"):
+    slow = SlowNamespaces(clock)
+    is_slow = slow.of(RPCSERVICES)
+    with suppress(Rejected), slow.timed(RPCSERVICES, "a"):
         clock.seconds += SLOW + 0.1
         raise Rejected("504")
-    assert "a" in slow
-    assert "b" not in slow
-    with slow.timed("a"):
+    assert is_slow("a")
+    assert not is_slow("b")
+    with slow.timed(PODS, "a"):
+        pass
+    assert is_slow("a"), "another kind says nothing"
+    assert not slow.of(PODS)("a")
+    with slow.timed(RPCSERVICES, "a"):
         clock.seconds += SLOW
-    assert "a" not in slow
+    assert not is_slow("a")

@@ -76,31 +76,31 @@ class FencedKube:
         self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any], trial: bool = False
     ) -> T:
         """Create an object; a *trial* keeps nothing."""
-        with self._write(namespace):
+        with self._write(resource, namespace):
             return self._kube.create(resource, namespace, manifest, trial)
 
     def replace(
         self, resource: Resource[T], key: ObjectKey, manifest: Mapping[str, Any], subresource: str = ""
     ) -> T:
         """Write an object, or a subresource of it, as a whole."""
-        with self._write(key.namespace):
+        with self._write(resource, key.namespace):
             return self._kube.replace(resource, key, manifest, subresource)
 
     def patch(
         self, resource: Resource[T], key: ObjectKey, patch: Mapping[str, Any], subresource: str = ""
     ) -> T:
         """Merge *patch* into an object."""
-        with self._write(key.namespace):
+        with self._write(resource, key.namespace):
             return self._kube.patch(resource, key, patch, subresource)
 
     def delete(self, resource: Resource[T], key: ObjectKey, uid: str, resource_version: str) -> None:
         """Delete the object, if it is still as read."""
-        with self._write(key.namespace):
+        with self._write(resource, key.namespace):
             self._kube.delete(resource, key, uid, resource_version)
 
     @contextmanager
-    def _write(self, namespace: str) -> Iterator[None]:
+    def _write(self, resource: Resource[Any], namespace: str) -> Iterator[None]:
         if not self._leading():
             raise Fenced("the Lease was not renewed in time: another process may lead now")
-        with self._slow.timed(namespace):
+        with self._slow.timed(resource, namespace):
             yield

@@ -4,31 +4,38 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-SLOW = 1.0  # seconds for a request
+from rpcregistry.manifests import ApiType
+
+SLOW = 1.0  # seconds for a write
 
 
 class SlowNamespaces:
-    """The namespaces whose last write took longer than ``SLOW``, answered or not; for any thread."""
+    """Where the last write took longer than ``SLOW``, answered or not; for any thread.
+
+    By kind: a webhook may hold up RpcServices, and answer about Events at once.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.Lock()  # protects _slow, to write
-        self._slow: frozenset[str] = frozenset()  # replaced as a whole: ``in`` takes no lock
+        # Plurals and namespaces; replaced as a whole, so that who reads it takes no lock.
+        self._slow: frozenset[tuple[str, str]] = frozenset()
 
     @contextmanager
-    def timed(self, namespace: str) -> Iterator[None]:
-        """Time a write in *namespace*, whatever comes of it."""
+    def timed(self, kind: ApiType, namespace: str) -> Iterator[None]:
+        """Time a write of *kind* in *namespace*, whatever comes of it."""
         begun = self._clock()
         try:
             yield
         finally:
-            self._note(namespace, self._clock() - begun > SLOW)
+            self._note((kind.plural, namespace), self._clock() - begun > SLOW)
 
-    def _note(self, namespace: str, is_slow: bool) -> None:
-        if is_slow == (namespace in self._slow):
+    def of(self, kind: ApiType) -> Callable[[str], bool]:
+        """Whether a namespace is slow, for writes of *kind*; it takes no lock."""
+        return lambda namespace: (kind.plural, namespace) in self._slow
+
+    def _note(self, where: tuple[str, str], is_slow: bool) -> None:
+        if is_slow == (where in self._slow):
             return  # another thread may be about to change it, and then the word of either is as good
         with self._lock:
-            self._slow = self._slow | {namespace} if is_slow else self._slow - {namespace}
-
-    def __contains__(self, namespace: object) -> bool:
-        return namespace in self._slow
+            self._slow = self._slow | {where} if is_slow else self._slow - {where}

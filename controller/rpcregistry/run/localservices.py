@@ -42,7 +42,7 @@ def localservices_part(shared: Shared) -> Part:
     # Note the selections first: the keys that a change touches depend on them.
     locals_.subscribe(selections.note)
     shared.pods.subscribe(selections.note_pod)
-    status_queue: Workqueue[ObjectKey] = shared.queue(STATUS_WINDOW, workers=STATUS_WRITERS)
+    status_queue: Workqueue[ObjectKey] = shared.queue(STATUS_WINDOW, LOCALSERVICES, workers=STATUS_WRITERS)
     services = _node_services(shared, locals_, found, status_queue)
     serve = _serve(shared, locals_, found, *services)
     reconciler = LocalServiceReconciler(
@@ -73,7 +73,7 @@ def _node_services(
     status_queue: Workqueue[ObjectKey],
 ) -> tuple[NodeServiceReconciler, Workqueue[NodeServiceKey]]:
     node_service_queue: Workqueue[NodeServiceKey] = shared.queue(
-        shared.settings.batch_window, workers=SERVICE_WRITERS
+        shared.settings.batch_window, SERVICES, workers=SERVICE_WRITERS
     )
     reconciler = NodeServiceReconciler(
         kube=shared.writer,
@@ -118,7 +118,9 @@ def _project(
     shared: Shared, locals_: Source[LocalService], reconciler: LocalServiceReconciler
 ) -> Controller[ServiceKey]:
     """The LocalServices that pods ask for."""
-    service_queue: Workqueue[ServiceKey] = shared.queue(shared.settings.batch_window, workers=LOCAL_WRITERS)
+    service_queue: Workqueue[ServiceKey] = shared.queue(
+        shared.settings.batch_window, LOCALSERVICES, workers=LOCAL_WRITERS
+    )
     project = Controller(KIND, service_queue, reconciler.reconcile, every_key=reconciler.every_key)
     project.watch(shared.pods, reconciler.pod_keys)
     project.watch(shared.services, reconciler.rpc_service_keys)
@@ -133,7 +135,7 @@ def _label(
     reconciler: LocalServiceReconciler,
 ) -> Controller[ObjectKey]:
     """The labels by which node Services find their pods."""
-    pod_queue: Workqueue[ObjectKey] = shared.queue(shared.settings.batch_window, workers=LABEL_WRITERS)
+    pod_queue: Workqueue[ObjectKey] = shared.queue(shared.settings.batch_window, PODS, workers=LABEL_WRITERS)
     labeller = PodLabelReconciler(
         kube=shared.writer,
         pods=shared.pods,

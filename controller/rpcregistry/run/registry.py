@@ -8,6 +8,7 @@ from functools import partial
 import structlog
 
 from rpcregistry.errors import Failure, Rejected, Retry
+from rpcregistry.manifests import RPCSERVICES
 from rpcregistry.model import ObjectKey, RpcService, ServiceKey
 from rpcregistry.plan.heartbeat import PERIOD as HEARTBEAT
 from rpcregistry.plan.heartbeat import Heartbeat
@@ -52,7 +53,7 @@ def registry_part(shared: Shared) -> Part:
         shared.settings.batch_window, lambda name: namespaces_of(shared.registered, name)
     )
     shared.traffic.add(lambda: name_queue.busy)
-    condition_queue: Workqueue[ObjectKey] = shared.queue(0.0, workers=CONDITION_WRITERS)
+    condition_queue: Workqueue[ObjectKey] = shared.queue(0.0, RPCSERVICES, workers=CONDITION_WRITERS)
     synced = SyncedReconciler(
         kube=shared.writer,
         services=shared.services,

@@ -1,6 +1,6 @@
 """The pod controller: RpcServices from pods, and Events about what pods declare wrongly."""
 
-from rpcregistry.manifests import NODES, PODS
+from rpcregistry.manifests import EVENTS, NODES, PODS, RPCSERVICES
 from rpcregistry.model import ObjectKey, Pod, ServiceKey
 from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.pods import addressed
@@ -18,7 +18,7 @@ WRITERS = 8
 def rpcservices_part(shared: Shared) -> Part:
     """The part ``rpcservice``."""
     settings = shared.settings
-    service_queue: Workqueue[ServiceKey] = shared.queue(settings.batch_window, workers=WRITERS)
+    service_queue: Workqueue[ServiceKey] = shared.queue(settings.batch_window, RPCSERVICES, workers=WRITERS)
     reconciler = RpcServiceReconciler(
         kube=shared.writer,
         pods=shared.pods,
@@ -50,7 +50,7 @@ def rpcservices_part(shared: Shared) -> Part:
     project.watch(shared.services, reconciler.service_keys)
     shared.traffic.add(lambda: service_queue.busy)
 
-    annotation_queue: Workqueue[ObjectKey] = shared.queue(INTERVAL)
+    annotation_queue: Workqueue[ObjectKey] = shared.queue(INTERVAL, EVENTS)
     annotations = AnnotationReconciler(shared.pods, shared.events)
     annotation = Controller("annotation", annotation_queue, annotations.reconcile)
     annotation.watch(shared.pods, annotations.pod_keys)

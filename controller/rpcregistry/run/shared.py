@@ -3,10 +3,11 @@
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from rpcregistry.kube.client import Kube
-from rpcregistry.manifests import LOCALSERVICES, NODES, PODS, RPCSERVICES, Named, Resource
+from rpcregistry.manifests import EVENTS, LOCALSERVICES, NODES, PODS, RPCSERVICES, ApiType, Named, Resource
 from rpcregistry.model import Node, Pod, RpcService
 from rpcregistry.reconcile import byname, localservices, ports, room, rpcservices
 from rpcregistry.reconcile.fence import FencedKube
@@ -120,8 +121,8 @@ class Shared:
             NoPoster() if settings.dry_run else kube,
             identity,
             dropped=metrics.event_dropped,
-            is_slow=self.slow.__contains__,
-            timed=self.slow.timed,
+            is_slow=self.slow.of(EVENTS),
+            timed=partial(self.slow.timed, EVENTS),
         )
         self.sources: dict[str, Source[Any]] = {}  # by plural; grows before anything starts
         self.pods: Source[Pod] = self.source(
@@ -182,11 +183,12 @@ class Shared:
         """Whether a status of *name* lists endpoints that the pod controller has not checked."""
         return self.registered is self.relied and self.relied.is_unlooked(name)
 
-    def queue(self, window: float, *, workers: int = 1) -> Workqueue[K]:
-        """Make a queue whose namespaces take turns; *window*: seconds between two writes of a key."""
-        return Workqueue(
-            window, lambda key: (key.namespace,), workers=workers, is_slow=self.slow.__contains__
-        )
+    def queue(self, window: float, writes: ApiType, *, workers: int = 1) -> Workqueue[K]:
+        """Make a queue whose namespaces take turns; *window*: seconds between two writes of a key.
+
+        *writes*: the kind that its workers write.
+        """
+        return Workqueue(window, lambda key: (key.namespace,), workers=workers, is_slow=self.slow.of(writes))
 
     def source(
         self,
