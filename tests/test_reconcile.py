@@ -414,15 +414,15 @@ def test_pods_that_are_gone_are_not_remembered_for_ever(world: World):
     world.settle()
     for number in range(1, 29):
         world.pods.drop(pod_key(number))
-    world.rpcservices.forget_withdrawn()
+    world.rpcservices.absences.forget_withdrawn()
     assert len(world.settle().servers()) == 1, "those that are still listed are"
-    world.rpcservices.forget_withdrawn()
+    world.rpcservices.absences.forget_withdrawn()
     world.services.drop(ObjectKey("default", "echo"))
     world.pods._items.clear()
     world.settle()
     world.registry.compare()
 
-    assert (world.servers(), len(world.rpcservices.guard.confirmed)) == (None, 0)
+    assert (world.servers(), len(world.rpcservices.absences.guard.confirmed)) == (None, 0)
     assert len(world.registry.guard.confirmed) == 0
 
 

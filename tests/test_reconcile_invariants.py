@@ -7,7 +7,7 @@ from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import Child, PerEndpoint
 from rpcregistry.model import Endpoint, ObjectKey, RpcService, ServiceKey
 from rpcregistry.plan.invariants import Broken
-from rpcregistry.reconcile import byname, rpcservices
+from rpcregistry.reconcile import byname, observing
 from rpcregistry.reconcile.reports import UNAVAILABLE_AFTER
 from tests.worlds import Held
 from tests.worlds.layouts import KUBE2ZK, serve
@@ -91,7 +91,7 @@ class Confused(Held[RpcService]):
 def test_no_rpcservice_of_another_service_is_written(world: World):
     world.serve(1)
     world.settle_except(Broken)
-    indexes = {**rpcservices.service_indexes(), **byname.service_indexes()}
+    indexes = {**observing.service_indexes(), **byname.service_indexes()}
     confused = Confused(indexes, lambda change: None)
     for service in world.services.values():
         confused.put(service)

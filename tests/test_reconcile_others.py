@@ -81,7 +81,7 @@ def test_a_pod_that_cannot_be_read_keeps_none_of_the_dead_published(
 
     world.serve(1, 2)
     world.settle()
-    monkeypatch.setattr(world.rpcservices, "_read_pod", refuse_to_read)
+    monkeypatch.setattr(world.rpcservices._observer, "_read_pod", refuse_to_read)
     forge(world, row(1), row(2), row(3, FORGED))
     world.pods.drop(pod_key(1))
 
@@ -92,7 +92,7 @@ def test_of_many_rows_that_others_write_few_pods_are_read(world: World, monkeypa
     read: list[ObjectKey] = []
     world.serve(1)
     before = world.settle().servers()
-    monkeypatch.setattr(world.rpcservices, "_read_pod", read.append)
+    monkeypatch.setattr(world.rpcservices._observer, "_read_pod", read.append)
     forge(world, row(1), *(row(number, FORGED) for number in range(2, 200)))
     world.rpcservices.reconcile(KEY)
 
@@ -158,7 +158,7 @@ def test_a_resync_forgets_nobody_whom_only_our_own_word_lists(world: World):
     for number in range(1, 18):
         world.pods.drop(pod_key(number))
     work_off(world)
-    world.rpcservices.forget_withdrawn()
+    world.rpcservices.absences.forget_withdrawn()
     world.keys |= world.rpcservices.every_key()
 
     assert work_off(world) == ["10.0.0.18", "10.0.0.19"]

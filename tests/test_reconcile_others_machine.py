@@ -11,7 +11,7 @@ from rpcregistry.errors import Partial, Rejected, Retry, Unanswered
 from rpcregistry.layouts import Layout
 from rpcregistry.model import Declaration, Endpoint, ObjectKey, RpcService, ServiceKey
 from rpcregistry.plan.ops import Create, Op
-from rpcregistry.reconcile import byname, rpcservices
+from rpcregistry.reconcile import byname, observing
 from rpcregistry.runtime.informer import Change
 from rpcregistry.runtime.worker import _at_once
 from tests.builders import declared, pod, pod_key
@@ -28,7 +28,7 @@ class Late(Held[RpcService]):
     """A store that is behind the server, as an informer's may be; ``server`` has what is there."""
 
     def __init__(self, changed: Callable[[Change[RpcService]], None]) -> None:
-        super().__init__({**rpcservices.service_indexes(), **byname.service_indexes()}, changed)
+        super().__init__({**observing.service_indexes(), **byname.service_indexes()}, changed)
         self.server: dict[ObjectKey, RpcService] = {}
         self.events: list[tuple[int, RpcService, bool]] = []  # version, object, whether it was deleted
         self.position = 0
@@ -168,7 +168,7 @@ class LateWorld(World):
                 except (Rejected, Retry):
                     self.later.add(key)
             else:
-                self.rpcservices.guard.look_once()
+                self.rpcservices.absences.guard.look_once()
                 self.registry.guard.look_once()
                 if not (self.keys or self.names) or all(
                     self.not_before.get(key, 0) > now for key in (*self.keys, *self.names)
@@ -385,7 +385,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def a_resync(self):
         self.worked = False
-        self.world.rpcservices.forget_withdrawn()
+        self.world.rpcservices.absences.forget_withdrawn()
         self.world.keys |= self.world.rpcservices.every_key()
 
     def _has_forged(self) -> bool:

@@ -5,8 +5,8 @@ import pytest
 
 from rpcregistry.errors import Retry
 from rpcregistry.model import Declaration, LocalService, ObjectKey, Pod, ServiceKey
+from rpcregistry.reconcile.observing import pod_indexes
 from rpcregistry.reconcile.podlabels import PodLabelReconciler
-from rpcregistry.reconcile.rpcservices import pod_indexes
 from rpcregistry.reconcile.selections import Selections
 from rpcregistry.runtime.informer import Change
 from tests.builders import localservice, pod

@@ -12,7 +12,7 @@ from rpcregistry.cli import run_command
 from rpcregistry.manifests import RPCSERVICES, made
 from rpcregistry.model import ObjectKey, RpcService
 from rpcregistry.plan.ops import Create, Delete, Set, Znode
-from rpcregistry.reconcile import rpcservices
+from rpcregistry.reconcile import observing
 from rpcregistry.run.dryrun import DryRunKube, DryRunZooKeeper
 from tests.worlds import Held, ZooKeeperInMemory
 
@@ -118,7 +118,7 @@ def test_what_is_wrong_is_said_in_one_line(
 
 
 def test_a_dry_run_goes_on_from_what_it_would_have_created():
-    services: Held[RpcService] = Held(rpcservices.service_indexes(), lambda _: None)
+    services: Held[RpcService] = Held(observing.service_indexes(), lambda _: None)
     kube = DryRunKube({"rpcservices": services})
     created = kube.create(RPCSERVICES, "default", made.rpcservice("default", "echo", "echo"))
     patched = kube.patch(RPCSERVICES, ObjectKey("default", "echo"), {"status": {}}, "status")

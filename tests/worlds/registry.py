@@ -16,7 +16,7 @@ from rpcregistry.model import (
 from rpcregistry.plan import rpcservices as rpcservice_plan
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.publication import CrossNamespace, PublicationSettings
-from rpcregistry.reconcile import byname, room, rpcservices
+from rpcregistry.reconcile import byname, observing, room
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.initialsync import InitialSync
@@ -54,9 +54,9 @@ class World:
         self.denied: set[tuple[str, str]] = set()  # pod and RpcService: who may not register what
         self.node_now: Node | None = None  # what the API server says of a Node, ahead of its watch
         self.written: list[tuple[str, str, str]] = []
-        self.pods: Held[Pod] = Held(rpcservices.pod_indexes(), self._pod_changed)
+        self.pods: Held[Pod] = Held(observing.pod_indexes(), self._pod_changed)
         self.nodes: Held[Node] = Held({}, self._node_changed)
-        indexes = {**rpcservices.service_indexes(), **byname.service_indexes(), **room.service_indexes()}
+        indexes = {**observing.service_indexes(), **byname.service_indexes(), **room.service_indexes()}
         self.services: Held[RpcService] = Held(indexes, self._service_changed)
         self.kube.source = self.services
         self.start()
@@ -160,7 +160,7 @@ class World:
         self.keys |= self.rpcservices.pod_keys(change)
 
     def _node_changed(self, change):
-        self.rpcservices.note_node(change)
+        self.rpcservices.absences.note_node(change)
         self.keys |= self.rpcservices.node_keys(change)
 
     def _service_changed(self, change):
@@ -192,7 +192,7 @@ class World:
             elif self.conditions:
                 self.synced.reconcile(self.conditions.pop())
             else:
-                self.rpcservices.guard.look_once()
+                self.rpcservices.absences.guard.look_once()
                 self.registry.guard.look_once()
                 if not (self.keys or self.names):
                     return self

@@ -19,9 +19,9 @@ from rpcregistry.plan.conditions import says_the_same
 from rpcregistry.plan.pods import asks_locality, silent_on
 from rpcregistry.plan.rpcservices import owner_name
 from rpcregistry.reconcile.nodeservices import OF_LOCAL, NodeServiceReconciler
+from rpcregistry.reconcile.observing import DECLARED, NAMED, Taken
 from rpcregistry.reconcile.ports import Change, Clock, Events, Kube, Source
 from rpcregistry.reconcile.refusals import Refusals
-from rpcregistry.reconcile.rpcservices import DECLARED, NAMED, Taken
 from rpcregistry.reconcile.selections import Selections
 
 PROJECTED = "service name"  # index of generated LocalServices: ServiceKey

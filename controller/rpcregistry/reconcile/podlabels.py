@@ -7,8 +7,8 @@ from rpcregistry.manifests import PODS, made, regarding
 from rpcregistry.model import LocalService, ObjectKey, Pod, Problem, ServiceKey
 from rpcregistry.plan import podlabels as planning
 from rpcregistry.reconcile.localservices import local_keys
+from rpcregistry.reconcile.observing import DECLARED
 from rpcregistry.reconcile.ports import Change, Events, Kube, Source
-from rpcregistry.reconcile.rpcservices import DECLARED
 from rpcregistry.reconcile.selections import Selections
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
-from itertools import chain
-from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -24,12 +22,13 @@ from rpcregistry.model import (
 from rpcregistry.plan import ownword
 from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.invariants import check_objects
-from rpcregistry.plan.pods import newest_of, silent_on
+from rpcregistry.plan.pods import newest_of
 from rpcregistry.plan.publication import ALL_LISTED, Place, Unlisted, place
 from rpcregistry.plan.writes import Writes, write_of
-from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
+from rpcregistry.reconcile.absences import Absences, turned
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.initialsync import InitialSync
+from rpcregistry.reconcile.observing import Observer, declared_keys
 from rpcregistry.reconcile.ports import Change, Clock, Events, Kube, Source
 from rpcregistry.reconcile.refusals import Refusals
 from rpcregistry.reconcile.relied import Relied
@@ -37,32 +36,13 @@ from rpcregistry.reconcile.rewrites import Rewrites
 from rpcregistry.reconcile.room import Room
 from rpcregistry.reconcile.selections import Selections
 from rpcregistry.reconcile.troubles import FIRST_PAUSE, Troubles
-from rpcregistry.reconcile.unreadable import UnknownWords
 
 log = structlog.get_logger(__name__)
 
-DECLARED = "declared"  # index of pods: (namespace, service name)
-NAMED = "named"  # index of RpcServices: ServiceKey
 REPORTED_AFTER = 10.0  # seconds, before which we do not report what may pass by itself
 MOST_REPORTED = 10  # pods that get an Event
-MOST_READ = 10  # pods, each by a request of its own; watch events bring any others
 SLOW = 1.0  # seconds for a write
 OLD_CRD = "the API server loses fields of the status: its CRD is too old, run kubectl apply -f crds/"
-
-
-def pod_indexes() -> Mapping[str, Callable[[Pod], Iterable[ServiceKey]]]:
-    """The indexes that the pod store needs."""
-    return {DECLARED: declared_keys}
-
-
-def service_indexes() -> Mapping[str, Callable[[RpcService], Iterable[ServiceKey]]]:
-    """The indexes that the RpcService store needs."""
-    return {NAMED: lambda service: [service.service_key]}
-
-
-def declared_keys(pod: Pod) -> set[ServiceKey]:
-    """The keys of the services that the pod declares."""
-    return {ServiceKey(pod.namespace, declaration.service_name) for declaration in pod.declarations}
 
 
 class RpcServiceReconciler:
@@ -96,25 +76,40 @@ class RpcServiceReconciler:
         self._pods = pods
         self._nodes = nodes
         self._services = services
-        self._read_node = read_node
-        self._may_register = may_register
         self._settings = settings
         self._clock = clock
         self._enqueue = enqueue
         self._events = events
         self._initial_sync = initial_sync
         self._relied = relied
-        self._read_pod = read_pod
         self._troubles: Troubles[ServiceKey, Rejected | Retry] = Troubles()
         self._rewrites = Rewrites()
         self._selected: Selections[RpcService] = Selections(
             pods.store, lambda service: None if service.is_part else service.spec.selector
         )
-        self._lease = lease
         self._room = Room(services, services_per_namespace)
-        self._unknown_words = UnknownWords()
-        self.guard: Guard[str] = Guard(
-            look=self._look, decided=self._decided, confirm=confirm, clock=clock.monotonic
+        self._observer = Observer(
+            pods=pods,
+            nodes=nodes,
+            services=services,
+            relied=relied,
+            rewrites=self._rewrites,
+            selected=self._selected.pods_of,
+            unplaced=self._unplaced,
+            read_node=read_node,
+            read_pod=read_pod,
+            may_register=may_register,
+        )
+        self.absences = Absences(
+            pods=pods,
+            nodes=nodes,
+            services=services,
+            relied=relied,
+            observe=self._observer.observe,
+            lease=lease,
+            clock=clock,
+            confirm=confirm,
+            enqueue=enqueue,
         )
 
     # what changes mean
@@ -122,10 +117,7 @@ class RpcServiceReconciler:
     def note_pod(self, change: Change[Pod]) -> None:
         """Note which RpcServices select the pod, and whether it was deleted."""
         self._selected.note_pod(change)
-        if change.new:
-            self.guard.forget(change.new.uid)
-        elif change.old and not change.listed:
-            self.guard.confirm(change.old.uid)
+        self.absences.note_pod(change)
 
     def pod_keys(self, change: Change[Pod]) -> set[ServiceKey]:
         """The keys that a pod's change touches: those that it served before, and those that it serves now."""
@@ -136,12 +128,7 @@ class RpcServiceReconciler:
     def note_service(self, change: Change[RpcService]) -> None:
         """Note which pods an RpcService selects, and a new word that may release a hold."""
         self._selected.note(change)
-        old, new = change.old, change.new
-        if new and old and new.released != old.released:
-            self._note_unknown(old)
-            self.guard.wake()
-        elif new and not old and self.guard.held:
-            self.guard.wake()  # it may list held pods later: the guard has to see its word before
+        self.absences.note_service(change)
 
     def service_keys(self, change: Change[RpcService]) -> set[ServiceKey]:
         """The keys that an RpcService's change touches."""
@@ -149,15 +136,10 @@ class RpcServiceReconciler:
             return set()  # our own write, as planned
         return {service.service_key for service in (change.old, change.new) if service}
 
-    def note_node(self, change: Change[Node]) -> None:
-        """Wake the guard if a Node turned (not-)Ready, was created or was deleted."""
-        if _turned(change):
-            self.guard.wake()
-
     def node_keys(self, change: Change[Node]) -> set[ServiceKey]:
         """The keys with an endpoint on a Node that turned (not-)Ready or was deleted."""
         node = change.old or change.new
-        if node is None or not _turned(change):
+        if node is None or not turned(change):
             return set()
         return {
             service.service_key
@@ -177,11 +159,6 @@ class RpcServiceReconciler:
         self._initial_sync.begin(self.every_key())
         self._relied.begin()
 
-    def forget_withdrawn(self) -> None:
-        """Drop the confirmations of pods that no status lists any more."""
-        services = (*self._services.store.values(), *self._relied.values())
-        self.guard.retain_only({row.pod_uid for service in services for row in service.status.endpoints})
-
     # reconciling
 
     def reconcile(self, key: ServiceKey) -> bool:
@@ -189,16 +166,9 @@ class RpcServiceReconciler:
 
         A refused write costs only what it would add: all else is written, then this raises ``Partial``.
         """
-        observed = self._observe(key)
-        silent = self._silent_nodes(observed)
-        if silent:
-            bad_nodes = self._bad_nodes(observed.pods.values()) | silent
-            observed = msgspec.structs.replace(observed, bad_nodes=bad_nodes)
-        absences = self._absences(key.namespace, observed)
-        seen = planning.suspects(key, observed)
-        if any(uid not in absences.confirmed and uid not in absences.held for uid in seen):
-            self.guard.wake()
-        self._relied.withdraw(key, self.guard.confirmed)
+        observed = self._observer.observe_surely(key)
+        absences = self.absences.of(key, observed)
+        self._relied.withdraw(key, self.absences.guard.confirmed)
         ops = planning.plan(key, observed, absences, self._settings, self._clock.stamp())
         check_objects(key, ops)
         wanted = _Wanted(lambda: planning.wanted_rows(key, observed, absences))
@@ -224,7 +194,7 @@ class RpcServiceReconciler:
         self._troubles.end(key)
         if partial or observed.unplaced:
             self._enqueue([key])  # to create the parts, or to count in the head what has room now
-        self._use_up(observed.services)
+        self.absences.use_up(observed.services)
         return bool(ops)
 
     def _write(
@@ -319,6 +289,10 @@ class RpcServiceReconciler:
                 self._relied.vouch_if_there(service)
         return leaving
 
+    def _unplaced(self, key: ServiceKey) -> int:
+        trouble = self._troubles.get(key)
+        return trouble.unplaced if trouble else 0
+
     def _refused(
         self,
         key: ServiceKey,
@@ -375,113 +349,15 @@ class RpcServiceReconciler:
 
         def has_ended(service: RpcService, row: Endpoint) -> bool:
             there = self._pods.store.get(ObjectKey(service.namespace, row.pod_name))
-            return there is not None or row.pod_uid in self.guard.confirmed
+            return there is not None or row.pod_uid in self.absences.guard.confirmed
 
         return ownword.outdated(self._relied.listing(key), wanted.rows, has_ended)
-
-    def _observe(self, key: ServiceKey) -> planning.ObservedRpcServices:
-        services = [self._as_kept(service) for service in self._services.store.indexed(NAMED, key)]
-        taken = Taken(self._services.store, key.namespace)
-        owner = planning.owner_name(key, services, taken)
-        declaring = self._pods.store.indexed(DECLARED, key)
-        pods = {
-            pod.name: pod if self._may_register(pod, owner) else silent_on(pod, key.service_name)
-            for pod in declaring
-        }
-        remembered = self._remembered(services)
-        names = {row.pod_name for service in services for row in service.status.endpoints}
-        names |= {row.pod_name for rows in remembered.values() for row in rows}
-        for service in services:
-            names |= self._selected.pods_of(service.key)
-        for name in names - pods.keys():
-            pod = self._pods.store.get(ObjectKey(key.namespace, name))
-            if pod:
-                pods[name] = pod
-        for name in sorted(ownword.named_by_others(services, remembered) - pods.keys())[:MOST_READ]:
-            pod = self._read(ObjectKey(key.namespace, name))
-            if pod:
-                pods[name] = pod if self._may_register(pod, owner) else silent_on(pod, key.service_name)
-        return planning.ObservedRpcServices(
-            services=services,
-            pods=pods,
-            taken=taken,
-            bad_nodes=self._bad_nodes(pods.values()),
-            remembered=remembered,
-            unplaced=trouble.unplaced if (trouble := self._troubles.get(key)) else 0,
-        )
-
-    def _as_kept(self, service: RpcService) -> RpcService:
-        """*service*; but if the server loses part of our writes, as we wrote it last."""
-        if not service.damaged or not self._rewrites.is_lost(service.uid, service.resource_version):
-            return service
-        relied = self._relied.of(service) or service
-        return msgspec.structs.replace(service, status=relied.status, damaged="")
 
     def _lost_words(self, key: ServiceKey, services: Iterable[RpcService]) -> Unlisted:
         """What to report of a key whose writes were all made, but perhaps not kept."""
         if any(self._rewrites.is_lost(service.uid, service.resource_version) for service in services):
             return Unlisted(refusals={key.namespace: Problem("Unreadable", OLD_CRD)})
         return ALL_LISTED
-
-    def _remembered(self, services: Iterable[RpcService]) -> Mapping[str, Sequence[Endpoint]]:
-        """The rows by our own word, for each object whose status others have written since."""
-        remembered: dict[str, Sequence[Endpoint]] = {}
-        for service in services:
-            relied = self._relied.of(service)
-            rows = relied.status.endpoints if relied else ()
-            if rows != service.status.endpoints:
-                remembered[service.uid] = rows
-        return remembered
-
-    def _read(self, key: ObjectKey) -> Pod | None:
-        """A pod that the store may lack; None if it cannot be read: nothing of it is published yet."""
-        if self._pods.unknown_in(key.namespace) is None:
-            with suppress(Rejected, Retry):
-                return self._read_pod(key)
-        return None
-
-    def _bad_nodes(self, pods: Iterable[Pod]) -> set[str]:
-        """The nodes of *pods* that exist and are not Ready."""
-        names = {pod.node_name for pod in pods if pod.node_name}
-        nodes = (self._nodes.store.get(ObjectKey("", name)) for name in names)
-        return {node.name for node in nodes if node and not node.ready}
-
-    def _silent_nodes(self, observed: planning.ObservedRpcServices) -> set[str]:
-        """The nodes that turned not-Ready, and whose watch event is behind that of their pods.
-
-        Two watches keep no common order.  If a pod was silenced while its Node still looks Ready, read the
-        Node first: the pod may not have failed by itself.
-        """
-        listed = {
-            row.pod_uid for service in observed.services for row in service.status.endpoints if row.ready
-        }
-        names = {pod.node_name for pod in observed.pods.values() if pod.silenced and pod.uid in listed}
-        nodes = (self._read_node(name) for name in names if name and name not in observed.bad_nodes)
-        return {node.name for node in nodes if node and not node.ready}
-
-    def _absences(self, namespace: str, observed: planning.ObservedRpcServices) -> planning.Absences:
-        held, services = self.guard.held, observed.services
-        confirmed = self.guard.confirmed.among(
-            row.pod_uid for service in services for row in observed.rows_of(service)
-        )
-        if self._pods.unknown_in(namespace) is None:
-            self._unknown_words.forget(namespace)
-            return planning.Absences(confirmed, held)
-        for service in services:
-            self._note_unknown(service)
-        released = self._unknown_words.are_released(namespace, services)
-        return planning.Absences(confirmed, held, unknown=not released)
-
-    def _note_unknown(self, service: RpcService) -> None:
-        """Note the word of *service* if its namespace cannot be read: a later, new word releases."""
-        if self._pods.unknown_in(service.namespace) is not None:
-            self._unknown_words.note(service)
-
-    def _use_up(self, services: Iterable[RpcService]) -> None:
-        """Use up new words: each releases once, and only what was held as it was given."""
-        for service in services:
-            if self._unknown_words.use_up(service):
-                log.info("released", services=[str(service.service_key)], unknown=True)
 
     def _apply(self, op: planning.Op, latest: dict[str, RpcService]) -> None:
         match op:
@@ -517,67 +393,6 @@ class RpcServiceReconciler:
             problem = Problem("Unreadable", said)
             self._events.record(regards, problem, "Publish", warning=True, salt=before.resource_version)
 
-    # absences
-
-    def _look(self, confirmed: Collection[str]) -> Snapshot[str] | None:
-        suspects = self._suspects()
-        if not (suspects.keys() - confirmed):
-            return None
-        pods, nodes = self._pods.second_look(), self._nodes.second_look()
-        bad_nodes = {node.name for node in nodes if not node.ready}
-        unheard = {pod.uid for pod in pods if pod.node_name in bad_nodes and not pod.ready}
-        unheard |= {pod.uid for pod in pods if pod.silenced and pod.uid in self.guard.held}
-        present = {pod.uid for pod in pods} - unheard
-        absent = {
-            uid: weight for uid, weight in suspects.items() if uid not in present and uid not in confirmed
-        }
-        rows = [
-            (service, row) for service in self._services.store.values() for row in service.status.endpoints
-        ]
-        # The node lifecycle controller marks the pods of a not-Ready Node one by one: expect the rest.
-        expected = sum(row.node_name in bad_nodes and row.pod_uid not in suspects for _, row in rows)
-        return Snapshot(absent, len(rows), expected, self._words(rows, absent))
-
-    def _words(
-        self, rows: Iterable[tuple[RpcService, Endpoint]], absent: Container[str]
-    ) -> dict[str, dict[str, str]]:
-        """The release annotations for each of *absent*: of the Lease, and of all RpcServices of its keys."""
-        keys: dict[str, set[ServiceKey]] = {}
-        for service, row in rows:
-            if row.pod_uid in absent:
-                keys.setdefault(row.pod_uid, set()).add(service.service_key)
-        of_key = {
-            key: {service.uid: service.released for service in self._services.store.indexed(NAMED, key)}
-            for key in set(chain.from_iterable(keys.values()))
-        }
-        return {
-            uid: {
-                **self._lease.words([key.service_name for key in listed]),
-                **{carrier: word for key in listed for carrier, word in of_key[key].items()},
-            }
-            for uid, listed in keys.items()
-        }
-
-    def _suspects(self) -> dict[str, int]:
-        weights: dict[str, int] = {}
-        for key in {service.service_key for service in self._services.store.values()}:
-            for uid, weight in planning.suspects(key, self._observe(key)).items():
-                weights[uid] = weights.get(uid, 0) + weight
-        return weights
-
-    def _decided(self, decision: Decision[str]) -> None:
-        if not decision.changed:
-            return
-        touched = {
-            service.service_key: {row.pod_uid for row in service.status.endpoints}
-            for service in self._services.store.values()
-            if any(row.pod_uid in decision.changed for row in service.status.endpoints)
-        }
-        if decision.released:
-            services = [key for key, uids in touched.items() if not uids.isdisjoint(decision.released)]
-            log_released(map(str, services), sum(decision.released.values()))
-        self._enqueue(touched)
-
 
 def _log_refused(key: ServiceKey, failure: Rejected | Retry) -> None:
     match failure:
@@ -596,10 +411,6 @@ def _refusal(writes: Writes, failure: Exception) -> Problem:
     return Problem("Refused", f"{what}: {failure}")
 
 
-def _turned(change: Change[Node]) -> bool:
-    return not (change.old and change.new and change.old.ready == change.new.ready)
-
-
 class _Wanted:
     """The rows that a key's objects should list, by endpoint; computed once, and only if asked for."""
 
@@ -609,21 +420,3 @@ class _Wanted:
     @cached_property
     def rows(self) -> Mapping[Place, Endpoint]:
         return {place(row): row for row in self._rows()}
-
-
-class _Store(Protocol):
-    def get(self, key: ObjectKey) -> Any: ...
-
-
-class Taken:
-    """The names of a namespace's RpcServices, looked up in the store as a plan tries them.
-
-    If a name is taken meanwhile, the create fails with a ``Conflict``.
-    """
-
-    def __init__(self, store: _Store, namespace: str) -> None:
-        self._store = store
-        self._namespace = namespace
-
-    def __contains__(self, name: object) -> bool:
-        return self._store.get(ObjectKey(self._namespace, str(name))) is not None

@@ -40,7 +40,7 @@ def rpcservices_part(shared: Shared) -> Part:
     )
     # Note each change first: the keys that it touches depend on the notes.
     shared.pods.subscribe(reconciler.note_pod)
-    shared.nodes.subscribe(reconciler.note_node)
+    shared.nodes.subscribe(reconciler.absences.note_node)
     shared.services.subscribe(reconciler.note_service)
     project = Controller("rpcservice", service_queue, reconciler.reconcile, every_key=reconciler.every_key)
     if shared.runs("registry"):  # else nothing ends what would be timed
@@ -64,8 +64,8 @@ def rpcservices_part(shared: Shared) -> Part:
         sources=(shared.services, shared.pods, shared.nodes),
         works=(project, annotation),
         counted=(project,),
-        guards=(reconciler.guard,),
-        forget=reconciler.forget_withdrawn,
+        guards=(reconciler.absences.guard,),
+        forget=reconciler.absences.forget_withdrawn,
         begin=begin,
     )
 

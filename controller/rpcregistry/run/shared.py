@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from rpcregistry.kube.client import Kube
 from rpcregistry.manifests import EVENTS, LOCALSERVICES, NODES, PODS, RPCSERVICES, ApiType, Named, Resource
 from rpcregistry.model import Node, Pod, RpcService
-from rpcregistry.reconcile import byname, localservices, ports, room, rpcservices
+from rpcregistry.reconcile import byname, localservices, observing, ports, room
 from rpcregistry.reconcile.fence import FencedKube
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.initialsync import InitialSync
@@ -128,7 +128,7 @@ class Shared:
         self.pods: Source[Pod] = self.source(
             PODS,
             settings.target.namespaces,
-            {**rpcservices.pod_indexes(), **localservices.pod_indexes()},
+            {**observing.pod_indexes(), **localservices.pod_indexes()},
             settings.pod_label_selector,
         )
         self.nodes: Source[Node] = self.source(NODES, (), {})
@@ -136,7 +136,7 @@ class Shared:
             RPCSERVICES,
             settings.target.namespaces,
             {
-                **rpcservices.service_indexes(),
+                **observing.service_indexes(),
                 **byname.service_indexes(),
                 **(room.service_indexes() if settings.services_per_namespace else {}),
             },
