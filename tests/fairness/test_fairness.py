@@ -4,6 +4,7 @@ Order is what is judged, by the audit log, and not time.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -184,13 +185,14 @@ def test_an_innocent_pods_event_is_not_behind_those_of_another_namespace(
     send(client, patches)
     quiet.create_pod("innocent", annotation=wrong(0))
     (event,) = eventually(lambda: quiet.events("InvalidAnnotation", "innocent"))
-    assert event.note.endswith("more") if hasattr(event, "note") else event.message.endswith("more")
+    assert event.message.endswith(" more"), "all its mistakes are one Event"
 
     requests = asked(stand)
     created = max(r.at for r in requests if (r.resource, r.name, r.verb) == ("pods", "innocent", "create"))
     events = [r for r in requests if r.resource.startswith("events") and r.user == USER and r.at > created]
     (mine,) = (r.at for r in events if r.namespace == quiet.namespace and r.name.startswith("innocent"))
     assert sum(r.namespace == loud and r.at < mine for r in events) <= 3, "others have one turn"
-    told = [r.name for r in requests if r.resource.startswith("events") and r.namespace == loud]
-    by_pod = {name.rpartition(".")[0] for name in told}
-    assert len(told) == len(by_pod), "one Event a minute for each pod"
+    told = [r for r in requests if r.resource.startswith("events") and r.namespace == loud]
+    minutes = (max(r.at for r in told) - min(r.at for r in told)) / 60
+    each = Counter(r.name.rpartition(".")[0] for r in told)
+    assert max(each.values()) <= 2 + minutes, "one Event a minute for each pod"
