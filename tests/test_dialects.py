@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rpcregistry.dialects import read
+from rpcregistry import dialects
+from rpcregistry.dialects import LONGEST_ANNOTATION, read
 from rpcregistry.model import Declaration
 
 PLAIN = {"rpc-service": "true"}
@@ -666,3 +667,26 @@ def test_hostile_text_costs_little_time(text):
         start = time.thread_time()
         read(labels, annotations)
         assert time.thread_time() - start < 0.05
+
+
+def test_a_text_over_the_cap_is_refused_before_it_is_decoded_or_parsed(monkeypatch):
+    def never(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(dialects, "parse", never)
+    declarations, problems = plain("[" * (LONGEST_ANNOTATION + 1))
+    assert declarations == ()
+    assert messages(problems) == ["rpc-service: 32769 bytes are more than the maximum of 16384"]
+    _, problems = read(KEY_VALUE, {"app.io/annotation": "%" * (LONGEST_ANNOTATION + 1)})
+    assert messages(problems) == ["app.io/annotation: 32769 bytes are more than the maximum of 16384"]
+
+
+@pytest.mark.parametrize("padding", [0, 5000], ids=["short", "long"])
+def test_an_unchanged_text_is_parsed_once_though_others_change_theirs(monkeypatch, padding):
+    parsed = []
+    monkeypatch.setattr(dialects, "parse", lambda text: parsed.append(text) or [])
+    mine = json.dumps([f"mine{padding}" + "x" * padding])
+    for number in range(500):
+        plain(mine)
+        plain(json.dumps([f"{padding}-{number}"]))
+    assert parsed.count(mine) == 1

@@ -294,7 +294,7 @@ class Meter:
     ],
 )
 def test_a_change_of_a_key_whose_write_was_refused_is_worked_at_once(failure: Failure, early: bool):
-    queue: Workqueue[str] = Workqueue(0.0, jitter=lambda seconds: 60.0)
+    queue: Workqueue[str] = Workqueue(0.0, lambda _: ["default"], jitter=lambda seconds: 60.0)
     over: list[bool] = []
 
     def reconcile(_: str) -> bool:
@@ -353,3 +353,73 @@ def test_what_a_slow_refusal_kept_back_is_written_before_the_slow_one_is_tried_a
     (found,) = world.services.values()
     assert len(found.status.endpoints) == 3
     assert caught.value.after > 0
+
+
+def refusals(world: World) -> set[str]:
+    """The pods that were told that their RpcService is refused by the bound."""
+    return {
+        name
+        for name, problem in world.events.told
+        if problem.reason == "RpcServiceRefused" and "--services-per-namespace" in problem.message
+    }
+
+
+def test_no_more_rpcservices_are_made_in_a_namespace_than_it_may_have(world: World):
+    world.services_per_namespace = 2
+    world.start()
+    world.services.put(declared("declared"))
+    world.serve(1, service="a")
+    work_off(world)
+    world.serve(2, service="b")
+    world.pods.put(pod(3, "b", namespace="another"))
+    work_off(world)
+
+    assert {str(service.key) for service in world.services.values()} == {
+        "default/declared",
+        "default/a",
+        "another/b",
+    }
+    assert refusals(world) == {"p2"}
+    assert world.servers("b") == ["10.0.0.3"]
+
+
+def test_room_that_becomes_free_is_used(world: World):
+    world.services_per_namespace = 1
+    world.start()
+    world.serve(1, service="a")
+    work_off(world)
+    world.serve(2, service="b")
+    work_off(world)
+    assert refusals(world) == {"p2"}
+    world.pods.drop(pod_key(1))
+    work_off(world)
+    world.clock.seconds += LONGEST_PAUSE
+    world.keys.add(ServiceKey("default", "b"))
+    work_off(world)
+
+    assert (world.servers("a"), world.servers("b")) == (None, ["10.0.0.2"])
+
+
+def test_a_bound_below_what_exists_deletes_and_empties_nothing(world: World):
+    for number, service in enumerate("abc", 1):
+        world.serve(number, service=service)
+    work_off(world)
+    world.services_per_namespace = 1
+    world.start()
+    world.serve(4, service="a")
+    work_off(world)
+
+    assert len(list(world.services.values())) == 3
+    assert world.servers("a") == ["10.0.0.1", "10.0.0.4"]
+    assert (world.servers("b"), world.servers("c")) == (["10.0.0.2"], ["10.0.0.3"])
+    assert refusals(world) == set()
+
+
+def test_a_part_of_a_large_service_is_an_object_too(world: World):
+    world.services_per_namespace = 1
+    world.start()
+    serve(world, 1, 2, 3, 4)
+    work_off(world)
+
+    assert published(world) == {"1", "2", "3"}
+    assert "p4" in refusals(world)

@@ -9,6 +9,7 @@ import msgspec
 
 from rpcregistry.errors import Partial, Rejected
 from rpcregistry.layouts import Layout
+from rpcregistry.manifests import PODS, RPCSERVICES
 from rpcregistry.model import (
     HELD,
     Endpoint,
@@ -43,7 +44,10 @@ from rpcregistry.reconcile.registration import ALLOWED_FOR, Registration
 from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.repairs import Repairs
 from rpcregistry.reconcile.rewrites import Rewrites
+from rpcregistry.reconcile.room import IN_NAMESPACE, Room
+from rpcregistry.reconcile.room import service_indexes as room_indexes
 from rpcregistry.reconcile.selections import Selections
+from rpcregistry.reconcile.slow import SLOW, SlowNamespaces
 from rpcregistry.reconcile.stalepaths import StalePaths
 from rpcregistry.reconcile.troubles import LONGEST_PAUSE, Troubles
 from rpcregistry.reconcile.turns import Turns
@@ -445,7 +449,7 @@ def test_what_is_relied_on_is_one_of_our_own_words_at_every_moment():
 
 def test_a_name_is_done_once_whichever_key_is_the_last():
     initial_sync = InitialSync()
-    told: list[str] = []
+    told: list[ServiceKey] = []
     initial_sync.subscribe(told.append)
     keys = [[ServiceKey(namespace, f"echo{number}") for number in range(ROUNDS)] for namespace in ("a", "b")]
     initial_sync.begin(keys[0] + keys[1])
@@ -458,7 +462,7 @@ def test_a_name_is_done_once_whichever_key_is_the_last():
 
     twice(work)
 
-    assert sorted(told) == sorted(key.service_name for key in keys[0])
+    assert sorted(key.service_name for key in told) == sorted(key.service_name for key in keys[0])
 
 
 class SlowNotes(NotesInMemory):
@@ -591,3 +595,61 @@ def test_what_one_explains_and_another_confirms_is_left_over_no_more():
     at_once(lambda: step_by_step(explain), lambda: step_by_step(confirm))
 
     assert leftovers.of("echo") == set()
+
+
+class Services:
+    """An informer's store alone."""
+
+    def __init__(self) -> None:
+        self.store: Store[RpcService] = Store(room_indexes())
+
+
+def test_two_that_make_objects_make_no_more_than_there_is_room_for():
+    services = Services()
+    room = Room(services, ROUNDS)
+
+    def work(me: int) -> None:
+        for number in range(ROUNDS):
+            made = service(f"s{me}-{number}")
+            with suppress(Rejected), room.to_make(made.key):
+                services.store.put(made, 1)
+            assert len(services.store.indexed(IN_NAMESPACE, "default")) <= ROUNDS
+
+    twice(work)
+
+    assert len(services.store.indexed(IN_NAMESPACE, "default")) == ROUNDS
+    with suppress(Rejected), room.to_make(ObjectKey("default", "one-more")):
+        raise AssertionError
+    with room.to_make(ObjectKey("another", "one")):
+        pass
+
+
+def test_what_two_say_of_two_namespaces_is_not_lost():
+    clock = Clock()
+    slow = SlowNamespaces(clock)
+
+    def work(me: int) -> None:
+        for number in range(ROUNDS):
+            slow._note(("pods", f"{me}-{number}"), True)
+
+    twice(work)
+
+    assert slow._slow == {("pods", f"{me}-{number}") for me in (0, 1) for number in range(ROUNDS)}
+
+
+def test_a_namespace_is_slow_from_a_long_request_until_a_short_one():
+    clock = Clock()
+    slow = SlowNamespaces(clock)
+    is_slow = slow.of(RPCSERVICES)
+    with suppress(Rejected), slow.timed(RPCSERVICES, "a"):
+        clock.seconds += SLOW + 0.1
+        raise Rejected("504")
+    assert is_slow("a")
+    assert not is_slow("b")
+    with slow.timed(PODS, "a"):
+        pass
+    assert is_slow("a"), "another kind says nothing"
+    assert not slow.of(PODS)("a")
+    with slow.timed(RPCSERVICES, "a"):
+        clock.seconds += SLOW
+    assert not is_slow("a")

@@ -134,7 +134,7 @@ def test_changes_are_told_in_the_order_in_which_the_store_took_them():
 
 
 def test_keys_that_two_add_are_worked_by_none_of_two_at_once():
-    queue: Workqueue[int] = Workqueue(0.0)
+    queue: Workqueue[int] = Workqueue(0.0, lambda _: ["default"])
     working: set[int] = set()
     worked: set[tuple[int, int]] = set()
     latest = [0, 0]

@@ -20,13 +20,22 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from rpcregistry.errors import Conflict, Failure, Misconfigured, Rejected, Retry
 from rpcregistry.model import Problem, Regarding
-from rpcregistry.telemetry.events import EVENT_INTERVAL, MOST_WAITING, EventRecorder, event_manifest
+from rpcregistry.telemetry import events
+from rpcregistry.telemetry.events import (
+    EVENT_INTERVAL,
+    MOST_OF_A_NAMESPACE,
+    POSTERS,
+    EventRecorder,
+    event_manifest,
+)
 from rpcregistry.telemetry.metrics import Metrics
 from rpcregistry.telemetry.probes import MOST_CONNECTIONS, REQUEST_TIMEOUT, Health, Server, serve
 from tests.cluster.waiting import eventually
+from tests.worlds import Clock
 
 POD = Regarding("v1", "Pod", "shop", "web-1", "uid-1")
 BAD = Problem("InvalidAnnotation", "rpc-service[0].port: 0 is too small")
@@ -176,14 +185,15 @@ def dropped() -> list[str]:
 
 @pytest.fixture
 def start(api: ApiServer, dropped: list[str]) -> Iterator[Callable[[], EventRecorder]]:
-    """Starts recorders that post to *api*, each in a thread of its own."""
+    """Starts recorders that post to *api*, each in threads of its own."""
     started: list[tuple[EventRecorder, threading.Thread]] = []
 
     def start() -> EventRecorder:
         recorder = EventRecorder(api, "host_1", lambda: AT, dropped=lambda: dropped.append("an event"))
-        thread = threading.Thread(target=recorder.run, daemon=True)
-        thread.start()
-        started.append((recorder, thread))
+        for _ in range(POSTERS):
+            thread = threading.Thread(target=recorder.run, daemon=True)
+            thread.start()
+            started.append((recorder, thread))
         return recorder
 
     yield start
@@ -198,9 +208,12 @@ def recorder(start: Callable[[], EventRecorder]) -> EventRecorder:
     return start()
 
 
-def record(recorder: EventRecorder, *messages: str, salt: str = "") -> None:
+def record(
+    recorder: EventRecorder, *messages: str, salt: str = "", namespace: str = "shop", reason: str = "R"
+) -> None:
+    about = msgspec.structs.replace(POD, namespace=namespace)
     for message in messages:
-        recorder.record(POD, Problem("R", message), "Declare", warning=True, salt=salt)
+        recorder.record(about, Problem(reason, message), "Declare", warning=True, salt=salt)
 
 
 def notes(api: ApiServer) -> set[str]:
@@ -278,11 +291,101 @@ def test_at_most_ten_events_a_second_are_posted_whether_they_are_taken_or_not(
 
 
 def test_a_flood_is_bounded_and_recording_it_waits_for_nothing(api: ApiServer) -> None:
-    dropped: list[str] = []
-    never_run = EventRecorder(api, "host_1", dropped=lambda: dropped.append("an event"))
-    record(never_run, *map(str, range(MOST_WAITING + 10)))
-    assert never_run.waiting == MOST_WAITING
+    dropped: list[None] = []
+    never_run = EventRecorder(api, "host_1", dropped=lambda: dropped.append(None))
+    record(never_run, *map(str, range(MOST_OF_A_NAMESPACE + 10)))
+    assert never_run.waiting == MOST_OF_A_NAMESPACE
     assert len(dropped) == 10
+
+
+def test_where_there_is_no_room_the_longest_line_loses_what_came_last(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "MOST_WAITING", 20)
+    monkeypatch.setattr(events, "EVENT_INTERVAL", 0.01)
+    recorder = EventRecorder(api, "host_1")
+    record(recorder, *map(str, range(20)), namespace="loud")
+    record(recorder, "a", "b", "c", namespace="quiet")
+    assert recorder.waiting == 20
+    thread = threading.Thread(target=recorder.run, daemon=True)
+    thread.start()
+    eventually(lambda: len(api.requests) == 20)
+    assert notes(api) == {*map(str, range(17)), "a", "b", "c"}
+    record(recorder, "19", namespace="loud")
+    eventually(lambda: "19" in notes(api))
+    recorder.stop()
+    thread.join(5)
+
+
+def test_that_events_are_dropped_is_logged_once_a_minute(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "MOST_OF_A_NAMESPACE", 5)
+    clock = Clock()
+    never_run = EventRecorder(api, "host_1", clock=clock)
+    with capture_logs() as lines:
+        record(never_run, *map(str, range(20)))
+        clock.seconds += events.LOG_INTERVAL
+        record(never_run, "20")
+    dropped = [(line["count"], line["last_of"]) for line in lines if line["event"] == "events dropped"]
+    assert dropped == [(1, "shop"), (15, "shop")]
+
+
+def next_ones(api: ApiServer, count: int, after: int) -> set[str]:
+    """The notes of *count* Events that were posted after so many others."""
+    eventually(lambda: len(api.events) >= after + count)
+    return {event["note"] for event in list(api.events.values())[after : after + count]}
+
+
+def test_namespaces_take_turns(api: ApiServer, recorder: EventRecorder) -> None:
+    record(recorder, *(f"loud {number}" for number in range(5_000)), namespace="loud")
+    posted = len(api.events)
+    record(recorder, "quiet", namespace="quiet")
+    assert "quiet" in next_ones(api, 3, posted)
+
+
+def test_what_is_held_who_owns_what_and_the_lease_go_first(api: ApiServer, recorder: EventRecorder) -> None:
+    record(recorder, *map(str, range(100)))
+    posted = len(api.events)
+    for reason in ("Held", "OwnedElsewhere"):
+        record(recorder, *(f"{reason} {number}" for number in range(2)), reason=reason)
+    lease = Regarding("coordination.k8s.io/v1", "Lease", "rpcregistry", "rpcregistry", "uid")
+    recorder.record(lease, Problem("RegistryWiped", "wiped"), "Publish", warning=True)
+    wanted = {"Held 0", "Held 1", "OwnedElsewhere 0", "OwnedElsewhere 1", "wiped"}
+    assert wanted <= next_ones(api, 7, posted)
+
+
+def test_namespaces_in_which_requests_hang_hold_up_no_other(api: ApiServer) -> None:
+    over, hanging = threading.Event(), [0]
+    slow = {"a", "b", "c", "d"}
+
+    def hangs(event: Mapping[str, Any]) -> None:
+        if event["metadata"]["namespace"] != "quiet":
+            hanging[0] += 1
+            over.wait(30)
+
+    api.refuses = hangs
+    recorder = EventRecorder(api, "host_1", is_slow=slow.__contains__)
+    threads = [threading.Thread(target=recorder.run, daemon=True) for _ in range(POSTERS)]
+    for thread in threads:
+        thread.start()
+    for namespace in slow:
+        record(recorder, "1", "2", namespace=namespace)
+    eventually(lambda: hanging[0] == 2)
+    record(recorder, "x", "y", namespace="quiet")
+    eventually(lambda: notes(api) == {"x", "y"})
+    over.set()
+    recorder.stop()
+    for thread in threads:
+        thread.join(5)
+
+
+def test_a_namespace_whose_events_fail_pauses_alone(api: ApiServer, recorder: EventRecorder) -> None:
+    api.refuses = lambda event: Retry("429", after=60.0) if event["note"] == "a" else None
+    record(recorder, "a")
+    eventually(lambda: api.requests)
+    record(recorder, "b", namespace="quiet")
+    eventually(lambda: notes(api) == {"b"})
 
 
 def test_stopping_waits_for_no_pause(api: ApiServer) -> None:

@@ -2,13 +2,14 @@
 
 import threading
 import time
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from rpcregistry.runtime.workqueue import LONGEST_RETRY, RETRIES_A_SECOND, Workqueue
+from rpcregistry.runtime.workqueue import ALL_RETRIES_A_SECOND, LONGEST_RETRY, RETRIES_A_SECOND, Workqueue
 
 WINDOW = 0.1
 ALL = 1_000
@@ -22,12 +23,25 @@ class Clock:
         return self.now
 
 
+def flows_of(key):
+    """Of ``b/x`` the flow b; one flow has all keys without a flow of their own."""
+    return [str(key).partition("/")[0] if "/" in str(key) else "one"]
+
+
 class World:
     """A queue, and what comes out of it when."""
 
-    def __init__(self):
+    def __init__(self, workers=1):
         self.clock = Clock()
-        self.queue = Workqueue(WINDOW, self.clock, jitter=lambda seconds: seconds)
+        self.slow = set()
+        self.queue = Workqueue(
+            WINDOW,
+            flows_of,
+            workers=workers,
+            is_slow=self.slow.__contains__,
+            clock=self.clock,
+            jitter=lambda seconds: seconds,
+        )
 
     def advance(self, seconds):
         self.clock.now += seconds
@@ -285,7 +299,7 @@ def test_nothing_brings_a_key_back_before_the_time_that_the_other_side_named(wor
     assert world.next_after(step=0.01) == 7
 
 
-def test_failing_keys_share_a_limit_in_all(world):
+def test_failing_keys_of_a_flow_share_a_limit(world):
     for key in range(100):
         world.queue.add(key)
     for key in world.take():
@@ -317,6 +331,29 @@ def test_failing_keys_take_turns(world):
         world.advance(1.0)
 
     assert seen == set(range(100))
+
+
+def test_each_flow_may_fail_as_often_as_if_it_were_alone(world):
+    for flow in "ab":
+        for number in range(100):
+            world.queue.add(f"{flow}/{number}")
+    for key in world.take():
+        world.queue.retry(key, after=0)
+
+    taken = world.take()
+    assert [key[0] for key in taken] == ["a", "b"] * RETRIES_A_SECOND
+
+
+def test_failing_keys_of_all_flows_share_a_limit_by_turns(world):
+    for flow in "abcdefghij":
+        for number in range(20):
+            world.queue.add(f"{flow}/{number}")
+    for key in world.take():
+        world.queue.retry(key, after=0)
+
+    taken = world.take()
+    assert len(taken) == ALL_RETRIES_A_SECOND
+    assert set(Counter(key[0] for key in taken).values()) == {ALL_RETRIES_A_SECOND // 10}
 
 
 def test_failing_keys_do_not_hold_up_others(world):
@@ -382,9 +419,12 @@ def test_idle_keys_cost_no_memory(world):
     world.advance(100)
     world.take()
 
+    world.take()
+
     held = {name: held for name, held in vars(world.queue).items() if hasattr(held, "__len__")}
-    assert len(held) == 7
-    assert not any(held.values())
+    assert len(held) == 10
+    assert not any(map(len, held.values()))
+    assert not any(vars(world.queue._ready)[name] for name in ("_flows", "waiting", "retries"))
 
 
 def test_a_time_that_is_brought_forward_again_and_again_costs_no_memory(world):
@@ -395,19 +435,133 @@ def test_a_time_that_is_brought_forward_again_and_again_costs_no_memory(world):
         world.queue.done("a")
         world.queue.add_after("a", 3600)
 
-    assert len(world.queue._fresh._heap) < 100
+    assert len(world.queue._later._heap) < 100
 
 
-def waiting(queue):
+# turns
+
+
+def test_flows_take_turns_and_within_one_the_oldest_comes_first(world):
+    for key in ("a/1", "a/2", "a/3", "b/1", "b/2", "c/1"):
+        world.queue.add(key)
+
+    assert world.take() == ["a/1", "b/1", "c/1", "a/2", "b/2", "a/3"]
+
+
+def test_the_first_key_of_a_flow_waits_for_one_turn_of_each_other_flow(world):
+    for number in range(1000):
+        world.queue.add(f"a/{number}")
+        world.queue.add(f"b/{number}")
+    world.take(limit=7)
+    world.queue.add("quiet/1")
+
+    assert "quiet/1" in world.take(limit=3)
+
+
+def test_a_key_that_several_flows_changed_is_due_at_the_earliest_of_their_turns_and_once(world):
+    for number in range(1000):
+        world.queue.add(f"a/{number}")
+    world.queue.add("shared", flow="a")
+    world.take(limit=1)
+    world.queue.add("shared", flow="b")
+
+    taken = world.take(limit=2)
+    assert "shared" in taken
+    assert "shared" not in world.take()
+
+
+def test_a_key_that_another_flow_changed_too_uses_up_no_turn_of_the_first(world):
+    for key in ("x", "y", "z"):
+        world.queue.add(key, flow="loud")
+    world.queue.add("echo", flow="quiet")
+
+    assert world.take(limit=2) == ["x", "echo"]
+
+
+def test_a_failed_key_comes_back_in_the_flows_that_wanted_it(world):
+    world.queue.add("shared", flow="a")
+    world.queue.add("shared", flow="b")
+    world.take()
+    world.queue.retry("shared", after=1)
+    for number in range(100):
+        world.queue.add_after(f"a/{number}", 0.5)
+    world.advance(2)
+
+    assert world.take(limit=2) == ["a/0", "shared"]
+
+
+def test_one_flow_leaves_two_workers_to_the_others():
+    world = World(workers=8)
+    for number in range(100):
+        world.queue.add(f"a/{number}")
+    taken = world.take()
+    assert len(taken) == 6
+    world.queue.add("b/1")
+    assert world.take() == ["b/1"]
+    assert world.take() == []
+    world.queue.done(taken[0])
+    assert world.take() == ["a/6"]
+
+
+def test_slow_flows_have_two_workers_together():
+    world = World(workers=8)
+    world.slow |= {"a", "b", "c"}
+    for flow in "abcd":
+        for number in range(10):
+            world.queue.add(f"{flow}/{number}")
+    taken = world.take()
+    assert Counter(key[0] for key in taken) == {"a": 1, "b": 1, "d": 6}
+    world.queue.done("a/0")
+    assert world.take() == ["c/0"], "it has its turn, in place of those that had one"
+
+
+def test_a_flow_that_is_slow_no_more_may_use_more_workers():
+    world = World(workers=8)
+    world.slow.add("a")
+    for number in range(10):
+        world.queue.add(f"a/{number}")
+    assert len(world.take()) == 2
+    world.slow.clear()
+    assert len(world.take()) == 4
+
+
+def test_workers_that_wait_are_woken_when_a_flow_is_slow_no_more():
+    slow = {"a"}
+    queue = Workqueue(0.0, flows_of, workers=8, is_slow=slow.__contains__)
+    for number in range(10):
+        queue.add(f"a/{number}")
+    first = [queue.get(1), queue.get(1)]
+    waits = [waiting(queue, 1) for _ in range(3)]
+    while not all(thread.is_alive() for thread, _ in waits) or len(queue._changed._waiters) < 3:
+        time.sleep(0.001)
+    slow.clear()
+    queue.done(*first[0])
+    for thread, _ in waits:
+        thread.join(5)
+
+    assert all(taken for _, taken in waits)
+
+
+def test_a_slow_flow_does_not_make_the_queue_busy(world):
+    world.slow.add("a")
+    world.queue.add("a/1")
+    assert not world.queue.busy
+    world.take()
+    assert not world.queue.busy
+    world.queue.add("b/1")
+    assert world.queue.busy
+
+
+def waiting(queue, limit=10):
     """A thread that waits for keys, and the list into which it puts what it gets."""
     taken = []
-    thread = threading.Thread(target=lambda: taken.append(queue.get(10)), daemon=True)
+    thread = threading.Thread(target=lambda: taken.append(queue.get(limit)), daemon=True)
     thread.start()
     return thread, taken
 
 
 def test_close_ends_every_wait_at_once():
-    queue = Workqueue(WINDOW)
+    queue = Workqueue(WINDOW, flows_of)
     waits = [waiting(queue) for _ in range(3)]
     queue.close()
     for thread, _ in waits:
@@ -424,7 +578,7 @@ def test_a_closed_queue_gives_nothing_even_when_something_is_due(world):
 
 
 def test_a_wait_ends_when_a_key_is_added():
-    queue = Workqueue(WINDOW)
+    queue = Workqueue(WINDOW, flows_of)
     thread, taken = waiting(queue)
     queue.add("a")
     thread.join(5)
@@ -433,7 +587,7 @@ def test_a_wait_ends_when_a_key_is_added():
 
 
 def test_a_wait_ends_when_a_delayed_key_is_due():
-    queue = Workqueue(WINDOW)
+    queue = Workqueue(WINDOW, flows_of)
     queue.add_after("a", 0.05)
     thread, taken = waiting(queue)
     thread.join(5)
@@ -442,11 +596,11 @@ def test_a_wait_ends_when_a_delayed_key_is_due():
 
 
 def test_a_wait_ends_when_its_time_is_over():
-    assert Workqueue(WINDOW).get(10, timeout=0.01) == []
+    assert Workqueue(WINDOW, flows_of).get(10, timeout=0.01) == []
 
 
 def test_threads_never_work_one_key_at_once_and_lose_none():
-    queue = Workqueue(batch_window=0.0)
+    queue = Workqueue(0.0, flows_of)
     keys = range(5)
     busy = {key: threading.Lock() for key in keys}
     newest, worked, overlaps = dict.fromkeys(keys, 0), dict.fromkeys(keys, 0), []
@@ -477,11 +631,15 @@ def test_threads_never_work_one_key_at_once_and_lose_none():
     assert worked == newest
 
 
-KEYS = st.sampled_from("abcd")
+KEYS = st.sampled_from(["a/1", "a/2", "a/3", "b/1", "b/2", "c/1"])
+FLOWS = st.sampled_from([None, "a", "b", "c"])
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Any order of calls: no key twice at once, none lost, none for nothing, none too early."""
+    """Any order of calls: no key twice at once, none lost, none for nothing, none too early.
+
+    And no flow waits for more than one turn of each other flow.
+    """
 
     def __init__(self):
         super().__init__()
@@ -490,28 +648,46 @@ class QueueMachine(RuleBasedStateMachine):
         self.working = set()
         self.again = {}
         self.not_before = {}
+        self.windows = {}
+        self.flows = {}  # key -> the flows that want it
+        self.flows_again = {}
+        self.failed = set()
+        self.passed = {}  # flow that waits -> how many turns others had meanwhile
 
     @property
     def now(self):
         return self.world.clock.now
 
-    def want(self, key, due):
-        wanted = self.again if key in self.working else self.wanted
+    def want(self, key, due, flows):
+        wanted, wanting = (self.again, self.flows_again) if key in self.working else (self.wanted, self.flows)
         wanted[key] = min(due, wanted.get(key, due))
+        wanting[key] = wanting.get(key, set()) | set(flows)
+        self.note_waiting()
 
-    @rule(key=KEYS)
-    def add(self, key):
-        self.world.queue.add(key)
-        self.want(key, self.now)
+    def note_waiting(self):
+        """Note which flows wait: those with a key that is due and has not failed."""
+        waiting = {
+            flow
+            for key, due in self.wanted.items()
+            if key not in self.failed and max(due, self.windows.get(key, 0)) <= self.now
+            for flow in self.flows[key]
+        }
+        self.passed = {flow: self.passed.get(flow, Counter()) for flow in waiting}
 
-    @rule(key=KEYS, seconds=st.sampled_from([0, 0.05, 1, 100]))
-    def add_after(self, key, seconds):
-        self.world.queue.add_after(key, seconds)
-        self.want(key, self.now + seconds)
+    @rule(key=KEYS, flow=FLOWS)
+    def add(self, key, flow):
+        self.world.queue.add(key, flow)
+        self.want(key, self.now, [flow] if flow else flows_of(key))
+
+    @rule(key=KEYS, flow=FLOWS, seconds=st.sampled_from([0, 0.05, 1, 100]))
+    def add_after(self, key, flow, seconds):
+        self.world.queue.add_after(key, seconds, flow)
+        self.want(key, self.now + seconds, [flow] if flow else flows_of(key))
 
     @rule(seconds=st.sampled_from([0.004, 0.1, 1, 70]))
     def advance(self, seconds):
         self.world.advance(seconds)
+        self.note_waiting()
 
     @rule(limit=st.integers(1, 4))
     def get(self, limit):
@@ -523,29 +699,46 @@ class QueueMachine(RuleBasedStateMachine):
             assert key not in self.working
             assert self.wanted.pop(key) <= self.now
             assert self.not_before.get(key, 0) <= self.now
+            turn = self.world.queue._working[key].flow
+            assert turn in self.flows.pop(key)
             self.working.add(key)
+            self.passed.pop(turn, None)
+            for others in self.passed.values():
+                others[turn] += 1
+                assert others[turn] <= 1, f"{turn} had more than one turn while another flow waited"
+            self.note_waiting()
+        if len(keys) < limit:
+            assert not self.passed, "a key is due, and was not given out"
 
     def give_back(self, key):
         self.working.remove(key)
         if key in self.again:
             self.wanted[key] = self.again.pop(key)
+            self.flows[key] = self.flows_again.pop(key)
 
     @precondition(lambda self: self.working)
     @rule(data=st.data(), wrote=st.sampled_from([None, 0.0, 0.2]))
     def done(self, data, wrote):
         key = data.draw(st.sampled_from(sorted(self.working)))
         self.world.queue.done(key, wrote)
+        self.failed.discard(key)
         self.give_back(key)
         self.not_before[key] = self.now + (0 if wrote is None else max(WINDOW, 2 * wrote))
+        if wrote is not None:
+            self.windows[key] = self.not_before[key]
+        self.note_waiting()
 
     @precondition(lambda self: self.working)
     @rule(data=st.data(), after=st.sampled_from([None, 0, 5]), not_before=st.sampled_from([None, 0, 5]))
     def retry(self, data, after, not_before):
         key = data.draw(st.sampled_from(sorted(self.working)))
+        flows = self.world.queue._working[key].flows
         self.world.queue.retry(key, after, not_before)
+        self.failed.add(key)
         self.give_back(key)
         self.not_before[key] = self.now + (not_before or 0)
-        self.want(key, self.now + (not_before if not_before is not None else after or 0))
+        self.windows[key] = self.now + (WINDOW if not_before is None else not_before)
+        self.want(key, self.now + (not_before if not_before is not None else after or 0), flows)
 
     @invariant()
     def what_is_due_is_what_was_wanted(self):
@@ -554,17 +747,19 @@ class QueueMachine(RuleBasedStateMachine):
     def teardown(self):
         for key in sorted(self.working):
             self.world.queue.done(key)
+            self.failed.discard(key)
             self.give_back(key)
         for _ in range(3):
             self.world.advance(200)
-            for key in (keys := self.world.take()):
-                self.world.queue.done(key)
-            self.taken(keys, ALL)
+            self.note_waiting()
+            self.taken(keys := self.world.take(), ALL)
             for key in keys:
+                self.world.queue.done(key)
+                self.failed.discard(key)
                 self.give_back(key)
         assert not self.wanted, "lost"
-        assert not self.world.queue._fresh
-        assert not self.world.queue._failing
+        assert not self.world.queue._ready
+        assert not self.world.queue._later
 
 
 TestQueueMachine = QueueMachine.TestCase

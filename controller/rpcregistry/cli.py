@@ -191,6 +191,13 @@ main.command_class = _Command
     help="The most endpoints in one RpcService; a larger service has several.",
 )
 @click.option(
+    "--services-per-namespace",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="The most RpcServices in one namespace before no other is made there.  0: no bound.",
+)
+@click.option(
     "--bind-address",
     type=Parsed("host:port", bind_address),
     default="0.0.0.0:8080",
@@ -223,6 +230,7 @@ def run(
     guard_confirm: float,
     ownership_grace: float,
     endpoints_per_object: int,
+    services_per_namespace: int,
     bind_address: str,
     log_format: str | None,
     log_level: str,
@@ -251,6 +259,7 @@ def run(
         guard_confirm=guard_confirm,
         ownership_grace=timedelta(seconds=ownership_grace),
         endpoints_per_object=endpoints_per_object,
+        services_per_namespace=services_per_namespace,
         bind_address=bind_address,
     )
     sys.exit(run_controllers(settings))

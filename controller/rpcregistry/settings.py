@@ -76,6 +76,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     guard_confirm: float
     ownership_grace: timedelta
     endpoints_per_object: int
+    services_per_namespace: int
     bind_address: str
 
 

@@ -34,6 +34,13 @@ TOP = Path(__file__).parents[2]
     show_default=True,
     help="How many pods there are, in a tenth as many services.",
 )
+@click.option(
+    "--neighbour-changes",
+    type=click.IntRange(min=1),
+    default=Sizes.neighbour_changes,
+    show_default=True,
+    help="How often the quiet namespace changes beside each flood: 150 for a p99 that means something.",
+)
 @click.option("--quick", is_flag=True, help="Everything, but briefly: such figures mean nothing.")
 @click.option(
     "--out",
@@ -42,14 +49,14 @@ TOP = Path(__file__).parents[2]
     show_default="build/bench",
     help="Where bench.json and propagation.png go.",
 )
-def main(names: tuple[str, ...], pods: int, quick: bool, out: Path) -> None:
+def main(names: tuple[str, ...], pods: int, neighbour_changes: int, quick: bool, out: Path) -> None:
     """Measure the controller on a local cluster of its own, each figure beside a bare client's.
 
     The floor is the least work that any controller has to do; a bare client does it in the same run.
     Quote the ratio of the two, since machines differ.
     """
     console = Console(stderr=True)
-    sizes = brief(pods) if quick else Sizes(pods=pods)
+    sizes = brief(pods) if quick else Sizes(pods=pods, neighbour_changes=neighbour_changes)
     outcomes: list[Outcome] = []
     directory = Path(tempfile.mkdtemp(prefix="rpcregistry-bench-"))
     try:

@@ -135,6 +135,7 @@ class Pipeline:
         self._services = by_service(pods)
         self._service_of = {pod.name: pod.service for pod in pods if pod.service}
         self._addresses = {pod.name: pod.ip for pod in pods}
+        self._unready: set[str] = set()
         self._versions: dict[str, str] = {}
         self._writer = stage.api.connect()
         self._client = KazooClient(stage.cluster.zk_servers)
@@ -156,17 +157,20 @@ class Pipeline:
         try:
             for line in watch.watch(path):
                 pod = msgspec.json.decode(line)["object"]
-                self._write(pod["metadata"]["name"], pod["status"]["podIP"])
+                if pod["metadata"]["name"] in self._service_of:
+                    self._write(pod["metadata"]["name"], pod["status"])
         except (OSError, ValueError):  # closed
             return
 
-    def _write(self, name: str, ip: str) -> None:
+    def _write(self, name: str, says: Mapping[str, Any]) -> None:
         service = self._service_of[name]
-        self._addresses[name] = ip
+        self._addresses[name] = says["podIP"]
+        is_ready = any(c["type"] == "Ready" and c["status"] == "True" for c in says["conditions"])
+        (self._unready.discard if is_ready else self._unready.add)(name)
         if service not in self._versions:
             answer = self._writer.send(Request("GET", f"{RPCSERVICES}/{service}"))
             self._versions[service] = _version(answer)
-        members = self._services[service]
+        members = [pod for pod in self._services[service] if pod.name not in self._unready]
         manifest = {
             **rpcservice(service, self._versions[service]),
             "status": status(members, self._addresses),

@@ -113,6 +113,17 @@ def turning_ready(pod: BarePod) -> Request:
     return request("PATCH", f"{pod.path}/status", {"status": ready_status(pod.ip)})
 
 
+def turning_unready(pod: BarePod) -> Request:
+    """The status patch with which a kubelet says that the pod is not Ready (any more)."""
+    condition = {
+        "type": "Ready",
+        "status": "False",
+        "reason": "ContainersNotReady",
+        "lastTransitionTime": "2026-11-21T02:02:03Z",
+    }
+    return request("PATCH", f"{pod.path}/status", {"status": {"conditions": [condition]}})
+
+
 def deletion(pod: BarePod) -> Request:
     """The request that deletes a pod, as a kubelet that has stopped it does."""
     return Request("DELETE", f"{pod.path}?gracePeriodSeconds=0")

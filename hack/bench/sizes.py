@@ -25,6 +25,7 @@ class Sizes:
     part_sizes: tuple[int, ...] = (50, 100, 250, 500)
     services_in_parts: tuple[int, ...] = (1000, 5000)
     part_changes: int = 30
+    neighbour_changes: int = 15  # of which each is one withdrawal and one publication
 
     def population(self) -> list[BarePod]:
         """The pods that most scenarios work on."""
@@ -48,4 +49,5 @@ def brief(pods: int) -> Sizes:
         part_sizes=(20, 50),
         services_in_parts=(60,),
         part_changes=3,
+        neighbour_changes=2,
     )

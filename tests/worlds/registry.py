@@ -17,7 +17,7 @@ from rpcregistry.plan import rpcservices as rpcservice_plan
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.publication import CrossNamespace, PublicationSettings
 from rpcregistry.plan.restored import Record
-from rpcregistry.reconcile import byname, observing
+from rpcregistry.reconcile import byname, observing, room
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.initialsync import InitialSync
@@ -47,6 +47,7 @@ class World:
     def __init__(self) -> None:
         self.clock = Clock()
         self.endpoints_per_object = 250
+        self.services_per_namespace = 0
         self.cross_namespace = CrossNamespace.UNION
         self.layouts: tuple[Layout, ...] = (LAYOUT,)
         self.kube: KubeInMemory[RpcService] = KubeInMemory()
@@ -64,7 +65,7 @@ class World:
         self.seen = Record()  # how far the API server has come
         self.pods: Held[Pod] = Held(observing.pod_indexes(), self._pod_changed)
         self.nodes: Held[Node] = Held({}, self._node_changed)
-        indexes = {**observing.service_indexes(), **byname.service_indexes()}
+        indexes = {**observing.service_indexes(), **byname.service_indexes(), **room.service_indexes()}
         self.services: Held[RpcService] = Held(indexes, self._service_changed)
         self.kube.source = self.services
         self.start()
@@ -86,7 +87,7 @@ class World:
         self.memory.judge(self.record, None, self.notes.annotations or {})
         self.memory.compared()
         initial_sync = self.initial_sync = InitialSync()
-        initial_sync.subscribe(lambda name: self.names.add(name))
+        initial_sync.subscribe(lambda key: self.names.add(key.service_name))
         self.relied = Relied(self.services)
         self.conditions: set[ObjectKey] = set()
         self.rpcservices = RpcServiceReconciler(
@@ -106,6 +107,7 @@ class World:
             past=self.memory,
             enqueue=lambda keys: self.keys.update(keys),
             initial_sync=initial_sync,
+            services_per_namespace=self.services_per_namespace,
             lease=on_lease,
             events=self.events,
         )
@@ -137,7 +139,7 @@ class World:
             namespaces=(),
             confirm=CONFIRM,
             past=self.memory,
-            enqueue=lambda names: self.names.update(names),
+            enqueue=lambda name, _: self.names.add(name),
             on_lease=on_lease,
             leftovers=Leftovers(self.layouts, "c1"),
             registers=lambda pod, name: (pod.name, name) not in self.denied,

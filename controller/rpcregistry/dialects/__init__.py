@@ -26,6 +26,8 @@ DIALECTS = (RPC_SERVICE, APP_IO)
 
 REASON = "InvalidAnnotation"
 LONGEST_TEXT = 16 * 1024  # bytes of JSON
+LONGEST_ANNOTATION = 2 * LONGEST_TEXT  # characters: base64 with line breaks takes less
+SHORT = 512  # characters
 MOST_ENTRIES = 32
 LONGEST_MESSAGE = 900  # characters: an Event's note holds 1,000
 
@@ -102,17 +104,29 @@ def _problem(dialect: Dialect, what: str) -> Problem:
 
 def _read(dialect: Dialect, annotation: str) -> tuple[Declaration | str, ...]:
     """For each entry its declaration or its mistakes; or one text if the whole annotation is wrong."""
+    if len(annotation) > LONGEST_ANNOTATION:
+        return (_too_long(annotation),)
+    return (_read_short if len(annotation) <= SHORT else _read_long)(dialect, annotation)
+
+
+def _read_text(dialect: Dialect, annotation: str) -> tuple[Declaration | str, ...]:
     try:
         text = dialect.decode(annotation)
     except ValueError as error:
         return (str(error),)
-    size = len(text.encode(errors="surrogatepass"))
-    if size > LONGEST_TEXT:
-        return (f"{size} bytes are more than the maximum of {LONGEST_TEXT}",)
+    if _size(text) > LONGEST_TEXT:
+        return (_too_long(text),)
     return _read_json(dialect, text)
 
 
-@lru_cache(maxsize=1024)  # the pods of a Deployment share their annotation's text
+def _size(text: str) -> int:
+    return len(text.encode(errors="surrogatepass"))
+
+
+def _too_long(text: str) -> str:
+    return f"{_size(text)} bytes are more than the maximum of {LONGEST_TEXT}"
+
+
 def _read_json(dialect: Dialect, text: str) -> tuple[Declaration | str, ...]:
     try:
         entries = parse(text)
@@ -125,6 +139,12 @@ def _read_json(dialect: Dialect, text: str) -> tuple[Declaration | str, ...]:
         return ("nested too deeply",)
     except ValueError as error:
         return (f"not JSON: {error}",)
+
+
+# Pods of one Deployment share their annotation, and a pod's stays as it is while its status changes.  A text
+# is remembered with what it says, so there are fewer long ones than short ones.
+_read_short = lru_cache(maxsize=8192)(_read_text)
+_read_long = lru_cache(maxsize=1024)(_read_text)
 
 
 def _read_entry(dialect: Dialect, index: int, entry: Any) -> Declaration | str:

@@ -49,7 +49,7 @@ class Kube:
         kubeconfig: str | None,
         context: str | None = None,
         *,
-        connections: int = 32,
+        connections: int = 64,
         timeouts: Timeouts = TIMEOUTS,
         page: int = PAGE,
         roles: str = ROLES,

@@ -1,9 +1,10 @@
 """Whether a pod is an endpoint, and of which services."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 
 import msgspec
 
+from rpcregistry.dialects import LONGEST_MESSAGE
 from rpcregistry.model import Pod, Problem
 from rpcregistry.plan.publication import Place
 
@@ -84,6 +85,21 @@ def silent_on(pod: Pod, service_name: str, besides: Container[Place] = ()) -> Po
         d for d in pod.declarations if d.service_name != service_name or (pod.uid, d.port) in besides
     )
     return msgspec.structs.replace(pod, declarations=others)
+
+
+def in_one(problems: Sequence[Problem]) -> Problem:
+    """*problems* of one pod as one: the first ones, as many as an Event holds, and the count of the rest.
+
+    >>> in_one([Problem("R", message) for message in ("a", "b", "c" * 900, "d")]).message
+    'a; b; and 2 more'
+    """
+    told = problems[0].message
+    for number, problem in enumerate(problems[1:], start=1):
+        if len(told) + len(problem.message) > LONGEST_MESSAGE:
+            told += f"; and {len(problems) - number} more"
+            break
+        told += f"; {problem.message}"
+    return Problem(problems[0].reason, told)
 
 
 def addressed(pod: Pod | None) -> tuple[str, frozenset[str]] | None:

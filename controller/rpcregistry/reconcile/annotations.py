@@ -2,11 +2,14 @@
 
 from rpcregistry.manifests import PODS, regarding
 from rpcregistry.model import ObjectKey, Pod
+from rpcregistry.plan.pods import in_one
 from rpcregistry.reconcile.ports import Change, Events, Source
+
+INTERVAL = 60.0  # seconds between two Events of one pod, at least
 
 
 class AnnotationReconciler:
-    """Records an Event for each problem of a pod; the recorder drops repeated ones."""
+    """Records one Event for all problems of a pod; the recorder drops repeated ones."""
 
     def __init__(self, pods: Source[Pod], events: Events) -> None:
         self._pods = pods
@@ -18,10 +21,9 @@ class AnnotationReconciler:
         return {change.new.key} if change.new and set(change.new.problems) - set(before) else set()
 
     def reconcile(self, key: ObjectKey) -> bool:
-        """Record the pod's problems; return False, since this writes no object."""
+        """Record the pod's problems; return whether there are any: the queue's window spaces its Events."""
         pod = self._pods.store.get(key)
-        if pod is None:
+        if pod is None or not pod.problems:
             return False
-        for problem in pod.problems:
-            self._events.record(regarding(PODS, pod), problem, "Declare", warning=True)
-        return False
+        self._events.record(regarding(PODS, pod), in_one(pod.problems), "Declare", warning=True)
+        return True

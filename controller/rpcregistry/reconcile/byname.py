@@ -18,6 +18,11 @@ def services_of(services: Source[RpcService], name: str) -> Sequence[RpcService]
     return services.store.indexed(BY_NAME, name)
 
 
+def namespaces_of(services: Source[RpcService], name: str) -> set[str]:
+    """The namespaces that have an RpcService of a name."""
+    return {service.namespace for service in services_of(services, name)}
+
+
 def listing(services: Source[RpcService], key: ServiceKey) -> list[RpcService]:
     """The RpcServices of a key."""
     return [found for found in services_of(services, key.service_name) if found.namespace == key.namespace]

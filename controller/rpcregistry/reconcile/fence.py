@@ -13,6 +13,7 @@ fence makes it higher than that.
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import structlog
@@ -23,6 +24,7 @@ from rpcregistry.model import ObjectKey
 from rpcregistry.plan.ledger import FENCES
 from rpcregistry.plan.ops import OPS_A_TRANSACTION, Check, Create, Op, Set, Znode
 from rpcregistry.reconcile.ports import Kube, LeaseNotes, ZooKeeper
+from rpcregistry.reconcile.slow import SlowNamespaces
 
 T = TypeVar("T", bound=Named)
 
@@ -114,40 +116,47 @@ def _anew(path: str, data: bytes, observed: Znode | None, highest: int) -> Itera
 
 
 class FencedKube:
-    """Writes to the API server while *leading* holds; raises ``Fenced`` afterwards."""
+    """Writes to the API server while *leading* holds; raises ``Fenced`` afterwards.
+
+    *slow* learns how long each write takes.
+    """
 
     dry_run = False
 
-    def __init__(self, kube: Kube, leading: Callable[[], bool]) -> None:
+    def __init__(self, kube: Kube, leading: Callable[[], bool], slow: SlowNamespaces) -> None:
         self._kube = kube
         self._leading = leading
+        self._slow = slow
 
     def create(
         self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any], trial: bool = False
     ) -> T:
         """Create an object; a *trial* keeps nothing."""
-        self._check()
-        return self._kube.create(resource, namespace, manifest, trial)
+        with self._write(resource, namespace):
+            return self._kube.create(resource, namespace, manifest, trial)
 
     def replace(
         self, resource: Resource[T], key: ObjectKey, manifest: Mapping[str, Any], subresource: str = ""
     ) -> T:
         """Write an object, or a subresource of it, as a whole."""
-        self._check()
-        return self._kube.replace(resource, key, manifest, subresource)
+        with self._write(resource, key.namespace):
+            return self._kube.replace(resource, key, manifest, subresource)
 
     def patch(
         self, resource: Resource[T], key: ObjectKey, patch: Mapping[str, Any], subresource: str = ""
     ) -> T:
         """Merge *patch* into an object."""
-        self._check()
-        return self._kube.patch(resource, key, patch, subresource)
+        with self._write(resource, key.namespace):
+            return self._kube.patch(resource, key, patch, subresource)
 
     def delete(self, resource: Resource[T], key: ObjectKey, uid: str, resource_version: str) -> None:
         """Delete the object, if it is still as read."""
-        self._check()
-        self._kube.delete(resource, key, uid, resource_version)
+        with self._write(resource, key.namespace):
+            self._kube.delete(resource, key, uid, resource_version)
 
-    def _check(self) -> None:
+    @contextmanager
+    def _write(self, resource: Resource[Any], namespace: str) -> Iterator[None]:
         if not self._leading():
             raise Fenced("the Lease was not renewed in time: another process may lead now")
+        with self._slow.timed(resource, namespace):
+            yield

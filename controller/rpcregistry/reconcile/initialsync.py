@@ -19,10 +19,10 @@ class InitialSync:
         self._lock = threading.Lock()  # protects _pending and _unlisted
         self._pending: dict[str, set[ServiceKey]] = {}
         self._unlisted: dict[str, dict[ServiceKey, Unlisted]] = {}
-        self._changed: list[Callable[[str], None]] = []  # grows before anything starts
+        self._changed: list[Callable[[ServiceKey], None]] = []  # grows before anything starts
 
-    def subscribe(self, changed: Callable[[str], None]) -> None:
-        """Call *changed* with each name whose initial sync is done, or whose ``unlisted`` changed."""
+    def subscribe(self, changed: Callable[[ServiceKey], None]) -> None:
+        """Call *changed* with each key that ended its name's initial sync, or changed its ``unlisted``."""
         self._changed.append(changed)
 
     def begin(self, keys: Iterable[ServiceKey]) -> None:
@@ -49,7 +49,7 @@ class InitialSync:
             if left:
                 return
             del self._pending[key.service_name]
-        self._notify(key.service_name)
+        self._notify(key)
 
     def unlisted(self, name: str) -> Unlisted:
         """What the pods of the name show and no status lists, because the API server refused a write.
@@ -77,7 +77,7 @@ class InitialSync:
             if not of_name:
                 del self._unlisted[key.service_name]
         if unlisted != before:
-            self._notify(key.service_name)
+            self._notify(key)
 
     def note_obsolete(self, key: ServiceKey, obsolete: frozenset[Place], unready: frozenset[Place]) -> None:
         """Note that the statuses of *key* still list what is *obsolete* or *unready*."""
@@ -85,6 +85,6 @@ class InitialSync:
             before = self._unlisted.get(key.service_name, {}).get(key, ALL_LISTED)
         self.note_unlisted(key, msgspec.structs.replace(before, obsolete=obsolete, unready=unready))
 
-    def _notify(self, name: str) -> None:
+    def _notify(self, key: ServiceKey) -> None:
         for changed in self._changed:
-            changed(name)
+            changed(key)

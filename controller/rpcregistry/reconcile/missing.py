@@ -42,8 +42,8 @@ class Missing:
     """Keeps track of published endpoints that no RpcService lists, and shows them on the Lease.
 
     For any thread: informers note changes, the registry's thread asks, the guard's thread looks and decides.
-    *enqueue* is called with the names whose absences the guard decided on.  *registers*: whether a pod may
-    register a service that it declares.
+    *enqueue* is called with each name and namespace whose absences the guard decided on.  *registers*:
+    whether a pod may register a service that it declares.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Missing:
         namespaces: Collection[str],
         confirm: float,
         past: Past,
-        enqueue: Callable[[Iterable[str]], None],
+        enqueue: Callable[[str, str], None],
         on_lease: HeldOnLease,
         leftovers: Leftovers,
         registers: Callable[[Pod, str], bool],
@@ -216,7 +216,8 @@ class Missing:
                 self._orphans.discard(key, {uid} if uid else self._orphans.of(key))
         if decision.released:
             log_released((name for name, _, _ in decision.released), sum(decision.released.values()))
-        self._enqueue({name for name, _, _ in decision.changed})
+        for name, namespace in sorted({(name, namespace) for name, namespace, _ in decision.changed}):
+            self._enqueue(name, "" if _is_path(namespace) else namespace)
         self._show_held()
 
     # what the Lease shows

@@ -33,6 +33,7 @@ from rpcregistry.reconcile.ports import Change, Clock, Events, Kube, Source
 from rpcregistry.reconcile.refusals import MOST_REPORTED, SLOW, Refusals, log_refused
 from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.rewrites import Rewrites
+from rpcregistry.reconcile.room import Room
 from rpcregistry.reconcile.selections import Selections
 from rpcregistry.reconcile.troubles import FIRST_PAUSE, REPORTED_AFTER, Troubles
 from rpcregistry.reconcile.turns import Turns
@@ -64,6 +65,7 @@ class RpcServiceReconciler:
         past: Past,
         enqueue: Callable[[Iterable[ServiceKey]], None],
         initial_sync: InitialSync,
+        services_per_namespace: int,
         lease: HeldOnLease,
         events: Events,
     ) -> None:
@@ -82,6 +84,7 @@ class RpcServiceReconciler:
             pods.store, lambda service: None if service.is_part else service.spec.selector
         )
         turns = Turns(clock.monotonic)
+        self._room = Room(services, services_per_namespace)
         self._observer = Observer(
             pods=pods,
             turns=turns,
@@ -374,8 +377,8 @@ class RpcServiceReconciler:
         match op:
             case planning.Create(namespace, name, service_name, status, head):
                 manifest = made.rpcservice(namespace, name, service_name, head)
-                created = self._kube.create(RPCSERVICES, namespace, manifest)
-                self._set_status(created, status)
+                with self._room.to_make(ObjectKey(namespace, name)):
+                    self._set_status(self._kube.create(RPCSERVICES, namespace, manifest), status)
             case planning.SetStatus(service, status):
                 latest[service.uid] = self._set_status(latest.get(service.uid, service), status)
             case planning.Delete(service):

@@ -27,6 +27,7 @@ from rpcregistry.runtime.workqueue import Workqueue
 
 SERVICE_WRITERS = 8
 LABEL_WRITERS = 8
+LOCAL_WRITERS = STATUS_WRITERS = 4  # of which slow namespaces leave two
 STATUS_WINDOW = 1.0  # seconds between two writes of a status, at least
 STATUS_DELAY = 0.2  # seconds, so that the Services of a new LocalService are one status
 KIND = "localservice"
@@ -41,7 +42,7 @@ def localservices_part(shared: Shared) -> Part:
     # Note the selections first: the keys that a change touches depend on them.
     locals_.subscribe(selections.note)
     shared.pods.subscribe(selections.note_pod)
-    status_queue: Workqueue[ObjectKey] = Workqueue(STATUS_WINDOW)
+    status_queue: Workqueue[ObjectKey] = shared.queue(STATUS_WINDOW, LOCALSERVICES, workers=STATUS_WRITERS)
     services = _node_services(shared, locals_, found, status_queue)
     serve = _serve(shared, locals_, found, *services)
     reconciler = LocalServiceReconciler(
@@ -74,7 +75,9 @@ def _node_services(
     found: Source[KubeService],
     status_queue: Workqueue[ObjectKey],
 ) -> tuple[NodeServiceReconciler, Workqueue[NodeServiceKey]]:
-    node_service_queue: Workqueue[NodeServiceKey] = Workqueue(shared.settings.batch_window)
+    node_service_queue: Workqueue[NodeServiceKey] = shared.queue(
+        shared.settings.batch_window, SERVICES, workers=SERVICE_WRITERS
+    )
     reconciler = NodeServiceReconciler(
         kube=shared.writer,
         read=partial(shared.kube.get, SERVICES),
@@ -109,7 +112,6 @@ def _serve(
         node_service_queue,
         reconciler.reconcile,
         kind=KIND,
-        workers=SERVICE_WRITERS,
         every_key=reconciler.every_key,
     )
     serve.watch(shared.nodes, reconciler.node_keys)
@@ -122,7 +124,9 @@ def _project(
     shared: Shared, locals_: Source[LocalService], reconciler: LocalServiceReconciler
 ) -> Controller[ServiceKey]:
     """The LocalServices that pods ask for."""
-    service_queue: Workqueue[ServiceKey] = Workqueue(shared.settings.batch_window)
+    service_queue: Workqueue[ServiceKey] = shared.queue(
+        shared.settings.batch_window, LOCALSERVICES, workers=LOCAL_WRITERS
+    )
     project = Controller(KIND, service_queue, reconciler.reconcile, every_key=reconciler.every_key)
     project.watch(shared.pods, reconciler.pod_keys)
     project.watch(shared.services, reconciler.rpc_service_keys)
@@ -137,7 +141,7 @@ def _label(
     reconciler: LocalServiceReconciler,
 ) -> Controller[ObjectKey]:
     """The labels by which node Services find their pods."""
-    pod_queue: Workqueue[ObjectKey] = Workqueue(shared.settings.batch_window)
+    pod_queue: Workqueue[ObjectKey] = shared.queue(shared.settings.batch_window, PODS, workers=LABEL_WRITERS)
     labeller = PodLabelReconciler(
         kube=shared.writer,
         pods=shared.pods,
@@ -154,9 +158,7 @@ def _label(
         is_there_anew = change.old is None or change.new is None
         return labeller.pods_of(reconciler.rpc_service_keys(change)) if is_there_anew else set()
 
-    label = Controller(
-        "podlabel", pod_queue, labeller.reconcile, workers=LABEL_WRITERS, every_key=labeller.every_key
-    )
+    label = Controller("podlabel", pod_queue, labeller.reconcile, every_key=labeller.every_key)
     label.watch(shared.pods, labeller.pod_keys)
     label.watch(shared.services, renamed)
     label.watch(locals_, labeller.local_keys)

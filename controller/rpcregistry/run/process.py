@@ -31,6 +31,7 @@ from rpcregistry.run.sources import Source
 from rpcregistry.runtime.crew import Crew
 from rpcregistry.runtime.stop import Stop
 from rpcregistry.settings import RunSettings
+from rpcregistry.telemetry.events import POSTERS
 from rpcregistry.telemetry.metrics import Metrics
 from rpcregistry.telemetry.probes import Health, serve
 from rpcregistry.zookeeper.client import ZooKeeper
@@ -204,7 +205,8 @@ class Process:
         """Run until *stop* is requested, the Lease is lost or a thread fails; return the exit code."""
         for source in self._sources:
             source.start(self._crew)
-        self._crew.start("events", self._shared.events.run)
+        for number in range(POSTERS):
+            self._crew.start(f"events-{number}", self._shared.events.run)
         self._crew.start("lead", self._shared.leadership.run)
         while not stop.requested and not self._crew.wait(TICK):
             self._report_missing_kinds()

@@ -9,10 +9,12 @@ from importlib.metadata import version
 import structlog
 
 from rpcregistry.errors import Failure, Rejected, Retry
-from rpcregistry.model import ObjectKey, Pod, RpcService
+from rpcregistry.manifests import RPCSERVICES
+from rpcregistry.model import ObjectKey, Pod, RpcService, ServiceKey
 from rpcregistry.plan.heartbeat import PERIOD as HEARTBEAT
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.publication import PublicationSettings
+from rpcregistry.reconcile.byname import namespaces_of
 from rpcregistry.reconcile.cache import REARM
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.initialsync import InitialSync
@@ -42,15 +44,18 @@ COMPARE_PARTS = 10  # of all services; each part is read anew once a period
 PATIENCE = 10.0  # seconds for which own writes may stay unwatched while there is more to write
 LAST_BEAT = 0.5  # seconds
 CLEAR_TICK = 0.02  # seconds between two checks whether another process keeps the registry up
-CONDITION_WRITERS = 2
+CONDITION_WRITERS = 4  # of which slow namespaces leave two
 CONDITION_DELAY = 0.2  # seconds, in which one condition may make way for the next
 
 
 def registry_part(shared: Shared) -> Part:
     """The part ``registry``."""
-    name_queue: Workqueue[str] = Workqueue(shared.settings.batch_window)
+    # By the namespaces that have the name, where nobody in particular changed it.
+    name_queue: Workqueue[str] = Workqueue(
+        shared.settings.batch_window, lambda name: namespaces_of(shared.registered, name)
+    )
     shared.traffic.add(lambda: name_queue.busy)
-    condition_queue: Workqueue[ObjectKey] = Workqueue(0.0)
+    condition_queue: Workqueue[ObjectKey] = shared.queue(0.0, RPCSERVICES, workers=CONDITION_WRITERS)
     synced = SyncedReconciler(
         kube=shared.writer,
         services=shared.services,
@@ -68,7 +73,7 @@ def registry_part(shared: Shared) -> Part:
     return Part(
         name="registry",
         sources=(shared.services, *projected),
-        works=(loop, Controller("condition", condition_queue, synced.reconcile, workers=CONDITION_WRITERS)),
+        works=(loop, Controller("condition", condition_queue, synced.reconcile)),
         counted=(loop,),
         guards={"registry": reconciler.guard},
         may_look=lambda: reconciler.compared,
@@ -128,7 +133,7 @@ def _missing(
         namespaces=settings.target.namespaces,
         confirm=settings.guard_confirm,
         past=shared.memory,
-        enqueue=name_queue.add_all,
+        enqueue=name_queue.add,
         on_lease=shared.on_lease,
         # Without a pod controller each change of a status is a cause that we see, at the start, too.
         leftovers=Leftovers(settings.target.layouts if shared.runs("rpcservice") else (), shared.cluster_id),
@@ -178,13 +183,15 @@ def _subscribe(shared: Shared, reconciler: RegistryReconciler, name_queue: Workq
     """Subscribe to changes.  Until this process leads, it ignores them: the leader writes them."""
 
     def service_changed(change: Change[RpcService]) -> None:
-        if shared.began.is_set():
+        service = change.new or change.old
+        if shared.began.is_set() and service:
             reconciler.note_service(change)
-            name_queue.add_all(reconciler.service_names(change))
+            # At a turn of who changed it, lest others' turns are used up with it.
+            name_queue.add_all(reconciler.service_names(change), service.namespace)
 
-    def synced_once(name: str) -> None:
+    def synced_once(key: ServiceKey) -> None:
         if shared.began.is_set():
-            name_queue.add(name)
+            name_queue.add(key.service_name, key.namespace)
 
     def path_changed(path: str) -> None:
         if shared.began.is_set():

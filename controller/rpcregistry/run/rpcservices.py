@@ -1,10 +1,10 @@
 """The pod controller: RpcServices from pods, and Events about what pods declare wrongly."""
 
-from rpcregistry.manifests import NODES, PODS
+from rpcregistry.manifests import EVENTS, NODES, PODS, RPCSERVICES
 from rpcregistry.model import ObjectKey, Pod, ServiceKey
 from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.pods import addressed
-from rpcregistry.reconcile.annotations import AnnotationReconciler
+from rpcregistry.reconcile.annotations import INTERVAL, AnnotationReconciler
 from rpcregistry.reconcile.findings import FindingReconciler
 from rpcregistry.reconcile.rpcservices import RpcServiceReconciler
 from rpcregistry.run.part import Part
@@ -20,7 +20,7 @@ CONDITION_DELAY = 0.2  # seconds, in which a status and its condition become one
 def rpcservices_part(shared: Shared) -> Part:
     """The part ``rpcservice``."""
     settings = shared.settings
-    service_queue: Workqueue[ServiceKey] = Workqueue(settings.batch_window)
+    service_queue: Workqueue[ServiceKey] = shared.queue(settings.batch_window, RPCSERVICES, workers=WRITERS)
     reconciler = RpcServiceReconciler(
         kube=shared.writer,
         pods=shared.pods,
@@ -37,6 +37,7 @@ def rpcservices_part(shared: Shared) -> Part:
         past=shared.memory,
         enqueue=service_queue.add_all,
         initial_sync=shared.initial_sync,
+        services_per_namespace=settings.services_per_namespace,
         lease=shared.on_lease,
         events=shared.events,
     )
@@ -44,9 +45,7 @@ def rpcservices_part(shared: Shared) -> Part:
     shared.pods.subscribe(reconciler.note_pod)
     shared.nodes.subscribe(reconciler.absences.note_node)
     shared.services.subscribe(reconciler.note_service)
-    project = Controller(
-        "rpcservice", service_queue, reconciler.reconcile, workers=WRITERS, every_key=reconciler.every_key
-    )
+    project = Controller("rpcservice", service_queue, reconciler.reconcile, every_key=reconciler.every_key)
     if shared.runs("registry"):  # else nothing ends what would be timed
         shared.pods.subscribe(lambda change: _time(shared, reconciler, change))
     project.watch(shared.pods, reconciler.pod_keys)
@@ -54,7 +53,7 @@ def rpcservices_part(shared: Shared) -> Part:
     project.watch(shared.services, reconciler.service_keys)
     shared.traffic.add(lambda: service_queue.busy)
 
-    annotation_queue: Workqueue[ObjectKey] = Workqueue(0.0)
+    annotation_queue: Workqueue[ObjectKey] = shared.queue(INTERVAL, EVENTS)
     annotations = AnnotationReconciler(shared.pods, shared.events)
     annotation = Controller("annotation", annotation_queue, annotations.reconcile)
     annotation.watch(shared.pods, annotations.pod_keys)
@@ -80,7 +79,7 @@ def rpcservices_part(shared: Shared) -> Part:
 
 def _findings(shared: Shared) -> Controller[ObjectKey]:
     """What the pod controller finds, as conditions."""
-    finding_queue: Workqueue[ObjectKey] = Workqueue(0.0)
+    finding_queue: Workqueue[ObjectKey] = shared.queue(0.0, RPCSERVICES)
     findings = FindingReconciler(
         kube=shared.writer,
         services=shared.services,
@@ -90,7 +89,7 @@ def _findings(shared: Shared) -> Controller[ObjectKey]:
     )
     controller = Controller("finding", finding_queue, findings.reconcile, delay=CONDITION_DELAY)
     controller.watch(shared.services, findings.service_keys)
-    shared.initial_sync.subscribe(lambda name: controller.add(findings.keys_of(name)))
+    shared.initial_sync.subscribe(lambda key: controller.add(findings.keys_of(key.service_name)))
     return controller
 
 

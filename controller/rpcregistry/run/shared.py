@@ -3,30 +3,43 @@
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
 
 from rpcregistry.kube.client import Kube
-from rpcregistry.manifests import LOCALSERVICES, NODES, PODS, RPCSERVICES, Named, Resource
+from rpcregistry.manifests import EVENTS, LOCALSERVICES, NODES, PODS, RPCSERVICES, ApiType, Named, Resource
 from rpcregistry.model import Node, Pod, RpcService, ServiceKey
 from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.restored import Record
-from rpcregistry.reconcile import byname, localservices, observing, ports
+from rpcregistry.reconcile import byname, localservices, observing, ports, room
 from rpcregistry.reconcile.fence import FencedKube
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.memory import Memory
 from rpcregistry.reconcile.registration import Registration
 from rpcregistry.reconcile.relied import Relied
+from rpcregistry.reconcile.slow import SlowNamespaces
 from rpcregistry.run.dryrun import DryRunKube, DryRunLeadership, NoPoster
 from rpcregistry.run.leadership import Leadership
 from rpcregistry.run.propagation import Propagation
 from rpcregistry.run.sources import Source
 from rpcregistry.runtime.clock import SystemClock
+from rpcregistry.runtime.workqueue import Workqueue
 from rpcregistry.settings import RunSettings
 from rpcregistry.telemetry.events import EventRecorder
 from rpcregistry.telemetry.metrics import Metrics
 from rpcregistry.zookeeper.client import ZooKeeper
 
+
+class Namespaced(Protocol):
+    """A key that belongs to one namespace."""
+
+    @property
+    def namespace(self) -> str: ...
+    def __hash__(self) -> int: ...
+
+
+K = TypeVar("K", bound=Namespaced)
 T = TypeVar("T", bound=Named)
 V = TypeVar("V")
 
@@ -108,8 +121,14 @@ class Shared:
         self.stopping = stopping
         self.began = threading.Event()
         self.clock = SystemClock()
-        poster = NoPoster() if settings.dry_run else kube
-        self.events = EventRecorder(poster, identity, dropped=metrics.event_dropped)
+        self.slow = SlowNamespaces(self.clock.monotonic)
+        self.events = EventRecorder(
+            NoPoster() if settings.dry_run else kube,
+            identity,
+            dropped=metrics.event_dropped,
+            is_slow=self.slow.of(EVENTS),
+            timed=partial(self.slow.timed, EVENTS),
+        )
         self.sources: dict[str, Source[Any]] = {}  # by plural; grows before anything starts
         self.pods: Source[Pod] = self.source(
             PODS,
@@ -123,10 +142,16 @@ class Shared:
         self.services: Source[RpcService] = self.source(
             RPCSERVICES,
             settings.target.namespaces,
-            {**observing.service_indexes(), **byname.service_indexes()},
+            {
+                **observing.service_indexes(),
+                **byname.service_indexes(),
+                **(room.service_indexes() if settings.services_per_namespace else {}),
+            },
         )
         self.writer: ports.Kube = (
-            DryRunKube(self.sources) if settings.dry_run else FencedKube(kube, lambda: leadership.leading)
+            DryRunKube(self.sources)
+            if settings.dry_run
+            else FencedKube(kube, lambda: leadership.leading, self.slow)
         )
         self.initial_sync = InitialSync()
         memory.add(self.services.check)
@@ -178,6 +203,13 @@ class Shared:
         uid, version = self.leadership.lease.seen or ("", 0)
         versions = {name: source.highest for name, source in self.sources.items() if source.filled}
         return Record(versions, uid, version, self.services.newest)
+
+    def queue(self, window: float, writes: ApiType, *, workers: int = 1) -> Workqueue[K]:
+        """Make a queue whose namespaces take turns; *window*: seconds between two writes of a key.
+
+        *writes*: the kind that its workers write.
+        """
+        return Workqueue(window, lambda key: (key.namespace,), workers=workers, is_slow=self.slow.of(writes))
 
     def source(
         self,

@@ -23,8 +23,8 @@ class Watched(Protocol[T]):
 class Controller(Generic[K]):
     """Reconciles the keys of a queue, each by one thread at a time.
 
-    *name*: of its threads.  *kind*: the name in the metrics.  *every_key*: the keys of a resync.  *delay*:
-    seconds that a key waits for more changes.
+    *name*: of its threads, one for each of the queue's workers.  *kind*: the name in the metrics.
+    *every_key*: the keys of a resync.  *delay*: seconds that a key waits for more changes.
     """
 
     def __init__(
@@ -34,7 +34,6 @@ class Controller(Generic[K]):
         reconcile: Callable[[K], bool],
         *,
         kind: str = "",
-        workers: int = 1,
         every_key: Callable[[], Iterable[K]] = tuple,
         delay: float = 0.0,
     ) -> None:
@@ -42,7 +41,6 @@ class Controller(Generic[K]):
         self._queue = queue
         self._reconcile = reconcile
         self._kind = kind or name
-        self._workers = workers
         self._every_key = every_key
         self._delay = delay
 
@@ -74,8 +72,9 @@ class Controller(Generic[K]):
 
     def start(self, crew: Crew, meter: Meter, stopped: Callable[[], bool]) -> None:
         """Start its threads."""
-        for number in range(self._workers):
-            name = self._name if self._workers == 1 else f"{self._name}-{number}"
+        workers = self._queue.workers
+        for number in range(workers):
+            name = self._name if workers == 1 else f"{self._name}-{number}"
             target = partial(work, self._kind, self._queue, self._reconcile, meter, stopped)
             crew.start(name, target)
 

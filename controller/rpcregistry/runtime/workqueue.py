@@ -1,23 +1,26 @@
 """A queue of keys to work on, each at its time, and never one key twice at once.
 
-Workers get the first change of a key at once, later ones in batches.  A failed key is requeued with growing
-delay.  No key is given up, and no loop spins.
+Workers get the first change of a key at once, later ones in batches.  Namespaces take turns.  A failed key is
+requeued with growing delay.  No key is given up, and no loop spins.
 """
 
 import heapq
 import random
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable
 from itertools import count
 from typing import Generic, TypeVar
+
+from rpcregistry.plan.turns import InFlight, Taken, Turns, merged
 
 K = TypeVar("K", bound=Hashable)
 
 FIRST_RETRY = 0.005
 LONGEST_RETRY = 60.0
-RETRIES_A_SECOND = 20
+RETRIES_A_SECOND = 20  # of one flow
+ALL_RETRIES_A_SECOND = 40  # of all flows, by turns
 WINDOW_PER_WRITE = 2  # a window lasts at least so many times as long as the write before it,
 LONGEST_WINDOW = 1.0  # but that adds no more than this: one slow write says little about the next
 
@@ -45,44 +48,86 @@ class _Schedule(Generic[K]):
     """
 
     def __init__(self) -> None:
-        self._due: dict[K, float] = {}
-        self._heap: list[tuple[float, int, K]] = []  # has every key at its time, and some at outdated times
+        self.entries: dict[K, tuple[float, int, K]] = {}
+        self._heap: list[tuple[float, int, K]] = []  # has every key's entry, and some that are outdated
         self._order = count()
 
     def put(self, key: K, due: float) -> None:
         """Make *key* due at *due*, unless it is due earlier."""
-        if due < self._due.get(key, float("inf")):
-            self._due[key] = due
-            heapq.heappush(self._heap, (due, next(self._order), key))
-            if len(self._heap) > 2 * len(self._due) + 64:
-                self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[0]]
+        before = self.entries.get(key)
+        if before is None or due < before[0]:
+            entry = self.entries[key] = (due, next(self._order), key)
+            heapq.heappush(self._heap, entry)
+            if len(self._heap) > 2 * len(self.entries) + 64:
+                self._heap = list(self.entries.values())
                 heapq.heapify(self._heap)
 
     def first(self) -> float:
         """When the first key is due; infinity if there is none."""
-        while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
+        while self._heap and self.entries.get(self._heap[0][2]) is not self._heap[0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else float("inf")
 
     def pop(self) -> K:
         """Take the key that ``first`` is about."""
         key = heapq.heappop(self._heap)[2]
-        del self._due[key]
+        del self.entries[key]
         return key
 
     def get(self, key: K) -> float | None:
         """When *key* is due."""
-        return self._due.get(key)
+        entry = self.entries.get(key)
+        return entry[0] if entry else None
 
     def discard(self, key: K) -> None:
         """Remove *key*, if it is in here."""
-        self._due.pop(key, None)
+        self.entries.pop(key, None)
 
     def __len__(self) -> int:
-        return len(self._due)
+        return len(self.entries)
 
-    def __iter__(self) -> Iterator[float]:
-        return iter(self._due.values())
+
+class _Retries:
+    """When each flow took failing keys within the last second, without those that succeeded.
+
+    Belongs to a ``Workqueue``, and is used under its lock.
+    """
+
+    def __init__(self) -> None:
+        self.taken: deque[tuple[float, str]] = deque()  # the oldest first
+        self._flows: Counter[str] = Counter()  # how many of them each flow took; none with 0
+
+    def may(self, flow: str) -> bool:
+        """Whether *flow* may take one more."""
+        return len(self.taken) < ALL_RETRIES_A_SECOND and self._flows[flow] < RETRIES_A_SECOND
+
+    def note(self, flow: str, now: float) -> None:
+        """Note that *flow* takes one."""
+        self.taken.append((now, flow))
+        self._flows[flow] += 1
+
+    def succeeded(self, flow: str, taken: float) -> None:
+        """Forget one that was *taken*: the limit is on work that fails."""
+        if (taken, flow) in self.taken:
+            self.taken.remove((taken, flow))
+            self._forget(flow)
+
+    def forget_old(self, now: float) -> None:
+        """Forget what is older than a second."""
+        while self.taken and self.pause_over() <= now:
+            self._forget(self.taken.popleft()[1])
+
+    def pause_over(self) -> float:
+        """When the oldest one counts no more; infinity if there is none."""
+        return self.taken[0][0] + 1.0 if self.taken else float("inf")
+
+    def _forget(self, flow: str) -> None:
+        self._flows[flow] -= 1
+        if not self._flows[flow]:
+            del self._flows[flow]
+
+    def __len__(self) -> int:
+        return len(self.taken)
 
 
 class Workqueue(Generic[K]):
@@ -91,79 +136,104 @@ class Workqueue(Generic[K]):
     A worker takes a key with ``get``, and ends its work with ``done`` or ``retry``.  Until then no other
     worker gets the key; if it is added meanwhile, it is due once more afterwards.
 
-    *batch_window*: seconds between two writes of one key, at least.
+    *batch_window*: seconds between two writes of one key, at least.  *flows_of*: the namespaces of a key,
+    which take turns (``plan.turns``).  *workers*: how many there are; *is_slow*: whether a namespace may use
+    only the few for slow ones.  It is called under the queue's lock, and must take none.
     """
 
     def __init__(
         self,
         batch_window: float,
+        flows_of: Callable[[K], Iterable[str]],
+        *,
+        workers: int = 1,
+        is_slow: Callable[[str], bool] = lambda _: False,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[float], float] = half_jitter,
     ) -> None:
+        self.workers = workers
         self._batch_window = batch_window
+        self._flows_of = flows_of
+        self._is_slow = is_slow
         self._clock = clock
         self._jitter = jitter
-        self._changed = threading.Condition()  # protects all that follows
+        self._lock = threading.RLock()  # protects all that follows
+        self._changed = threading.Condition(self._lock)
         self._closed = False
         # A key waits in at most one of these two, and in none while it is worked.
-        self._fresh: _Schedule[K] = _Schedule()
-        self._failing: _Schedule[K] = _Schedule()  # keys in _failures
+        self._ready: Turns[K] = Turns()  # keys that are due
+        self._later: _Schedule[K] = _Schedule()
+        self._wanted: dict[K, tuple[str, ...]] = {}  # by which flows: keys in _later
         self._failures: dict[K, int] = {}  # how often in a row; also while the key is worked
         self._windows: _Schedule[K] = _Schedule()  # until when an added key has to wait
-        self._working: dict[K, float] = {}  # since when
-        self._requeued: dict[K, float] = {}  # keys in _working that were added meanwhile: when they are due
-        self._spent: deque[float] = deque()  # when workers took failing keys, without those that succeeded
+        self._working: dict[K, Taken[K]] = {}
+        self._retrying: dict[K, float] = {}  # keys in _working that failed before: since when
+        self._in_flight = InFlight(workers, is_slow)
+        # Keys in _working that were added meanwhile: when they are due, and for which flows.
+        self._requeued: dict[K, tuple[float, tuple[str, ...]]] = {}
+        self._retries = _Retries()
 
     @property
     def depth(self) -> int:
         """How many keys are due and not yet taken."""
-        with self._changed:
-            now = self._clock()
-            return sum(due <= now for schedule in (self._fresh, self._failing) for due in schedule)
+        with self._lock:
+            self._ripen(self._clock())
+            return len(self._ready)
 
     @property
     def failing(self) -> int:
         """How many keys failed in their last attempt."""
-        with self._changed:
+        with self._lock:
             return len(self._failures)
 
     @property
     def busy(self) -> bool:
-        """Whether a key is due or being worked, not counting failing keys."""
-        with self._changed:
-            return self._fresh.first() <= self._clock() or not self._working.keys() <= self._failures.keys()
+        """Whether a key is due or being worked, not counting failing keys and those of slow namespaces."""
+        with self._lock:
+            self._ripen(self._clock())
+            return self._ready.has_fresh(self._is_slow) or any(
+                key not in self._failures and not self._is_slow(work.flow)
+                for key, work in self._working.items()
+            )
 
-    def add(self, key: K) -> None:
-        """Have *key* worked as soon as its window allows."""
-        self.add_after(key, 0.0)
+    def add(self, key: K, flow: str | None = None) -> None:
+        """Have *key* worked as soon as its window allows, at a turn of *flow*; by default of ``flows_of``."""
+        self.add_after(key, 0.0, flow)
 
-    def add_all(self, keys: Iterable[K]) -> None:
+    def add_all(self, keys: Iterable[K], flow: str | None = None) -> None:
         """Have each of *keys* worked as soon as its window allows."""
         for key in keys:
-            self.add(key)
+            self.add(key, flow)
 
-    def add_after(self, key: K, seconds: float) -> None:
+    def add_after(self, key: K, seconds: float, flow: str | None = None) -> None:
         """Have *key* worked in *seconds*, unless it is due earlier."""
-        with self._changed:
-            due = self._clock() + seconds
+        flows = (flow,) if flow is not None else tuple(self._flows_of(key)) or ("",)
+        with self._lock:
+            waiting = self._ready.waiting.get(key)
+            if waiting and waiting[0] == flows:
+                return  # it is due already
+            now = self._clock()
+            due = now + seconds
             if key in self._working:
-                self._requeued[key] = min(due, self._requeued.get(key, due))
+                again, before = self._requeued.get(key, (due, ()))
+                self._requeued[key] = min(due, again), merged(before, flows)
             else:
-                self._put(key, due)
+                self._add(key, flows, due, now)
 
     def get(self, limit: int, timeout: float | None = None) -> list[K]:
-        """Wait for due keys, and take up to *limit* of them, those due longest first.
+        """Wait for due keys, and take up to *limit* of them: in turns, and of a flow those due longest first.
 
         Returns an empty list after *timeout* seconds without any, or at once if the queue is closed.
         """
-        with self._changed:
+        with self._lock:
             until = float("inf") if timeout is None else self._clock() + timeout
             while not self._closed:
                 now = self._clock()
                 keys = self._take(limit, now)
                 if keys or now >= until:
                     return keys
-                wait = min(until, self._fresh.first(), self._next_retry()) - now
+                retry = self._retries.pause_over() if self._ready.retries else float("inf")
+                wait = min(until, self._later.first(), retry) - now
                 self._changed.wait(min(wait, threading.TIMEOUT_MAX))
             return []
 
@@ -172,16 +242,13 @@ class Workqueue(Generic[K]):
 
         A write opens the key's window: a worker gets all changes within the window as one.
         """
-        with self._changed:
+        with self._lock:
             now = self._clock()
-            taken = self._working.pop(key)
-            if self._failures.pop(key, 0) and taken in self._spent:
-                self._spent.remove(taken)  # the limit is on work that fails
+            self._end(key, succeeded=True)
             if wrote is not None:
                 slow = min(WINDOW_PER_WRITE * wrote, LONGEST_WINDOW)
                 self._open_window(key, now + max(self._batch_window, slow))
-            if key in self._requeued:
-                self._put(key, self._requeued.pop(key))
+            self._add_again(key, now)
             self._changed.notify()
 
     def retry(self, key: K, after: float | None = None, not_before: float | None = None) -> None:
@@ -191,53 +258,79 @@ class Workqueue(Generic[K]):
         batch window.  *not_before*: seconds that the server named; before they are over, the key is never
         due.
         """
-        with self._changed:
+        with self._lock:
             now = self._clock()
-            del self._working[key]
+            flows = self._end(key, succeeded=False).flows
             self._failures[key] = self._failures.get(key, 0) + 1
             if after is None:
                 after = self._jitter(backoff(self._failures[key]))
-            self._failing.put(key, now + (after if not_before is None else not_before))
+            self._put(key, flows, now + (after if not_before is None else not_before), now)
             self._open_window(key, now + (self._batch_window if not_before is None else not_before))
-            if key in self._requeued:
-                self._put(key, self._requeued.pop(key))
+            self._add_again(key, now)
             self._changed.notify()
 
     def close(self) -> None:
         """Make every ``get`` return at once, with nothing."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify_all()
 
-    def _put(self, key: K, due: float) -> None:
-        schedule = self._failing if key in self._failures else self._fresh
-        schedule.put(key, max(due, self._windows.get(key) or due))
+    def _end(self, key: K, *, succeeded: bool) -> Taken[K]:
+        work = self._working.pop(key)
+        self._in_flight.end(work.flow)
+        if work.retry:
+            since = self._retrying.pop(key)
+            if succeeded:
+                self._retries.succeeded(work.flow, since)
+        if succeeded:
+            self._failures.pop(key, None)
+        return work
+
+    def _add_again(self, key: K, now: float) -> None:
+        if key in self._requeued:
+            due, flows = self._requeued.pop(key)
+            self._add(key, flows, due, now)
+
+    def _add(self, key: K, flows: tuple[str, ...], due: float, now: float) -> None:
+        window = self._windows.get(key)
+        self._put(key, flows, due if window is None else max(due, window), now)
+
+    def _put(self, key: K, flows: tuple[str, ...], due: float, now: float) -> None:
+        self._ripen(now)  # what is due longer comes first
+        if due <= now or key in self._ready.waiting:
+            if key in self._wanted:
+                self._later.discard(key)
+                flows = merged(self._wanted.pop(key), flows)
+            self._ready.put(key, flows, retry=key in self._failures)
+        else:
+            self._later.put(key, due)
+            self._wanted[key] = merged(self._wanted[key], flows) if key in self._wanted else flows
         # Waking one worker is enough: it takes the key, or waits until the key is due.
         self._changed.notify()
 
-    def _take(self, limit: int, now: float) -> list[K]:
-        while self._windows.first() <= now:
-            self._windows.pop()
-        keys: list[K] = []
-        while len(keys) < limit:
-            fresh, retry = self._fresh.first(), self._next_retry()
-            if min(fresh, retry) > now:
-                break
-            if retry < fresh:
-                self._spent.append(now)
-                key = self._failing.pop()
-            else:
-                key = self._fresh.pop()
-            self._working[key] = now
-            keys.append(key)
-        return keys
+    def _ripen(self, now: float) -> None:
+        """Have the keys that are due by now wait for their turn."""
+        while self._later.entries and self._later.first() <= now:
+            key = self._later.pop()
+            self._ready.put(key, self._wanted.pop(key), retry=key in self._failures)
 
-    def _next_retry(self) -> float:
-        """When a worker may take the next failing key: at most ``RETRIES_A_SECOND`` are taken a second."""
-        while len(self._spent) > RETRIES_A_SECOND:
-            self._spent.popleft()
-        pause_over = self._spent[0] + 1.0 if len(self._spent) == RETRIES_A_SECOND else float("-inf")
-        return max(self._failing.first(), pause_over)
+    def _take(self, limit: int, now: float) -> list[K]:
+        while self._windows.entries and self._windows.first() <= now:
+            self._windows.pop()
+        self._ripen(now)
+        if self._retries.taken:
+            self._retries.forget_old(now)
+        keys: list[K] = []
+        while len(keys) < limit and (taken := self._ready.take(self._in_flight.may, self._retries.may)):
+            if taken.retry:
+                self._retries.note(taken.flow, now)
+                self._retrying[taken.key] = now
+            self._working[taken.key] = taken
+            self._in_flight.begin(taken.flow)
+            keys.append(taken.key)
+        if keys and self._ready.waiting:
+            self._changed.notify()  # a flow that had to wait may be fast now, and use more workers
+        return keys
 
     def _open_window(self, key: K, until: float) -> None:
         self._windows.discard(key)

@@ -8,6 +8,7 @@ from hack.bench.scenarios import (
     cold,
     foreign,
     localservices,
+    neighbour,
     parts,
     propagation,
     rolling,
@@ -26,4 +27,5 @@ SCENARIOS: Mapping[str, Callable[[Stage, Sizes], Outcome]] = {
     "localservices": localservices.run,
     "parts": parts.run,
     "foreign": foreign.run,
+    "neighbour": neighbour.run,
 }
