@@ -27,6 +27,7 @@ RICH = msgspec.structs.replace(
     ENDPOINT, version="1.0.0", group="g", weight=200, metadata={"zone": "a", "application": "prov"}
 )
 MARK = "47030bcb-6a3b5315"  # of C1 and ENDPOINT
+PLACE = f"{MARK}-0a2991f0"  # with its address
 URI_SPEC = (
     '{"parts":[{"value":"scheme","variable":true},{"value":"://","variable":false},'
     '{"value":"address","variable":true},{"value":":","variable":false},{"value":"port","variable":true}]}'
@@ -57,16 +58,16 @@ def place(form: str, endpoint: Endpoint = ENDPOINT, service: str = "echo", clust
         pytest.param(
             "curator",
             ENDPOINT,
-            f"echo-1-{MARK}",
-            f'{{"name":"echo","id":"echo-1-{MARK}","address":"10.0.0.1","port":8080,"sslPort":null,'
+            f"echo-1-{PLACE}",
+            f'{{"name":"echo","id":"echo-1-{PLACE}","address":"10.0.0.1","port":8080,"sslPort":null,'
             '"payload":null,"registrationTimeUTC":1795226522000,"serviceType":"DYNAMIC","uriSpec":null}',
             id="curator: exactly nine keys",
         ),
         pytest.param(
             "curator",
             RICH,
-            f"echo-1-{MARK}",
-            f'{{"name":"echo","id":"echo-1-{MARK}","address":"10.0.0.1","port":8080,"sslPort":null,'
+            f"echo-1-{PLACE}",
+            f'{{"name":"echo","id":"echo-1-{PLACE}","address":"10.0.0.1","port":8080,"sslPort":null,'
             '"payload":{"@class":"java.util.LinkedHashMap","application":"prov","zone":"a"},'
             '"registrationTimeUTC":1795226522000,"serviceType":"DYNAMIC","uriSpec":null}',
             id="curator: metadata",
@@ -74,9 +75,9 @@ def place(form: str, endpoint: Endpoint = ENDPOINT, service: str = "echo", clust
         pytest.param(
             "spring-cloud",
             RICH,
-            f"echo-1-{MARK}",
-            f'{{"name":"echo","id":"echo-1-{MARK}","address":"10.0.0.1","port":8080,"sslPort":null,'
-            f'"payload":{{"@class":"{INSTANCE}","id":"echo-1-{MARK}","name":"echo","metadata":'
+            f"echo-1-{PLACE}",
+            f'{{"name":"echo","id":"echo-1-{PLACE}","address":"10.0.0.1","port":8080,"sslPort":null,'
+            f'"payload":{{"@class":"{INSTANCE}","id":"echo-1-{PLACE}","name":"echo","metadata":'
             '{"instance_status":"UP","application":"prov","group":"g","version":"1.0.0","weight":"200",'
             '"zone":"a"}},"registrationTimeUTC":1795226522000,"serviceType":"DYNAMIC",'
             f'"uriSpec":{URI_SPEC}}}',
@@ -160,11 +161,42 @@ def test_what_only_looks_like_ours_is_not(name: str):
     assert (marks.slot(name, C1), marks.number_slot(name, C1)) == (None, None)
 
 
+@pytest.mark.parametrize("form", [pytest.param(form, id=form) for form in FORMS])
+@pytest.mark.parametrize("moved", [{"ip": "10.0.0.2"}, {"port": 8081}], ids=["ip", "port"])
+def test_another_address_is_another_name(form: str, moved: dict[str, object]):
+    assert place(form).name != place(form, msgspec.structs.replace(ENDPOINT, **moved)).name
+
+
 @pytest.mark.parametrize("form", ["serverset", "nerve", "go-kit"])
 def test_where_clients_read_data_once_the_name_changes_with_it(form: str):
-    moved = msgspec.structs.replace(ENDPOINT, ip="10.0.0.2")
+    if form == "go-kit":  # whose data is the address
+        assert place(form).name == place(form, RICH).name
+    else:
+        assert place(form).name != place(form, RICH).name
 
-    assert place(form).name != place(form, moved).name
+
+@pytest.mark.parametrize("form", ["curator", "spring-cloud"])
+def test_what_earlier_versions_wrote_is_known_again(form: str):
+    before = FORMS[form].place_before("echo", ENDPOINT, C1)
+    now = place(form)
+
+    assert before
+    assert before.name == f"echo-1-{MARK}"
+    assert before.data == now.data.replace(now.name.encode(), before.name.encode())
+    assert FORMS[form].slot(before.name, C1) == FORMS[form].slot(now.name, C1)
+
+
+@pytest.mark.parametrize("form", ["curator", "spring-cloud", "serverset", "nerve", "go-kit"])
+def test_which_children_are_one_address_to_clients(form: str):
+    def one(a: Endpoint, b: Endpoint) -> bool:
+        return FORMS[form].is_one_address(place(form, a), place(form, b))
+
+    v6 = msgspec.structs.replace(ENDPOINT, ip="fd00::1")
+    assert one(ENDPOINT, RICH)
+    assert one(v6, msgspec.structs.replace(v6, weight=3))
+    assert not one(ENDPOINT, msgspec.structs.replace(RICH, ip="10.0.0.11"))
+    assert not one(ENDPOINT, v6)
+    assert not FORMS[form].is_one_address(Child("x"), Child("x"))
 
 
 def test_a_serversets_member_is_a_number_without_superfluous_zeros():

@@ -4,13 +4,28 @@ import msgspec
 import pytest
 
 from rpcregistry.layouts import Layout
+from rpcregistry.layouts.forms import PerEndpoint
+from rpcregistry.model import Endpoint
 from rpcregistry.plan.ledger import ledger_path
 from rpcregistry.plan.one_each import LARGEST_LISTING
 from rpcregistry.plan.ops import Create, Delete, Set, Znode
 from rpcregistry.plan.outcome import Outcome
 from rpcregistry.plan.publication import Policy, Publication, PublicationSettings
 from rpcregistry.reconcile.cache import ZnodeCache
-from tests.worlds.endpoints import ALL, C1, C2, CURATOR, DUBBO, SERVERSET, OneLayout, row, wanted
+from tests.worlds.endpoints import (
+    ALL,
+    C1,
+    C2,
+    CURATOR,
+    DUBBO,
+    GO_KIT,
+    SERVERSET,
+    SOFA,
+    SPRING_CLOUD,
+    OneLayout,
+    row,
+    wanted,
+)
 
 
 @pytest.mark.parametrize("layout", ALL)
@@ -71,6 +86,7 @@ def test_what_changes_in_place_is_set_at_the_version_read():
 
 @pytest.mark.parametrize("layout", [SERVERSET, DUBBO])
 def test_an_endpoint_whose_name_changes_is_replaced_in_one_step(layout: Layout):
+    """Where clients are told of members one by one, too: Armeria gives up an address that is removed last."""
     registry = OneLayout(layout)
     registry.settle(wanted(row(1), row(2)))
     (step,) = registry.plan(wanted(row(1, weight=5), row(2))).steps
@@ -79,10 +95,22 @@ def test_an_endpoint_whose_name_changes_is_replaced_in_one_step(layout: Layout):
 
 
 @pytest.mark.parametrize("frozen", [pytest.param(False, id="known"), pytest.param(True, id="unknown")])
-def test_a_new_name_overlaps_with_the_old_one_where_clients_hear_of_each_by_itself(frozen: bool):
-    registry = OneLayout(Layout("sofa", "/b"))
+@pytest.mark.parametrize(
+    ("layout", "change"),
+    [
+        pytest.param(SOFA, {"weight": 5}, id="sofa: the weight"),
+        *(
+            pytest.param(layout, {"ip": "10.0.0.99"}, id=f"{layout.name}: the address")
+            for layout in (CURATOR, SPRING_CLOUD, SERVERSET, SOFA, GO_KIT)
+        ),
+    ],
+)
+def test_a_new_name_overlaps_with_the_old_one_where_clients_hear_of_each_by_itself(
+    layout: Layout, change: dict[str, object], frozen: bool
+):
+    registry = OneLayout(layout)
     registry.settle(wanted(row(1)))
-    changed = wanted(row(1, weight=5), frozen=frozen)
+    changed = wanted(row(1, **change), frozen=frozen)
     first = registry.plan(changed)
     assert [type(op) for op in first.ops] == [Create]
     assert first.requeue
@@ -90,6 +118,66 @@ def test_a_new_name_overlaps_with_the_old_one_where_clients_hear_of_each_by_itse
 
     registry.settle(changed)
     assert registry.children() == registry.names(changed)
+
+
+@pytest.mark.parametrize("layout", [CURATOR, SPRING_CLOUD])
+def test_an_upgrade_renames_nothing_until_the_address_changes(layout: Layout):
+    registry = OneLayout(layout)
+    before = earlier(registry, row(1), row(2))
+    written = len(registry.zookeeper.commits)
+    registry.settle(wanted(row(1), row(2)))
+    assert len(registry.zookeeper.commits) == written
+
+    (op,) = registry.plan(wanted(row(1, metadata={"zone": "b"}), row(2))).ops
+    assert isinstance(op, Set)
+    assert op.path.rpartition("/")[2] in before, "what is no address changes in place"
+
+    registry.settle(wanted(row(1), row(2, ip="10.0.0.99"), row(3)))
+    first = earlier_names(registry, row(1))
+    assert registry.children() == first | registry.names(wanted(row(2, ip="10.0.0.99"), row(3)))
+
+    registry.settle(wanted(services=0))
+    assert (registry.children(), registry.claims()) == (set(), {})
+
+
+@pytest.mark.parametrize("layout", [CURATOR, SPRING_CLOUD])
+def test_a_child_of_an_earlier_version_with_another_address_is_replaced(layout: Layout):
+    """The address changed, or somebody edited it, while no controller ran."""
+    registry = OneLayout(layout)
+    (before,) = earlier(registry, row(1))
+    first = registry.plan(wanted(row(1, ip="10.0.0.99")))
+    assert ([type(op) for op in first.ops], set(first.deferred)) == ([Create], {before})
+
+    path = f"{layout.directory('echo')}/{before}"
+    registry.zookeeper.znodes[path] = (b"nonsense", 7)
+    registry.settle(wanted(row(1)))
+    assert registry.children() == registry.names(wanted(row(1)))
+
+
+def test_a_rebuilt_cluster_takes_over_what_an_earlier_version_wrote():
+    registry = OneLayout(CURATOR)
+    earlier(registry, row(1))
+    registry.settle(wanted(row(1)), PublicationSettings("c2", from_cluster="c1"))
+
+    assert registry.children() == registry.names(wanted(row(1)), C2)
+    assert registry.claims() == {"c2": ("default",)}
+
+
+def earlier_names(registry: OneLayout, *rows: Endpoint) -> set[str]:
+    form = registry.layout.form
+    assert isinstance(form, PerEndpoint)
+    return {form.place_before("echo", each, "c1").name for each in rows}
+
+
+def earlier(registry: OneLayout, *rows: Endpoint) -> set[str]:
+    """Publish *rows* as earlier versions did; return the names of the children."""
+    form = registry.layout.form
+    assert isinstance(form, PerEndpoint)
+    old = msgspec.structs.replace(form, child=form.former, former=None, overlap=False)
+    current, registry.layout = registry.layout, msgspec.structs.replace(registry.layout, template=old)
+    registry.settle(wanted(*rows))
+    registry.layout = current
+    return registry.children()
 
 
 @pytest.mark.parametrize("layout", ALL)

@@ -5,6 +5,7 @@ import pytest
 
 from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import PerEndpoint
+from rpcregistry.layouts.template import layout as from_template
 from rpcregistry.model import Endpoint
 from rpcregistry.plan.ledger import Ledger, ledger_root
 from rpcregistry.plan.outcome import Outcome
@@ -16,6 +17,8 @@ from tests.worlds import ZooKeeperInMemory
 
 C1, C2 = PublicationSettings("c1"), PublicationSettings("c2")
 CURATOR, SERVERSET, DUBBO = Layout("curator", "/b"), Layout("serverset", "/b"), Layout("dubbo", "/b")
+SPRING_CLOUD, SOFA = Layout("spring-cloud", "/b"), Layout("sofa", "/b")
+GO_KIT = Layout("go-kit", "/b", from_template({"name": "${id}", "data": "${address}"}))
 ALL = [pytest.param(layout, id=layout.name) for layout in (CURATOR, SERVERSET, DUBBO)]
 
 

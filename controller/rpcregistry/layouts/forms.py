@@ -4,7 +4,7 @@ A layout says what belongs where, from values alone; when it is written is decid
 """
 
 from calendar import timegm
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from functools import lru_cache
 from ipaddress import ip_address
 
@@ -14,6 +14,7 @@ from rpcregistry.layouts import marks
 from rpcregistry.model import Endpoint, Problem
 
 Config = tuple[str, ...] | None
+Address = Hashable  # what a child's readers take for its address; None: unknown
 
 
 class Rendered(msgspec.Struct, frozen=True):
@@ -46,21 +47,31 @@ class Child(msgspec.Struct, frozen=True):
     data: bytes = b""
 
 
+def _unknown(*_: object) -> Address:
+    return None
+
+
 class PerEndpoint(msgspec.Struct, frozen=True):
     """One znode an endpoint, in the directory ``BASE/<service>[/<below>]``.
 
     *child(service name, endpoint, cluster id)*: its znode, or why it cannot have one.  The name carries
     a mark (``marks``), which *slot(name, cluster id)* decodes.  If clients do not see changes of the data,
-    the name changes with the data.  *protocol*: for endpoints that declare none.  *overlap*: clients handle
-    each name separately, and removed names first; so a plan keeps the old name until a later one.
+    the name changes with the data; if they do not see changes of the address, with the address.
+    *former*: as *child*, under the name that earlier versions gave it, which it keeps while its address stays.
+    *protocol*: for endpoints that declare none.
+    *overlap*: clients are told of each name separately, and of removed names first; so a plan keeps an old
+    name until a later one.  But if both names have one *address(name, data)*, a client that is told of the
+    removal last loses the address; so one step replaces them.  None: the layout cannot tell.
     *directory(service name)*: the name that clients look for in BASE; *service* is the reverse.
     """
 
     child: Callable[[str, Endpoint, str], Child | Problem]
     slot: Callable[[str, str], str | None] = marks.slot
+    former: Callable[[str, Endpoint, str], Child | Problem] | None = None
     below: str = ""
     protocol: str = ""
     overlap: bool = False
+    address: Callable[[str, bytes], Address] = _unknown
     directory: Callable[[str], str] = str
     service: Callable[[str], str] = str
 
@@ -68,8 +79,22 @@ class PerEndpoint(msgspec.Struct, frozen=True):
         """The znode of a published endpoint, or why there is none."""
         if numeric(endpoint.ip) is None:
             return Problem("InvalidName", f"{endpoint.pod_name} has no usable address")
-        protocol = endpoint.protocol or self.protocol
-        return self.child(service_name, msgspec.structs.replace(endpoint, protocol=protocol), cluster_id)
+        return self.child(service_name, self._with_protocol(endpoint), cluster_id)
+
+    def place_before(self, service_name: str, endpoint: Endpoint, cluster_id: str) -> Child | None:
+        """The znode of a published endpoint as earlier versions wrote it; None if they wrote no other."""
+        if self.former is None:
+            return None
+        found = self.former(service_name, self._with_protocol(endpoint), cluster_id)
+        return found if isinstance(found, Child) else None
+
+    def is_one_address(self, one: Child, other: Child) -> bool:
+        """Whether clients read one address in both, as far as the layout can tell."""
+        address = self.address(one.name, one.data)
+        return address is not None and address == self.address(other.name, other.data)
+
+    def _with_protocol(self, endpoint: Endpoint) -> Endpoint:
+        return msgspec.structs.replace(endpoint, protocol=endpoint.protocol or self.protocol)
 
 
 def missing_port(endpoint: Endpoint) -> Problem:

@@ -27,17 +27,22 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
+from urllib.parse import unquote_plus
 
 import msgspec
 
 from rpcregistry.layouts import marks, urls
-from rpcregistry.layouts.forms import Child, PerEndpoint, host, missing_port, started
+from rpcregistry.layouts.forms import Address, Child, PerEndpoint, host, missing_port, numeric, started
 from rpcregistry.model import Endpoint, Problem
 
 _PLACEHOLDER = re.compile(
     r"\$(?:\$|\{(?P<field>[a-z]+(?:\.[^|{}]+)?)(?P<url>\|url)?\}|(?P<wrong>.?))", re.DOTALL
 )
 _SEGMENT = re.compile(r"(?!\.{1,2}$)[^/\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff]+")
+
+_ADDRESS = re.compile(
+    r"(?<![0-9A-Za-z.:])(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]*(?::[0-9A-Fa-f]*){2,7})(?![0-9A-Za-z])"
+)
 
 _NEED_PORT = {"port", "address"}
 _IN_NAMES = {"id", "digits"}
@@ -98,7 +103,19 @@ def layout(fields: Any) -> PerEndpoint:
         slot=_slot,
         below=template.below,
         protocol=template.protocol,
+        overlap=True,
+        address=_addresses,
     )
+
+
+def _addresses(name: str, data: bytes) -> Address:
+    """All IP addresses in a child, as clients that are told of each child may read any; None without one.
+
+    >>> _addresses("a_10.0.0.1", b"tcp://[fd00::1]:80?until=12:30:00") == _addresses("fd00::1 10.0.0.1", b"")
+    True
+    """
+    found = _ADDRESS.findall(unquote_plus(f"{name} {data.decode(errors='replace')}"))
+    return frozenset(filter(None, map(numeric, found))) or None
 
 
 def _slot(name: str, cluster_id: str) -> str | None:

@@ -12,7 +12,8 @@ For the steps that make one service right in one layout (``check``), wherever th
    another one expects, and none deletes what a later one needs.  A directory is created before its children.
 3. *Together.*  A znode that stands for a service changes in one step with its entry.
 4. *Additions first.*  After a step that removes an endpoint, no step adds or changes one.  If an endpoint's
-   znode gets another name, one step replaces it; if names ``overlap``, the old one outlives the plan.
+   znode gets another name, one step replaces it; if names ``overlap``, an old one outlives the plan, unless
+   its address is the new one's.
 5. *Claimed.*  Steps add, change and remove endpoints only while an entry names the service, and add or change
    them only under our own entry.  The first step creates an entry; the last one deletes it, with the last of
    its endpoints.  Until then it keeps its namespaces.
@@ -31,7 +32,7 @@ Creations come first, then what adds a row, then what only removes rows, then de
 from collections.abc import Iterable, Iterator, Sequence
 
 from rpcregistry.layouts import Layout
-from rpcregistry.layouts.forms import PerEndpoint, PerService
+from rpcregistry.layouts.forms import Child, PerEndpoint, PerService
 from rpcregistry.model import RpcServiceStatus, ServiceKey
 from rpcregistry.plan import rpcservices
 from rpcregistry.plan.ledger import decode_ledger, ledger_path
@@ -176,7 +177,7 @@ class _OneEach:
                     wrong = self._wrong_with_other(op, first, last)
                 if wrong:
                     yield f"{op.path} {wrong}"
-            wrong = self._wrong_order(slots[Create], slots[Set], slots[Delete])
+            wrong = self._wrong_order(step, slots[Create], slots[Set], slots[Delete])
             if wrong:
                 yield f"{step[0].path} {wrong}"
             if slots[Delete] and not slots[Create]:
@@ -230,16 +231,27 @@ class _OneEach:
                 return f"goes, and {name} stays"
         return "" if last else "goes before the last step"
 
-    def _wrong_order(self, come: set[Slot], change: set[Slot], go: set[Slot]) -> str:
+    def _wrong_order(self, step: Step, come: set[Slot], change: set[Slot], go: set[Slot]) -> str:
         """What is wrong with the order in which the steps add, change and remove endpoints."""
         self._brought |= come
         if self._removed and (come or change):
             return f"comes or changes after {self._removed} went"
-        if come and go and (self._form.overlap or len(come | go) > 1):
+        if come and go and (len(come | go) > 1 or (self._form.overlap and self._moves(step))):
             return "goes in the step in which another endpoint, or the name to overlap with it, comes"
         if go and not come and go & self._brought:
             return "goes after the step in which its new name came"
         return ""
+
+    def _moves(self, step: Step) -> bool:
+        """Whether an address that clients read in *step* changes."""
+        within = [(op, op.path[len(self._within) :]) for op in step if op.path.startswith(self._within)]
+        come = [Child(name, op.data) for op, name in within if isinstance(op, Create)]
+        go = [
+            Child(name, znode.data)
+            for op, name in within
+            if isinstance(op, Delete) and (znode := self._observed.children.get(name))
+        ]
+        return not all(self._form.is_one_address(new, old) for new in come for old in go)
 
 
 # RpcServices

@@ -5,6 +5,8 @@ name, one step replaces it, so no client sees it missing.  Of all others, the pl
 defers the removals until clients had the time to see them.  It also defers the old names of endpoints whose
 clients would see one step as two (``overlap``).
 
+A child under a former name whose data has the endpoint's address stays, and changes in place.
+
 The claim in the ledger is written before the first child and removed after the last.
 """
 
@@ -14,7 +16,7 @@ import msgspec
 
 from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import Child, PerEndpoint
-from rpcregistry.model import Problem
+from rpcregistry.model import Endpoint, Problem
 from rpcregistry.plan.ledger import Ledger, decode_ledger, ledger_path
 from rpcregistry.plan.ops import Create, Delete, Op, Step, Znode, write
 from rpcregistry.plan.outcome import ObservedZnodes, Outcome
@@ -72,8 +74,12 @@ class OneEach(msgspec.Struct, frozen=True):
         #    and names that overlap.  Defer a removal once only, or a busy service would keep dead endpoints.
         leaving = (*changes.superseded, *changes.removed)
         deferred = [name for name in leaving if changes.added and name not in self.due]
-        if self.form.overlap:
-            deferred += [name for names in changes.replaced.values() for name in names]
+        deferred += [
+            name
+            for new, names in changes.replaced.items()
+            for name in names
+            if self.overlaps(Child(new, desired[new]), name)
+        ]
         going = set(leaving).difference(deferred)
         # 4. Change the ledger entry once in a plan: extend it now, or end it once all it names is removed.
         claim = self.claim(desired)
@@ -108,7 +114,7 @@ class OneEach(msgspec.Struct, frozen=True):
         refusals: list[Problem] = []
         limit = self.settings.max_znode_bytes
         for endpoint in self.wanted.endpoints:
-            match self.form.place(self.service_name, endpoint, self.settings.cluster_id):
+            match self.place(endpoint):
                 case Problem() as problem:
                     refusals.append(problem)
                 case Child(name, data) if len(data) > limit:
@@ -125,10 +131,21 @@ class OneEach(msgspec.Struct, frozen=True):
                 case Child(name, data):
                     desired[name] = data
         for endpoint in self.wanted.unlisted:
-            child = self.form.place(self.service_name, endpoint, self.settings.cluster_id)
+            child = self.place(endpoint)
             if isinstance(child, Child):
                 kept.add(self.slot(child.name))
         return dict(sorted(desired.items())), kept, _summed_up(refusals)
+
+    def place(self, endpoint: Endpoint) -> Child | Problem:
+        """The endpoint's child: under its former name, if that one is there and has its address."""
+        placed = self.form.place(self.service_name, endpoint, self.settings.cluster_id)
+        if isinstance(placed, Problem) or placed.name in self.observed.children:
+            return placed
+        former = self.form.place_before(self.service_name, endpoint, self.settings.cluster_id)
+        there = self.observed.children.get(former.name, _NONE) if former else _NONE
+        if former and not there.ephemeral and self.form.is_one_address(former, Child(former.name, there.data)):
+            return former
+        return placed
 
     def changes(self, desired: Mapping[str, bytes], kept: Collection[str | None]) -> Changes:
         """Compare *desired* with the observed children."""
@@ -193,8 +210,14 @@ class OneEach(msgspec.Struct, frozen=True):
         return tuple(Create(path, b"") for path in self.observed.missing)
 
     def replacement(self, name: str, data: bytes, old: Sequence[str]) -> Step:
-        create = Create(self.path(name), data)
-        return (create,) if self.form.overlap else (*map(self.delete, old), create)
+        new = Child(name, data)
+        going = (self.delete(one) for one in old if not self.overlaps(new, one))
+        return (*going, Create(self.path(name), data))
+
+    def overlaps(self, new: Child, old: str) -> bool:
+        """Whether the name *old* outlives the plan, beside *new* that takes its place."""
+        there = Child(old, self.observed.children[old].data)
+        return self.form.overlap and not self.form.is_one_address(new, there)
 
     def repair(self, name: str, data: bytes) -> Step:
         znode = self.observed.children.get(name)
