@@ -6,8 +6,8 @@
 Exactly these nine keys, in this order: readers before 2.12 fail on any other, and one child that cannot
 be read fails the whole service.  *payload* is the metadata, where there is some: a client whose payload
 class is neither ``Object`` nor a map cannot read one.  Source of the format: apache/curator 88dee99a,
-``JsonInstanceSerializer.java``.  Curator's own clients see data that changes in place.  Armeria's do not: they
-take an address from a child when it comes, and give it up when it goes.  So an address is part of the id.
+``JsonInstanceSerializer.java``.  Curator's own clients see data that changes in place.  Armeria's do not:
+they take an address from a child when it comes, and give it up when it goes.  So it is part of the id.
 """
 
 from collections.abc import Mapping

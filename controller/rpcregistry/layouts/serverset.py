@@ -4,7 +4,8 @@
     {"serviceEndpoint":{"host":"10.0.0.1","port":9001},"additionalEndpoints":{},"status":"ALIVE"}
 
 A member's data is read once, so its name changes with its data; it is digits behind ``member_``, without
-leading zeros.  Armeria's clients are told of members one by one.  *metadata* is there where something is declared.  Source of the format: twitter/finagle
+leading zeros.  *metadata* is there where something is declared.  Armeria's clients are told of members one
+by one.  Source of the format: twitter/finagle
 4feb34cb, ``serverset2/Entry.scala``; twitter-archive/commons, ``zookeeper/serverset/endpoint.py``.
 """
 

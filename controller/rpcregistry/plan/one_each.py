@@ -10,11 +10,14 @@ A child under a former name whose data has the endpoint's address stays, and cha
 The claim in the ledger is written before the first child and removed after the last.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 
 import msgspec
 
 from rpcregistry.layouts import Layout
+from rpcregistry.layouts.directories import upwards
 from rpcregistry.layouts.forms import Child, PerEndpoint
 from rpcregistry.model import Endpoint, Problem
 from rpcregistry.plan.ledger import Ledger, decode_ledger, ledger_path
@@ -40,7 +43,7 @@ class Changes(msgspec.Struct, frozen=True):
     removed: Sequence[str]
 
 
-class OneEach(msgspec.Struct, frozen=True):
+class OneEach(msgspec.Struct, frozen=True, dict=True):
     """A service in such a layout; *due*: names whose removal an earlier plan deferred."""
 
     form: PerEndpoint
@@ -62,7 +65,7 @@ class OneEach(msgspec.Struct, frozen=True):
         claimed = observed.ledger or observed.previous
         if not desired and not claimed:
             # Make the directory early: clients watch it from the start.  If no endpoint fits, it is litter.
-            early = () if refusal else self.directories
+            early = () if refusal else self.directories(desired)
             return Outcome((early,) if early else (), refusal)
         # 2. Compare.  If clients cannot list so many names, removing still helps, adding does not.
         changes = self.changes(desired, kept)
@@ -85,7 +88,10 @@ class OneEach(msgspec.Struct, frozen=True):
         claim = self.claim(desired)
         end = () if deferred or claim else self.end(desired, going)
         steps = [
-            (*self.directories, *claim),  # first: a crash must not leave endpoints without a ledger entry
+            (
+                *self.directories(desired),
+                *claim,
+            ),  # first: a crash must not leave endpoints without a ledger entry
             *((Create(self.path(name), desired[name]),) for name in changes.added),  # before any removal
             *(self.replacement(name, desired[name], old) for name, old in changes.replaced.items()),
             *(self.repair(name, data) for name, data in desired.items()),  # what changed in place
@@ -139,11 +145,17 @@ class OneEach(msgspec.Struct, frozen=True):
     def place(self, endpoint: Endpoint) -> Child | Problem:
         """The endpoint's child: under its former name, if that one is there and has its address."""
         placed = self.form.place(self.service_name, endpoint, self.settings.cluster_id)
-        if isinstance(placed, Problem) or placed.name in self.observed.children:
+        if self.form.former is None or isinstance(placed, Problem) or placed.name in self.observed.children:
+            return placed
+        if self.slot(placed.name) not in self.slots:
             return placed
         former = self.form.place_before(self.service_name, endpoint, self.settings.cluster_id)
         there = self.observed.children.get(former.name, _NONE) if former else _NONE
-        if former and not there.ephemeral and self.form.is_one_address(former, Child(former.name, there.data)):
+        if (
+            former
+            and not there.ephemeral
+            and self.form.is_one_address(former, Child(former.name, there.data))
+        ):
             return former
         return placed
 
@@ -174,7 +186,7 @@ class OneEach(msgspec.Struct, frozen=True):
 
     # observed
 
-    @property
+    @cached_property
     def directory(self) -> str:
         return self.layout.directory(self.service_name)
 
@@ -182,7 +194,12 @@ class OneEach(msgspec.Struct, frozen=True):
         return f"{self.directory}/{name}"
 
     def slot(self, name: str) -> str | None:
-        return self.form.slot(name, self.settings.cluster_id)
+        return self.form.slot_of(self.service_name, name, self.settings.cluster_id)
+
+    @cached_property
+    def slots(self) -> set[str | None]:
+        """The slots of our children."""
+        return {self.slot(name) for name in self.ours}
 
     @property
     def ours(self) -> set[str]:
@@ -197,17 +214,25 @@ class OneEach(msgspec.Struct, frozen=True):
         return {name for name, znode in found if self.slot(name) is None and not znode.ephemeral}
 
     def listing(self, desired: Mapping[str, bytes]) -> int:
-        """The size in bytes of the directory's list of children."""
-        names = {*desired, *self.observed.children, *self.observed.foreign}
-        return sum(len(name) + OVERHEAD for name in names)
+        """The size in bytes of the directory's list of children; of the largest one, if there are several."""
+        sizes: Counter[str] = Counter()
+        for path in {*desired, *self.observed.children, *self.observed.foreign}:
+            directory, _, name = path.rpartition("/")
+            sizes[directory] += len(name) + OVERHEAD
+        return max(sizes.values(), default=0)
 
     # steps
 
-    @property
-    def directories(self) -> Step:
+    def directories(self, desired: Iterable[str]) -> Step:
+        """The creations of missing directories and static znodes, each after what it lies in."""
         if not (self.wanted.services or self.wanted.endpoints):
             return ()
-        return tuple(Create(path, b"") for path in self.observed.missing)
+        found = [Create(path, self.layout.content(self.service_name, path)) for path in self.observed.missing]
+        if self.form.directory.varies:
+            ways = {way for name in desired for way in upwards(name.rpartition("/")[0])}
+            missing = sorted(ways.difference(self.observed.directories))
+            found += [Create(self.path(way), b"") for way in missing]
+        return tuple(found)
 
     def replacement(self, name: str, data: bytes, old: Sequence[str]) -> Step:
         new = Child(name, data)
