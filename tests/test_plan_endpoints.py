@@ -4,13 +4,33 @@ import msgspec
 import pytest
 
 from rpcregistry.layouts import Layout
+from rpcregistry.layouts.forms import PerEndpoint
+from rpcregistry.model import Endpoint
 from rpcregistry.plan.ledger import ledger_path
 from rpcregistry.plan.one_each import LARGEST_LISTING
 from rpcregistry.plan.ops import Create, Delete, Set, Znode
 from rpcregistry.plan.outcome import Outcome
 from rpcregistry.plan.publication import Policy, Publication, PublicationSettings
+from rpcregistry.plan.znodes import plan
 from rpcregistry.reconcile.cache import ZnodeCache
-from tests.worlds.endpoints import ALL, C1, C2, CURATOR, DUBBO, SERVERSET, OneLayout, row, wanted
+from tests.worlds.endpoints import (
+    ALL,
+    BESIDE,
+    C1,
+    C2,
+    CURATOR,
+    DUBBO,
+    FLAT,
+    GO_KIT,
+    JOINED,
+    MOTAN,
+    SERVERSET,
+    SOFA,
+    SPRING_CLOUD,
+    OneLayout,
+    row,
+    wanted,
+)
 
 
 @pytest.mark.parametrize("layout", ALL)
@@ -19,7 +39,10 @@ def test_a_new_service_is_claimed_with_its_directory_before_its_first_endpoint(l
     first, *rest = registry.plan(wanted(row(1), row(2))).steps
 
     entry = ledger_path(layout, "echo", "c1")
-    assert [op.path for op in first] == [*layout.parents("echo"), entry]
+    *directories, last = [op.path for op in first]
+    assert last == entry
+    assert directories[: len(layout.parents("echo"))] == list(layout.parents("echo"))
+    assert all(layout.is_directory("echo", path) for path in directories)
     assert entry.endswith("%2Fb%2Fecho@c1")
     assert all(isinstance(op, Create) for step in rest for op in step)
     assert len(rest) == 2
@@ -71,6 +94,7 @@ def test_what_changes_in_place_is_set_at_the_version_read():
 
 @pytest.mark.parametrize("layout", [SERVERSET, DUBBO])
 def test_an_endpoint_whose_name_changes_is_replaced_in_one_step(layout: Layout):
+    """Where clients are told of members one by one, too: Armeria gives up an address that is removed last."""
     registry = OneLayout(layout)
     registry.settle(wanted(row(1), row(2)))
     (step,) = registry.plan(wanted(row(1, weight=5), row(2))).steps
@@ -79,10 +103,22 @@ def test_an_endpoint_whose_name_changes_is_replaced_in_one_step(layout: Layout):
 
 
 @pytest.mark.parametrize("frozen", [pytest.param(False, id="known"), pytest.param(True, id="unknown")])
-def test_a_new_name_overlaps_with_the_old_one_where_clients_hear_of_each_by_itself(frozen: bool):
-    registry = OneLayout(Layout("sofa", "/b"))
+@pytest.mark.parametrize(
+    ("layout", "change"),
+    [
+        pytest.param(SOFA, {"weight": 5}, id="sofa: the weight"),
+        *(
+            pytest.param(layout, {"ip": "10.0.0.99"}, id=f"{layout.name}: the address")
+            for layout in (CURATOR, SPRING_CLOUD, SERVERSET, SOFA, GO_KIT)
+        ),
+    ],
+)
+def test_a_new_name_overlaps_with_the_old_one_where_clients_hear_of_each_by_itself(
+    layout: Layout, change: dict[str, object], frozen: bool
+):
+    registry = OneLayout(layout)
     registry.settle(wanted(row(1)))
-    changed = wanted(row(1, weight=5), frozen=frozen)
+    changed = wanted(row(1, **change), frozen=frozen)
     first = registry.plan(changed)
     assert [type(op) for op in first.ops] == [Create]
     assert first.requeue
@@ -90,6 +126,66 @@ def test_a_new_name_overlaps_with_the_old_one_where_clients_hear_of_each_by_itse
 
     registry.settle(changed)
     assert registry.children() == registry.names(changed)
+
+
+@pytest.mark.parametrize("layout", [CURATOR, SPRING_CLOUD])
+def test_an_upgrade_renames_nothing_until_the_address_changes(layout: Layout):
+    registry = OneLayout(layout)
+    before = earlier(registry, row(1), row(2))
+    written = len(registry.zookeeper.commits)
+    registry.settle(wanted(row(1), row(2)))
+    assert len(registry.zookeeper.commits) == written
+
+    (op,) = registry.plan(wanted(row(1, metadata={"zone": "b"}), row(2))).ops
+    assert isinstance(op, Set)
+    assert op.path.rpartition("/")[2] in before, "what is no address changes in place"
+
+    registry.settle(wanted(row(1), row(2, ip="10.0.0.99"), row(3)))
+    first = earlier_names(registry, row(1))
+    assert registry.children() == first | registry.names(wanted(row(2, ip="10.0.0.99"), row(3)))
+
+    registry.settle(wanted(services=0))
+    assert (registry.children(), registry.claims()) == (set(), {})
+
+
+@pytest.mark.parametrize("layout", [CURATOR, SPRING_CLOUD])
+def test_a_child_of_an_earlier_version_with_another_address_is_replaced(layout: Layout):
+    """The address changed, or somebody edited it, while no controller ran."""
+    registry = OneLayout(layout)
+    (before,) = earlier(registry, row(1))
+    first = registry.plan(wanted(row(1, ip="10.0.0.99")))
+    assert ([type(op) for op in first.ops], set(first.deferred)) == ([Create], {before})
+
+    path = f"{layout.directory('echo')}/{before}"
+    registry.zookeeper.znodes[path] = (b"nonsense", 7)
+    registry.settle(wanted(row(1)))
+    assert registry.children() == registry.names(wanted(row(1)))
+
+
+def test_a_rebuilt_cluster_takes_over_what_an_earlier_version_wrote():
+    registry = OneLayout(CURATOR)
+    earlier(registry, row(1))
+    registry.settle(wanted(row(1)), PublicationSettings("c2", from_cluster="c1"))
+
+    assert registry.children() == registry.names(wanted(row(1)), C2)
+    assert registry.claims() == {"c2": ("default",)}
+
+
+def earlier_names(registry: OneLayout, *rows: Endpoint) -> set[str]:
+    form = registry.layout.form
+    assert isinstance(form, PerEndpoint)
+    return {form.place_before("echo", each, "c1").name for each in rows}
+
+
+def earlier(registry: OneLayout, *rows: Endpoint) -> set[str]:
+    """Publish *rows* as earlier versions did; return the names of the children."""
+    form = registry.layout.form
+    assert isinstance(form, PerEndpoint)
+    old = msgspec.structs.replace(form, child=form.former, former=None, overlap=False)
+    current, registry.layout = registry.layout, msgspec.structs.replace(registry.layout, template=old)
+    registry.settle(wanted(*rows))
+    registry.layout = current
+    return registry.children()
 
 
 @pytest.mark.parametrize("layout", ALL)
@@ -152,12 +248,14 @@ def test_two_clusters_publish_side_by_side(layout: Layout):
 def test_what_others_put_beside_ours_is_left_alone(layout: Layout):
     registry = OneLayout(layout)
     registry.settle(wanted(row(1)))
-    foreign = f"{layout.directory('echo')}/member_0000000001"
+    (ours,) = registry.children()
+    theirs = "/".join([*ours.split("/")[:-1], "member_0000000001"])
+    foreign = f"{layout.directory('echo')}/{theirs}"
     registry.zookeeper.znodes[foreign] = (b"theirs", 3)
     registry.settle(wanted(row(2)))
     registry.settle(wanted(services=0))
 
-    assert registry.children() == {"member_0000000001"}
+    assert registry.children() == {theirs}
     assert registry.zookeeper.znodes[foreign] == (b"theirs", 3)
 
 
@@ -311,3 +409,77 @@ def test_of_what_no_rpcservice_could_be_made_to_list_the_published_stays_and_the
     assert registry.children() == registry.names(wanted(row(2)))
     registry.settle(wanted(unlisted=(row(4),)))
     assert (registry.children(), registry.claims()) == (set(), {})
+
+
+# directories that are not just the service's
+
+
+def znodes(registry: OneLayout) -> dict[str, bytes]:
+    return {path: found for path, (found, _) in registry.zookeeper.znodes.items() if path.startswith("/b")}
+
+
+def test_endpoints_of_several_groups_lie_in_several_directories_and_move_between_them():
+    registry = OneLayout(MOTAN)
+    registry.settle(wanted(row(1), row(2, group="g")))
+    assert {name.rpartition("/")[0] for name in registry.children()} == {"main/echo/server", "g/echo/server"}
+
+    changed = wanted(row(1, group="g"), row(2, group="g"))
+    first = registry.plan(changed)
+    assert [type(op) for op in first.ops] == [Delete, Create], "one address: in one step"
+    registry.settle(changed)
+    assert registry.children() == registry.names(changed)
+
+    registry.settle(wanted(services=0))
+    assert (registry.children(), registry.claims()) == (set(), {})
+
+
+def test_a_group_that_is_no_name_of_a_directory_costs_its_endpoint():
+    outcome = OneLayout(MOTAN).plan(wanted(row(1, group="a/b"), row(2)))
+
+    assert outcome.refusal.reason == "InvalidName"
+    assert "group" in outcome.refusal.message
+    assert sum(isinstance(op, Create) and MOTAN.is_child("echo", op.path) for op in outcome.ops) == 1
+
+
+@pytest.mark.parametrize("layout", [FLAT, JOINED], ids=["flat", "joined"])
+def test_services_that_share_a_directory_take_nothing_from_each_other(layout: Layout):
+    """*a-echo* in group *main*, and *echo* in group *main-a*, have one directory."""
+    registry = OneLayout(layout)
+    zookeeper, groups = registry.zookeeper, {"a-echo": "main", "echo": "main-a"}
+
+    def settle(name: str, *rows: Endpoint) -> set[str]:
+        cache = ZnodeCache(zookeeper, [layout], C1.clusters)
+        for _ in range(4):
+            cache.mark_stale([name])
+            cache.read([name])
+            for step in plan(layout, name, wanted(*rows), cache.view(layout, name), C1, "").steps:
+                zookeeper.commit(step)
+        form = layout.form
+        assert isinstance(form, PerEndpoint)
+        return {f"/b/{form.place(name, each, 'c1').name}" for each in rows}
+
+    rows = {name: row(1, group=group) for name, group in groups.items()}
+    both = [settle(name, each) for name, each in rows.items()]
+    assert len(set.union(*both)) == 2
+    assert set.union(*both) <= zookeeper.znodes.keys()
+    cache = ZnodeCache(zookeeper, [layout], C1.clusters)
+    cache.read(groups)
+    assert [cache.view(layout, name).foreign for name in groups] == [set(), set()]
+    settle("echo")
+    assert {path for path in zookeeper.znodes if layout.is_child("echo", path)} == both[0]
+
+
+def test_a_static_znode_is_made_with_its_service_and_never_changed_nor_deleted():
+    registry = OneLayout(BESIDE)
+    registry.settle(wanted())
+    static = {"/b": b"", "/b/uris": b"", "/b/clusters": b"", "/b/uris/echo": b""}
+    assert znodes(registry) == {**static, "/b/clusters/echo": b'{"name":"echo"}'}
+
+    registry.zookeeper.znodes["/b/clusters/echo"] = (b"another's", 3)
+    registry.settle(wanted(row(1)))
+    registry.settle(wanted(services=0))
+    assert znodes(registry) == {**static, "/b/clusters/echo": b"another's"}
+
+    del registry.zookeeper.znodes["/b/clusters/echo"]
+    registry.settle(wanted(row(1)))
+    assert znodes(registry)["/b/clusters/echo"] == b'{"name":"echo"}'

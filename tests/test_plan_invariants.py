@@ -209,6 +209,8 @@ def test_where_names_overlap_the_old_one_outlives_the_plan():
     assert not list(violations(LAYOUT, "echo", C1, observed, at_once))
     assert list(violations(OVERLAP, "echo", C1, observed, at_once))
     assert list(violations(OVERLAP, "echo", C1, observed, in_turn))
+    one_address = Layout("mine", "/b", msgspec.structs.replace(OVERLAP.template, address=lambda *_: "same"))
+    assert not list(violations(one_address, "echo", C1, observed, at_once))
 
 
 PATH = "/b/echo"

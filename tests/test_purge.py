@@ -16,13 +16,22 @@ from tests.worlds import ZooKeeperInMemory
 from tests.worlds.endpoints import row, wanted
 
 MINE = from_template({"name": "${id}", "data": "${address}"})
-LAYOUTS = (Layout("kube2zk", "/rpc_v2"), Layout("dubbo", "/dubbo"), Layout("mine", "/mine", MINE))
+GROUPS = from_template({"name": "${id}", "data": "${address}", "directory": "${group:-x}/${service}"})
+FLAT = from_template({"name": "${id}", "data": "${address}", "directory": ""})
+TEMPLATES = {"mine": MINE, "groups": GROUPS, "flat": FLAT}
+LAYOUTS = (
+    Layout("kube2zk", "/rpc_v2"),
+    Layout("dubbo", "/dubbo"),
+    *(Layout(name, f"/{name}", form) for name, form in TEMPLATES.items()),
+)
 THEIRS = (*LAYOUTS[1:], Layout("kube2zk", "/theirs"))
 
 
 def publish(zookeeper: ZooKeeperInMemory, cluster: str, *layouts: Layout) -> None:
     settings = PublicationSettings(cluster)
     for layout in layouts:
+        if not layout.names_services:
+            zookeeper.znodes[layout.base] = (b"", 0)
         zookeeper.znodes[ledger_root(layout)] = (b"", 0)  # parents are made outside of transactions
         cache = ZnodeCache(zookeeper, [layout], settings.clusters)
         cache.read(["echo"])
@@ -42,7 +51,7 @@ def zookeeper() -> ZooKeeperInMemory:
 
 
 def purge(zookeeper: ZooKeeperInMemory) -> None:
-    claims = list(claimed(zookeeper, ("c1",), {"mine": MINE}))
+    claims = list(claimed(zookeeper, ("c1",), TEMPLATES))
     withdraw(zookeeper, Fence(zookeeper, "c1", lambda: None), claims, PublicationSettings("c1"))
 
 
@@ -51,6 +60,8 @@ def test_it_finds_what_the_ledger_names_of_whatever_layout(zookeeper: ZooKeeperI
 
     assert found == [
         Claim("dubbo", "/dubbo/echo", LAYOUTS[1]),
+        Claim("flat", "/flat/echo", None),
+        Claim("groups", "/groups/echo", None),
         Claim("kube2zk", "/rpc_v2/echo", LAYOUTS[0]),
         Claim("mine", "/mine/echo", None),
     ]
@@ -70,7 +81,7 @@ def test_a_layout_that_nobody_knows_is_left(zookeeper: ZooKeeperInMemory):
     withdraw(zookeeper, Fence(zookeeper, "c1", lambda: None), claims, PublicationSettings("c1"))
 
     assert len(zookeeper.children("/mine/echo")) == 4
-    assert list(claimed(zookeeper, ("c1",), {})) == [Claim("mine", "/mine/echo", None)]
+    assert {claim.name for claim in claimed(zookeeper, ("c1",), {})} == set(TEMPLATES)
 
 
 def test_a_controller_that_was_only_paused_cannot_write_any_more(zookeeper: ZooKeeperInMemory):

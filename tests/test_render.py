@@ -98,6 +98,33 @@ def test_each_layout_and_template_shows_what_it_would_hold(tmp_path: Path, capfd
     assert documents[1]["status"]["registryPaths"] == "/mine/echo,/dubbo/echo/providers"
 
 
+def test_the_directories_and_static_znodes_of_a_template_show(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    template = tmp_path / "mine.yaml"
+    says = "directory: ${group:-main}/${service}\nname: ${id}\nencoding: java-string\ndata: ${ip}\n"
+    template.write_text(says + 'static: {"a/b/${service}/c": "x"}\n')
+    flags = [f"--template=mine={template}", "--layout=mine=/mine"]
+    code, documents, _ = render(tmp_path, capfd, DEPLOYMENT.replace("REPLICAS", "1"), flags=flags)
+
+    shown = documents[-1]["znodes"]
+    shown = {path: data for path, data in shown.items() if "cart" not in path}
+    made = {path: data for path, data in shown.items() if not path.startswith("/mine/main/echo/")}
+    assert code == 0
+    assert made == {
+        "/mine/a": "",
+        "/mine/a/b": "",
+        "/mine/a/b/echo": "",
+        "/mine/a/b/echo/c": "x",
+        "/mine/main": "",
+        "/mine/main/echo": "",
+    }
+    assert [data for path, data in shown.items() if path not in made] == [
+        "\\xac\\xed\x00\x05t\x00\t192.0.2.1"
+    ]
+    assert documents[1]["status"]["registryPaths"] == "/mine/*/echo"
+
+
 @pytest.mark.parametrize(
     ("manifest", "code", "said"),
     [

@@ -41,6 +41,7 @@ from rpcregistry.plan.verify import Cluster, findings_of, findings_of_znodes
 from rpcregistry.watch import Listing, Unreadable
 from tests.builders import pod, row, rpcservice
 from tests.worlds import ZooKeeperInMemory
+from tests.worlds.endpoints import BESIDE, CURATOR, SPRING_CLOUD
 
 LAYOUT = Layout("kube2zk", "/rpc_v2")
 DUBBO = Layout("dubbo", "/dubbo")
@@ -396,6 +397,25 @@ def test_what_verify_finds_where_each_endpoint_has_a_znode(services, view, found
     findings = findings_of_znodes(DUBBO, Cluster((), services), {"echo": observed}, OURS)
 
     assert states(findings) == found
+
+
+@pytest.mark.parametrize("layout", [CURATOR, SPRING_CLOUD])
+def test_a_child_under_the_name_that_earlier_versions_gave_it_is_in_sync(layout: Layout):
+    (endpoint,) = service("echo", "10.0.0.1", port=80).status.endpoints
+    before = layout.form.place_before("echo", endpoint, "c1")
+    view = ObservedZnodes(
+        Znode(b"", 0), Znode(entry("default"), 1), children={before.name: Znode(before.data, 0)}
+    )
+    services = [service("echo", "10.0.0.1", port=80)]
+
+    assert not list(findings_of_znodes(layout, Cluster((), services), {"echo": view}, OURS))
+
+
+def test_a_static_znode_that_is_missing_shows_and_its_directories_do_not():
+    view = ObservedZnodes(Znode(b"", 0), None, missing=("/b/clusters", "/b/clusters/echo"))
+    found = list(findings_of_znodes(BESIDE, Cluster((), [service("echo")]), {"echo": view}, OURS))
+
+    assert [(finding.path, finding.state) for finding in found] == [("/b/clusters/echo", "missing")]
 
 
 def test_what_other_namespaces_publish_is_no_drift_to_who_looks_at_one():

@@ -13,11 +13,9 @@ from itertools import permutations
 from pathlib import Path
 
 import msgspec
-import yaml
 
-from rpcregistry.layouts import LAYOUTS, Layout
+from rpcregistry.layouts import LAYOUTS, Layout, templatefile
 from rpcregistry.layouts.forms import PerEndpoint
-from rpcregistry.layouts.template import layout as from_template
 from rpcregistry.names import is_label_name
 from rpcregistry.plan.publication import Adopt, CrossNamespace, Policy, PublicationSettings
 from rpcregistry.zookeeper.access import Access
@@ -252,15 +250,15 @@ def layout(text: str, templates: Mapping[str, PerEndpoint]) -> Layout:
 
 
 def template(text: str) -> tuple[str, PerEndpoint]:
-    """Parse ``NAME=FILE``, a layout of the user's own; the file is YAML (``layouts.template``)."""
+    """Parse ``NAME=FILE``, a layout of the user's own; the file is YAML (``layouts.templatefile``)."""
     name, _, file = text.partition("=")
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name) or not file:
         raise ValueError(f"{text!r} is no template: write it NAME=FILE; a name has a-z, 0-9 and '-'")
     if name in LAYOUTS:
         raise ValueError(f"there is a layout {name!r} already: choose another name")
     try:
-        return name, from_template(yaml.safe_load(Path(file).read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError, ValueError) as error:
+        return name, templatefile.load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
         raise ValueError(f"{file}: {error}") from error
 
 

@@ -14,7 +14,7 @@ JAVA_FLAGS = ("-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava
 # Dubbo's and SOFARPC's serializers reach into the JDK.
 OPENED = tuple(f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in ("lang", "math", "util"))
 
-JAVA_CLIENTS = ("curator", "spring-cloud", "dubbo", "finagle", "sofa")
+JAVA_CLIENTS = ("curator", "spring-cloud", "dubbo", "finagle", "sofa", "armeria", "d2", "motan", "vertx")
 ALL = ("go-kit", *JAVA_CLIENTS, "zkcli", "serverset_sd", "nerve_sd")
 
 
@@ -25,6 +25,8 @@ def command(client: str) -> list[str]:
             return [str(_go_build(client) / client)]
         case "zkcli":
             return [sys.executable, "-m", "hack.clients.zkcli", *zkcli()]
+        case "kratos":
+            return [sys.executable, "-m", "hack.clients.kratos"]
         case "serverset_sd" | "nerve_sd":
             return [sys.executable, "-m", "hack.clients.prometheus", prometheus(), client]
     return _java(client)

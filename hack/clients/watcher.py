@@ -3,7 +3,7 @@
 import json
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,15 @@ Endpoints = Mapping[str, Mapping[str, str]]
 class Watcher:
     """The watcher of *client*, as a process; *arguments*: its mode, the ZooKeeper server, and what follows.
 
-    *log* gets its standard error.
+    *log* gets its standard error.  *within*: a command that runs it elsewhere, in a network namespace, say.
     """
 
-    def __init__(self, client: str, *arguments: str, log: Path) -> None:
+    def __init__(self, client: str, *arguments: str, log: Path, within: Sequence[str] = ()) -> None:
         self.log = log
         self.lines: list[dict[str, Any]] = []
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [*command(client), *arguments],
+                [*within, *command(client), *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -1,6 +1,6 @@
 """A cluster, a ZooKeeper without one, and the watchers of the suite."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -44,9 +44,10 @@ def start_watcher(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Ca
     """Starts a client's watcher; ends it with the test."""
     started: list[Watcher] = []
 
-    def start(client: str, *arguments: str) -> Watcher:
+    def start(client: str, *arguments: str, within: Sequence[str] = ()) -> Watcher:
+        log = tmp_path / f"{client}-{len(started)}.log"
         try:
-            watcher = Watcher(client, *arguments, log=tmp_path / f"{client}-{len(started)}.log")
+            watcher = Watcher(client, *arguments, log=log, within=within)
         except Unavailable as error:
             if "is not on PATH" in str(error) or "prometheus" in str(error):
                 pytest.skip(str(error))

@@ -42,4 +42,4 @@ def _contents(world: World, path: str) -> str:
         return ""
     data, _ = world.zk.get(path)
     below = (_contents(world, f"{path}/{name}") for name in world.zk.get_children(path))
-    return "\n".join([path, (data or b"").decode(), *below])
+    return "\n".join([path, (data or b"").decode(errors="replace"), *below])

@@ -16,7 +16,9 @@ class Reader:
     """A client that reads *layout*; *follow(base, service)*: what it is told to follow.
 
     With *sees_metadata* it shows what an endpoint declares besides its address; kube2zk's clients know no
-    *ports*.
+    *ports*.  If an endpoint's metadata changes, it lists the endpoint without a gap, unless it *blinks*.
+    *own_faults*: the errors that are the client's own, whatever the registry does.  *name*: of a client that
+    has several readers.
     """
 
     client: str
@@ -24,6 +26,18 @@ class Reader:
     follow: Callable[[str, str], tuple[str, ...]]
     sees_metadata: bool = False
     ports: bool = True
+    blinks: bool = False
+    own_faults: tuple[str, ...] = ()
+    name: str = ""
+
+    @property
+    def id(self) -> str:
+        """What a test's cell is called."""
+        return self.name or self.client
+
+    def errors(self, watcher: Watcher) -> list[str]:
+        """What the client raised in place of a list, and should not have."""
+        return [error for error in watcher.errors() if not any(own in error for own in self.own_faults)]
 
     def address(self, ip: str, port: int) -> str:
         """An endpoint as the client shows it."""
@@ -47,16 +61,35 @@ FINAGLE = Reader("finagle", "serverset", _directory, sees_metadata=True)
 SPRING_CLOUD = Reader("spring-cloud", "spring-cloud", _pair, sees_metadata=True)
 SOFA = Reader("sofa", "sofa", _pair, sees_metadata=True)
 ZKCLI = Reader("zkcli", "kube2zk", _directory, ports=False)
+ARMERIA_CURATOR = Reader(
+    "armeria", "curator", lambda base, service: ("curator", base, service), name="armeria-curator"
+)
+ARMERIA_SERVERSET = Reader(  # a member with other metadata is another one, and removals are told first
+    "armeria",
+    "serverset",
+    lambda base, service: ("serverset", base, service),
+    blinks=True,
+    name="armeria-serverset",
+)
+D2 = Reader("d2", "d2", _pair)
+MOTAN = Reader(
+    "motan", "motan", lambda base, service: (base.removesuffix("/motan"), "default_rpc", "1.0.0", service)
+)
+# A query of Vert.x that lists a record, and no longer finds it, never ends.
+VERTX = Reader("vertx", "vertx", _pair, sees_metadata=True, own_faults=("TimeoutException",))
+KRATOS = Reader("kratos", "kratos", _pair, sees_metadata=True)
 
 SMOKE = (GO_KIT, CURATOR)
 FULL = (SERVERSET_SD, DUBBO, FINAGLE, SPRING_CLOUD, SOFA)
+BY_TEMPLATE = (D2, MOTAN, VERTX, KRATOS)
+ARMERIA = (ARMERIA_CURATOR, ARMERIA_SERVERSET)
 
 
 def parameters(smoke: Iterable[Reader] = SMOKE, full: Iterable[Reader] = FULL) -> list[object]:
     """A row a client, those of *full* marked so."""
     return [
-        *(pytest.param(reader, id=reader.client) for reader in smoke),
-        *(pytest.param(reader, id=reader.client, marks=pytest.mark.full) for reader in full),
+        *(pytest.param(reader, id=reader.id) for reader in smoke),
+        *(pytest.param(reader, id=reader.id, marks=pytest.mark.full) for reader in full),
     ]
 
 

@@ -22,6 +22,7 @@ from tests.cluster.layouts import (
     holds,
     serve,
     shows,
+    text,
 )
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, World
@@ -90,7 +91,7 @@ def test_parents_that_vanish_are_made_again(
 
 def of_either(world: World, layout: str, ip: str) -> set[str]:
     """The znodes of an address in a layout, by name: one of each cluster that publishes it."""
-    return {name for name, data in children(world, layout).items() if ip in f"{name} {data.decode()}"}
+    return {name for name, data in children(world, layout).items() if ip in f"{name} {text(data)}"}
 
 
 @pytest.mark.full
@@ -202,12 +203,14 @@ def test_a_rebuilt_cluster_takes_over_from_the_one_that_was(
 def test_purge_withdraws_all_that_is_ours_once_nobody_leads(
     cluster: Any, world: World, start_controller: Callable[..., Controller]
 ):
-    layouts = flags(world, "kube2zk", "dubbo", "nerve")
+    templates = ("d2", "motan", "nerve", "vertx")
+    layouts = flags(world, "kube2zk", "dubbo", *templates)
     serve(world, "a", "172.16.0.1")
     controller = start_controller(*layouts, leader_elect=True)
-    eventually(lambda: all(shows(world, layout, "172.16.0.1") for layout in ("dubbo", "nerve")))
+    eventually(lambda: all(shows(world, layout, "172.16.0.1") for layout in ("dubbo", *templates)))
     world.zk.create(f"{world.base}/kube2zk/theirs", b"theirs")
-    purge = ["purge", "--lease-namespace", world.namespace, f"--template=nerve={EXAMPLES}/nerve.yaml"]
+    known = [f"--template={name}={EXAMPLES}/{name}.yaml" for name in templates]
+    purge = ["purge", "--lease-namespace", world.namespace, *known]
     refused = command(cluster, world, *purge, "--yes")
     assert (refused.returncode, "holds the Lease" in refused.stderr) == (1, True)
 
@@ -215,12 +218,12 @@ def test_purge_withdraws_all_that_is_ours_once_nobody_leads(
     shown = command(cluster, world, *purge)
     assert shown.returncode == 0
     where, *lines = shown.stdout.splitlines()
-    assert f"ZooKeeper {cluster.zk_servers}: 3 services (dubbo 1, kube2zk 1, nerve 1)" in where
-    assert [line.split()[0] for line in lines] == ["dubbo", "kube2zk", "nerve", "3"]
+    assert f"ZooKeeper {cluster.zk_servers}: 6 services (d2 1, dubbo 1, kube2zk 1, motan 1," in where
+    assert [line.split()[0] for line in lines] == ["d2", "dubbo", "kube2zk", "motan", "nerve", "vertx", "6"]
     assert shows(world, "dubbo", "172.16.0.1")
 
     done = command(cluster, world, *purge, "--yes")
     assert done.returncode == 0, done.stderr
-    assert (children(world, "dubbo"), children(world, "nerve")) == ({}, {})
+    assert [children(world, layout) for layout in ("dubbo", *templates)] == [{}] * 5
     assert world.zk.get_children(f"{world.base}/kube2zk") == ["theirs"]
     assert "0 services" in command(cluster, world, *purge).stdout

@@ -5,6 +5,7 @@ import pytest
 
 from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import PerEndpoint
+from rpcregistry.layouts.template import layout as from_template
 from rpcregistry.model import Endpoint
 from rpcregistry.plan.ledger import Ledger, ledger_root
 from rpcregistry.plan.outcome import Outcome
@@ -16,7 +17,24 @@ from tests.worlds import ZooKeeperInMemory
 
 C1, C2 = PublicationSettings("c1"), PublicationSettings("c2")
 CURATOR, SERVERSET, DUBBO = Layout("curator", "/b"), Layout("serverset", "/b"), Layout("dubbo", "/b")
-ALL = [pytest.param(layout, id=layout.name) for layout in (CURATOR, SERVERSET, DUBBO)]
+SPRING_CLOUD, SOFA = Layout("spring-cloud", "/b"), Layout("sofa", "/b")
+GO_KIT = Layout("go-kit", "/b", from_template({"name": "${id}", "data": "${address}"}))
+
+
+def divided(name: str, directory: str, **says: object) -> Layout:
+    """A template with a directory of its own."""
+    template = {"name": "x-${id}", "data": "${address} ${weight}", "directory": directory, **says}
+    return Layout(name, "/b", from_template(template))
+
+
+MOTAN = divided("motan", "${group:-main}/${service}/server")
+FLAT = divided("flat", "")
+JOINED = divided("joined", "${group:-main}-${service}")
+BESIDE = divided("beside", "uris/${service}", static={"clusters/${service}": {"name": "${service}"}})
+ALL = [
+    pytest.param(layout, id=layout.name)
+    for layout in (CURATOR, SERVERSET, DUBBO, MOTAN, FLAT, JOINED, BESIDE)
+]
 
 
 def row(number: int, **fields: object) -> Endpoint:
@@ -35,6 +53,8 @@ class OneLayout:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.zookeeper = ZooKeeperInMemory()
+        if not layout.names_services:  # it reads the base path, which is made before anything is read
+            self.zookeeper.znodes[layout.base] = (b"", 0)
 
     def plan(
         self, want: Publication, settings: PublicationSettings = C1, due: tuple[str, ...] = ()
@@ -62,7 +82,9 @@ class OneLayout:
         return {form.place("echo", endpoint, settings.cluster_id).name for endpoint in want.endpoints}
 
     def children(self) -> set[str]:
-        return set(self.zookeeper.children(self.layout.directory("echo")))
+        """The names of what lies where endpoints do, as plans have them."""
+        within = len(self.layout.directory("echo")) + 1
+        return {path[within:] for path in self.zookeeper.znodes if self.layout.is_child("echo", path)}
 
     def claims(self) -> dict[str, tuple[str, ...]]:
         """The namespaces in the ledger, by cluster."""

@@ -118,7 +118,7 @@ def _znodes(services: Sequence[RpcService], layouts: Sequence[Layout]) -> dict[s
             observed = ObservedZnodes(None, None, missing=layout.parents(name))
             outcome = znodes.plan(layout, name, publication(same, False, settings), observed, settings, NOW)
             rendered |= {
-                op.path: op.data.decode()
+                op.path: op.data.decode(errors="backslashreplace")
                 for op in outcome.ops
                 if isinstance(op, Create) and not op.path.startswith(ledger_root(layout))
             }

@@ -205,7 +205,7 @@ class Inspector:
             strange += [
                 Finding(layout.name, f"{layout.base.rstrip('/')}/{child}", "foreign", "nothing of ours")
                 for child in present
-                if layout.service_at(child) is None
+                if layout.names_services and layout.service_at(child) is None
             ]
         cache = ZnodeCache(self._zookeeper, self._layouts, clusters)
         cache.read({name for _, services in names for name in services})
@@ -220,7 +220,8 @@ class Inspector:
         ]
         znodes = self._zookeeper.read({path for _, path in standing})
         for name, path in standing:
-            if znodes[path]:
+            # Without its template, only a layout of ours has a known place.
+            if znodes[path] or name not in LAYOUTS:
                 missing = f"--layout {name}={path.rpartition('/')[0]}"
                 yield Finding(name, path, "left", f"the ledger names it, and there is no {missing}")
 

@@ -11,6 +11,7 @@ Source of the format: apache/dubbo 324c6255, ``ZookeeperRegistry.java``, ``URL.j
 """
 
 from rpcregistry.layouts import marks, urls
+from rpcregistry.layouts.directories import Directory
 from rpcregistry.layouts.forms import Child, PerEndpoint, host, missing_port, started
 from rpcregistry.model import Endpoint, Problem
 
@@ -42,4 +43,4 @@ def child(service_name: str, endpoint: Endpoint, cluster_id: str) -> Child | Pro
     return urls.problem(endpoint) or Child(urls.encode(url))
 
 
-LAYOUT = PerEndpoint(child, below="providers", protocol="dubbo", directory=urls.encode, service=urls.decode)
+LAYOUT = PerEndpoint(child, directory=Directory.parse("${service|url}/providers"), protocol="dubbo")

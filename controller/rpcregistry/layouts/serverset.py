@@ -4,14 +4,15 @@
     {"serviceEndpoint":{"host":"10.0.0.1","port":9001},"additionalEndpoints":{},"status":"ALIVE"}
 
 A member's data is read once, so its name changes with its data; it is digits behind ``member_``, without
-leading zeros.  *metadata* is there where something is declared.  Source of the format: twitter/finagle
+leading zeros.  *metadata* is there where something is declared.  Armeria's clients are told of members one
+by one.  Source of the format: twitter/finagle
 4feb34cb, ``serverset2/Entry.scala``; twitter-archive/commons, ``zookeeper/serverset/endpoint.py``.
 """
 
 import msgspec
 
 from rpcregistry.layouts import marks
-from rpcregistry.layouts.forms import Child, PerEndpoint, described, missing_port
+from rpcregistry.layouts.forms import Address, Child, PerEndpoint, described, missing_port
 from rpcregistry.model import Endpoint, Problem
 
 
@@ -29,4 +30,21 @@ def child(_: str, endpoint: Endpoint, cluster_id: str) -> Child | Problem:
     return Child(f"member_{marks.number(cluster_id, endpoint, data)}", data)
 
 
-LAYOUT = PerEndpoint(child, slot=marks.number_slot)
+class _Place(msgspec.Struct, frozen=True):
+    host: str
+    port: int
+
+
+class _Member(msgspec.Struct, frozen=True, rename="camel"):
+    service_endpoint: _Place
+
+
+def address(_: str, data: bytes) -> Address:
+    """Where a member is; None if *data* is none."""
+    try:
+        return msgspec.json.decode(data, type=_Member).service_endpoint
+    except msgspec.MsgspecError:
+        return None
+
+
+LAYOUT = PerEndpoint(child, slot=marks.number_slot, overlap=True, address=address)

@@ -10,6 +10,7 @@ watch names.
 """
 
 from rpcregistry.layouts import marks, urls
+from rpcregistry.layouts.directories import Directory
 from rpcregistry.layouts.forms import Child, PerEndpoint, missing_port
 from rpcregistry.model import Endpoint, Problem
 
@@ -35,4 +36,4 @@ def child(service_name: str, endpoint: Endpoint, cluster_id: str) -> Child | Pro
     return urls.problem(endpoint) or Child(urls.encode(url))
 
 
-LAYOUT = PerEndpoint(child, below="providers", protocol="bolt", overlap=True)
+LAYOUT = PerEndpoint(child, directory=Directory.parse("${service}/providers"), protocol="bolt", overlap=True)

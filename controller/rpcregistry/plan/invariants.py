@@ -12,7 +12,8 @@ For the steps that make one service right in one layout (``check``), wherever th
    another one expects, and none deletes what a later one needs.  A directory is created before its children.
 3. *Together.*  A znode that stands for a service changes in one step with its entry.
 4. *Additions first.*  After a step that removes an endpoint, no step adds or changes one.  If an endpoint's
-   znode gets another name, one step replaces it; if names ``overlap``, the old one outlives the plan.
+   znode gets another name, one step replaces it; if names ``overlap``, an old one outlives the plan, unless
+   its address is the new one's.
 5. *Claimed.*  Steps add, change and remove endpoints only while an entry names the service, and add or change
    them only under our own entry.  The first step creates an entry; the last one deletes it, with the last of
    its endpoints.  Until then it keeps its namespaces.
@@ -31,7 +32,7 @@ Creations come first, then what adds a row, then what only removes rows, then de
 from collections.abc import Iterable, Iterator, Sequence
 
 from rpcregistry.layouts import Layout
-from rpcregistry.layouts.forms import PerEndpoint, PerService
+from rpcregistry.layouts.forms import Child, PerEndpoint, PerService
 from rpcregistry.model import RpcServiceStatus, ServiceKey
 from rpcregistry.plan import rpcservices
 from rpcregistry.plan.ledger import decode_ledger, ledger_path
@@ -149,11 +150,11 @@ class _OneEach:
         steps: Sequence[Step],
     ) -> None:
         self._form = form
+        self._layout, self._service_name = layout, service_name
         self._cluster, self._from_cluster = settings.cluster_id, settings.from_cluster
         self._observed = observed
         self._steps = steps
-        self._directories = layout.parents(service_name)
-        self._within = self._directories[-1] + "/"
+        self._within = layout.directory(service_name) + "/"
         self._entry = ledger_path(layout, service_name, self._cluster)
         self._previous = ledger_path(layout, service_name, self._from_cluster) if self._from_cluster else ""
         # As the steps go on:
@@ -167,16 +168,16 @@ class _OneEach:
             first, last = number == 0, number == len(self._steps) - 1
             slots: dict[type[Op], set[Slot]] = {Create: set(), Set: set(), Delete: set()}
             for op in step:
-                if op.path.startswith(self._within):
+                if self._is_child(op.path):
                     name = op.path[len(self._within) :]
-                    slot = self._form.slot(name, self._cluster)
+                    slot = self._slot(name, self._cluster)
                     slots[type(op)].add(slot)
                     wrong = self._wrong_with_child(op, name, slot)
                 else:
                     wrong = self._wrong_with_other(op, first, last)
                 if wrong:
                     yield f"{op.path} {wrong}"
-            wrong = self._wrong_order(slots[Create], slots[Set], slots[Delete])
+            wrong = self._wrong_order(step, slots[Create], slots[Set], slots[Delete])
             if wrong:
                 yield f"{step[0].path} {wrong}"
             if slots[Delete] and not slots[Create]:
@@ -186,12 +187,18 @@ class _OneEach:
         inherits = isinstance(op, Delete) and self._observed.previous is not None
         if not (self._claimed or inherits):
             return "is written, and no ledger entry names it"
-        if slot is None and not (inherits and self._form.slot(name, self._from_cluster)):
+        if slot is None and not (inherits and self._slot(name, self._from_cluster)):
             return "does not carry our mark"
-        if not name or "/" in name:
-            return "is not its own"
         znode = self._observed.children.get(name)
         return "is an RPC server's own" if znode is not None and znode.ephemeral else ""
+
+    def _is_child(self, path: str) -> bool:
+        if self._form.directory.varies:
+            return self._layout.is_child(self._service_name, path)
+        return path.rpartition("/")[0] + "/" == self._within
+
+    def _slot(self, name: str, cluster: str) -> Slot:
+        return self._form.slot_of(self._service_name, name, cluster)
 
     def _wrong_with_other(self, op: Op, first: bool, last: bool) -> str:
         if op.path == self._entry:
@@ -199,7 +206,7 @@ class _OneEach:
             return self._wrong_with_entry(op, first, last)
         if op.path == self._previous and isinstance(op, Delete):
             return self._wrong_end(last, self._from_cluster)
-        if op.path not in self._directories:
+        if not self._layout.is_directory(self._service_name, op.path):
             return "is not its own"
         return "" if isinstance(op, Create) else "is a directory, which is only ever created"
 
@@ -225,21 +232,32 @@ class _OneEach:
         """What is wrong with the end of a cluster's claim."""
         deleted = {op.path for step in self._steps for op in step if isinstance(op, Delete)}
         for name, znode in self._observed.children.items():
-            is_theirs = not znode.ephemeral and self._form.slot(name, cluster) is not None
+            is_theirs = not znode.ephemeral and self._slot(name, cluster) is not None
             if is_theirs and self._within + name not in deleted:
                 return f"goes, and {name} stays"
         return "" if last else "goes before the last step"
 
-    def _wrong_order(self, come: set[Slot], change: set[Slot], go: set[Slot]) -> str:
+    def _wrong_order(self, step: Step, come: set[Slot], change: set[Slot], go: set[Slot]) -> str:
         """What is wrong with the order in which the steps add, change and remove endpoints."""
         self._brought |= come
         if self._removed and (come or change):
             return f"comes or changes after {self._removed} went"
-        if come and go and (self._form.overlap or len(come | go) > 1):
+        if come and go and (len(come | go) > 1 or (self._form.overlap and self._moves(step))):
             return "goes in the step in which another endpoint, or the name to overlap with it, comes"
         if go and not come and go & self._brought:
             return "goes after the step in which its new name came"
         return ""
+
+    def _moves(self, step: Step) -> bool:
+        """Whether an address that clients read in *step* changes."""
+        come, go = [], []
+        for op in step:
+            name = op.path.removeprefix(self._within)
+            if isinstance(op, Create) and self._is_child(op.path):
+                come.append(Child(name, op.data))
+            elif isinstance(op, Delete) and name in self._observed.children:
+                go.append(Child(name, self._observed.children[name].data))
+        return not all(self._form.is_one_address(new, old) for new in come for old in go)
 
 
 # RpcServices

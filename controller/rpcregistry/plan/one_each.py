@@ -5,16 +5,21 @@ name, one step replaces it, so no client sees it missing.  Of all others, the pl
 defers the removals until clients had the time to see them.  It also defers the old names of endpoints whose
 clients would see one step as two (``overlap``).
 
+A child under a former name whose data has the endpoint's address stays, and changes in place.
+
 The claim in the ledger is written before the first child and removed after the last.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 
 import msgspec
 
 from rpcregistry.layouts import Layout
+from rpcregistry.layouts.directories import upwards
 from rpcregistry.layouts.forms import Child, PerEndpoint
-from rpcregistry.model import Problem
+from rpcregistry.model import Endpoint, Problem
 from rpcregistry.plan.ledger import Ledger, decode_ledger, ledger_path
 from rpcregistry.plan.ops import Create, Delete, Op, Step, Znode, write
 from rpcregistry.plan.outcome import ObservedZnodes, Outcome
@@ -38,7 +43,7 @@ class Changes(msgspec.Struct, frozen=True):
     removed: Sequence[str]
 
 
-class OneEach(msgspec.Struct, frozen=True):
+class OneEach(msgspec.Struct, frozen=True, dict=True):
     """A service in such a layout; *due*: names whose removal an earlier plan deferred; *spared*: slots."""
 
     form: PerEndpoint
@@ -61,7 +66,7 @@ class OneEach(msgspec.Struct, frozen=True):
         claimed = observed.ledger or observed.previous
         if not desired and not claimed:
             # Make the directory early: clients watch it from the start.  If no endpoint fits, it is litter.
-            early = () if refusal else self.directories
+            early = () if refusal else self.directories(desired)
             return Outcome((early,) if early else (), refusal)
         # 2. Compare.  If clients cannot list so many names, removing still helps, adding does not.
         changes = self.changes(desired, kept)
@@ -73,14 +78,21 @@ class OneEach(msgspec.Struct, frozen=True):
         #    and names that overlap.  Defer a removal once only, or a busy service would keep dead endpoints.
         leaving = (*changes.superseded, *changes.removed)
         deferred = [name for name in leaving if changes.added and name not in self.due]
-        if self.form.overlap:
-            deferred += [name for names in changes.replaced.values() for name in names]
+        deferred += [
+            name
+            for new, names in changes.replaced.items()
+            for name in names
+            if self.overlaps(Child(new, desired[new]), name)
+        ]
         going = set(leaving).difference(deferred)
         # 4. Change the ledger entry once in a plan: extend it now, or end it once all it names is removed.
         claim = self.claim(desired)
         end = () if deferred or claim else self.end(desired, going)
         steps = [
-            (*self.directories, *claim),  # first: a crash must not leave endpoints without a ledger entry
+            (
+                *self.directories(desired),
+                *claim,
+            ),  # first: a crash must not leave endpoints without a ledger entry
             *((Create(self.path(name), desired[name]),) for name in changes.added),  # before any removal
             *(self.replacement(name, desired[name], old) for name, old in changes.replaced.items()),
             *(self.repair(name, data) for name, data in desired.items()),  # what changed in place
@@ -109,7 +121,7 @@ class OneEach(msgspec.Struct, frozen=True):
         refusals: list[Problem] = []
         limit = self.settings.max_znode_bytes
         for endpoint in self.wanted.endpoints:
-            match self.form.place(self.service_name, endpoint, self.settings.cluster_id):
+            match self.place(endpoint):
                 case Problem() as problem:
                     refusals.append(problem)
                 case Child(name, data) if len(data) > limit:
@@ -126,11 +138,28 @@ class OneEach(msgspec.Struct, frozen=True):
                 case Child(name, data):
                     desired[name] = data
         for endpoint in self.wanted.unlisted:
-            child = self.form.place(self.service_name, endpoint, self.settings.cluster_id)
+            child = self.place(endpoint)
             if isinstance(child, Child):
                 kept.add(self.slot(child.name))
         kept.update(self.spared)
         return dict(sorted(desired.items())), kept, _summed_up(refusals)
+
+    def place(self, endpoint: Endpoint) -> Child | Problem:
+        """The endpoint's child: under its former name, if that one is there and has its address."""
+        placed = self.form.place(self.service_name, endpoint, self.settings.cluster_id)
+        if self.form.former is None or isinstance(placed, Problem) or placed.name in self.observed.children:
+            return placed
+        if self.slot(placed.name) not in self.slots:
+            return placed
+        former = self.form.place_before(self.service_name, endpoint, self.settings.cluster_id)
+        there = self.observed.children.get(former.name, _NONE) if former else _NONE
+        if (
+            former
+            and not there.ephemeral
+            and self.form.is_one_address(former, Child(former.name, there.data))
+        ):
+            return former
+        return placed
 
     def changes(self, desired: Mapping[str, bytes], kept: Collection[str | None]) -> Changes:
         """Compare *desired* with the observed children."""
@@ -159,7 +188,7 @@ class OneEach(msgspec.Struct, frozen=True):
 
     # observed
 
-    @property
+    @cached_property
     def directory(self) -> str:
         return self.layout.directory(self.service_name)
 
@@ -167,7 +196,12 @@ class OneEach(msgspec.Struct, frozen=True):
         return f"{self.directory}/{name}"
 
     def slot(self, name: str) -> str | None:
-        return self.form.slot(name, self.settings.cluster_id)
+        return self.form.slot_of(self.service_name, name, self.settings.cluster_id)
+
+    @cached_property
+    def slots(self) -> set[str | None]:
+        """The slots of our children."""
+        return {self.slot(name) for name in self.ours}
 
     @property
     def ours(self) -> set[str]:
@@ -182,21 +216,35 @@ class OneEach(msgspec.Struct, frozen=True):
         return {name for name, znode in found if self.slot(name) is None and not znode.ephemeral}
 
     def listing(self, desired: Mapping[str, bytes]) -> int:
-        """The size in bytes of the directory's list of children."""
-        names = {*desired, *self.observed.children, *self.observed.foreign}
-        return sum(len(name) + OVERHEAD for name in names)
+        """The size in bytes of the directory's list of children; of the largest one, if there are several."""
+        sizes: Counter[str] = Counter()
+        for path in {*desired, *self.observed.children, *self.observed.foreign}:
+            directory, _, name = path.rpartition("/")
+            sizes[directory] += len(name) + OVERHEAD
+        return max(sizes.values(), default=0)
 
     # steps
 
-    @property
-    def directories(self) -> Step:
+    def directories(self, desired: Iterable[str]) -> Step:
+        """The creations of missing directories and static znodes, each after what it lies in."""
         if not (self.wanted.services or self.wanted.endpoints):
             return ()
-        return tuple(Create(path, b"") for path in self.observed.missing)
+        found = [Create(path, self.layout.content(self.service_name, path)) for path in self.observed.missing]
+        if self.form.directory.varies:
+            ways = {way for name in desired for way in upwards(name.rpartition("/")[0])}
+            missing = sorted(ways.difference(self.observed.directories))
+            found += [Create(self.path(way), b"") for way in missing]
+        return tuple(found)
 
     def replacement(self, name: str, data: bytes, old: Sequence[str]) -> Step:
-        create = Create(self.path(name), data)
-        return (create,) if self.form.overlap else (*map(self.delete, old), create)
+        new = Child(name, data)
+        going = (self.delete(one) for one in old if not self.overlaps(new, one))
+        return (*going, Create(self.path(name), data))
+
+    def overlaps(self, new: Child, old: str) -> bool:
+        """Whether the name *old* outlives the plan, beside *new* that takes its place."""
+        there = Child(old, self.observed.children[old].data)
+        return self.form.overlap and not self.form.is_one_address(new, there)
 
     def repair(self, name: str, data: bytes) -> Step:
         znode = self.observed.children.get(name)

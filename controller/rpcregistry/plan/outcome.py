@@ -12,6 +12,7 @@ class ObservedZnodes(msgspec.Struct, frozen=True):
     """The service's znode, or the directory of its endpoints, and its ledger entry.
 
     Layouts with one znode an endpoint have more.  *missing*: the absent directories, topmost first.
+    *directories*: those on the way to endpoints that vary by endpoint, by their paths below BASE.
     *children*: ours, by name.  *foreign*: the names of all others.  *previous*: the ledger entry of the
     cluster that this one takes over from.
     """
@@ -19,6 +20,7 @@ class ObservedZnodes(msgspec.Struct, frozen=True):
     znode: Znode | None
     ledger: Znode | None
     missing: tuple[str, ...] = ()
+    directories: Collection[str] = ()
     children: Mapping[str, Znode] = {}
     foreign: Collection[str] = ()
     previous: Znode | None = None

@@ -102,7 +102,7 @@ class ProjectionSettings(msgspec.Struct, frozen=True):
 
     def registry_paths(self, service_name: str) -> str:
         """The paths where clients look for the service in ZooKeeper, comma-separated."""
-        return ",".join(layout.directory(service_name) for layout in self.layouts)
+        return ",".join(layout.shown(service_name) for layout in self.layouts)
 
 
 def owner_name(key: ServiceKey, services: Collection[RpcService], taken: Container[str]) -> str:

@@ -75,11 +75,12 @@ def findings_of(
     """
     statuses = Statuses(cluster.pods, cluster.services)
     unlisted = statuses.unlisted()
-    found = [
+    of_znodes = (
         finding
         for layout, names in views
         for finding in findings_of_znodes(layout, cluster, names, settings, unlisted)
-    ]
+    )
+    found = list(dict.fromkeys(of_znodes))  # services may share a directory, and what is foreign in it
     adopted = {finding.path.rpartition("/")[2] for finding in found if finding.state == "would be adopted"}
     return [*_of_objects(cluster), *statuses.findings(() if kept_up else adopted), *found]
 
@@ -155,7 +156,7 @@ def _of_view(
     if isinstance(layout.form, PerService):
         found += _of_znode(layout, path, outcome, view, wanted, awaited)
     else:
-        found += _of_children(layout, path, outcome, view)
+        found += _of_children(layout, name, outcome, view)
     return found
 
 
@@ -182,12 +183,14 @@ def _of_znode(
         yield from _of_writes(layout, writes)
 
 
-def _of_children(layout: Layout, path: str, outcome: Outcome, view: ObservedZnodes) -> Iterator[Finding]:
-    """Findings about the directory of a service's endpoints."""
-    within = f"{path}/"
-    yield from _of_writes(layout, [op for op in outcome.ops if op.path.startswith(within)])
-    for name in sorted(view.foreign):
-        yield Finding(layout.name, within + name, "foreign", "not ours")
+def _of_children(layout: Layout, name: str, outcome: Outcome, view: ObservedZnodes) -> Iterator[Finding]:
+    """Findings about a service's endpoints, and about static znodes that are missing."""
+    static = {path for path in view.missing if layout.content(name, path)}
+    yield from _of_writes(
+        layout, [op for op in outcome.ops if layout.is_child(name, op.path) or op.path in static]
+    )
+    for child in sorted(view.foreign):
+        yield Finding(layout.name, f"{layout.directory(name)}/{child}", "foreign", "not ours")
 
 
 def _of_writes(layout: Layout, writes: Iterable[Op]) -> Iterator[Finding]:
@@ -196,7 +199,9 @@ def _of_writes(layout: Layout, writes: Iterable[Op]) -> Iterator[Finding]:
             case Create(path, _):
                 yield Finding(layout.name, path, "missing", "an RpcService publishes it")
             case Set(path, data, _):
-                yield Finding(layout.name, path, "different", f"should be {data.decode()}")
+                yield Finding(
+                    layout.name, path, "different", f"should be {data.decode(errors='backslashreplace')}"
+                )
             case Delete(path, _):
                 yield Finding(layout.name, path, "orphaned", "no RpcService publishes it any more")
 

@@ -1,11 +1,14 @@
 """The registry controller's copy of the znodes that it read or wrote."""
 
+import re
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 
+import msgspec
+
 from rpcregistry.errors import Rejected
-from rpcregistry.layouts import Layout
+from rpcregistry.layouts import Layout, marks
 from rpcregistry.layouts.forms import PerEndpoint, PerService
 from rpcregistry.names import is_service_name
 from rpcregistry.plan.ledger import (
@@ -24,6 +27,24 @@ from rpcregistry.reconcile.stalepaths import StalePaths
 
 EDITED, DELETED = "edited", "deleted"
 REARM = 0.3  # seconds after which we read a znode that we wrote, to set its watch again
+
+
+class _Place(msgspec.Struct, frozen=True):
+    """Where a layout with one znode an endpoint writes the service *name*.
+
+    *base*: the layout's base path; *root*: the directory of the endpoints, or *base* if there are several;
+    *levels*: the segments below *base* that lead to them.
+    """
+
+    name: str
+    form: PerEndpoint
+    base: str
+    root: str
+    levels: Sequence[str | re.Pattern[str]]
+
+
+def _place(layout: Layout, form: PerEndpoint, name: str) -> _Place:
+    return _Place(name, form, layout.base.rstrip("/"), layout.directory(name), form.directory.levels(name))
 
 
 class ZnodeCache:
@@ -53,6 +74,9 @@ class ZnodeCache:
         self._began_with: dict[str, frozenset[str]] = {}  # by directory: the names in the first listing
         self._clock = clock
         self._stale = stale or StalePaths(clock)
+        # By directory: the services that may have endpoints in it, if their names do not say.  As above: any
+        # thread reads it by one ``get``.
+        self._shared: dict[str, frozenset[str]] = {}
         # By path: what others did to a znode, found by a read that differs from what we knew.
         self.disturbed: dict[str, str] = {}
 
@@ -76,8 +100,18 @@ class ZnodeCache:
             if root == ledger_root(layout):
                 found.add(service_name_of(layout, child, self._clusters))
             elif path.startswith(base):
-                found.add(layout.service_at(path[len(base) :].partition("/")[0]))
+                found.add(layout.service_at(path[len(base) :]))
+            if isinstance(layout.form, PerEndpoint) and layout.form.directory.is_shared:
+                found.update(self._sharing(layout.form, path))
         return {name for name in found if name}
+
+    def _sharing(self, form: PerEndpoint, path: str) -> Iterator[str]:
+        """The names that a change of a shared directory, or of a child in one, concerns."""
+        yield from self._shared.get(path, ())
+        directory, _, child = path.rpartition("/")
+        for name in self._shared.get(directory, ()):
+            if any(form.slot_of(name, child, cluster) for cluster in self._clusters):
+                yield name
 
     # reading
 
@@ -88,7 +122,7 @@ class ZnodeCache:
         creates one later, our own create fails with a ``Conflict``.
         """
         for layout in self._layouts:
-            base = layout.path("").rstrip("/")
+            base = layout.base.rstrip("/")
             with suppress(Rejected):  # writing there needs no right to list it
                 self._began_with[base] = frozenset(self._zookeeper.children(base or "/"))
             self._began_with[ledger_root(layout)] = frozenset(self._zookeeper.children(ledger_root(layout)))
@@ -110,9 +144,12 @@ class ZnodeCache:
 
     def read(self, names: Collection[str]) -> None:
         """Read the unknown and the stale paths of *names*."""
-        directories = self._directories(names)
-        relist = [path for path in directories if path in self._stale or path not in self._listed]
+        places = self._places(names)
+        stale = {place.root for place in places if place.root in self._stale}
         self._take(self._paths(names))
+        stale |= self._explore(places, stale)
+        directories = dict.fromkeys(path for place in places for path in self._directories(place))
+        relist = [path for path in directories if path in stale or path not in self._listed]
         unlisted = [path for path in relist if self._znodes.get(path)]
         found = self._zookeeper.listed(unlisted) if unlisted else {}
         for path in relist:
@@ -121,9 +158,55 @@ class ZnodeCache:
                 self._znodes.pop(f"{path}/{name}", None)
                 self.disturbed[f"{path}/{name}"] = DELETED
             self._listed[path] = listed
-        self._take(
-            [f"{path}/{name}" for path, form in directories.items() for name in self._ours(path, form)]
-        )
+        self._take([path for place in places for path in self._children(place)])
+        for place in places:
+            if place.form.directory.is_shared:
+                for path in self._directories(place):
+                    self._shared[path] = self._shared.get(path, frozenset()) | {place.name}
+
+    def _explore(self, places: Sequence[_Place], stale: Collection[str]) -> set[str]:
+        """Read the ways to directories that vary by endpoint; return those that were stale.
+
+        *stale*: the base paths that were, before they were read.
+        """
+        varying = [place for place in places if place.form.directory.varies]
+        stale = set(stale)
+        for depth in range(max((len(place.levels) for place in varying), default=0)):
+            deeper = [place for place in varying if depth < len(place.levels)]
+            ahead = [place for place in deeper if isinstance(place.levels[depth], str)]
+            paths = {f"{path}/{place.levels[depth]}" for place in ahead for path in self._reach(place, depth)}
+            lists = {
+                path
+                for place in deeper
+                if not isinstance(place.levels[depth], str)
+                for path in self._reach(place, depth)
+                if path in stale or path in self._stale or path not in self._listed
+            }
+            stale |= {path for path in (*paths, *lists) if path in self._stale}
+            self._take(paths)
+            self._stale.mark_read(lists)
+            for path, found in (self._zookeeper.listed(lists) if lists else {}).items():
+                self._listed[path] = frozenset(found or ())
+            reached = {path for place in deeper for path in self._reach(place, depth + 1)}
+            stale |= {path for path in reached if path in self._stale}
+            self._take(reached)
+        return stale
+
+    def _reach(self, place: _Place, depth: int) -> list[str]:
+        """The known directories of a service after so many levels below its layout's base path."""
+        reached = [place.base]
+        for level in place.levels[:depth]:
+            if isinstance(level, str):
+                reached = [f"{path}/{level}" for path in reached]
+            else:
+                reached = [
+                    f"{path}/{name}"
+                    for path in reached
+                    for name in sorted(self._listed.get(path, ()))
+                    if level.fullmatch(name)
+                ]
+            reached = [path for path in reached if self._znodes.get(path, True)]
+        return reached
 
     def _take(self, paths: Iterable[str]) -> None:
         unread = [path for path in paths if path not in self._znodes or path in self._stale]
@@ -157,20 +240,20 @@ class ZnodeCache:
     def forget(self, names: Iterable[str]) -> None:
         """Drop everything known of *names*, so that the next read fetches it."""
         names = list(names)
-        for path in self._directories(names):
-            for name in self._listed.pop(path, ()):
-                self._znodes.pop(f"{path}/{name}", None)
+        for place in self._places(names):
+            self._stale.add(*self._ways(place))
+            for path in self._directories(place):
+                for name in self._listed.pop(path, ()):
+                    self._znodes.pop(f"{path}/{name}", None)
         for path in self._paths(names):
             self._znodes.pop(path, None)
             self._stale.add(path)
 
     def mark_stale(self, names: Collection[str]) -> None:
         """Have the next read fetch everything of *names*; keep what is known until then."""
-        directories = self._directories(names)
         self._stale.add(*self._paths(names))
-        self._stale.add(
-            *(f"{path}/{name}" for path, form in directories.items() for name in self._ours(path, form))
-        )
+        for place in self._places(names):
+            self._stale.add(*self._ways(place), *self._children(place))
 
     def expect_nothing(self) -> None:
         """Expect no more events of our own writes: unwatched ones fire none, and would add up."""
@@ -203,30 +286,50 @@ class ZnodeCache:
                 self._znodes.pop(op.path, None)
 
     def _paths(self, names: Iterable[str]) -> list[str]:
-        """All paths of *names*, except those of endpoints."""
-        return [
+        """All paths of *names*, except those of endpoints and on the ways that vary by endpoint."""
+        paths = (
             path
             for name in names
             if is_service_name(name)
             for layout in self._layouts
-            for path in (layout.path(name), *layout.parents(name)[1:], *self._entries(layout, name))
-        ]
+            for path in (layout.directory(name), *layout.parents(name), *self._entries(layout, name))
+        )
+        return list(dict.fromkeys(paths))  # services may have directories in common
 
     def _entries(self, layout: Layout, name: str) -> list[str]:
         return list(dict.fromkeys(ledger_path(layout, name, cluster) for cluster in self._clusters))
 
-    def _directories(self, names: Iterable[str]) -> dict[str, PerEndpoint]:
-        return {
-            layout.directory(name): form
+    def _places(self, names: Iterable[str]) -> list[_Place]:
+        return [
+            _place(layout, form, name)
             for name in names
             if is_service_name(name)
             for layout in self._layouts
             if isinstance(form := layout.form, PerEndpoint)
-        }
+        ]
 
-    def _ours(self, directory: str, form: PerEndpoint) -> list[str]:
+    def _directories(self, place: _Place) -> Sequence[str]:
+        """The directories of a service's endpoints; one that does not vary need not exist."""
+        if not place.form.directory.varies:
+            return (place.root,)
+        return self._reach(place, len(place.levels))
+
+    def _ways(self, place: _Place) -> set[str]:
+        """The known directories on the ways that vary by endpoint."""
+        if not place.form.directory.varies:
+            return set()
+        return {path for depth in range(len(place.levels) + 1) for path in self._reach(place, depth)}
+
+    def _children(self, place: _Place) -> list[str]:
+        """The paths of our children."""
+        return [f"{path}/{name}" for path in self._directories(place) for name in self._ours(place, path)]
+
+    def _ours(self, place: _Place, directory: str) -> list[str]:
         listed = self._listed.get(directory, ())
-        return [name for name in listed if any(form.slot(name, cluster) for cluster in self._clusters)]
+        slot_of = place.form.slot_of
+        return [
+            name for name in listed if any(slot_of(place.name, name, cluster) for cluster in self._clusters)
+        ]
 
     # asking
 
@@ -237,20 +340,35 @@ class ZnodeCache:
             case PerService():
                 return ObservedZnodes(self._znodes.get(layout.path(name)), entry)
             case PerEndpoint() as form:
-                directory = layout.directory(name)
+                place = _place(layout, form, name)
+                within = len(place.root) + 1
                 children = {
-                    child: znode
-                    for child in self._ours(directory, form)
-                    if (znode := self._znodes.get(f"{directory}/{child}"))
+                    path[within:]: znode
+                    for path in self._children(place)
+                    if (znode := self._znodes.get(path))
                 }
                 return ObservedZnodes(
-                    self._znodes.get(directory),
+                    self._znodes.get(place.root),
                     entry,
                     missing=tuple(path for path in layout.parents(name) if not self._znodes.get(path)),
+                    directories={path[within:] for path in self._ways(place)},
                     children=children,
-                    foreign=self._listed.get(directory, frozenset()) - children.keys(),
+                    foreign=self._foreign(place, children),
                     previous=next(iter(previous), None),
                 )
+
+    def _foreign(self, place: _Place, children: Collection[str]) -> set[str]:
+        """The names in the service's directories that are nobody's of ours."""
+        within = len(place.root) + 1
+        names = {
+            f"{path}/{name}"[within:]
+            for path in self._directories(place)
+            for name in self._listed.get(path, ())
+        }
+        if place.form.directory.is_shared:
+            marked = {name for name in names if any(marks.is_shared(name, c) for c in self._clusters)}
+            return names - marked
+        return names.difference(children)
 
     def claims(self, layout: Layout, name: str) -> list[Ledger]:
         """The ledger's entries of a service in a layout."""
@@ -278,7 +396,8 @@ class ZnodeCache:
                 znode = self._znodes.get(layout.path(name))
                 return len(addresses(znode.data)) if znode else 0
             case PerEndpoint() as form:
-                return len(self._ours(layout.directory(name), form))
+                place = _place(layout, form, name)
+                return len(self._children(place))
 
 
 def uncovered(

@@ -1,6 +1,6 @@
 """Writing to ZooKeeper: the cache of its znodes, the fence, and one transaction after another."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -12,7 +12,7 @@ from rpcregistry.plan import heartbeat
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.invariants import check_transaction
 from rpcregistry.plan.ledger import ledger_root
-from rpcregistry.plan.ops import Delete, Op, Step, batches
+from rpcregistry.plan.ops import Create, Delete, Op, Step, batches
 from rpcregistry.plan.restored import Record
 from rpcregistry.reconcile.cache import ZnodeCache, uncovered
 from rpcregistry.reconcile.fence import Fence
@@ -74,7 +74,7 @@ class RegistryWriter:
         """
         generation = self._zookeeper.generation
         for layout in self._layouts:
-            self._zookeeper.make_parents(layout.path("x"))
+            self._zookeeper.make_parents(f"{layout.base.rstrip('/')}/x")
             self._zookeeper.make_parents(f"{ledger_root(layout)}/x")
         fresh = self.cache.anew()
         names = fresh.ledgered().union(listed)
@@ -110,7 +110,7 @@ class RegistryWriter:
 
         Any prefix of them is safe, so any transaction may be the last one.
         """
-        for batch in batches(steps):
+        for batch in batches(_once(steps)):
             ops = [op for _, step in batch for op in step]
             check_transaction(ops)
             try:
@@ -151,7 +151,7 @@ class RegistryWriter:
         for op in step:
             if op.path in self.cache.disturbed and not isinstance(op, Delete):
                 self._repaired.setdefault(name, {})[op.path] = self.cache.disturbed[op.path]
-            if op.path not in layout.parents(name) and not op.path.startswith(ledger_root(layout)):
+            if not (layout.is_directory(name, op.path) or op.path.startswith(ledger_root(layout))):
                 self._on_written(layout.name, type(op).__name__.lower(), name)
 
     def _transact(self, ops: Sequence[Op]) -> None:
@@ -172,3 +172,16 @@ class RegistryWriter:
             if path:
                 self._zookeeper.make_parents(path)
             raise
+
+
+def _once(
+    steps: Iterable[tuple[tuple[str, Layout], Step]],
+) -> Iterator[tuple[tuple[str, Layout], Step]]:
+    """*steps*, in which each directory that several services lie in is made by the first of them only."""
+    made: set[str] = set()
+    for (name, layout), step in steps:
+        again = {op.path for op in step if op.path in made and layout.is_directory(name, op.path)}
+        made |= {op.path for op in step if isinstance(op, Create)}
+        left = tuple(op for op in step if op.path not in again)
+        if left:
+            yield (name, layout), left

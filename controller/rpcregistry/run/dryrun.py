@@ -101,7 +101,12 @@ class DryRunZooKeeper:
         for op in ops:
             match op:
                 case Create(path, data) | Set(path, data, _):
-                    log.info("dry run: write", op=type(op).__name__, path=path, data=data.decode())
+                    log.info(
+                        "dry run: write",
+                        op=type(op).__name__,
+                        path=path,
+                        data=data.decode(errors="backslashreplace"),
+                    )
                 case Delete(path, _):
                     log.info("dry run: delete", path=path)
                 case Check():

@@ -195,8 +195,8 @@ _READERS: Mapping[str, Callable[[str, bytes], Iterator[str]]] = {
 
 _HEX = r"[0-9a-f]{8}"
 _OURS: Mapping[str, re.Pattern[str]] = {
-    "curator": re.compile(rf".-{_HEX}-{_HEX}$"),
-    "spring-cloud": re.compile(rf".-{_HEX}-{_HEX}$"),
+    "curator": re.compile(rf".-{_HEX}-{_HEX}(-{_HEX})?$"),  # earlier versions wrote no third part
+    "spring-cloud": re.compile(rf".-{_HEX}-{_HEX}(-{_HEX})?$"),
     "dubbo": re.compile(rf"[?&]rpcregistry={_HEX}-{_HEX}(&|$)"),
     "serverset": re.compile(r"^member_[1-9]\d{17}$"),
     "sofa": re.compile(rf"[?&]rpcregistry={_HEX}-{_HEX}(&|$)"),
