@@ -1,4 +1,4 @@
-"""Layouts of a person's own, by docs/layouts.md: a child's name and data, out of what an endpoint declares.
+"""Layouts of a person's own, by docs/templates.md: a child's name and data, out of what an endpoint declares.
 
 What clients find of one is the child, ``NAME DATA``: with ``*`` for what identifies the endpoint and its
 data, which is the controller's to choose, and with JSON written in one way.
@@ -22,6 +22,7 @@ _PLACEHOLDER = re.compile(r"\$(?:\$|\{([^|{}]+)(\|url)?\})")
 _CHOSEN = re.compile(
     r"(?<![0-9a-f])[0-9a-f]{8}(-[0-9a-f]{8}){1,2}(?![0-9a-f])|(?<!\d)[1-9]\d{17}(?!\d)", re.ASCII
 )
+_LEFT_OUT = object()
 _NO_NAME = re.compile(r"\.{0,2}|.*[/\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff].*", re.DOTALL)
 
 
@@ -101,15 +102,18 @@ def _started(pod: Mapping[str, Any]) -> int:
 
 
 def _filled(value: Any, values: Callable[[str], Any]) -> Any:
-    """*value* with its placeholders replaced: one that is alone keeps its type, and None is left out."""
+    """*value* with its placeholders replaced: one that is alone keeps its type, or is left out if empty."""
     if isinstance(value, str):
         alone = _PLACEHOLDER.fullmatch(value)
-        return values(alone[1]) if alone and alone[1] and not alone[2] else _text(value, values)
+        if not alone or not alone[1]:
+            return _text(value, values)
+        found = values(alone[1])
+        return _LEFT_OUT if found is None else _text(value, values) if alone[2] else found
     if isinstance(value, dict):
         items = ((_text(key, values), _filled(inner, values)) for key, inner in value.items())
-        return {key: inner for key, inner in items if inner is not None}
+        return {key: inner for key, inner in items if inner is not _LEFT_OUT}
     if isinstance(value, list):
-        return [inner for inner in (_filled(each, values) for each in value) if inner is not None]
+        return [inner for inner in (_filled(each, values) for each in value) if inner is not _LEFT_OUT]
     return value
 
 
