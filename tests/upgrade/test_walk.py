@@ -65,9 +65,11 @@ def test_there_and_back(stand: Stand, world: World, layouts: str):
     change(world, 1)
     estate.pass_by(world, layouts, "third")
 
-    # 0.1.0 takes the mark from what is held and sets it anew, in the statuses only.
+    # 0.1.0 takes the mark from what is held and sets it anew, in the statuses only; and it gives the children
+    # that were made meanwhile the names that it would have given them, each in one transaction.
     held = [name for name in world.rpcservices() if name.startswith("gone")]
-    with nothing_is_written(stand, world, layouts, "fourth", *held):
+    changed = ("echo", "com.example.Greeter", "third")
+    with nothing_is_written(stand, world, layouts, "fourth", *held, *changed):
         assert second.stop() == 0
         stand.start(*flags, package=old)
     change(world, 2)
