@@ -29,6 +29,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What the znode holds; older versions write *at* and *waiting* only.
 
     *lease* (``NAMESPACE/NAME``) and *holder* name the process that writes it; the others are its flags.
+    *guard_confirm*: seconds for which absences are held; 0 if unknown.  *version*: of the program.
     *stopped*: the holder shut down in order, and this was its last write.
     """
 
@@ -40,6 +41,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     namespaces: tuple[str, ...] = ()
     pod_label_selector: str = ""
     require_register_permission: bool = False
+    guard_confirm: float = 0.0
+    version: str = ""
     stopped: bool = False
 
 

@@ -71,7 +71,10 @@ def synced(service: RpcService, wanted: Publication, outcomes: Iterable[Outcome]
     if refusal:
         return _false(refusal)
     return Condition(
-        type="Synced", status="True", reason="Synced", message="the registry holds what the status lists"
+        type="Synced",
+        status="True",
+        reason="InRegistry",
+        message="the registry holds what the status lists",
     )
 
 

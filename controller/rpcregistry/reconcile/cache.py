@@ -1,8 +1,10 @@
 """The registry controller's copy of the znodes that it read or wrote."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+
+import msgspec
 
 from rpcregistry.errors import Rejected
 from rpcregistry.layouts import Layout
@@ -24,6 +26,14 @@ from rpcregistry.reconcile.stalepaths import StalePaths
 
 EDITED, DELETED = "edited", "deleted"
 REARM = 0.3  # seconds after which we read a znode that we wrote, to set its watch again
+
+
+class Sizes(msgspec.Struct, frozen=True):
+    """Bytes of the *largest* znode, services in the *ledger*, unrepaired changes of others by layout."""
+
+    largest: int = 0
+    ledger: int = 0
+    drift: Mapping[str, int] = {}
 
 
 class ZnodeCache:
@@ -267,6 +277,16 @@ class ZnodeCache:
             if znode and path.startswith(ledger_root(layout) + "/")
             if (name := service_name_of(layout, path.rpartition("/")[2], self._clusters))
         }
+
+    def sizes(self) -> Sizes:
+        """How much the cache has; belongs to the registry's thread."""
+        paths = list(self.disturbed)
+        below = {layout.name: layout.base.rstrip("/") + "/" for layout in self._layouts}
+        return Sizes(
+            largest=max((len(znode.data) for znode in self._znodes.values() if znode), default=0),
+            ledger=len(self.claimed()),
+            drift={name: sum(path.startswith(base) for path in paths) for name, base in below.items()},
+        )
 
     def size(self, name: str) -> int:
         """How many endpoints of a name are published, in the layout that has the most."""

@@ -114,7 +114,10 @@ class LocalServiceStatusReconciler:
 
 
 class LocalServiceReconciler:
-    """Creates, changes and deletes the LocalService that the pods of one key ask for."""
+    """Creates, changes and deletes the LocalService that the pods of one key ask for.
+
+    *labels*: those that it gives to LocalServices, besides ours.
+    """
 
     def __init__(
         self,
@@ -125,6 +128,7 @@ class LocalServiceReconciler:
         locals_: Source[LocalService],
         list_pods: Callable[[str], Iterable[Pod]],
         may_register: Callable[[Pod, str], bool],
+        labels: Mapping[str, str],
     ) -> None:
         self._kube = kube
         self._pods = pods
@@ -132,6 +136,7 @@ class LocalServiceReconciler:
         self._locals = locals_
         self._list_pods = list_pods
         self._may_register = may_register
+        self._labels = labels
 
     def pod_keys(self, change: Change[Pod]) -> set[ServiceKey]:
         """The keys that a pod asks for, or asked for before."""
@@ -196,7 +201,7 @@ class LocalServiceReconciler:
     def _apply(self, op: planning.Op, key: ServiceKey) -> None:
         match op:
             case planning.Create(namespace, name, spec):
-                manifest = made.localservice(namespace, name, key.service_name, spec)
+                manifest = made.localservice(namespace, name, key.service_name, spec, self._labels)
                 self._locals.observe(self._kube.create(LOCALSERVICES, namespace, manifest))
             case planning.SetSpec(local, spec):
                 patch = made.localservice_spec(local, spec)

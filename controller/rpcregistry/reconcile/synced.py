@@ -69,8 +69,9 @@ class SyncedReconciler:
         patch = made.rpcservice_conditions(service, conditions)
         written = self._kube.patch(RPCSERVICES, service.key, patch, "status")
         self._services.observe(written)
-        if service.status.condition(desired.type) is None and desired.status == "True":
-            return  # as it should be, from the beginning: no Event
+        before = service.status.condition(desired.type)
+        if desired.status == "True" and (before is None or before.status == "True"):
+            return  # as it should be, from the beginning, or in an older version's words: no Event
         stamped = written.status.condition(desired.type)
         self._events.record(
             regarding(RPCSERVICES, written),

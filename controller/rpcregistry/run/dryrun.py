@@ -151,6 +151,10 @@ class DryRunLeadership:
         for begin in self._begin:
             begin()
 
+    def renewed(self) -> float | None:
+        """Return None: there is no Lease."""
+        return None
+
     def require_clear(self) -> None:
         """Never raise: a dry run writes nothing."""
 

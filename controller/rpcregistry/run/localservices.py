@@ -51,14 +51,16 @@ def localservices_part(shared: Shared) -> Part:
         locals_=locals_,
         list_pods=partial(_list_pods, shared),
         may_register=shared.may_register,
+        labels=shared.settings.generated_labels,
     )
     project = _project(shared, locals_, reconciler)
     label = _label(shared, locals_, selections, reconciler)
     report = _report(shared, locals_, found, selections, services[0], status_queue)
+    generated = shared.generated_labels(LOCALSERVICES, locals_, KIND)
     return Part(
         name=KIND,
         sources=(shared.services, shared.pods, shared.nodes, locals_, found),
-        works=(project, serve, label, report),
+        works=(project, serve, label, report, generated),
         counted=(project, serve, label, report),
         guards=(services[0].guard,),
         forget=services[0].forget_withdrawn,

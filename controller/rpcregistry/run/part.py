@@ -1,14 +1,15 @@
 """A part of the process: one controller of ``--controllers``, with its sources, queues and guards."""
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rpcregistry.reconcile.guard import Guard
 from rpcregistry.run.sources import Source
 from rpcregistry.runtime.crew import Crew
 from rpcregistry.runtime.worker import Meter
+from rpcregistry.telemetry.metrics import Reading
 
 
 class Works(Protocol):
@@ -37,8 +38,8 @@ class Part:
     resync, *begin* after the first one and before any worker starts.  *stopped* is called after the end of
     all threads, if the process stops in order.
 
-    *may_look*: whether the guards can already judge what is absent.  *why_not_ready*: what keeps the part
-    from its work, or None.
+    *readings*: gauges of the part's own, by name.  *may_look*: whether the guards can already judge what is
+    absent.  *why_not_ready*: what keeps the part from its work, or None.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Part:
     early: Callable[[Crew], None] = lambda _: None
     why_not_ready: Callable[[], str | None] = lambda: None
     stopped: Callable[[], None] = nothing
+    readings: Mapping[str, Reading] = field(default_factory=dict)
 
     @property
     def filled(self) -> bool:

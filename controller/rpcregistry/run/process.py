@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import structlog
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, wait_random_exponential
@@ -21,8 +20,8 @@ from rpcregistry.run import PARTS
 from rpcregistry.run.dryrun import DryRunLeadership
 from rpcregistry.run.leadership import Leadership, make_lease
 from rpcregistry.run.part import Part
+from rpcregistry.run.readings import readings
 from rpcregistry.run.shared import Relay, Shared
-from rpcregistry.run.sources import Source
 from rpcregistry.runtime.crew import Crew
 from rpcregistry.runtime.stop import Stop
 from rpcregistry.settings import RunSettings
@@ -41,8 +40,9 @@ def run_controllers(settings: RunSettings) -> int:
     """Run until SIGTERM or SIGINT; return the exit code."""
     with Stop() as stop:
         sys.setswitchinterval(SWITCH)
-        kube = Kube.from_config(settings.target.kubeconfig, settings.target.context)
         metrics, probes = Metrics(), Probes()
+        target = settings.target
+        kube = Kube.from_config(target.kubeconfig, target.context, answered=metrics.kube_answered)
         serve(settings.bind_address, metrics, Health(probes.why_not_live, probes.why_not_ready))
         cluster_id = settings.target.cluster_id or _patiently(kube.cluster_id, stop, probes)
         if cluster_id is None:
@@ -167,14 +167,7 @@ class Process:
             source.subscribe_listed(partial(self._listed, source.name))
         shared.leadership.subscribe(self._begin)
         shared.leadership.lease.on_annotations(self._annotated)
-        shared.metrics.measure(
-            {part.name: partial(getattr, part, "depth") for part in parts},
-            lambda: len({service.service_name for service in shared.services.store.values()}),
-            lambda: sum(len(service.status.endpoints) for service in shared.services.store.values()),
-            lambda: sum(part.held for part in parts),
-            refused={part.name: partial(getattr, part, "failing") for part in parts},
-            unknown={source.name: partial(_is_unknown, source) for source in self._sources},
-        )
+        shared.metrics.measure(readings(shared, parts, self._sources))
 
     def run(self, stop: Stop) -> int:
         """Run until *stop* is requested, the Lease is lost or a thread fails; return the exit code."""
@@ -204,7 +197,7 @@ class Process:
         shared = self._shared
         log.info("leading", identity=shared.identity, cluster=shared.cluster_id)
         shared.metrics.leading(True)
-        shared.propagation.begin()
+        shared.journal.begin()
         shared.began.set()
         for part in self._parts:
             part.early(self._crew)
@@ -285,7 +278,3 @@ class Process:
                 return source.kind_missing
         reasons = (self._shared.leadership.trouble, *(part.why_not_ready() for part in self._parts))
         return next(filter(None, reasons), None)
-
-
-def _is_unknown(source: Source[Any]) -> float:
-    return float(source.unknown is not None)

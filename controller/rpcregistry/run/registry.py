@@ -4,25 +4,29 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 
 import structlog
 
 from rpcregistry.errors import Failure, Rejected, Retry
-from rpcregistry.model import ObjectKey, RpcService
+from rpcregistry.model import ObjectKey, RpcService, ServiceKey
 from rpcregistry.plan.heartbeat import PERIOD as HEARTBEAT
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.publication import PublicationSettings
-from rpcregistry.reconcile.cache import REARM
+from rpcregistry.reconcile.cache import REARM, Sizes
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.missing import Missing
+from rpcregistry.reconcile.refusals import is_refused
 from rpcregistry.reconcile.registry import RegistryReconciler
 from rpcregistry.reconcile.repairs import Repairs
 from rpcregistry.reconcile.reports import Reports
 from rpcregistry.reconcile.synced import SyncedReconciler
 from rpcregistry.reconcile.transactions import RegistryWriter
 from rpcregistry.run.dryrun import DryRunZooKeeper
+from rpcregistry.run.metered import MeteredZooKeeper
 from rpcregistry.run.part import Part
+from rpcregistry.run.readings import timestamps
 from rpcregistry.run.shared import Shared
 from rpcregistry.run.sources import SecondLook
 from rpcregistry.runtime.controller import Controller
@@ -30,6 +34,7 @@ from rpcregistry.runtime.crew import Crew
 from rpcregistry.runtime.informer import Change
 from rpcregistry.runtime.worker import Meter, work_batches
 from rpcregistry.runtime.workqueue import Workqueue
+from rpcregistry.telemetry.metrics import Reading
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +76,7 @@ def registry_part(shared: Shared) -> Part:
         early=loop.start_beating,
         why_not_ready=loop.why_not_ready,
         stopped=loop.say_stopped,
+        readings=loop.readings(),
     )
 
 
@@ -90,15 +96,20 @@ def _reconciler(shared: Shared, name_queue: Workqueue[str], synced: SyncedReconc
         settings=publishing,
         grace=settings.ownership_grace,
         enqueue=name_queue.add_all,
+        unwritten=shared.unwritten,
         clock=shared.clock,
     )
 
 
 def _reports(shared: Shared, synced: SyncedReconciler) -> Reports:
+    layouts = [layout.name for layout in shared.settings.target.layouts]
     return Reports(
         services=shared.registered,
         repairs=Repairs(shared.events, lambda: shared.leadership.lease.regarding, shared.clock),
         conditions=synced.set_desired,
+        concluded=lambda name, outcomes: shared.journal.concluded(
+            name, list(zip(layouts, outcomes, strict=True))
+        ),
         events=shared.events,
         clock=shared.clock,
     )
@@ -129,11 +140,14 @@ def _missing(
 
 def _writer(shared: Shared, publishing: PublicationSettings) -> RegistryWriter:
     settings = shared.settings
-    zookeeper = DryRunZooKeeper(shared.zookeeper) if settings.dry_run else shared.zookeeper
+    metered = MeteredZooKeeper(shared.zookeeper, shared.metrics.zookeeper_answered)
+    zookeeper = DryRunZooKeeper(metered) if settings.dry_run else metered
 
-    def written(layout: str, op: str, name: str) -> None:
+    def written(layout: str, op: str, name: str, done: str) -> None:
         shared.metrics.registry_written(layout, op)
-        shared.propagation.written(name)
+        shared.journal.written(name, layout)
+        if done:
+            shared.metrics.repaired(layout, done)
 
     return RegistryWriter(
         zookeeper=zookeeper,
@@ -157,6 +171,8 @@ def _heartbeat(shared: Shared) -> Heartbeat:
         namespaces=settings.target.namespaces,
         pod_label_selector=settings.pod_label_selector,
         require_register_permission=settings.require_register_permission,
+        guard_confirm=settings.guard_confirm,
+        version=version("rpcregistry"),
     )
 
 
@@ -166,7 +182,9 @@ def _subscribe(shared: Shared, reconciler: RegistryReconciler, name_queue: Workq
     def service_changed(change: Change[RpcService]) -> None:
         if shared.began.is_set():
             reconciler.note_service(change)
-            name_queue.add_all(reconciler.service_names(change))
+            names = reconciler.service_names(change)
+            shared.journal.listed(_keys(change) if names else ())
+            name_queue.add_all(names)
 
     def synced_once(name: str) -> None:
         if shared.began.is_set():
@@ -178,13 +196,18 @@ def _subscribe(shared: Shared, reconciler: RegistryReconciler, name_queue: Workq
                 name_queue.add_after(name, seconds)
 
     def connection_changed(connected: bool) -> None:
-        if not connected and shared.began.is_set() and not shared.stopping.is_set():
+        leads = shared.began.is_set() and not shared.stopping.is_set()
+        if not connected and leads:
             reconciler.disconnected()
 
     shared.registered.subscribe(service_changed)
     shared.initial_sync.subscribe(synced_once)
     shared.connection.subscribe(connection_changed)
     shared.changed.subscribe(path_changed)
+
+
+def _keys(change: Change[RpcService]) -> set[ServiceKey]:
+    return {service.service_key for service in (change.old, change.new) if service}
 
 
 class RegistryLoop:
@@ -204,6 +227,9 @@ class RegistryLoop:
         self._refused = ""  # what ZooKeeper refused, when it was compared last
         self._beating = False  # whether the heartbeat names this process
         self._running = False
+        self._compared_at: float | None = None
+        self._beaten_at: float | None = None
+        self._sizes = Sizes()  # when it was compared last
         # The work once all is listed: appended once, by another thread.
         self._work: list[Callable[[], None]] = []
 
@@ -216,6 +242,16 @@ class RegistryLoop:
     def failing(self) -> int:
         """How many names failed in their last attempt."""
         return self._name_queue.failing
+
+    def readings(self) -> Mapping[str, Reading]:
+        """Its gauges, by name."""
+        return {
+            "rpcregistry_compared_timestamp_seconds": timestamps(lambda: self._compared_at),
+            "rpcregistry_heartbeat_timestamp_seconds": timestamps(lambda: self._beaten_at),
+            "rpcregistry_drift": lambda: self._sizes.drift,
+            "rpcregistry_largest_znode_bytes": lambda: self._sizes.largest,
+            "rpcregistry_ledger_services": lambda: self._sizes.ledger,
+        }
 
     def resync(self) -> None:
         """Enqueue every name."""
@@ -301,7 +337,7 @@ class RegistryLoop:
         now = time.monotonic()
         if now >= self._beat:
             self._reconciler.beat()
-            self._beat = now + HEARTBEAT
+            self._beat, self._beaten_at = now + HEARTBEAT, now
             self._beating = True
 
     def _look(self) -> None:
@@ -315,9 +351,15 @@ class RegistryLoop:
         elif now >= self._due:
             self._name_queue.add_all(self._reconciler.compare_next(COMPARE_PARTS))
             self._due = now + self._pause
+        else:
+            return
+        self._compared_at, self._sizes = now, self._reconciler.sizes()
 
     def _reconcile(self, names: Sequence[str]) -> tuple[Mapping[str, Exception], Collection[str]]:
+        self._shared.journal.begun(names)
         failures, written = self._reconciler.reconcile(names)
+        for name, failure in failures.items():
+            self._shared.journal.failed(name, refused=is_refused(failure))
         if written:
             self._rested = time.monotonic() + LINGER
         return failures, written

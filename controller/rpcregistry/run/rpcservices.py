@@ -1,6 +1,6 @@
 """The pod controller: RpcServices from pods, and Events about what pods declare wrongly."""
 
-from rpcregistry.manifests import NODES, PODS
+from rpcregistry.manifests import NODES, PODS, RPCSERVICES
 from rpcregistry.model import ObjectKey, Pod, ServiceKey
 from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.pods import addressed
@@ -29,7 +29,9 @@ def rpcservices_part(shared: Shared) -> Part:
         read_pod=lambda key: None if settings.pod_label_selector else shared.kube.get(PODS, key),
         read_node=lambda name: shared.kube.get(NODES, ObjectKey("", name)),
         may_register=shared.may_register,
-        settings=planning.ProjectionSettings(settings.endpoints_per_object, settings.target.layouts),
+        settings=planning.ProjectionSettings(
+            settings.endpoints_per_object, settings.target.layouts, settings.generated_labels
+        ),
         clock=shared.clock,
         confirm=settings.guard_confirm,
         enqueue=service_queue.add_all,
@@ -41,8 +43,13 @@ def rpcservices_part(shared: Shared) -> Part:
     shared.pods.subscribe(reconciler.note_pod)
     shared.nodes.subscribe(reconciler.absences.note_node)
     shared.services.subscribe(reconciler.note_service)
+
+    def reconcile(key: ServiceKey) -> bool:
+        with shared.journal.looking(key):
+            return reconciler.reconcile(key)
+
     project = Controller(
-        "rpcservice", service_queue, reconciler.reconcile, workers=WRITERS, every_key=reconciler.every_key
+        "rpcservice", service_queue, reconcile, workers=WRITERS, every_key=reconciler.every_key
     )
     if shared.runs("registry"):  # else nothing ends what would be timed
         shared.pods.subscribe(lambda change: _time(shared, reconciler, change))
@@ -58,12 +65,12 @@ def rpcservices_part(shared: Shared) -> Part:
 
     def begin() -> None:
         reconciler.begin()
-        annotation.add(pod.key for pod in shared.pods.store.values() if pod.problems)
+        annotation.add(pod.key for pod in shared.pods.store.values() if pod.problems or pod.hints)
 
     return Part(
         name="rpcservice",
         sources=(shared.services, shared.pods, shared.nodes),
-        works=(project, annotation),
+        works=(project, annotation, shared.generated_labels(RPCSERVICES, shared.services, "rpcservice")),
         counted=(project,),
         guards=(reconciler.absences.guard,),
         forget=reconciler.absences.forget_withdrawn,
@@ -73,5 +80,5 @@ def rpcservices_part(shared: Shared) -> Part:
 
 def _time(shared: Shared, reconciler: RpcServiceReconciler, change: Change[Pod]) -> None:
     """Begin to time a pod's change, if it affects addresses."""
-    if not change.listed and addressed(change.old) != addressed(change.new):
-        shared.propagation.seen(key.service_name for key in reconciler.pod_keys(change))
+    if shared.began.is_set() and not change.listed and addressed(change.old) != addressed(change.new):
+        shared.journal.seen(reconciler.pod_keys(change))

@@ -7,18 +7,23 @@ from typing import Any, Generic, TypeVar
 
 from rpcregistry.kube.client import Kube
 from rpcregistry.manifests import LOCALSERVICES, NODES, PODS, RPCSERVICES, Named, Resource
-from rpcregistry.model import Node, Pod, RpcService
+from rpcregistry.model import Node, ObjectKey, Pod, RpcService
+from rpcregistry.plan.journal import Ending, Entry
 from rpcregistry.reconcile import byname, localservices, observing, ports
 from rpcregistry.reconcile.fence import FencedKube
+from rpcregistry.reconcile.generatedlabels import GeneratedLabelReconciler
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.registration import Registration
 from rpcregistry.reconcile.relied import Relied
+from rpcregistry.reconcile.unwritten import Unwritten
 from rpcregistry.run.dryrun import DryRunKube, DryRunLeadership, NoPoster
+from rpcregistry.run.journal import Journal
 from rpcregistry.run.leadership import Leadership
-from rpcregistry.run.propagation import Propagation
 from rpcregistry.run.sources import Source
 from rpcregistry.runtime.clock import SystemClock
+from rpcregistry.runtime.controller import Controller
+from rpcregistry.runtime.workqueue import Workqueue
 from rpcregistry.settings import RunSettings
 from rpcregistry.telemetry.events import EventRecorder
 from rpcregistry.telemetry.metrics import Metrics
@@ -103,7 +108,9 @@ class Shared:
         self.stopping = stopping
         self.began = threading.Event()
         self.clock = SystemClock()
-        self.events = EventRecorder(NoPoster() if settings.dry_run else kube, identity)
+        self.events = EventRecorder(
+            NoPoster() if settings.dry_run else kube, identity, dropped=metrics.event_dropped
+        )
         self.sources: dict[str, Source[Any]] = {}  # by plural; grows before anything starts
         self.pods: Source[Pod] = self.source(
             PODS,
@@ -125,7 +132,10 @@ class Shared:
         self.relied = Relied(self.services)
         self.services.subscribe(self.relied.note)
         self.traffic = Traffic(stopping)
-        self.propagation = Propagation(metrics.propagated, self.clock.monotonic)
+        self.journal = Journal(
+            (layout.name for layout in settings.target.layouts), self._change_ended, self.clock
+        )
+        self.unwritten = Unwritten()  # names with a change that is not in ZooKeeper yet
         registration = Registration(kube.raw, self.events, self.clock.monotonic)
         self.may_register: Callable[[Pod, str], bool] = (
             registration.may_register if settings.require_register_permission else lambda *_: True
@@ -156,6 +166,31 @@ class Shared:
     def is_unlooked(self, name: str) -> bool:
         """Whether a status of *name* lists endpoints that the pod controller has not checked."""
         return self.registered is self.relied and self.relied.is_unlooked(name)
+
+    def _change_ended(self, entry: Entry) -> None:
+        self.metrics.change_ended(entry.ending.value)
+        if entry.ending is Ending.WRITTEN:
+            self.metrics.propagated(
+                entry.layout, seconds=entry.seconds, status=entry.status, write=entry.write
+            )
+
+    def oldest_waiting(self) -> float:
+        """For how many seconds the oldest change has waited; 0 if none waits."""
+        began = [since for since in (self.journal.oldest(), self.unwritten.oldest()) if since is not None]
+        return self.clock.monotonic() - min(began) if began else 0.0
+
+    def generated_labels(
+        self, resource: Resource[Any], found: Source[Any], kind: str
+    ) -> Controller[ObjectKey]:
+        """What keeps ``--generated-labels`` on the objects of *resource*; *kind*: its name in the metrics."""
+        labels = self.settings.generated_labels
+        reconciler = GeneratedLabelReconciler(kube=self.writer, resource=resource, found=found, labels=labels)
+        queue: Workqueue[ObjectKey] = Workqueue(self.settings.batch_window)
+        controller = Controller(
+            f"{kind}-labels", queue, reconciler.reconcile, kind=kind, every_key=reconciler.every_key
+        )
+        controller.watch(found, reconciler.keys)
+        return controller
 
     def source(
         self,

@@ -237,7 +237,8 @@ class Informer(Generic[T]):
         self._position: int | None = None  # the watch continues after this resourceVersion; None: LIST first
         self._highest = 0  # the server's highest resourceVersion: a lower one means a restored backup
         self._listed_at = 0.0
-        # and without it, these three.
+        # and without it, these four.
+        self.heard: float | None = None  # when an answer or an event came last, on the clock
         self._refused: Rejected | None = None
         self._went_back: str | None = None
         self.interrupted = ""  # why the last watch was, until one lasts
@@ -382,11 +383,13 @@ class Informer(Generic[T]):
             self._listed_at = self._clock()
             for change in self.store.replace(items, versions):
                 self._on_change(change)
+        self.heard = self._clock()
         self.filled.set()
         self._on_listed()
         return version
 
     def _take(self, event: WatchEvent[T]) -> None:
+        self.heard = self._clock()
         self._log_recovery()
         if self._refused:  # the server accepted the watch
             self._refused = None

@@ -67,13 +67,18 @@ class EventRecorder:
     """Posts Events, ten a second at most, and each once; ``run`` in a thread of its own.
 
     *identity* names this process.  At most ``MOST_WAITING`` Events wait: it drops others, and takes them when
-    they are recorded again.
+    they are recorded again.  *dropped* is called for each; it must not block.
     """
 
     def __init__(
-        self, poster: Poster, identity: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        poster: Poster,
+        identity: str,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        dropped: Callable[[], None] = lambda: None,
     ) -> None:
         self._poster = poster
+        self._dropped = dropped
         self._identity = identity
         self._now = now
         self._condition = threading.Condition()  # protects _waiting, _known and _stopped
@@ -94,6 +99,7 @@ class EventRecorder:
                 return
             if len(self._waiting) >= MOST_WAITING:
                 log.debug("event dropped", key=key)
+                self._dropped()
                 return
             self._known[key] = None
             if len(self._known) > MOST_REMEMBERED:
