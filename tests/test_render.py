@@ -13,7 +13,7 @@ from rpcregistry.manifests import RPCSERVICES, made
 from rpcregistry.model import ObjectKey, RpcService
 from rpcregistry.plan.ops import Create, Delete, Set, Znode
 from rpcregistry.reconcile import observing
-from rpcregistry.run.dryrun import DryRunKube, DryRunZooKeeper
+from rpcregistry.run.dryrun import Diff, DryRunKube, DryRunZooKeeper
 from tests.worlds import Held, ZooKeeperInMemory
 
 POD = """
@@ -86,10 +86,14 @@ def test_each_layout_and_template_shows_what_it_would_hold(tmp_path: Path, capfd
     template = tmp_path / "mine.yaml"
     template.write_text("name: ${id}\ndata: ${address}\n")
     flags = [f"--template=mine={template}", "--layout=mine=/mine", "--layout=dubbo=/dubbo"]
-    code, documents, _ = render(tmp_path, capfd, DEPLOYMENT.replace("REPLICAS", "2"), flags=flags)
+    code, documents, err = render(tmp_path, capfd, DEPLOYMENT.replace("REPLICAS", "2"), flags=flags)
 
     shown = documents[-1]["znodes"]
-    assert code == 0
+    needs = "d-0 declares no port, and this layout needs one (and 1 more)"
+    assert (code, err.splitlines()) == (
+        1,
+        [f"shop/cart: MissingPort in layout {layout}: {needs}" for layout in ("mine=/mine", "dubbo=/dubbo")],
+    )
     assert sorted(data for path, data in shown.items() if path.startswith("/mine/echo/")) == [
         "192.0.2.1:80",
         "192.0.2.2:80",
@@ -119,7 +123,7 @@ def test_what_is_wrong_is_said_in_one_line(
 
 def test_a_dry_run_goes_on_from_what_it_would_have_created():
     services: Held[RpcService] = Held(observing.service_indexes(), lambda _: None)
-    kube = DryRunKube({"rpcservices": services})
+    kube = DryRunKube({"rpcservices": services}, Diff(print))
     created = kube.create(RPCSERVICES, "default", made.rpcservice("default", "echo", "echo"))
     patched = kube.patch(RPCSERVICES, ObjectKey("default", "echo"), {"status": {}}, "status")
 
@@ -129,7 +133,9 @@ def test_a_dry_run_goes_on_from_what_it_would_have_created():
 def test_a_dry_run_reads_zookeeper_and_writes_nothing():
     zookeeper = ZooKeeperInMemory()
     zookeeper.znodes["/rpc_v2/echo"] = (b"1", 4)
-    dry = DryRunZooKeeper(zookeeper)
+    printed: list[str] = []
+    diff = Diff(printed.append)
+    dry = DryRunZooKeeper(zookeeper, diff)
     dry.make_parents("/rpc_v2/x/y")
     versions = dry.commit([Set("/rpc_v2/echo", b"2", 4), Create("/rpc_v2/x", b""), Delete("/rpc_v2/echo", 4)])
 
@@ -137,3 +143,6 @@ def test_a_dry_run_reads_zookeeper_and_writes_nothing():
     assert dry.read(["/rpc_v2/echo"]) == {"/rpc_v2/echo": Znode(b"1", 4)}
     assert (dry.connected, dry.generation, dry.children("/rpc_v2")) == (True, 1, ["echo"])
     assert not zookeeper.commits
+    assert printed == ["~ /rpc_v2/echo  2", "+ /rpc_v2/x", "- /rpc_v2/echo"]
+    dry.commit([Create("/rpc_v2/x", b""), Create("/rpcregistry/owned/kube2zk/x", b"")])
+    assert (len(printed), str(diff)) == (3, "1 to make, 1 to change, 1 to remove")

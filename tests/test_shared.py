@@ -15,7 +15,7 @@ from rpcregistry.manifests import RPCSERVICES
 from rpcregistry.model import Lease, ObjectKey, Problem, Regarding, ServiceKey
 from rpcregistry.plan.journal import Ending, Entry
 from rpcregistry.plan.outcome import Outcome
-from rpcregistry.run.dryrun import DryRunKube
+from rpcregistry.run.dryrun import Diff, DryRunKube
 from rpcregistry.run.journal import Journal
 from rpcregistry.runtime.crew import Crew
 from rpcregistry.runtime.informer import Change, Informer, Store
@@ -263,7 +263,7 @@ def test_a_line_of_two_clients_is_logged_once():
 
 
 def test_what_a_dry_run_made_is_found_by_all():
-    kube = DryRunKube({})
+    kube = DryRunKube({}, Diff(lambda _: None))
 
     def work(me: int) -> None:
         for number in range(ROUNDS):

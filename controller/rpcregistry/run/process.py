@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 SWITCH = 0.001  # seconds that a thread with a received answer waits for one that computes
 TICK = 0.2  # seconds between two polls of the stop flag
+IDLE = 10  # polls in a row without work, after which a dry run has shown all
 SHUTDOWN = 4.0  # seconds
 
 
@@ -171,14 +172,29 @@ class Process:
 
     def run(self, stop: Stop) -> int:
         """Run until *stop* is requested, the Lease is lost or a thread fails; return the exit code."""
+        shared = self._shared
         for source in self._sources:
             source.start(self._crew)
         self._crew.start("events", self._shared.events.run)
         self._crew.start("lead", self._shared.leadership.run)
+        idle = 0
         while not stop.requested and not self._crew.wait(TICK):
             self._report_missing_kinds()
+            if shared.settings.dry_run:
+                idle = idle + 1 if self._is_idle() else 0
+                if idle == IDLE:
+                    ends = "" if shared.settings.once else "; Ctrl-C ends it"
+                    print(f"dry run: {shared.diff}{ends}", flush=True)
+                    if shared.settings.once:
+                        break
         self._shut_down()
         return 1 if self._crew.failure else 0
+
+    def _is_idle(self) -> bool:
+        """Whether all is listed and compared, and nothing is due."""
+        parts, shared = self._parts, self._shared
+        begun = shared.began.is_set() and all(part.filled and part.may_look() for part in parts)
+        return begun and not shared.traffic.busy and not any(part.depth for part in parts)
 
     def _report_missing_kinds(self) -> None:
         """Record an Event about the Lease for each kind that the API server does not serve (any more)."""

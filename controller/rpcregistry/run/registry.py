@@ -141,7 +141,7 @@ def _missing(
 def _writer(shared: Shared, publishing: PublicationSettings) -> RegistryWriter:
     settings = shared.settings
     metered = MeteredZooKeeper(shared.zookeeper, shared.metrics.zookeeper_answered)
-    zookeeper = DryRunZooKeeper(metered) if settings.dry_run else metered
+    zookeeper = DryRunZooKeeper(metered, shared.diff) if settings.dry_run else metered
 
     def written(layout: str, op: str, name: str, done: str) -> None:
         shared.metrics.registry_written(layout, op)
@@ -346,7 +346,9 @@ class RegistryLoop:
         self._beat_if_due()
         now = time.monotonic()
         if not self._reconciler.compared:
-            self._name_queue.add_all(self._reconciler.compare())
+            names = self._reconciler.compare()
+            self._name_queue.add_all(names)
+            self._say_what(names)
             self._due = time.monotonic() + self._pause
         elif now >= self._due:
             self._name_queue.add_all(self._reconciler.compare_next(COMPARE_PARTS))
@@ -354,6 +356,19 @@ class RegistryLoop:
         else:
             return
         self._compared_at, self._sizes = now, self._reconciler.sizes()
+
+    def _say_what(self, names: Collection[str]) -> None:
+        """Log once what this process publishes where."""
+        if self._compared_at is None:
+            target = self._shared.settings.target
+            log.info(
+                "publishing",
+                services=len(names),
+                layouts=" ".join(f"{layout.name}={layout.base}" for layout in target.layouts),
+                zookeeper=target.zk_servers,
+                namespaces=" ".join(target.namespaces) or "all",
+                cluster=self._shared.cluster_id,
+            )
 
     def _reconcile(self, names: Sequence[str]) -> tuple[Mapping[str, Exception], Collection[str]]:
         self._shared.journal.begun(names)

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from rpcregistry.kube.client import Kube
@@ -17,7 +18,7 @@ from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.registration import Registration
 from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.unwritten import Unwritten
-from rpcregistry.run.dryrun import DryRunKube, DryRunLeadership, NoPoster
+from rpcregistry.run.dryrun import Diff, DryRunKube, DryRunLeadership, NoPoster
 from rpcregistry.run.journal import Journal
 from rpcregistry.run.leadership import Leadership
 from rpcregistry.run.sources import Source
@@ -124,8 +125,11 @@ class Shared:
             settings.target.namespaces,
             {**observing.service_indexes(), **byname.service_indexes()},
         )
+        self.diff = Diff(partial(print, flush=True))  # what a dry run would write
         self.writer: ports.Kube = (
-            DryRunKube(self.sources) if settings.dry_run else FencedKube(kube, lambda: leadership.leading)
+            DryRunKube(self.sources, self.diff)
+            if settings.dry_run
+            else FencedKube(kube, lambda: leadership.leading)
         )
         self.initial_sync = InitialSync()
         # The registry relies on our own pod controller's word only, if that runs here.
