@@ -542,6 +542,11 @@ def test_a_line_of_the_log_is_an_object_that_says_when_and_where() -> None:
     assert line == {"event": "set", "level": "info", "logger": "rpcregistry.x", "path": "/rpc_v2/echo"}
 
 
+def test_a_line_begins_with_what_every_line_has() -> None:
+    line = logged("json", "info", "log.info('set', path='/rpc_v2/echo', a='x')")
+    assert list(json.loads(line)) == ["timestamp", "level", "event", "logger", "path", "a"]
+
+
 def test_what_modules_log_that_rpc_processes_share_looks_the_same() -> None:
     line = json.loads(
         logged(

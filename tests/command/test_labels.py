@@ -1,4 +1,4 @@
-"""Labels that people want on node Services and on what we generate: on the real server, through their lives."""
+"""Labels that people want on node Services and on what we generate, through their lives."""
 
 from typing import Any
 
