@@ -9,7 +9,6 @@ import click
 import pytest
 import yaml
 
-from rpcregistry import cli
 from rpcregistry.cli import complete, main, run_command
 from rpcregistry.commands import printing
 from rpcregistry.commands.get import printed
@@ -159,4 +158,3 @@ def test_variables_are_read_by_each_command_that_has_the_flag(monkeypatch: pytes
     monkeypatch.setenv("RPCREGISTRY_LAYOUT", "dubbo=/a curator=/b")
     context = main.commands["render"].make_context("render", ["x.yaml"])
     assert context.params["layouts"] == ("dubbo=/a", "curator=/b")
-    assert cli.ENVIRONMENT["auto_envvar_prefix"] == "RPCREGISTRY"

@@ -32,6 +32,7 @@ def world() -> World:
 
 def older(world: World) -> RpcService:
     found = world.services.get(ECHO)
+    assert found
     conditions = tuple(
         Condition(type="Synced", status="True", reason="Synced", last_transition_time="2026-01-01T00:00:00Z")
         if each.type == "Synced"
@@ -65,7 +66,7 @@ def test_an_older_crd_that_drops_the_origin_has_it_written_once(world: World):
         status = {**manifest["status"], "origin": ""}
         return write(verb, key, {**manifest, "status": status}, subresource)
 
-    world.kube._write = without_origin
+    world.kube._write = without_origin  # type: ignore[assignment]
     world.services.put(older(world))
     world.start()
     world.settle()

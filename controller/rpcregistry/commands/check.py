@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from rpcregistry.commands.printing import encoded, hops, say, seconds_since
+from rpcregistry.commands.printing import report, seconds_since
 from rpcregistry.commands.reading import FoundLease, attempt, beat_of, lease_of
 from rpcregistry.errors import Absent, Failure
 from rpcregistry.kube.client import Kube
@@ -38,20 +38,7 @@ def check(
     while exit_code(found) and time.monotonic() < deadline:
         time.sleep(AGAIN)
         found = checks(kube, target, lease_namespace, timeout)
-    if output == "json":
-        lines = [
-            {
-                "what": hop.what,
-                "state": hop.seen.value,
-                "why": hop.why,
-                "details": hop.details,
-                "next": hop.next,
-            }
-            for hop in found
-        ]
-        say(encoded({"checks": msgspec.to_builtins(lines)}, output))
-    else:
-        say(hops(found))
+    report("", found, output)
     return exit_code(found)
 
 

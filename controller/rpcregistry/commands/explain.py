@@ -6,15 +6,13 @@ It works with the rights of a tenant, and says what it could not see.
 import sys
 from collections.abc import Callable, Sequence
 
-import msgspec
-
-from rpcregistry.commands.printing import encoded, hops, say
+from rpcregistry.commands.printing import report
 from rpcregistry.commands.reading import attempt, events, listed
 from rpcregistry.errors import Failure
 from rpcregistry.kube.client import Kube
 from rpcregistry.manifests import PODS, RPCSERVICES
 from rpcregistry.model import ObjectKey, Pod, RpcService
-from rpcregistry.plan.explain import Evidence, Hop, Warned, exit_code, explain, explain_pod
+from rpcregistry.plan.explain import Evidence, Warned, exit_code, explain, explain_pod
 from rpcregistry.plan.findings import Finding
 from rpcregistry.plan.overview import closest, of_name
 
@@ -38,7 +36,8 @@ def explain_one(kube: Kube, namespace: str, what: str, *, compare: Compare | Non
         if name not in named and not of_name(services, name):
             return _unknown(name, namespace, {*named, *(service.service_name for service in services)})
     found = explain(_evidence(kube, namespace, name, pods, services, compare))
-    return _show(f"{name} in {_where(namespace)}", found, output)
+    report(f"{name} in {_where(namespace)}", found, output)
+    return exit_code(found)
 
 
 def _evidence(
@@ -89,24 +88,8 @@ def _explain_pod(kube: Kube, namespace: str, name: str, compare: Compare | None,
         }
     evidence = [_evidence(kube, namespace, one, [pod], services, compare) for one in sorted(names)]
     warnings = evidence[0].warnings if evidence else _warnings(kube, namespace)
-    return _show(f"pod {pod.key}", explain_pod(pod, evidence, warnings), output)
-
-
-def _show(title: str, found: Sequence[Hop], output: str) -> int:
-    if output in ("json", "yaml"):
-        as_objects = [
-            {
-                "what": hop.what,
-                "state": hop.seen.value,
-                "why": hop.why,
-                "details": hop.details,
-                "next": hop.next,
-            }
-            for hop in found
-        ]
-        say(encoded({"about": title, "hops": msgspec.to_builtins(as_objects)}, output))
-    else:
-        say(f"{title}\n{hops(found)}")
+    found = explain_pod(pod, evidence, warnings)
+    report(f"pod {pod.key}", found, output)
     return exit_code(found)
 
 

@@ -70,6 +70,18 @@ def hops(found: Sequence[Hop], stream: TextIO | None = None) -> str:
     return "".join(f"{line}\n" for line in out)
 
 
+def report(about: str, found: Sequence[Hop], output: str) -> None:
+    """Print hops as ``text``, or for programs; *about*: the first line, ``""`` for none."""
+    if output == "text":
+        say(f"{printable(about)}\n{hops(found)}" if about else hops(found))
+        return
+    objects = [
+        {"what": hop.what, "state": hop.seen.value, "why": hop.why, "details": hop.details, "next": hop.next}
+        for hop in found
+    ]
+    say(encoded({**({"about": about} if about else {}), "hops": objects}, output))
+
+
 def encoded(value: Any, output: str) -> str:
     """*value* as ``json`` or ``yaml``, for programs."""
     if output == "json":

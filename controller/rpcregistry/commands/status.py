@@ -5,9 +5,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
-import msgspec
-
-from rpcregistry.commands.printing import encoded, hops, say, seconds_since
+from rpcregistry.commands.printing import report, seconds_since
 from rpcregistry.commands.reading import FoundLease, attempt, beat_of, events, lease_of, listed
 from rpcregistry.commands.report import Inspection
 from rpcregistry.commands.verify import Inspector
@@ -47,20 +45,7 @@ def show_status(
         look = _look(kube, target, lease_namespace, beat, inspection)
     confirm = beat.guard_confirm if isinstance(beat, Heartbeat) else 0.0
     found = status(look, _until(confirm))
-    if output in ("json", "yaml"):
-        lines = [
-            {
-                "what": hop.what,
-                "state": hop.seen.value,
-                "why": hop.why,
-                "details": hop.details,
-                "next": hop.next,
-            }
-            for hop in found
-        ]
-        say(encoded({"where": where.describe(), "hops": msgspec.to_builtins(lines)}, output))
-    else:
-        say(f"{where.describe()}\n{hops(found)}")
+    report(where.describe(), found, output)
     return exit_code(found)
 
 

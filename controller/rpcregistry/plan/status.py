@@ -10,7 +10,7 @@ from rpcregistry.plan.conditions import held_by
 from rpcregistry.plan.explain import Hop, Seen, Warned
 from rpcregistry.plan.findings import DRIFT, Counts, Finding
 from rpcregistry.plan.heartbeat import Heartbeat
-from rpcregistry.plan.overview import NEXT, rows, totals, unsynced
+from rpcregistry.plan.overview import NEXT, Row, rows, totals, unsynced
 
 MOST_NAMED = 5  # in a line
 OVERDUE = 30.0  # seconds after its last renewal in which a Lease that nobody renews may still be held
@@ -133,20 +133,22 @@ def _sync(look: Look) -> Hop:
     bad = unsynced([*found, *locals_])
     if not bad:
         return Hop(seen=Seen.RIGHT, what="sync", why="each service is in the registry")
-    number = sum(map(len, bad.values()))
-    first, names = next(iter(bad.items()))
-    known = {one.service: one for one in found}
-    kind, _, local = names[0].rpartition(" ")
-    namespace, _, name = local.partition("/")
-    describe = f"kubectl describe localservice {name} -n {namespace}"
-    following = describe if kind else known[names[0]].next
     return Hop(
         seen=Seen.WRONG,
         what="sync",
-        why=f"{_count(number, 'service')} not in sync",
+        why=f"{_count(sum(map(len, bad.values())), 'service')} not in sync",
         details=tuple(f"{reason} ({len(names)}): {_named(names)}" for reason, names in bad.items()),
-        next=following or f"rpcregistry explain {names[0]}" if first else "",
+        next=_next(found, locals_),
     )
+
+
+def _next(found: Sequence[Row], locals_: Sequence[LocalService]) -> str:
+    """What to type about the first of what is not in sync."""
+    following = next((one.next for one in found if one.synced is not True), "")
+    if following:
+        return following
+    bad = (local for local in locals_ if (one := local.status.condition("Synced")) and one.status != "True")
+    return next((f"kubectl describe localservice {one.name} -n {one.namespace}" for one in bad), "")
 
 
 def _held(look: Look, until: Callable[[str], str]) -> list[Hop]:
