@@ -27,7 +27,7 @@ def test_a_localservice_labels_its_services_through_create_change_removal_and_fo
     assert metadata(world)["labels"]["team"] == "shop"
     assert metadata(world)["annotations"]["note"] == "x"
 
-    world.edit_localservice(serviceLabels={"tier": "1"})
+    world.edit_localservice(serviceLabels={"team": None, "tier": "1"})
     eventually(lambda: metadata(world)["labels"].get("tier") == "1")
     assert "team" not in metadata(world)["labels"]
 
