@@ -127,6 +127,7 @@ def test_the_server_accepts(cluster: LocalCluster, namespace: str, manifest: Man
 
 
 NAME = "spec.serviceName in body should match"
+OURS_ALONE = {"nodeSelector", "serviceLabels", "serviceAnnotations"}
 OURS = "rpcregistry.dev/* and service.kubernetes.io/* cannot be set"
 SHARE = "several Services cannot share"
 
@@ -303,7 +304,7 @@ def test_every_field_of_a_service_is_allowed_or_refused_with_a_message(cluster: 
 
     ours = json.loads(cluster.kubectl("get", "-o", "json", "crd", "localservices.rpcregistry.dev"))
     spec = ours["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
-    assert fields("api/v1", "io.k8s.api.core.v1.ServiceSpec") == spec.keys() - {"nodeSelector"}
+    assert fields("api/v1", "io.k8s.api.core.v1.ServiceSpec") == spec.keys() - OURS_ALONE
     assert fields("api/v1", "io.k8s.api.core.v1.ServicePort") == spec["ports"]["items"]["properties"].keys()
 
 

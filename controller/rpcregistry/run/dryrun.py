@@ -1,5 +1,6 @@
 """``--dry-run``: reads as always, and prints each write as a line of a diff instead of making it."""
 
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -18,6 +19,12 @@ from rpcregistry.telemetry.logging import printable
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T", bound=Named)
+
+
+def to_standard_output(line: str) -> None:
+    """Print a line in one piece, so that those of several threads do not mix."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 class Diff:

@@ -17,7 +17,7 @@ from rpcregistry.kube.client import Kube
 from rpcregistry.model import RELEASE, Problem
 from rpcregistry.reconcile.registration import ALLOWED_FOR
 from rpcregistry.run import PARTS
-from rpcregistry.run.dryrun import DryRunLeadership
+from rpcregistry.run.dryrun import DryRunLeadership, to_standard_output
 from rpcregistry.run.leadership import Leadership, make_lease
 from rpcregistry.run.part import Part
 from rpcregistry.run.readings import readings
@@ -162,6 +162,7 @@ class Process:
         self._parts = parts
         needed = {source.name: source for part in parts for source in part.sources}
         self._sources = list(needed.values())
+        self._started = threading.Event()
         self._missing: dict[str, str | None] = {}  # kinds, as last reported; belongs to the main thread
         self._word: str | None = None  # on the Lease, once read; belongs to the thread that reads the Lease
         for source in self._sources:
@@ -184,7 +185,7 @@ class Process:
                 idle = idle + 1 if self._is_idle() else 0
                 if idle == IDLE:
                     ends = "" if shared.settings.once else "; Ctrl-C ends it"
-                    print(f"dry run: {shared.diff}{ends}", flush=True)
+                    to_standard_output(f"dry run: {shared.diff}{ends}")
                     if shared.settings.once:
                         break
         self._shut_down()
@@ -193,7 +194,7 @@ class Process:
     def _is_idle(self) -> bool:
         """Whether all is listed and compared, and nothing is due."""
         parts, shared = self._parts, self._shared
-        begun = shared.began.is_set() and all(part.filled and part.may_look() for part in parts)
+        begun = self._started.is_set() and all(part.may_look() for part in parts)
         return begun and not shared.traffic.busy and not any(part.depth for part in parts)
 
     def _report_missing_kinds(self) -> None:
@@ -232,6 +233,7 @@ class Process:
                 gc.freeze()
                 frozen = True
             part.start(self._crew, self._shared.metrics, self._shared.stopping)
+        self._started.set()
 
     def _listed(self, name: str) -> None:
         """Resync the parts that read *name*: its LIST may lack objects, or end an unknown state."""

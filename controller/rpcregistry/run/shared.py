@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 from rpcregistry.kube.client import Kube
@@ -18,7 +17,7 @@ from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.registration import Registration
 from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.unwritten import Unwritten
-from rpcregistry.run.dryrun import Diff, DryRunKube, DryRunLeadership, NoPoster
+from rpcregistry.run.dryrun import Diff, DryRunKube, DryRunLeadership, NoPoster, to_standard_output
 from rpcregistry.run.journal import Journal
 from rpcregistry.run.leadership import Leadership
 from rpcregistry.run.sources import Source
@@ -125,7 +124,7 @@ class Shared:
             settings.target.namespaces,
             {**observing.service_indexes(), **byname.service_indexes()},
         )
-        self.diff = Diff(partial(print, flush=True))  # what a dry run would write
+        self.diff = Diff(to_standard_output)  # what a dry run would write
         self.writer: ports.Kube = (
             DryRunKube(self.sources, self.diff)
             if settings.dry_run
