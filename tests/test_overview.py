@@ -218,6 +218,11 @@ def look(**fields: Any) -> Look:
     return Look(**{**defaults, **fields})
 
 
+def test_without_a_leader_election_the_heartbeat_says_who_leads():
+    hops = status(look(lease=Lease()), str)
+    assert (hop(hops, "leader").why, exit_code(hops)) == ("me, without a leader election", 0)
+
+
 def test_nothing_to_complain_of():
     hops = status(look(), str)
     assert exit_code(hops) == 0
@@ -227,8 +232,10 @@ def test_nothing_to_complain_of():
 @pytest.mark.parametrize(
     ("fields", "what", "says", "code"),
     [
-        pytest.param({"lease": Lease()}, "leader", "nobody leads", 1, id="nobody leads"),
-        pytest.param({"lease": None}, "leader", "no Lease rpcregistry/rpcregistry", 1, id="no Lease"),
+        pytest.param({"lease": Lease(), "beaten": 90.0}, "leader", "nobody leads", 1, id="nobody leads"),
+        pytest.param(
+            {"lease": None, "beat": None}, "leader", "no Lease rpcregistry/rpcregistry", 1, id="no Lease"
+        ),
         pytest.param({"renewed": 90.0}, "leader", "does not renew", 1, id="a dead leader"),
         pytest.param({"lease": "forbidden"}, "leader", "cannot be read: forbidden", 2, id="no right"),
         pytest.param({"beat": None}, "heartbeat", "no controller has written there", 1, id="never started"),

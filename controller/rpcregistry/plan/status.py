@@ -56,6 +56,9 @@ def leader(look: Look) -> Hop:
             seen=Seen.UNSEEN, what="leader", why=f"the Lease {look.lease_name} cannot be read: {lease}"
         )
     if lease is None or not lease.holder:
+        beat = look.beat
+        if isinstance(beat, Heartbeat) and beat.holder and not beat.stopped and look.beaten <= STALE:
+            return Hop(seen=Seen.RIGHT, what="leader", why=f"{beat.holder}, without a leader election")
         why = "nobody leads" + ("" if lease else f": there is no Lease {look.lease_name}")
         where = look.lease_name.partition("/")[0]
         return Hop(seen=Seen.WRONG, what="leader", why=why, next=f"kubectl get pods -n {where}")
