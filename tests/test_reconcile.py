@@ -860,7 +860,7 @@ def test_a_change_that_waits_for_zookeeper_shows_after_ten_seconds_and_only_its_
         world.synced.reconcile(waiting)
 
     reasons = {s.name: s.status.condition("Synced").reason for s in world.services.values()}
-    assert reasons == {"echo": "RegistryUnavailable", "other": "Synced"}
+    assert reasons == {"echo": "RegistryUnavailable", "other": "InRegistry"}
 
 
 def test_a_change_that_zookeeper_refuses_shows_after_ten_seconds(world: World):
