@@ -110,6 +110,7 @@ DEFAULTS: dict[str, Any] = {
     "leader_elect": True,
     "lease_namespace": "",
     "dry_run": False,
+    "once": False,
     "batch_window": 0.1,
     "resync_period": 3600.0,
     "compare_period": 60.0,
@@ -120,6 +121,7 @@ DEFAULTS: dict[str, Any] = {
     "endpoints_per_object": 100,
     "services_per_namespace": 0,
     "max_znode_bytes": 512 * 1024,
+    "generated_labels": {},
     "bind_address": "0.0.0.0:8080",
     "log_format": None,
     "log_level": "info",
@@ -155,6 +157,8 @@ def test_the_defaults_are_those_of_the_contract():
         ("LEADER_ELECT", "false", "leader_elect", False),
         ("LEASE_NAMESPACE", "x", "lease_namespace", "x"),
         ("DRY_RUN", "1", "dry_run", True),
+        ("ONCE", "1", "once", True),
+        ("GENERATED_LABELS", "team=shop,a/b=", "generated_labels", {"team": "shop", "a/b": ""}),
         ("BATCH_WINDOW", "1s", "batch_window", 1.0),
         ("RESYNC_PERIOD", "0", "resync_period", 0.0),
         ("COMPARE_PERIOD", "5m", "compare_period", 300.0),
@@ -186,15 +190,18 @@ def test_verify_reads_the_variables_that_run_reads(monkeypatch: pytest.MonkeyPat
     assert (flags["cluster_id"], flags["zk_servers"]) == ("c", "zk:1")
 
 
-@pytest.mark.parametrize("command", ["run", "verify", "release", "purge"])
+@pytest.mark.parametrize(
+    "command", ["run", "verify", "release", "purge", "status", "get", "explain", "watch", "check"]
+)
 def test_each_command_that_reads_a_cluster_takes_a_context(
     command: str, kubeconfig: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     monkeypatch.setenv("RPCREGISTRY_CONTEXT", "staging")
-    assert parsed(command)["context"] == "staging"
-    assert parsed(command, "--context", "prod")["context"] == "prod"
+    names = ["echo"] if command == "explain" else []
+    assert parsed(command, *names)["context"] == "staging"
+    assert parsed(command, "--context", "prod", *names)["context"] == "prod"
 
-    assert exit_code(command, "--kubeconfig", kubeconfig) == 2
+    assert exit_code(command, "--kubeconfig", kubeconfig, *names) == 2
     assert_one_line(capfd.readouterr().err, "there is no context 'staging': its contexts are a")
 
 

@@ -28,7 +28,7 @@ def build(folder: Path) -> str:
     return done.stdout
 
 
-def overlay(folder: Path, *components: str, **names: str) -> Path:
+def overlay(folder: Path, *components: str, **names: Any) -> Path:
     """A kustomization in *folder*: the base with *components*, and what else it says."""
     content = {
         **names,
@@ -64,6 +64,16 @@ def test_what_is_put_out_is_the_same_each_time(folder: Path):
 def test_the_order_of_components_does_not_matter(tmp_path: Path):
     one, other = (objects(build(overlay(tmp_path, *order))) for order in (COMPONENTS, COMPONENTS[::-1]))
     assert without_order(one) == without_order(other)
+
+
+def test_an_older_server_can_do_without_the_selectable_field(tmp_path: Path):
+    readme = (DEPLOY / "README.md").read_text()
+    (patches,) = (block for block in readme.split("```") if "selectableFields" in block)
+    said = yaml.safe_load(patches.removeprefix("yaml"))
+    folder = overlay(tmp_path, **said)
+    kind = objects(build(folder))["CustomResourceDefinition", "", "rpcservices.rpcregistry.dev"]
+    assert "selectableFields" not in kind["spec"]["versions"][0]
+    assert "selectableFields" in build(manifests.BASE)
 
 
 def without_order(found: Any) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from rpcregistry.manifests.made import node_service
 from rpcregistry.model import KubeService, LocalService, Node
 from rpcregistry.names import node_service_name
 from rpcregistry.plan.nodeservices import Create, Delete, ObservedNodeService, Outcome, Patch, Replace, plan
@@ -175,3 +176,58 @@ def test_what_was_read_is_never_changed():
     before = (msgspec.json.encode(asked), msgspec.json.encode(observed))
     planned(asked, observed)
     assert (msgspec.json.encode(asked), msgspec.json.encode(observed)) == before
+
+
+TEAM = {"serviceLabels": {"team": "shop"}, "serviceAnnotations": {"note": "x"}}
+
+
+def metadata_of(outcome: Outcome) -> dict[str, Any]:
+    (op,) = outcome.ops
+    assert isinstance(op, Patch)
+    return {key: op.patch["metadata"].get(key) for key in ("labels", "annotations")}
+
+
+def test_labels_and_annotations_of_the_spec_are_put_on_the_service_and_remembered():
+    (op,) = planned(localservice(**TEAM), None).ops
+    assert isinstance(op, Create)
+    assert op.manifest["metadata"]["labels"]["team"] == "shop"
+    assert op.manifest["metadata"]["annotations"] == {
+        "note": "x",
+        "rpcregistry.dev/node-name": "n1",
+        "rpcregistry.dev/spec-keys": '{"labels":["team"],"annotations":["note"]}',
+    }
+    assert planned(localservice(**TEAM), served(localservice(**TEAM))) == Outcome()
+
+
+def test_what_is_removed_from_the_spec_is_taken_off_and_nothing_else():
+    asked = localservice(**TEAM)
+    manifest = node_service(asked, "n1", NODE_LABEL)["metadata"]
+    theirs = {
+        "labels": {**manifest["labels"], "theirs": "1"},
+        "annotations": {**manifest["annotations"], "theirs": "1"},
+    }
+    patch = metadata_of(planned(localservice(), served(asked, metadata=theirs)))
+
+    assert patch["labels"]["team"] is None
+    assert patch["annotations"]["note"] is patch["annotations"]["rpcregistry.dev/spec-keys"] is None
+    assert "theirs" not in {**patch["labels"], **patch["annotations"]}
+
+
+@pytest.mark.parametrize("edit", [{"team": "else"}, {}], ids=["changed", "removed"])
+def test_an_edit_of_a_label_of_the_spec_is_put_back(edit: dict[str, str]):
+    asked = localservice(**TEAM)
+    labels = {**node_service(asked, "n1", NODE_LABEL)["metadata"]["labels"]}
+    del labels["team"]
+    patch = metadata_of(planned(asked, served(asked, metadata={"labels": {**labels, **edit}})))
+
+    assert (patch["labels"]["team"], patch["annotations"]) == ("shop", None)
+
+
+@pytest.mark.parametrize("keys", ["", "{", "[]", '{"labels":7}', '{"labels":["owner"]}'])
+def test_what_others_write_into_the_memory_removes_nothing_of_ours(keys: str):
+    asked = localservice()
+    annotations = {"rpcregistry.dev/node-name": "n1", "rpcregistry.dev/spec-keys": keys}
+    patch = metadata_of(planned(asked, served(asked, metadata={"annotations": annotations})))
+
+    assert patch["annotations"]["rpcregistry.dev/spec-keys"] is None
+    assert None not in (patch["labels"] or {}).values()

@@ -426,7 +426,7 @@ def test_deny_gives_the_path_to_one_namespace_declared_before_generated():
 
     assert [endpoint.ip for endpoint in result.endpoints] == ["10.0.0.9"]
     assert synced(generated, result, ()).reason == "OwnedElsewhere"
-    assert synced(declared, result, ()).reason == "Synced"
+    assert synced(declared, result, ()).reason == "InRegistry"
 
 
 def test_held_rows_show_in_the_synced_condition():

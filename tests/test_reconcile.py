@@ -42,7 +42,7 @@ def test_pods_become_rpcservices_become_znodes(world: World):
 
     assert world.settle().servers() == ["10.0.0.1", "10.0.0.2"]
     condition = world.services.get(ObjectKey("default", "echo")).status.condition("Synced")
-    assert (condition.status, condition.reason) == ("True", "Synced")
+    assert (condition.status, condition.reason) == ("True", "InRegistry")
     assert world.events.told == [], "as it should be from the beginning"
 
 
@@ -443,7 +443,7 @@ def test_a_condition_that_is_wanted_anew_while_another_is_written_is_written_nex
         enqueue=lambda _: None,
         yield_to_endpoints=lambda _: None,
     )
-    synced.set_desired(unwritten, Condition(type="Synced", status="True", reason="Synced"))
+    synced.set_desired(unwritten, Condition(type="Synced", status="True", reason="InRegistry"))
     services.meanwhile.append(lambda: synced.set_desired(unwritten, unavailable))
     synced.reconcile(echo.key)
     services.put(echo)
@@ -472,13 +472,13 @@ def test_a_condition_that_is_wanted_by_somebody_who_read_before_the_last_was_wri
     world.serve(1)
     world.settle()
     before = world.services.get(ObjectKey("default", "echo"))
-    synced = Condition(type="Synced", status="True", reason="Synced")
+    synced = Condition(type="Synced", status="True", reason="InRegistry")
     world.synced.set_desired(before, Condition(type="Synced", status="False", reason="Held"))
     world.synced.reconcile(before.key)
     world.synced.set_desired(before, synced)
     world.synced.reconcile(before.key)
 
-    assert world.services.get(before.key).status.condition("Synced").reason == "Synced"
+    assert world.services.get(before.key).status.condition("Synced").reason == "InRegistry"
 
 
 def test_rpcservices_that_vanish_with_their_crd_withdraw_nothing(world: World):
@@ -861,7 +861,7 @@ def test_a_change_that_waits_for_zookeeper_shows_after_ten_seconds_and_only_its_
         world.synced.reconcile(waiting)
 
     reasons = {s.name: s.status.condition("Synced").reason for s in world.services.values()}
-    assert reasons == {"echo": "RegistryUnavailable", "other": "Synced"}
+    assert reasons == {"echo": "RegistryUnavailable", "other": "InRegistry"}
 
 
 def test_a_change_that_zookeeper_refuses_shows_after_ten_seconds(world: World):

@@ -28,7 +28,7 @@ def test_each_layout_holds_what_the_statuses_list(world: World):
     assert everywhere(world, 2)
     status = world.services.get(ObjectKey("default", "echo")).status
     assert status.registry_paths == "/rpc_v2/echo,/dubbo/echo/providers,/services/echo"
-    assert status.condition("Synced").reason == "Synced"
+    assert status.condition("Synced").reason == "InRegistry"
 
 
 def test_a_second_process_writes_nothing(world: World):

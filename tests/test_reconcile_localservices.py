@@ -83,6 +83,7 @@ class World:
             may_register=self._may_register,
             events=self.events,
             clock=self.clock,
+            labels={},
         )
 
     def _may_register(self, pod: Pod, name: str) -> bool:

@@ -376,7 +376,7 @@ def test_where_our_own_word_cannot_be_read_back_it_is_written_once_and_holds(wor
     world.pods.drop(pod_key(2))
     world.settle()
     assert (world.servers(), rows(world)) == (["10.0.0.3"], ["p3"])
-    assert world.services.get(ECHO).status.condition("Synced").reason == "Synced"
+    assert world.services.get(ECHO).status.condition("Synced").reason == "InRegistry"
 
 
 def test_a_declared_rpcservice_whose_spec_cannot_be_read_keeps_its_path_as_it_is(world: World):
@@ -426,7 +426,7 @@ def test_synced_says_refused_with_the_servers_words(world: World):
     world.clock.seconds += LONGEST_PAUSE
     world.keys.add(KEY)
     world.settle()
-    assert world.services.get(ECHO).status.condition("Synced").reason == "Synced"
+    assert world.services.get(ECHO).status.condition("Synced").reason == "InRegistry"
 
 
 def test_the_head_counts_those_without_room(world: World):
@@ -542,7 +542,7 @@ def test_it_turns_false_ten_seconds_after_a_first_attempt_failed_whenever_the_ne
     world.clock.seconds += away
     world.registry.report_late()
 
-    assert synced(world) == (("False", "RegistryUnavailable") if away > 10 else ("True", "Synced"))
+    assert synced(world) == (("False", "RegistryUnavailable") if away > 10 else ("True", "InRegistry"))
 
 
 def test_what_failed_before_a_change_of_its_own_does_not_count(world: World):
@@ -557,7 +557,7 @@ def test_what_failed_before_a_change_of_its_own_does_not_count(world: World):
     world.serve(2)
     project(world)
     world.registry.reconcile(["echo"])
-    assert synced(world) == ("True", "Synced")
+    assert synced(world) == ("True", "InRegistry")
 
     world.clock.seconds += 11.0
     world.registry.report_late()
@@ -591,15 +591,15 @@ def test_nothing_is_written_while_zookeeper_answers_again_and_the_queue_is_worke
     world.registry.reconcile(["other"])
     world.clock.seconds += 8.0
     world.registry.report_late()
-    assert synced(world) == ("True", "Synced"), "it waits for its turn"
+    assert synced(world) == ("True", "InRegistry"), "it waits for its turn"
 
     world.registry.reconcile(["echo"])
-    assert synced(world) == ("True", "Synced")
+    assert synced(world) == ("True", "InRegistry")
 
 
 def test_a_service_with_nothing_to_publish_is_true_once_that_was_read(world: World):
     world.services.put(declared("echo"))
     world.settle()
 
-    assert synced(world) == ("True", "Synced")
+    assert synced(world) == ("True", "InRegistry")
     assert not world.servers()

@@ -45,7 +45,7 @@ def test_while_all_nodes_are_silent_nothing_is_withdrawn(nodes: int, apart: floa
         fleet.wait(7.0)
         assert fleet.published() == fleet.all
     fleet.wait(CALM)
-    assert fleet.condition().reason == "Synced"
+    assert fleet.condition().reason == "InRegistry"
 
 
 def test_each_nodes_pods_are_right_soon_after_its_return():
@@ -81,7 +81,7 @@ def test_a_node_that_is_back_before_the_guard_has_looked():
     fleet.settle()
     assert fleet.published() == fleet.all
     fleet.back(3)
-    assert fleet.condition().reason == "Synced"
+    assert fleet.condition().reason == "InRegistry"
 
 
 def test_after_a_common_silence_the_wait_of_what_is_still_held_begins_anew():
@@ -166,7 +166,7 @@ def test_a_deleted_node_that_comes_back():
     fleet.wait(LEAST - 1)
     fleet.node(2, ready=True)
     fleet.settle()
-    assert fleet.condition().reason == "Synced"
+    assert fleet.condition().reason == "InRegistry"
     fleet.delete(2)
     fleet.wait(LEAST)
     assert fleet.published() == fleet.all - fleet.of(2)
@@ -185,7 +185,7 @@ def test_a_node_that_a_list_lacks_once():
     fleet.nodes.elsewhere = nodes
     fleet.wait(10 * CONFIRM)
     assert fleet.published() == fleet.all
-    assert fleet.condition().reason == "Synced"
+    assert fleet.condition().reason == "InRegistry"
 
 
 def test_silent_nodes_that_are_deleted_one_by_one_stay_held():
@@ -269,7 +269,7 @@ def test_a_process_that_starts_after_a_node_was_deleted_keeps_what_was_held():
     assert "without time limit: their Nodes were deleted" in fleet.condition().message
     fleet.end(fleet.on(2))
     assert fleet.published() == fleet.all - fleet.of(2)
-    assert fleet.condition().reason == "Synced"
+    assert fleet.condition().reason == "InRegistry"
 
 
 def test_holds_that_lose_their_time_limit_say_so():

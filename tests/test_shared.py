@@ -12,9 +12,11 @@ import pytest
 import rpcregistry
 from rpcregistry.leases import KubeLease
 from rpcregistry.manifests import RPCSERVICES
-from rpcregistry.model import Lease, ObjectKey, Problem, Regarding
-from rpcregistry.run.dryrun import DryRunKube
-from rpcregistry.run.propagation import Propagation
+from rpcregistry.model import Lease, ObjectKey, Problem, Regarding, ServiceKey
+from rpcregistry.plan.journal import Ending, Entry
+from rpcregistry.plan.outcome import Outcome
+from rpcregistry.run.dryrun import Diff, DryRunKube
+from rpcregistry.run.journal import Journal
 from rpcregistry.runtime.crew import Crew
 from rpcregistry.runtime.informer import Informer
 from rpcregistry.runtime.store import Change, Store
@@ -63,28 +65,37 @@ def test_a_crew_fails_for_one_reason():
 
 
 def test_what_is_seen_while_a_znode_is_written_is_timed_by_the_next_write():
-    timed: list[float] = []
-    clock = Clock()
-    propagation = Propagation(timed.append, clock)
+    ended: list[Entry] = []
+    journal = Journal(["kube2zk"], ended.append, Clock())
+    key = ServiceKey("default", "echo")
     both = threading.Barrier(2, timeout=5.0)
 
     def see() -> None:
         for _ in range(ROUNDS):
             both.wait()
-            propagation.seen(["echo"])
+            journal.seen([key])
+            with journal.looking(key):
+                journal.listed([key])
 
     def write() -> None:
+        journal.begun(["echo"])
+        journal.written("echo", "kube2zk")
+        journal.concluded("echo", [("kube2zk", Outcome())])
+
+    def writes() -> None:
         for _ in range(ROUNDS):
             both.wait()
-            propagation.written("echo")
+            write()
 
-    at_once(lambda: step_by_step(see), lambda: step_by_step(write))
-    before = len(timed)
-    propagation.written("echo")
-    propagation.written("echo")
+    at_once(lambda: step_by_step(see), lambda: step_by_step(writes))
+    before = len(ended)
+    write()
+    write()
 
-    assert len(timed) - before in (0, 1)
-    assert 1 <= len(timed) <= ROUNDS
+    assert len(ended) - before in (0, 1)
+    assert 1 <= len(ended) <= ROUNDS
+    assert {entry.ending for entry in ended} == {Ending.WRITTEN}
+    assert journal.oldest() is None
 
 
 def test_an_object_that_changes_is_always_found_under_its_index():
@@ -253,7 +264,7 @@ def test_a_line_of_two_clients_is_logged_once():
 
 
 def test_what_a_dry_run_made_is_found_by_all():
-    kube = DryRunKube({})
+    kube = DryRunKube({}, Diff(lambda _: None))
 
     def work(me: int) -> None:
         for number in range(ROUNDS):

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from http.client import HTTPConnection
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -32,7 +33,7 @@ from rpcregistry.telemetry.events import (
     EventRecorder,
     event_manifest,
 )
-from rpcregistry.telemetry.metrics import Metrics
+from rpcregistry.telemetry.metrics import GAUGES, Metrics
 from rpcregistry.telemetry.probes import MOST_CONNECTIONS, REQUEST_TIMEOUT, Health, Server, serve
 from tests.cluster.waiting import eventually
 from tests.worlds import Clock
@@ -586,28 +587,30 @@ def test_a_connection_that_sends_byte_after_byte_ends_all_the_same(world: World)
 def test_metrics_have_the_names_that_are_promised(world: World) -> None:
     metrics = world.metrics
     metrics.reconciled("registry", "done", 0.02)
-    metrics.propagated(0.003)
+    metrics.propagated("kube2zk", seconds=0.003, status=0.001, write=0.001)
     metrics.registry_written("kube2zk", "set")
     metrics.watch_restarted("pods", "expired")
     metrics.leading(True)
     metrics.connected(True)
     metrics.event_dropped()
     metrics.measure(
-        {"registry": lambda: 3},
-        services=lambda: 4,
-        endpoints=lambda: 5,
-        held=lambda: 6,
-        events=lambda: 8,
-        refused={"registry": lambda: 7},
-        unknown={"pods": lambda: 1},
-        guards={"nodes": lambda: 8},
-        silent_nodes=lambda: 9,
-        restored=lambda: 1,
+        {
+            "rpcregistry_queue_depth": lambda: {"registry": 3},
+            "rpcregistry_services": lambda: 4,
+            "rpcregistry_endpoints": lambda: 5,
+            "rpcregistry_held": lambda: 6,
+            "rpcregistry_keys_refused": lambda: {"registry": 7},
+            "rpcregistry_source_unknown": lambda: {"pods": 1},
+            "rpcregistry_events_waiting": lambda: 8,
+            "rpcregistry_guard_held": lambda: {"nodes": 8},
+            "rpcregistry_nodes_silent": lambda: 9,
+            "rpcregistry_restored": lambda: 1,
+        }
     )
     names = [
         'rpcregistry_reconcile_total{controller="registry",result="done"}',
         'rpcregistry_reconcile_seconds_count{controller="registry"}',
-        "rpcregistry_propagation_seconds_count",
+        'rpcregistry_propagation_seconds_count{layout="kube2zk"}',
         'rpcregistry_registry_writes_total{layout="kube2zk",op="set"}',
         'rpcregistry_watch_restarts_total{reason="expired",resource="pods"}',
         "rpcregistry_leader",
@@ -658,6 +661,11 @@ def test_a_line_of_the_log_is_an_object_that_says_when_and_where() -> None:
     line = json.loads(logged("json", "info", "log.debug('no'); log.info('set', path='/rpc_v2/echo')"))
     assert datetime.fromisoformat(line.pop("timestamp")).tzinfo is not None
     assert line == {"event": "set", "level": "info", "logger": "rpcregistry.x", "path": "/rpc_v2/echo"}
+
+
+def test_a_line_begins_with_what_every_line_has() -> None:
+    line = logged("json", "info", "log.info('set', path='/rpc_v2/echo', a='x')")
+    assert list(json.loads(line)) == ["timestamp", "level", "event", "logger", "path", "a"]
 
 
 def test_what_modules_log_that_rpc_processes_share_looks_the_same() -> None:
@@ -734,3 +742,34 @@ def test_a_log_that_cannot_be_written_stops_nothing() -> None:
 def test_logging_can_be_configured_again() -> None:
     text = logged("console", "info", "configure_logging('json', 'info'); log.info('once')")
     assert json.loads(text)["event"] == "once"
+
+
+METRICS_PAGE = Path(__file__).parents[1] / "docs" / "reference" / "metrics.md"
+
+
+def test_the_page_lists_each_metric_and_each_of_its_labels() -> None:
+    metrics = Metrics()
+    metrics.measure(
+        {name: (lambda: {"x": 1.0}) if label else lambda: 1.0 for name, (_, label) in GAUGES.items()}
+    )
+    exposed = {
+        line.split()[2]
+        for line in metrics.render().decode().splitlines()
+        if line.startswith("# TYPE rpcregistry_")
+    }
+    documented = set(re.findall(r"`(rpcregistry_\w+)`", METRICS_PAGE.read_text()))
+
+    assert exposed == documented
+    for name, (_, label) in GAUGES.items():
+        row = next(
+            line
+            for line in METRICS_PAGE.read_text().splitlines()
+            if line.startswith("|") and f"`{name}`" in line
+        )
+        assert (f"`{label}`" in row) == bool(label), name
+
+
+def test_no_metric_has_a_time_of_creation() -> None:
+    metrics = Metrics()
+    metrics.watch_restarted("pods", "ended")
+    assert b"_created" not in metrics.render()

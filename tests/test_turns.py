@@ -83,6 +83,8 @@ def settings() -> RunSettings:
         ownership_grace=timedelta(1),
         endpoints_per_object=100,
         services_per_namespace=0,
+        generated_labels={},
+        once=False,
         bind_address="",
     )
 

@@ -1,14 +1,16 @@
-"""``python -m rpcregistry`` and ``rpcregistry``."""
+"""``python -m rpcregistry``, ``rpcregistry``, and kubectl's plugin ``kubectl-rpcregistry``."""
 
 import sys
+from pathlib import Path
 
 
 def main() -> None:
     """Run the command line, and exit with its code."""
+    plugin = Path(sys.argv[0]).name == "kubectl-rpcregistry"
     try:
         from rpcregistry.cli import run_command
 
-        code = run_command(sys.argv[1:])
+        code = run_command(sys.argv[1:], "kubectl rpcregistry" if plugin else "rpcregistry")
     except ModuleNotFoundError as error:
         if (error.name or "rpcregistry").startswith("rpcregistry"):
             raise  # a fault of ours
@@ -17,6 +19,13 @@ def main() -> None:
         print(f'rpcregistry: {needs}: pip install "rpcregistry[controller]"', file=sys.stderr)
         code = 2
     sys.exit(code)
+
+
+def complete() -> None:
+    """Print what may follow the arguments: ``kubectl_complete-rpcregistry``."""
+    from rpcregistry.cli import complete as completed
+
+    sys.stdout.write(completed(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ RELEASED_BY = "rpcregistry.dev/released-by"
 LOCAL_SERVICE = "rpcregistry.dev/localservice"
 NODE = "rpcregistry.dev/node"
 NODE_NAME = "rpcregistry.dev/node-name"
+SPEC_KEYS = "rpcregistry.dev/spec-keys"
+GENERATED_LABELS = "rpcregistry.dev/generated-labels"
 SERVICE_NAME = "rpcregistry.dev/service-name"
 LOCAL_LABELS = "local-service.rpcregistry.dev/"  # and a LocalService's name: on the pods that ask for it
 
@@ -100,6 +102,7 @@ class Pod(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     are never sent.  *started_at*: RFC 3339 or ``""``.
     *silenced*: it is not Ready, but not by its kubelet's word; the node lifecycle controller marks the pods
     of a silent Node so.  *declarations* and *problems*: the contents of its annotations (``dialects.read``).
+    *hints*: what looks like a typing error in them (``dialects.hints``).
     """
 
     namespace: str
@@ -118,6 +121,7 @@ class Pod(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     service_account: str = ""
     declarations: tuple[Declaration, ...] = ()
     problems: tuple[Problem, ...] = ()
+    hints: tuple[Problem, ...] = ()
 
     @property
     def key(self) -> ObjectKey:
@@ -233,10 +237,14 @@ class Condition(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaul
 
 
 class RpcServiceStatus(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename=_api_name):
-    """The pod controller's result, and the registry controller's only input."""
+    """The pod controller's result, and the registry controller's only input.
+
+    *origin*: ``generated`` or ``declared``, for people; nothing is decided by it.
+    """
 
     observed_generation: int | None = None
     service_name: str = ""
+    origin: str = ""
     ready: str = ""
     ready_endpoints: int = 0
     total_endpoints: int = 0
@@ -255,7 +263,8 @@ class RpcService(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     *generated*: we made it, and no person owns a field of its spec.  *part_of*: the name of its head, if it
     is a part, else ``""``.  *owner_uid*: that head's uid.  *released*: the release annotation, or ``""``.
     *damaged*: why a part of its status cannot be decoded, or ``""``.  *unreadable*: why its spec cannot; then
-    only the service name in it counts.
+    only the service name in it counts.  *labels*: those of a generated object besides our own; *label_keys*:
+    which of them we put on it.
     """
 
     namespace: str
@@ -269,6 +278,8 @@ class RpcService(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     part_of: str = ""
     owner_uid: str = ""
     released: str = ""
+    labels: Mapping[str, str] = {}
+    label_keys: tuple[str, ...] = ()
     spec: RpcServiceSpec = RpcServiceSpec()
     status: RpcServiceStatus = RpcServiceStatus()
     damaged: str = ""
@@ -325,7 +336,10 @@ class AffinityConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class LocalServiceSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=_api_name):
-    """The spec of each node Service, and which nodes get one (all, if *node_selector* is empty)."""
+    """The spec of each node Service, and which nodes get one (all, if *node_selector* is empty).
+
+    *service_labels* and *service_annotations*: those of each Service, besides ours.
+    """
 
     type: str = "ClusterIP"
     cluster_ip: str = ""
@@ -339,6 +353,8 @@ class LocalServiceSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     ip_family_policy: str = ""
     internal_traffic_policy: str = ""
     external_traffic_policy: str = ""
+    service_labels: Mapping[str, str] = {}
+    service_annotations: Mapping[str, str] = {}
 
     @property
     def pods(self) -> LabelSelector:
@@ -373,7 +389,7 @@ class LocalServiceStatus(msgspec.Struct, frozen=True, kw_only=True, rename=_api_
 
 
 class LocalService(msgspec.Struct, frozen=True, kw_only=True):
-    """A LocalService object; *generated* and *released* are as in ``RpcService``.
+    """A LocalService object; *generated*, *released*, *labels* and *label_keys* are as in ``RpcService``.
 
     *service_name*: the service that its pods declare, if it is generated.
     """
@@ -387,6 +403,8 @@ class LocalService(msgspec.Struct, frozen=True, kw_only=True):
     generated: bool = False
     service_name: str = ""
     released: str = ""
+    labels: Mapping[str, str] = {}
+    label_keys: tuple[str, ...] = ()
     spec: LocalServiceSpec = LocalServiceSpec()
     status: LocalServiceStatus = LocalServiceStatus()
 
@@ -413,7 +431,8 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, renam
 class KubeService(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A Service of Kubernetes; another's Service is reduced to its metadata.
 
-    *labels* and *spec*: as the server has them, *spec* as JSON.  *node_name*: the node for which we made it.
+    *labels*, *annotations* and *spec*: as the server has them, *spec* as JSON.  *node_name*: the node for
+    which we made it, which is an annotation, too.
     """
 
     namespace: str
@@ -422,6 +441,7 @@ class KubeService(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     resource_version: str
     deleting: bool = False
     labels: Mapping[str, str] = {}
+    annotations: Mapping[str, str] = {}
     node_name: str = ""
     owners: tuple[Owner, ...] = ()
     spec: bytes = b"{}"

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from rpcregistry.completion import LAYOUT_NAMES, NAMESPACES
 from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import PerEndpoint
 from rpcregistry.plan.publication import Adopt, CrossNamespace
@@ -128,6 +129,7 @@ LAYOUTS = click.option(
     envvar="RPCREGISTRY_LAYOUT",
     multiple=True,
     metavar="NAME=BASEPATH",
+    shell_complete=LAYOUT_NAMES,
     help="The format and the base path to publish in (repeatable).  [default: kube2zk=/rpc_v2]",
 )
 TEMPLATES = click.option(
@@ -138,6 +140,17 @@ TEMPLATES = click.option(
     multiple=True,
     metavar="NAME=FILE",
     help="Define a layout of your own by a file (repeatable).",
+)
+NAMESPACES_OPTION = click.option(
+    "-n",
+    "--namespace",
+    "namespaces",
+    type=NAMESPACE,
+    multiple=True,
+    callback=without_empty,
+    envvar=["RPCREGISTRY_NAMESPACE", "namespace"],
+    shell_complete=NAMESPACES,
+    help="Only this namespace (repeatable).  Default: all.",
 )
 POD_LABEL_SELECTOR = click.option(
     "--pod-label-selector",
@@ -243,15 +256,7 @@ def target_options(command: Callable[..., R]) -> Callable[..., R]:
         [
             KUBECONFIG,
             CONTEXT,
-            click.option(
-                "--namespace",
-                "namespaces",
-                type=NAMESPACE,
-                multiple=True,
-                callback=without_empty,
-                envvar=["RPCREGISTRY_NAMESPACE", "namespace"],
-                help="Only this namespace (repeatable).  Default: all.",
-            ),
+            NAMESPACES_OPTION,
             LAYOUTS,
             TEMPLATES,
             click.option("--zkpath", type=PATH, envvar=["RPCREGISTRY_ZKPATH", "zkpath"], hidden=True),

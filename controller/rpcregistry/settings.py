@@ -16,7 +16,8 @@ import msgspec
 
 from rpcregistry.layouts import LAYOUTS, Layout, templatefile
 from rpcregistry.layouts.forms import PerEndpoint
-from rpcregistry.names import is_label_name
+from rpcregistry.model import MANAGED_BY
+from rpcregistry.names import is_label_name, is_label_value
 from rpcregistry.plan.publication import Adopt, CrossNamespace, Policy, PublicationSettings
 from rpcregistry.zookeeper.access import Access
 
@@ -67,6 +68,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     leader_elect: bool
     lease_namespace: str
     dry_run: bool
+    once: bool
     batch_window: float
     resync_period: float
     compare_period: float
@@ -75,6 +77,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     ownership_grace: timedelta
     endpoints_per_object: int
     services_per_namespace: int
+    generated_labels: Mapping[str, str]
     bind_address: str
 
 
@@ -118,6 +121,23 @@ def label_name(text: str) -> str:
     if not is_label_name(text):
         raise ValueError(f"{text!r} is no label's name: write it like rpcregistry.dev/node")
     return text
+
+
+def labels(text: str) -> Mapping[str, str]:
+    """Parse ``KEY=VALUE,…``, labels for objects that we generate.
+
+    >>> labels("team=shop,example.com/tier=")
+    {'team': 'shop', 'example.com/tier': ''}
+    """
+    found: dict[str, str] = {}
+    for pair in filter(None, text.split(",")):
+        key, separator, value = pair.strip().partition("=")
+        if not separator or not is_label_name(key) or not is_label_value(value):
+            raise ValueError(f"{pair!r} is no label: write it KEY=VALUE, for example team=shop")
+        if key == MANAGED_BY[0] or key.startswith("rpcregistry.dev/"):
+            raise ValueError(f"{key!r} is a label of the controller's own: choose another")
+        found[key] = value
+    return found
 
 
 def cluster_id(text: str) -> str:

@@ -214,7 +214,7 @@ def test_a_wrong_password_is_reported_and_mended_without_a_restart(
     assert "--zk-auth-file" in condition["message"]
     assert "ZooKeeper refuses" in ready(port)
     mount(user=f"registry:{PASSWORD}")
-    eventually(lambda: world.synced("echo") == ("True", "Synced"), TIMEOUT)
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"), TIMEOUT)
     eventually(lambda: ready(port) == "", TIMEOUT)
     world.zk.add_auth("digest", f"registry:{PASSWORD}")
     assert world.servers("echo") == ["10.0.0.1", "10.0.0.2"]

@@ -114,6 +114,8 @@ def patch(cluster: LocalCluster, namespace: str, target: str, body: object, *opt
                 internalTrafficPolicy="Local",
                 externalTrafficPolicy="Local",
                 nodeSelector={"topology.kubernetes.io/zone": "a"},
+                serviceLabels={"team": "shop", "example.com/tier": ""},
+                serviceAnnotations={"example.com/note": "x" * 4096},
             ),
             id="everything that Services can share",
         ),
@@ -125,12 +127,27 @@ def test_the_server_accepts(cluster: LocalCluster, namespace: str, manifest: Man
 
 
 NAME = "spec.serviceName in body should match"
+OURS_ALONE = {"nodeSelector", "serviceLabels", "serviceAnnotations"}
+OURS = "rpcregistry.dev/* and service.kubernetes.io/* cannot be set"
 SHARE = "several Services cannot share"
 
 
 @pytest.mark.parametrize(
     ("manifest", "message"),
     [
+        *(
+            pytest.param(local_service(**{field: {key: "x"}}), OURS, id=f"{field} {key}")
+            for field in ("serviceLabels", "serviceAnnotations")
+            for key in (
+                "owner",
+                "app.kubernetes.io/managed-by",
+                "rpcregistry.dev/node",
+                "service.kubernetes.io/topology-mode",
+            )
+        ),
+        pytest.param(
+            local_service(serviceLabels={"a b": "x"}), "not the name of a label", id="a label with a space"
+        ),
         pytest.param(rpc_service(serviceName=""), NAME, id="an empty serviceName"),
         pytest.param(rpc_service(serviceName="../esc"), NAME, id="a way out of the base path"),
         pytest.param(rpc_service(serviceName="a/b"), NAME, id="a slash"),
@@ -287,7 +304,7 @@ def test_every_field_of_a_service_is_allowed_or_refused_with_a_message(cluster: 
 
     ours = json.loads(cluster.kubectl("get", "-o", "json", "crd", "localservices.rpcregistry.dev"))
     spec = ours["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
-    assert fields("api/v1", "io.k8s.api.core.v1.ServiceSpec") == spec.keys() - {"nodeSelector"}
+    assert fields("api/v1", "io.k8s.api.core.v1.ServiceSpec") == spec.keys() - OURS_ALONE
     assert fields("api/v1", "io.k8s.api.core.v1.ServicePort") == spec["ports"]["items"]["properties"].keys()
 
 
@@ -364,13 +381,14 @@ SYNCED = {
     "type": "Synced",
     "status": "False",
     "reason": "Held",
-    "message": "",
+    "message": "9 listed pods are absent",
     "observedGeneration": 1,
     "lastTransitionTime": "2026-11-21T02:02:02Z",
 }
 STATUS = {
     "observedGeneration": 1,
     "serviceName": "com.foo.Bar",
+    "origin": "declared",
     "ready": "1/1",
     "readyEndpoints": 1,
     "totalEndpoints": 1,
@@ -429,7 +447,7 @@ def test_a_list_shows_what_was_found(cluster: LocalCluster, namespace: str) -> N
     create(cluster, namespace, rpc_service(serviceName="com.foo.Bar"))
     patch(cluster, namespace, "rpcservice/echo", {"status": STATUS}, "--subresource=status")
     create(cluster, namespace, local_service())
-    found = {"nodes": 3, "readyNodes": 2}
+    found = {"nodes": 3, "readyNodes": 2, "conditions": [{**SYNCED, "message": "3 nodes are absent"}]}
     patch(cluster, namespace, "localservice/app", {"status": found}, "--subresource=status")
 
     def table(resource: str, *options: str) -> list[list[str]]:
@@ -437,12 +455,35 @@ def test_a_list_shows_what_was_found(cluster: LocalCluster, namespace: str) -> N
         return [re.split(r" {2,}", line.strip()) for line in printed.splitlines()]
 
     header, row = table("rpc")
-    assert header == ["NAME", "SERVICE", "READY", "SYNCED", "AGE"]
-    assert row[:-1] == ["echo", "com.foo.Bar", "1/1", "False"]
+    assert header == ["NAME", "SERVICE", "READY", "SYNCED", "REASON", "AGE"]
+    assert row[:-1] == ["echo", "com.foo.Bar", "1/1", "False", "Held"]
     header, row = table("rpc", "-o", "wide")
-    assert (header[-1], row[-1]) == ("REGISTRY PATHS", "/rpc_v2/com.foo.Bar")
+    assert header[-3:] == ["ORIGIN", "MESSAGE", "PATHS"]
+    assert row[-3:] == ["declared", "9 listed pods are absent", "/rpc_v2/com.foo.Bar"]
     header, row = table("lsvc")
-    assert (header, row[:-1]) == (["NAME", "NODES", "READY", "AGE"], ["app", "3", "2"])
+    assert header == ["NAME", "NODES", "READY", "SYNCED", "REASON", "AGE"]
+    assert row[:-1] == ["app", "3", "2", "False", "Held"]
+    header, row = table("lsvc", "-o", "wide")
+    assert (header[-1], row[-1]) == ("MESSAGE", "3 nodes are absent")
+
+
+def test_a_field_selector_finds_a_service_under_any_name(cluster: LocalCluster, namespace: str) -> None:
+    for name, service in (("echo", "com.foo.Bar"), ("echo-part", "com.foo.Bar"), ("other", "other")):
+        create(cluster, namespace, rpc_service(name, serviceName=service))
+        status = {**STATUS, "serviceName": service}
+        patch(cluster, namespace, f"rpcservice/{name}", {"status": status}, "--subresource=status")
+
+    selected = ("get", "rpc", "-n", namespace, "--field-selector", "status.serviceName=com.foo.Bar")
+    assert cluster.kubectl(*selected, "-o", "name").split() == [
+        "rpcservice.rpcregistry.dev/echo",
+        "rpcservice.rpcregistry.dev/echo-part",
+    ]
+
+
+def test_what_belongs_to_us_is_found_by_category(cluster: LocalCluster, namespace: str) -> None:
+    create(cluster, namespace, rpc_service())
+    create(cluster, namespace, local_service())
+
     assert sorted(cluster.kubectl("get", "-n", namespace, "rpcregistry", "-o", "name").split()) == [
         "localservice.rpcregistry.dev/app",
         "rpcservice.rpcregistry.dev/echo",

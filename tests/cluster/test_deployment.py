@@ -273,7 +273,7 @@ def test_the_container_does_the_whole_job(world: World, cluster: LocalCluster, k
         eventually(lambda: all(answers(f"http://{address}{path}") for path in kubelet.probes))
         cluster.kubectl("apply", "-n", world.namespace, "-f", "-", input=pods)
         eventually(lambda: len(world.servers(service) or ()) == 3)
-        eventually(lambda: world.synced(service) == ("True", "Synced"))
+        eventually(lambda: world.synced(service) == ("True", "InRegistry"))
         world.create_pod("bad", annotation="[7]")
         eventually(lambda: world.events("InvalidAnnotation", "bad"))
         assert cluster.kubectl("get", "lease", "-n", NAMESPACE, "rpcregistry", "-o", HOLDER)

@@ -63,11 +63,11 @@ def test_the_status_records_every_endpoint(world: World, controller: Controller,
         }
     ]  # fmt: skip
     assert (status["ready"], status["registryPaths"]) == ("1/1", f"{world.base}/echo")
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
     lines = cluster.kubectl("get", "rpcservices", "-n", world.namespace).splitlines()
-    assert [line.split()[:4] for line in lines] == [
-        ["NAME", "SERVICE", "READY", "SYNCED"],
-        ["echo", "echo", "1/1", "True"],
+    assert [line.split()[:5] for line in lines] == [
+        ["NAME", "SERVICE", "READY", "SYNCED", "REASON"],
+        ["echo", "echo", "1/1", "True", "InRegistry"],
     ]
 
 
@@ -158,13 +158,13 @@ def test_killed_at_any_moment_nothing_is_withdrawn(
 def test_a_generated_rpcservice_deleted_by_hand(world: World, controller: Controller, zk: KazooClient):
     world.create_pod("a", "echo", ip="172.16.0.1")
     eventually(lambda: world.servers("echo") == ["172.16.0.1"])
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
     uid = world.rpcservices()["echo"]["metadata"]["uid"]
     seen = Recorder(zk, f"{world.base}/echo")
     world.delete_rpcservice("echo")
 
     eventually(lambda: world.rpcservices().get("echo", {}).get("metadata", {}).get("uid", uid) != uid)
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
     assert seen.states == [["172.16.0.1"]]
 
 
@@ -180,13 +180,13 @@ def test_a_declared_rpcservice_takes_over_and_its_deletion_gives_back(
     eventually(lambda: world.rpcservices().keys() == {"mine"})
     world.delete_rpcservice("mine")
     eventually(lambda: world.rpcservices().keys() == {"echo"})
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
     assert all(state == ["172.16.0.1"] for state in seen.states)
 
 
 def test_a_person_who_applies_over_a_generated_one_makes_it_declared(world: World, controller: Controller):
     world.create_pod("a", "echo", ip="172.16.0.1")
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
     world.apply_rpcservice("echo", serviceName="echo", config=["keepalive 1"])
     eventually(lambda: '"config":["keepalive 1"]' in (world.data("echo") or ""))
 
@@ -239,14 +239,14 @@ def test_when_all_is_right_a_restart_writes_nothing(world: World, start_controll
     for number in range(1, 21):
         world.create_pod(f"p{number}", f"s{number % 4}", ip=f"172.16.0.{number}")
     eventually(lambda: all(len(world.servers(f"s{n}") or ()) == 5 for n in range(4)))
-    eventually(lambda: all(world.synced(f"s{n}") == ("True", "Synced") for n in range(4)))
+    eventually(lambda: all(world.synced(f"s{n}") == ("True", "InRegistry") for n in range(4)))
     controller.stop()
     versions = {name: item["metadata"]["resourceVersion"] for name, item in world.rpcservices().items()}
     znodes = {name: world.zk.exists(f"{world.base}/{name}").mzxid for name in versions}
 
     controller.start()
     world.create_pod("later", "later", ip="172.16.1.1")
-    eventually(lambda: world.synced("later") == ("True", "Synced"))
+    eventually(lambda: world.synced("later") == ("True", "InRegistry"))
     after = world.rpcservices()
     del after["later"]
     assert {name: item["metadata"]["resourceVersion"] for name, item in after.items()} == versions

@@ -196,7 +196,7 @@ def test_the_controller_is_refused_nothing(world: World, tag: str, install, run,
     world.create_localservice()
     address = world.run_pod("a", f"n-{tag}", "echo")
     eventually(lambda: world.servers("echo") == [address])
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
     world.create_pod("bad", annotation="[7]")
     eventually(lambda: world.events("InvalidAnnotation", "bad"))
     if "no-localservice" not in components:

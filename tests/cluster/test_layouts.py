@@ -35,7 +35,7 @@ def test_every_layout_holds_the_endpoints_and_a_restart_writes_nothing(
     serve(world, "a", "172.16.0.1", version="1.0.0", metadata={"zone": "a"})
     serve(world, "b", "172.16.0.2")
     eventually(lambda: all(shows(world, layout, "172.16.0.1", "172.16.0.2") for layout in ALL[1:]))
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
     assert world.zk.get(f"{world.base}/kube2zk/echo")[0].endswith(b'["172.16.0.1","172.16.0.2"]}')
     assert drift(cluster, world, *ALL) == set()
     assert any(f"{encode('://172.16.0.1:20880')}" in name for name in children(world, "dubbo"))

@@ -152,17 +152,22 @@ def test_a_pod_made_anew_on_another_node_never_gets_the_label_of_the_first(
 
 
 @pytest.mark.full
-def test_a_dry_run_writes_nothing_and_logs_what_it_would(
+def test_a_dry_run_writes_nothing_and_prints_what_it_would(
     world: World, start_local, api: HttpProxy, through_api: Path
 ):
     world.create_node("dry-a")
     world.create_localservice()
     world.run_pod("a", "dry-a")
-    controller = start_local("--dry-run", kubeconfig=through_api)
+    controller = start_local("--dry-run", "--once", kubeconfig=through_api, wait=False)
 
-    eventually(
-        lambda: {"Service", "Pod", "LocalService"} <= {line.get("kind") for line in controller.logged()}
-    )
+    assert controller.wait() == 0
+    *lines, last = [line for line in controller.text().splitlines() if not line.startswith("{")]
+    assert [line.split("  ")[0] for line in sorted(lines)] == [
+        f"+ Service {world.namespace}/app-dry-a",
+        f"~ LocalService {world.namespace}/app",
+        f"~ Pod {world.namespace}/a",
+    ]
+    assert last == "dry run: 1 to make, 2 to change, 0 to remove"
     assert [request for request in api.requests if request[0] != "GET"] == []
     assert world.services() == {}
 

@@ -22,7 +22,7 @@ def published(world: World, start_controller: Callable[..., Controller]) -> Cont
     serve(world, "a", ONE)
     serve(world, "b", TWO)
     eventually(lambda: holds(world, ONE, TWO))
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
     assert controller.stop() == 0
     return controller
 

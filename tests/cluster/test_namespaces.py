@@ -41,7 +41,7 @@ def test_union_publishes_all_namespaces_and_one_that_goes_takes_its_own_only(
 
     world.delete_pod("b", other_namespace)
     eventually(lambda: holds(world, ONE))
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
 
 
 @pytest.mark.full
@@ -63,7 +63,7 @@ def test_deny_gives_the_name_to_one_namespace_and_tells_the_other(
     apply_in(world, other_namespace, "echo", serviceName="echo")  # declared before generated
     eventually(lambda: holds(world, TWO))
     eventually(lambda: condition(world, world.namespace) == ("False", "OwnedElsewhere"))
-    eventually(lambda: condition(world, other_namespace) == ("True", "Synced"))
+    eventually(lambda: condition(world, other_namespace) == ("True", "InRegistry"))
 
 
 @pytest.mark.full

@@ -204,7 +204,7 @@ def test_a_node_that_cannot_be_read_keeps_its_pods_and_costs_nobody_else(
 
     api.reset()
     eventually(lambda: published(world) == {3, 4}, LONG)
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
 
 
 @pytest.mark.full

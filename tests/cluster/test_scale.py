@@ -68,7 +68,9 @@ def test_a_thousand_pods_in_a_hundred_services_cold_and_once_more(
     start_controller(kubeconfig=through_api)
     # What comes last shows that everything before it was looked at.
     world.create_pod("later", "later", ip="10.9.9.9")
-    eventually(lambda: world.synced("later") == ("True", "Synced") and world.servers("later") == ["10.9.9.9"])
+    eventually(
+        lambda: world.synced("later") == ("True", "InRegistry") and world.servers("later") == ["10.9.9.9"]
+    )
     assert not [request for request in api.requests if is_write(*request, "s")]
     after = znodes(world, world.base)
     assert after.pop("later")

@@ -58,7 +58,7 @@ def quiet(world: World, controller: Replica) -> World:
     world.create_pod("a", "echo", ip=QUIET)
     world.create_pod("b", "echo", ip=OTHER, ready=False)
     eventually(lambda: world.servers("echo") == [QUIET])
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
     return world
 
 
@@ -165,7 +165,7 @@ def test_a_webhook_that_never_answers_holds_up_its_own_namespace_alone(
         turn(quiet, 3)
         eventually(lambda: webhook.most)
         assert webhook.most <= 2, "all slow ones together have two"
-        assert quiet.synced("echo") == ("True", "Synced")
+        assert quiet.synced("echo") == ("True", "InRegistry")
     eventually(lambda: len(quiet.rpcservices(loud)) == ENTRIES, timeout=90)
 
 

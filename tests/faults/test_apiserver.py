@@ -159,7 +159,7 @@ def test_a19_a_write_that_is_lost_and_one_whose_reply_is(
     world.create_pod("stays", "echo", ip="10.0.0.1")
     world.create_pod("goes", "gone", ip="10.0.0.9")
     eventually(lambda: world.servers("echo") == ONE)
-    eventually(lambda: world.synced("gone") == ("True", "Synced"))
+    eventually(lambda: world.synced("gone") == ("True", "InRegistry"))
     seen = Recorder(zk, f"{world.base}/echo")
 
     happened: list[str] = []
@@ -170,7 +170,7 @@ def test_a19_a_write_that_is_lost_and_one_whose_reply_is(
     eventually(lambda: happened)
     eventually(lambda: world.servers("echo") == [*ONE, *TWO] and world.servers("new") == TWO)
     eventually(lambda: world.data("gone") is None and world.rpcservices().keys() == {"echo", "new"})
-    eventually(lambda: world.synced("new") == world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("new") == world.synced("echo") == ("True", "InRegistry"))
     eventually(lambda: seen.states == [ONE, [*ONE, *TWO]])
     assert not [
         event for event in world.core.list_namespaced_event(world.namespace).items if event.type != "Normal"

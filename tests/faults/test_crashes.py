@@ -37,7 +37,7 @@ def before(world: World) -> None:
     eventually(lambda: world.servers("echo") == [READY, "10.0.0.2", "10.0.0.3"])
     eventually(lambda: (world.servers("given"), world.servers("taken")) == ([READY], [READY]))
     eventually(lambda: world.servers("gone") == ["10.0.0.4"])
-    eventually(lambda: {world.synced(name) for name in world.rpcservices()} == {("True", "Synced")})
+    eventually(lambda: {world.synced(name) for name in world.rpcservices()} == {("True", "InRegistry")})
 
 
 def change(world: World) -> None:
@@ -73,7 +73,7 @@ def all_is_right(world: World) -> bool:
     listed = {name: sorted(row["ip"] for row in rows(service)) for name, service in services.items()}
     synced = {world.synced(name) for name in services}
     znodes = {name: world.servers(name) for name in ZNODES}
-    return listed == RPCSERVICES and synced == {("True", "Synced")} and znodes == ZNODES
+    return listed == RPCSERVICES and synced == {("True", "InRegistry")} and znodes == ZNODES
 
 
 def rows(service: Any) -> list[Any]:

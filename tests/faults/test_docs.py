@@ -93,7 +93,7 @@ def test_the_commands_of_the_docs_move_over_from_kube2zk_and_back(
     typed(apply)
     # Nobody runs containers here: this is what the Deployment would run.
     controller = start_controller(lease_namespace=NAMESPACE)
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
     assert typed(after).startswith("in sync: 1 service, 1 znode, 1 pod; cluster ")
     assert world.get(f"{world.base}/echo") == BEFORE
 

@@ -181,7 +181,7 @@ def test_pods_come_and_go_while_an_ensemble_loses_servers_and_its_quorum(
             leader.start()
             follower.start()
             eventually(lambda: lists.last() == ips(2, 3, 4, 5, 6, 7), TIMEOUT)
-            eventually(lambda: world.synced("echo") == ("True", "Synced"), TIMEOUT)
+            eventually(lambda: world.synced("echo") == ("True", "InRegistry"), TIMEOUT)
     finally:
         lists.close()
     for before, after in zip(lists.seen[whole - 1 :], lists.seen[whole:], strict=False):

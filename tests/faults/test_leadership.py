@@ -96,7 +96,7 @@ def test_l2_what_an_old_leader_had_sent_is_refused_by_the_fence(
     first = start_controller(zk=zk_proxy.address, kubeconfig=through)
     world.create_pod("a", "echo", ip="10.0.0.1")
     eventually(lambda: world.servers("echo") == ONE)
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
     right = world.rpcservices()["echo"]["status"]
     second = start_controller("--guard-confirm", "1h", wait=False)
     eventually(lambda: follows(second))
@@ -138,7 +138,7 @@ def test_l2_what_an_old_leader_had_sent_changes_no_layout_of_the_new_one(
     serve(world, "a", one)
     serve(world, "b", two)
     eventually(lambda: holds(world, one, two))
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
     right = world.rpcservices()["echo"]["status"]
     second = start_controller(*layouts, "--guard-confirm", "1h", wait=False)
     eventually(lambda: follows(second))

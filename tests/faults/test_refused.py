@@ -91,7 +91,7 @@ def test_under_a_quota_the_dead_leave_through_a_restart_and_what_fits_is_publish
     serve(world, 8, 9)
     world.core.delete_namespaced_resource_quota("few", world.namespace)
     eventually(lambda: published(world) == {4, 5, 6, 7, 8, 9} - {first}, timeout=90)
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
 
 
 def refuse(api: HttpProxy, method: str, ending: str, code: int | None) -> None:

@@ -119,7 +119,7 @@ def annotate(world: World, value: str) -> None:
 def pass_by(world: World, marker: str) -> None:
     """Wait until the controller has seen all that was written until now, and acted on it."""
     world.create_pod(marker, marker, ip="10.0.9.9")
-    eventually(lambda: world.synced(marker) == ("True", "Synced"))
+    eventually(lambda: world.synced(marker) == ("True", "InRegistry"))
 
 
 GONE = range(31, 37)

@@ -48,7 +48,7 @@ def published(world: World) -> dict[str, bytes]:
     for number, ip in enumerate(IPS):
         serve(world, f"p{number}", ip)
     eventually(lambda: holds(world, *IPS))
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
     return contents(world)
 
 

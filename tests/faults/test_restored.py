@@ -48,7 +48,7 @@ def serve_and_save(ground: Ground, world: World, save: Callable[[], Path]) -> Pa
     """Four pods, the copy that *save* makes of them, and a rolling update to twelve."""
     publish(world, *DEAD)
     eventually(lambda: world.servers("echo") == DEAD, LONG)
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
     saved = save()
     before, version = heartbeat(world)["at"], int(lease(world).metadata.resource_version)
     publish(world, *LIVE)
@@ -137,7 +137,7 @@ def held_told_and_released(
     code, said = release_all(ground, world)
     assert code == 0, said
     eventually(lambda: world.servers("echo") == DEAD, LONG)
-    eventually(lambda: world.synced("echo") == ("True", "Synced"), LONG)
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"), LONG)
     assert RESTORED not in (lease(world).metadata.annotations or {})
     eventually(lambda: not any("restored" in ask(each.port, "/readyz")[1] for each in replicas))
     eventually(lambda: not heartbeat(world)["seen"].get("restored"))

@@ -107,7 +107,7 @@ def kubelets(cluster: LocalCluster, world: World) -> Iterator[Callable[[int, int
 
 
 def is_published(world: World, addresses: Sequence[str]) -> bool:
-    return world.servers("echo") == list(addresses) and world.synced("echo") == ("True", "Synced")
+    return world.servers("echo") == list(addresses) and world.synced("echo") == ("True", "InRegistry")
 
 
 def said(world: World) -> str:

@@ -34,7 +34,7 @@ def serve(world: World, service: str = "echo", count: int = 3, **pod: Any) -> No
 
 def is_published(world: World, addresses: list[str], service: str = "echo") -> bool:
     """Whether the znode has the addresses, and the RpcService says that all is right."""
-    return world.servers(service) == addresses and world.synced(service) == ("True", "Synced")
+    return world.servers(service) == addresses and world.synced(service) == ("True", "InRegistry")
 
 
 def answer_once(api: HttpProxy, resource: str, change: Callable[[bytes], bytes]) -> Callable[[], bool]:

@@ -69,7 +69,7 @@ def test_what_others_write_into_a_status_reaches_no_client_and_is_put_right(
         world.create_pod(f"p{number}", "echo", ip=address(number))
     ours = sorted(address(number) for number in (1, 2, 3))
     eventually(lambda: sorted(world.servers("echo") or ()) == ours)
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
     seen = Recorder(zk, f"{world.base}/echo")
     right = rows(world)
     for edit in EDITS.values():
@@ -114,7 +114,7 @@ def test_a_pods_end_is_published_though_its_rpcservice_is_gone_and_cannot_be_mad
     api.instead = lambda method, path: None
     now = [address(2), address(3), address(4)]
     eventually(lambda: sorted(world.servers("echo") or ()) == now, timeout=90)
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
 
 
 @pytest.mark.full
@@ -140,7 +140,7 @@ def test_a_pods_end_is_published_after_a_restart_though_its_rpcservice_is_gone_a
     assert all({address(2), address(3)} <= set(state or ()) for state in seen.states)
 
     api.instead = lambda method, path: None
-    eventually(lambda: world.synced("echo") == ("True", "Synced"), timeout=90)
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"), timeout=90)
     assert world.servers("echo") == [address(2), address(3)]
 
 

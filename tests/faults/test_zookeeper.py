@@ -57,7 +57,7 @@ def test_k12_pods_come_and_go_while_zookeeper_is_away(world: World, start_contro
     zk_proxy.pass_through()
     eventually(lambda: world.servers("echo") == [*TWO, *THREE])
     eventually(lambda: world.servers("other") == ["10.0.0.4"])
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
     assert controller.running
 
 
@@ -69,13 +69,13 @@ def test_a_session_that_comes_and_goes_changes_no_rpcservice(
     controller = start_controller(zk=zk_proxy.address)
     world.create_pod("a", "echo", ip="10.0.0.1")
     eventually(lambda: world.servers("echo") == ONE)
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
     before = world.rpcservices()["echo"]["metadata"]["resourceVersion"]
 
     broken(zk_proxy)
     eventually(lambda: [line["event"] for line in controller.logged()].count("zookeeper connected") == 2)
     world.create_pod("b", "other", ip="10.0.0.2")
-    eventually(lambda: world.synced("other") == ("True", "Synced"))
+    eventually(lambda: world.synced("other") == ("True", "InRegistry"))
     assert world.rpcservices()["echo"]["metadata"]["resourceVersion"] == before
 
 
@@ -184,7 +184,7 @@ def test_z12_a_write_that_is_lost_and_one_whose_answer_is(
     start_controller(zk=zk_proxy.address)
     world.create_pod("a", "echo", ip="10.0.0.1")
     eventually(lambda: world.servers("echo") == ONE)
-    eventually(lambda: world.synced("echo") == ("True", "Synced"))
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
     seen = Recorder(zk, f"{world.base}/echo")
 
     happened: list[str] = []

@@ -32,6 +32,7 @@ from rpcregistry.reconcile.reports import Reports
 from rpcregistry.reconcile.rpcservices import RpcServiceReconciler
 from rpcregistry.reconcile.synced import SyncedReconciler
 from rpcregistry.reconcile.transactions import RegistryWriter
+from rpcregistry.reconcile.unwritten import Unwritten
 from rpcregistry.runtime.store import Change
 from tests.builders import pod
 from tests.worlds import Clock, EventsInMemory, Held, KubeInMemory, NotesInMemory, ZooKeeperInMemory
@@ -127,7 +128,7 @@ class World:
             heartbeat=Heartbeat(lease="rpcregistry/rpcregistry", holder="me"),
             seen=self._record_seen,
             require_clear=self._require_clear,
-            written=lambda layout, op, name: self.written.append((layout, op, name)),
+            written=lambda layout, op, name, done: self.written.append((layout, op, name)),
             clock=self.clock,
         )
         missing = Missing(
@@ -149,6 +150,7 @@ class World:
             services=self.relied,
             repairs=Repairs(self.events, lambda: LEASE, self.clock),
             conditions=self.synced.set_desired,
+            concluded=lambda name, outcomes: None,
             events=self.events,
             clock=self.clock,
             pods_elsewhere=False,
@@ -165,6 +167,7 @@ class World:
             settings=PublicationSettings("c1", cross_namespace=self.cross_namespace),
             grace=timedelta(hours=24),
             enqueue=lambda names: self.names.update(names),
+            unwritten=Unwritten(),
             clock=self.clock,
         )
         self.relied.subscribe(self._relied_changed)

@@ -39,11 +39,19 @@ SECOND_LOOK = 5.0  # seconds after the first: longer than a change is in progres
 
 
 def verify_registry(
-    target: Target, scope: Scope, *, timeout: float, output: str, exit_on: Collection[str]
+    target: Target,
+    scope: Scope,
+    *,
+    timeout: float,
+    output: str,
+    exit_on: Collection[str],
+    only: Collection[str] = (),
+    watching: bool = False,
 ) -> int:
     """Print what differs; return 2 if we could not look, 1 if a finding's state is in *exit_on*, else 0.
 
-    *timeout*: seconds to wait for the connection to ZooKeeper.
+    *timeout*: seconds to wait for the connection to ZooKeeper.  *only*: names of services; all, if there are
+    none.  *watching*: go on until interrupted, and print what differs whenever that changes.
     """
     try:
         kube = Kube.from_config(target.kubeconfig, target.context)
@@ -58,13 +66,40 @@ def verify_registry(
                 layouts=target.layouts,
                 scope=scope,
                 settings=target.publication(where.cluster_id),
+                only=only,
             )
             inspection = inspect_twice(inspector.inspect, lambda: time.sleep(SECOND_LOOK))
+            while watching:
+                report.show(inspection)
+                inspection = _changed(inspector, inspection)
     except Failure as failure:
         sys.stderr.write(f"rpcregistry: cannot look: {' '.join(str(failure).split())}\n")
         return 2
     report.show(inspection)
     return exit_code(inspection.findings, exit_on)
+
+
+def compared(kube: Kube, target: Target, scope: Scope, service: str, timeout: float) -> Sequence[Finding]:
+    """The confirmed findings about one service, whichever namespaces it lies in; raises a ``Failure``."""
+    with ZooKeeper.connected_to(target.zk_servers, timeout, target.zk_access) as zookeeper:
+        inspector = Inspector(
+            kube=kube,
+            connect=lambda: zookeeper,
+            layouts=target.layouts,
+            scope=scope,
+            settings=target.publication(target.cluster_id or kube.cluster_id()),
+            only=[service],
+        )
+        return inspect_twice(inspector.inspect, lambda: time.sleep(SECOND_LOOK)).findings
+
+
+def _changed(inspector: "Inspector", before: Inspection) -> Inspection:
+    """Inspect until other findings are confirmed than *before*."""
+    while True:
+        time.sleep(SECOND_LOOK)
+        now = inspect_twice(inspector.inspect, lambda: time.sleep(SECOND_LOOK))
+        if now.findings != before.findings:
+            return now
 
 
 def inspect_twice(inspect: Callable[[], Inspection], wait: Callable[[], None]) -> Inspection:
@@ -98,7 +133,10 @@ def require_namespaces(kube: Reads, namespaces: Iterable[str]) -> None:
 
 
 class Inspector:
-    """Reads pods, RpcServices and znodes, anew for each inspection: one LIST a kind and namespace."""
+    """Reads pods, RpcServices and znodes, anew for each inspection: one LIST a kind and namespace.
+
+    *only*: the services to compare; all, if there are none.
+    """
 
     def __init__(
         self,
@@ -108,12 +146,14 @@ class Inspector:
         layouts: Sequence[Layout],
         scope: Scope,
         settings: PublicationSettings,
+        only: Collection[str] = (),
     ) -> None:
         self._kube = kube
         self._connect = connect
         self._layouts = layouts
         self._scope = scope
         self._settings = settings
+        self._only = only
         self._permissions = _Permissions(kube) if scope.require_register_permission else None
 
     @cached_property
@@ -134,8 +174,7 @@ class Inspector:
         return Inspection(
             findings=(
                 *findings_of(cluster, views, self._settings, kept_up=beat is not None),
-                *strange,
-                *self._left(),
+                *(() if self._only else (*strange, *self._left())),
             ),
             counts=Counts(
                 services=len(names),
@@ -165,6 +204,7 @@ class Inspector:
                 *(item for listing in services for item in listing.unreadable),
             ],
         )
+        cluster = cluster.only(self._only) if self._only else cluster
         return self._permissions.apply(cluster) if self._permissions else (cluster, ())
 
     def _list(self, resource: Resource[T], label_selector: str = "") -> list[Listing[T]]:
@@ -201,7 +241,8 @@ class Inspector:
                 for entry in self._zookeeper.children(ledger_root(layout))
             }
             services = {layout.service_at(child) for child in present} | ledgered
-            names.append((layout, listed | set(filter(None, services))))
+            found = listed | set(filter(None, services))
+            names.append((layout, found.intersection(self._only) if self._only else found))
             strange += [
                 Finding(layout.name, f"{layout.base.rstrip('/')}/{child}", "foreign", "nothing of ours")
                 for child in present

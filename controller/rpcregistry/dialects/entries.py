@@ -26,7 +26,8 @@ class Dialect:
     """*name* is what RPC processes choose it by.  *label* goes with *annotation*.
 
     *decode* turns the annotation into JSON; *declaration* reads one entry of that.  Both raise
-    ``ValueError``.  *encode* and *entry* are their inverses.
+    ``ValueError``.  *encode* and *entry* are their inverses.  *keys*: those of an entry; empty where any key
+    says something.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Dialect:
     declaration: Callable[[Any], Declaration]
     encode: Callable[[str], str]
     entry: Callable[[Declaration], Any]
+    keys: tuple[str, ...] = ()
 
 
 class Invalid(ValueError):
@@ -83,8 +85,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Repeated:
 
 
 def shown(value: Any) -> str:
-    """*value* as JSON of ASCII characters, cut short: safe in a log and on a terminal."""
-    return cut(json.dumps(value, default=_as_json, skipkeys=True), 60)
+    """*value* as JSON, cut short, with what cannot be seen escaped: safe in a log and on a terminal."""
+    text = json.dumps(value, default=_as_json, skipkeys=True, ensure_ascii=False)
+    return cut("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text), 60)
 
 
 def _as_json(value: object) -> Any:

@@ -42,4 +42,13 @@ def _entry(declared: Declaration) -> Any:
     return {"serviceName": declared.service_name, **details_of(declared), **metadata, **local}
 
 
-RPC_SERVICE = Dialect("rpc-service", ("rpc-service", "true"), "rpc-service", str, _declaration, str, _entry)
+RPC_SERVICE = Dialect(
+    "rpc-service",
+    ("rpc-service", "true"),
+    "rpc-service",
+    str,
+    _declaration,
+    str,
+    _entry,
+    keys=("serviceName", *DETAILS, "metadata", "local"),
+)

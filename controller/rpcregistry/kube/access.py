@@ -44,13 +44,15 @@ class ApiServer(NamedTuple):
     """*pool* connects to *host*, a URL without a path.
 
     *authorization* returns the header's value, ``""`` for none; one thread at a time may call it.  It raises
-    ``OSError`` if there are no credentials now.  *context* is the kubeconfig's, or ``IN_CLUSTER``.
+    ``OSError`` if there are no credentials now.  *context* is the kubeconfig's, or ``IN_CLUSTER``;
+    *namespace* the context's, or the pod's own.
     """
 
     host: str
     pool: urllib3.PoolManager
     authorization: Callable[[], str]
     context: str
+    namespace: str
 
 
 def api_server(
@@ -101,7 +103,12 @@ def _of_service_account(folder: Path, connections: int) -> ApiServer:
         ca_certs=str(certificate),
     )
     url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-    return ApiServer(url, pool, token, IN_CLUSTER)
+    return ApiServer(url, pool, token, IN_CLUSTER, _own_namespace(folder))
+
+
+def _own_namespace(folder: Path) -> str:
+    file = folder / "namespace"
+    return file.read_text().strip() if file.is_file() else "default"
 
 
 class _TokenFile:
@@ -149,7 +156,9 @@ def _of_kubeconfig(file: str, context: str | None, connections: int) -> ApiServe
         return (value or "").strip()
 
     pool = RESTClientObject(configuration).pool_manager
-    return ApiServer(configuration.host.rstrip("/"), pool, authorization, chosen)
+    named = next(entry["context"] for entry in config.value["contexts"] if entry["name"] == chosen)
+    namespace = getattr(named, "value", named).get("namespace") or "default"
+    return ApiServer(configuration.host.rstrip("/"), pool, authorization, chosen, namespace)
 
 
 def _merged(file: str) -> Any:

@@ -12,7 +12,7 @@ from rpcregistry.errors import Absent, Rejected
 from rpcregistry.kube.access import SERVICE_ACCOUNT, ApiServer, api_server
 from rpcregistry.kube.failures import ROLES, translated
 from rpcregistry.kube.reader import Reader, url_path
-from rpcregistry.kube.requests import TIMEOUTS, Requests, Timeouts
+from rpcregistry.kube.requests import TIMEOUTS, Requests, Timeouts, unmeasured
 from rpcregistry.manifests import Named, Resource
 from rpcregistry.model import ObjectKey
 from rpcregistry.watch import Listing
@@ -28,7 +28,7 @@ class Kube:
 
     *load* reads the configuration; it is called again if the server refuses credentials or certificates.
     A LIST reads *page* objects at a time, since a page is in memory as a whole.  *roles*: the file that a
-    message names if a right is missing.
+    message names if a right is missing.  *answered*: as ``Requests``' own.
     """
 
     dry_run = False
@@ -39,8 +39,9 @@ class Kube:
         timeouts: Timeouts = TIMEOUTS,
         page: int = PAGE,
         roles: str = ROLES,
+        answered: Callable[[str, str, float], None] = unmeasured,
     ) -> None:
-        self._requests = Requests(load, timeouts, roles)
+        self._requests = Requests(load, timeouts, roles, answered)
         self._page = page
 
     @classmethod
@@ -54,6 +55,7 @@ class Kube:
         page: int = PAGE,
         roles: str = ROLES,
         service_account: Path = SERVICE_ACCOUNT,
+        answered: Callable[[str, str, float], None] = unmeasured,
     ) -> "Kube":
         """Make a client of the server that ``api_server`` finds; raises ``Misconfigured``.
 
@@ -63,12 +65,17 @@ class Kube:
         def load() -> ApiServer:
             return api_server(kubeconfig, context, service_account, connections)
 
-        return cls(load, timeouts, page, roles)
+        return cls(load, timeouts, page, roles, answered)
 
     @property
     def context(self) -> str:
         """The kubeconfig's context in use, or ``in-cluster``."""
         return self._requests.server.context
+
+    @property
+    def namespace(self) -> str:
+        """The context's namespace; in a cluster, the pod's own."""
+        return self._requests.server.namespace
 
     @property
     def server(self) -> str:

@@ -50,6 +50,11 @@ class _Request(NamedTuple):
     timeout: tuple[float, float]
     body: bytes | None = None
 
+    @property
+    def verb(self) -> str:
+        """The method; ``WATCH`` for a watch."""
+        return "WATCH" if "watch=" in self.target else self.method
+
 
 class _Transport:
     """A pool of connections and its credentials, of one reading of the configuration."""
@@ -82,14 +87,26 @@ class _Transport:
         self.server.pool.clear()
 
 
+def unmeasured(_verb: str, _code: str, _seconds: float) -> None:
+    """Measure no request."""
+
+
 class Requests:
     """Sends requests to one API server, for any number of threads.
 
     *load* reads the configuration; it is called again if the server refuses credentials or certificates.
-    *roles*: the file that a message names if a right is missing.
+    *roles*: the file that a message names if a right is missing.  *answered* is called after each request
+    with its verb, the answer's status (``none`` if there is no answer), and the seconds until then.
     """
 
-    def __init__(self, load: Callable[[], ApiServer], timeouts: Timeouts, roles: str) -> None:
+    def __init__(
+        self,
+        load: Callable[[], ApiServer],
+        timeouts: Timeouts,
+        roles: str,
+        answered: Callable[[str, str, float], None] = unmeasured,
+    ) -> None:
+        self._answered = answered
         self._load = load
         self._timeouts = timeouts
         self._roles = roles
@@ -143,15 +160,20 @@ class Requests:
     def _respond(self, request: _Request) -> urllib3.BaseHTTPResponse:
         """Send *request*; return a successful answer, and raise the failure that any other means."""
         transport = self._transport
-        with translated(request.what, transport.server.host):
-            try:
-                response = transport.send(request)
-            except urllib3.exceptions.SSLError:
-                self._renew(transport)
-                raise
-            if response.status == 401 and self._renew(transport):
-                response.close()
-                response = self._transport.send(request)
+        began, code = time.monotonic(), "none"
+        try:
+            with translated(request.what, transport.server.host):
+                try:
+                    response = transport.send(request)
+                except urllib3.exceptions.SSLError:
+                    self._renew(transport)
+                    raise
+                if response.status == 401 and self._renew(transport):
+                    response.close()
+                    response = self._transport.send(request)
+            code = str(response.status)
+        finally:
+            self._answered(request.verb, code, time.monotonic() - began)
         if not 200 <= response.status < 300:
             body = _body(request.what, response, self._timeouts.body)
             after = response.headers.get("Retry-After")

@@ -14,7 +14,9 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from rpcregistry import dialects
+from rpcregistry.dialects.hints import hints
 from rpcregistry.model import (
+    GENERATED_LABELS,
     MANAGED_BY,
     NODE_NAME,
     PART_OF,
@@ -219,6 +221,7 @@ _rpcservices = msgspec.json.Decoder(_RpcService)
 _rpcservice_parts = msgspec.json.Decoder(_RpcServiceParts)
 _localservices = msgspec.json.Decoder(_LocalService)
 _services = msgspec.json.Decoder(_Service)
+_NONE: Mapping[str, str] = {}  # one object for all that have none
 
 
 def decode_pod(data: bytes | msgspec.Raw) -> Pod:
@@ -246,6 +249,7 @@ def decode_pod(data: bytes | msgspec.Raw) -> Pod:
         service_account=intern(spec.service_account_name),
         declarations=declarations,
         problems=problems,
+        hints=hints(labels, meta.annotations or {}),
     )
 
 
@@ -275,6 +279,7 @@ def decode_rpcservice(data: bytes | msgspec.Raw) -> RpcService:
         service, damaged, unreadable = _in_parts(data)
     meta = service.metadata
     labels, annotations = meta.labels or {}, meta.annotations or {}
+    generated = _is_generated(labels, meta.managed_fields or ())
     return RpcService(
         namespace=meta.namespace,
         name=meta.name,
@@ -283,10 +288,12 @@ def decode_rpcservice(data: bytes | msgspec.Raw) -> RpcService:
         generation=meta.generation,
         created=meta.creation_timestamp or "",
         deleting=meta.deletion_timestamp is not None,
-        generated=_is_generated(labels, meta.managed_fields or ()),
+        generated=generated,
         part_of=labels.get(PART_OF, ""),
         owner_uid=next((owner.uid for owner in meta.owner_references or () if owner.controller), ""),
         released=annotations.get(RELEASE, ""),
+        labels=_labels_besides_ours(labels) if generated else _NONE,
+        label_keys=_label_keys(annotations),
         spec=service.spec or RpcServiceSpec(),
         status=service.status or RpcServiceStatus(),
         damaged=damaged,
@@ -335,6 +342,7 @@ def decode_localservice(data: bytes | msgspec.Raw) -> LocalService:
     """A LocalService from its JSON."""
     local = _localservices.decode(data)
     meta, annotations = local.metadata, local.metadata.annotations or {}
+    generated = _is_generated(meta.labels or {}, meta.managed_fields or ())
     return LocalService(
         namespace=meta.namespace,
         name=meta.name,
@@ -342,12 +350,23 @@ def decode_localservice(data: bytes | msgspec.Raw) -> LocalService:
         resource_version=meta.resource_version,
         generation=meta.generation,
         deleting=meta.deletion_timestamp is not None,
-        generated=_is_generated(meta.labels or {}, meta.managed_fields or ()),
+        generated=generated,
         service_name=annotations.get(SERVICE_NAME, ""),
         released=annotations.get(RELEASE, ""),
+        labels=_labels_besides_ours(meta.labels or {}) if generated else _NONE,
+        label_keys=_label_keys(annotations),
         spec=local.spec or LocalServiceSpec(),
         status=local.status or LocalServiceStatus(),
     )
+
+
+def _labels_besides_ours(labels: Mapping[str, str]) -> Mapping[str, str]:
+    found = tuple((key, value) for key, value in labels.items() if key not in (MANAGED_BY[0], PART_OF))
+    return _shared_labels(found) if found else _NONE
+
+
+def _label_keys(annotations: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(filter(None, annotations.get(GENERATED_LABELS, "").split(",")))
 
 
 def decode_service(data: bytes | msgspec.Raw) -> KubeService:
@@ -361,14 +380,15 @@ def decode_service(data: bytes | msgspec.Raw) -> KubeService:
         resource_version=meta.resource_version,
         deleting=meta.deletion_timestamp is not None,
     )
-    labels, owners = meta.labels or {}, meta.owner_references or ()
+    labels, annotations, owners = meta.labels or {}, meta.annotations or {}, meta.owner_references or ()
     key, value = MANAGED_BY
     if labels.get(key) != value and not any(owner.kind == LOCALSERVICES.kind for owner in owners):
         return service
     return msgspec.structs.replace(
         service,
         labels=labels,
-        node_name=(meta.annotations or {}).get(NODE_NAME, ""),
+        annotations={key: value for key, value in annotations.items() if key != NODE_NAME} or _NONE,
+        node_name=annotations.get(NODE_NAME, ""),
         owners=owners,
         spec=bytes(found.spec),
     )

@@ -10,12 +10,14 @@ import msgspec
 
 from rpcregistry.manifests import EVENTS, GROUP, LEASES, LOCALSERVICES, RPCSERVICES, SERVICES, ApiType
 from rpcregistry.model import (
+    GENERATED_LABELS,
     LOCAL_SERVICE,
     MANAGED_BY,
     NODE,
     NODE_NAME,
     PART_OF,
     SERVICE_NAME,
+    SPEC_KEYS,
     Condition,
     Lease,
     LocalService,
@@ -58,14 +60,28 @@ def annotated(annotations: Mapping[str, str | None]) -> dict[str, Any]:
 
 
 def rpcservice(
-    namespace: str, name: str, service_name: str, head: RpcService | None = None
+    namespace: str,
+    name: str,
+    service_name: str,
+    head: RpcService | None = None,
+    labels: Mapping[str, str] = {},
 ) -> dict[str, Any]:
-    """A generated RpcService, or a part of *head*."""
-    metadata: dict[str, Any] = {"name": name, "namespace": namespace, "labels": dict([MANAGED_BY])}
+    """A generated RpcService, or a part of *head*; *labels* besides ours."""
+    metadata: dict[str, Any] = {"name": name, "namespace": namespace, **_labelled(labels)}
     if head:
         metadata["labels"][PART_OF] = label_value(head.name)
         metadata["ownerReferences"] = [_owner(RPCSERVICES, head.key, head.uid)]
     return {**_type(RPCSERVICES), "metadata": metadata, "spec": {"serviceName": service_name}}
+
+
+def _labelled(labels: Mapping[str, str]) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"labels": {**labels, **dict([MANAGED_BY])}}
+    return {**metadata, "annotations": {GENERATED_LABELS: label_keys(labels)}} if labels else metadata
+
+
+def label_keys(labels: Mapping[str, str]) -> str:
+    """Which labels of a generated object we put on it, so that they go with the flag."""
+    return ",".join(sorted(labels))
 
 
 def rpcservice_status(service: RpcService, status: RpcServiceStatus) -> dict[str, Any]:
@@ -85,7 +101,9 @@ def rpcservice_conditions(service: RpcService, conditions: Sequence[Condition]) 
 def whole_rpcservice(service: RpcService) -> dict[str, Any]:
     """An RpcService with its spec and status, but for what only a server knows."""
     status = _plain(service.status)
-    del status["conditions"]
+    for condition in status["conditions"]:
+        del condition["lastTransitionTime"]
+        condition.pop("observedGeneration", None)
     metadata = {"name": service.name, "namespace": service.namespace}
     return {**_type(RPCSERVICES), "metadata": metadata, "spec": _plain(service.spec), "status": status}
 
@@ -93,14 +111,12 @@ def whole_rpcservice(service: RpcService) -> dict[str, Any]:
 # LocalServices, their node Services, and pods
 
 
-def localservice(namespace: str, name: str, service_name: str, spec: LocalServiceSpec) -> dict[str, Any]:
-    """A LocalService that pods ask for."""
-    metadata = {
-        "name": name,
-        "namespace": namespace,
-        "labels": dict([MANAGED_BY]),
-        "annotations": {SERVICE_NAME: service_name},
-    }
+def localservice(
+    namespace: str, name: str, service_name: str, spec: LocalServiceSpec, labels: Mapping[str, str] = {}
+) -> dict[str, Any]:
+    """A LocalService that pods ask for; *labels* besides ours."""
+    metadata: dict[str, Any] = {"name": name, "namespace": namespace, **_labelled(labels)}
+    metadata["annotations"] = {SERVICE_NAME: service_name, **metadata.get("annotations", {})}
     return {**_type(LOCALSERVICES), "metadata": metadata, "spec": _plain(spec)}
 
 
@@ -118,11 +134,14 @@ def localservice_status(local: LocalService, status: LocalServiceStatus) -> dict
 def node_service(local: LocalService, node_name: str, node_label: str) -> dict[str, Any]:
     """The Service of a LocalService for one node; None stands for a field that must not be set."""
     labels = {"owner": local.name, LOCAL_SERVICE: local.name, NODE: label_value(node_name)}
+    annotations = {NODE_NAME: node_name}
+    if local.spec.service_labels or local.spec.service_annotations:
+        annotations[SPEC_KEYS] = spec_keys(local.spec)
     metadata = {
         "name": node_service_name(local.name, node_name),
         "namespace": local.namespace,
-        "labels": {**dict([MANAGED_BY]), **labels},
-        "annotations": {NODE_NAME: node_name},
+        "labels": {**local.spec.service_labels, **dict([MANAGED_BY]), **labels},
+        "annotations": {**local.spec.service_annotations, **annotations},
         "ownerReferences": [_owner(LOCALSERVICES, local.key, local.uid)],
     }
     return {
@@ -130,6 +149,12 @@ def node_service(local: LocalService, node_name: str, node_label: str) -> dict[s
         "metadata": metadata,
         "spec": _node_service_spec(local.spec, node_label, node_name),
     }
+
+
+def spec_keys(spec: LocalServiceSpec) -> str:
+    """Which labels and annotations of a node Service come from *spec*, so that they go with it."""
+    keys = {"labels": sorted(spec.service_labels), "annotations": sorted(spec.service_annotations)}
+    return msgspec.json.encode({kind: found for kind, found in keys.items() if found}).decode()
 
 
 def _node_service_spec(spec: LocalServiceSpec, node_label: str, node_name: str) -> dict[str, Any]:

@@ -36,8 +36,9 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What the znode holds; 0.1.0 writes *at* and *waiting* only.
 
     *lease* (``NAMESPACE/NAME``) and *holder* name the process that writes it, *version* is its version; the
-    others are its flags.  *format*: ``FORMAT`` of that version.  *stopped*: the holder shut down in order,
-    and this was its last write.  *seen*: how far the API server had come.
+    others are its flags.  *guard_confirm*: seconds for which absences are held; 0 if unknown.  *format*:
+    ``FORMAT`` of that version.  *stopped*: the holder shut down in order, and this was its last write.
+    *seen*: how far the API server had come.
     """
 
     at: str = ""
@@ -48,8 +49,9 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     namespaces: tuple[str, ...] = ()
     pod_label_selector: str = ""
     require_register_permission: bool = False
-    stopped: bool = False
+    guard_confirm: float = 0.0
     version: str = ""
+    stopped: bool = False
     format: int = FORMAT
     seen: Record = Record()
 

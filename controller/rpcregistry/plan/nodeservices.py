@@ -14,6 +14,7 @@ from rpcregistry.model import (
     LOCAL_SERVICE,
     MANAGED_BY,
     NODE_NAME,
+    SPEC_KEYS,
     KubeService,
     LocalService,
     Node,
@@ -192,21 +193,41 @@ def _patch(
     manifest: Mapping[str, Any], observed: KubeService, spec: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """A merge patch of what differs, for *observed* as it was read; None if nothing does."""
-    wanted, metadata = manifest["spec"], {}
+    wanted = manifest["spec"]
+    metadata: dict[str, Any] = {}
     changes = {key: value for key, value in wanted.items() if not _covers(value, spec.get(key))}
     before = spec.get("selector") or {}
     if before != wanted["selector"]:
         changes["selector"] = {**dict.fromkeys(before), **wanted["selector"]}
-    if not _covers(manifest["metadata"]["labels"], observed.labels):
-        metadata["labels"] = manifest["metadata"]["labels"]
-    if observed.node_name != manifest["metadata"]["annotations"][NODE_NAME]:
-        metadata["annotations"] = manifest["metadata"]["annotations"]
+    former = _former_keys(observed)
+    annotations = {**observed.annotations, NODE_NAME: observed.node_name}
+    for kind, found, before in (
+        ("labels", observed.labels, former.labels),
+        ("annotations", annotations, (*former.annotations, SPEC_KEYS)),
+    ):
+        wanted_here = {**dict.fromkeys(before), **manifest["metadata"][kind]}
+        if any(found.get(key) != value for key, value in wanted_here.items()):
+            metadata[kind] = wanted_here
     if manifest["metadata"]["ownerReferences"][0]["uid"] not in {owner.uid for owner in observed.owners}:
         others = [msgspec.to_builtins(owner) for owner in observed.owners if not owner.controller]
         metadata["ownerReferences"] = [*manifest["metadata"]["ownerReferences"], *others]
     if not changes and not metadata:
         return None
     return {"metadata": {**metadata, **made.as_read(observed)}, **({"spec": changes} if changes else {})}
+
+
+class _SpecKeys(msgspec.Struct, frozen=True):
+    """The annotation ``SPEC_KEYS``: which labels and annotations came from the LocalService's spec."""
+
+    labels: tuple[str, ...] = ()
+    annotations: tuple[str, ...] = ()
+
+
+def _former_keys(service: KubeService) -> _SpecKeys:
+    try:
+        return msgspec.json.decode(service.annotations.get(SPEC_KEYS, "{}"), type=_SpecKeys)
+    except msgspec.MsgspecError:
+        return _SpecKeys()  # others wrote it
 
 
 def _covers(wanted: Any, observed: Any) -> bool:

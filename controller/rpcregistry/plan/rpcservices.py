@@ -95,10 +95,16 @@ class Absences(msgspec.Struct, frozen=True):
 
 
 class ProjectionSettings(msgspec.Struct, frozen=True):
-    """*endpoints_per_object*: the most rows in one RpcService; *layouts*: how services are written."""
+    """*endpoints_per_object*: the most rows in one RpcService; *layouts*: how services are written.
+
+    *labels*: those of generated objects, besides ours.  *shows_origin*: whether the server keeps
+    ``status.origin``; an older CRD's drops it.
+    """
 
     endpoints_per_object: int = 100
     layouts: tuple[Layout, ...] = ()
+    labels: Mapping[str, str] = {}
+    shows_origin: bool = True
 
     def registry_paths(self, service_name: str) -> str:
         """The paths where clients look for the service in ZooKeeper, comma-separated."""
@@ -333,11 +339,16 @@ def _create(
 ) -> Create:
     """Create a head.  Rows that do not fit follow once it exists: parts need its uid."""
     name = object_name(key.service_name, observed.taken)
-    blank = RpcService(namespace=key.namespace, name=name, uid="", resource_version="")
+    blank = _blank(key.namespace, name)
     first = _Page(settings)
     partial = not all(map(first.take, _by_pod(rows)))
     status = status_of(blank, key.service_name, first.rows, settings, now)
     return Create(key.namespace, name, key.service_name, status, partial=partial)
+
+
+def _blank(namespace: str, name: str) -> RpcService:
+    """A generated RpcService that is to be created."""
+    return RpcService(namespace=namespace, name=name, uid="", resource_version="", generated=True)
 
 
 def _spread(
@@ -366,8 +377,7 @@ def _spread(
     for name, page in pages.items():
         service = existing.get(name)
         if service is None:
-            blank = RpcService(namespace=head.namespace, name=name, uid="", resource_version="")
-            status = status_of(blank, head.service_name, page.rows, settings, now)
+            status = status_of(_blank(head.namespace, name), head.service_name, page.rows, settings, now)
             yield Create(head.namespace, name, head.service_name, status, head)
         elif not page.rows and service is not head:
             yield from _remove(service, settings, now)
@@ -432,9 +442,11 @@ def status_of(
     """The status of *service* with *rows*; its totals also count *unplaced* endpoints."""
     endpoints = tuple(sorted(rows, key=_row_order))
     ready = sum(endpoint.ready for endpoint in endpoints)
+    origin = "generated" if service.generated else "declared"
     status = RpcServiceStatus(
         observed_generation=service.generation,
         service_name=service_name,
+        origin=origin if settings.shows_origin else service.status.origin,
         ready_endpoints=ready,
         registry_paths=settings.registry_paths(service_name),
         endpoints=endpoints,

@@ -50,6 +50,17 @@ class Cluster(msgspec.Struct, frozen=True):
     held: Collection[str] = ()
     restored: bool = False
 
+    def only(self, names: Collection[str]) -> "Cluster":
+        """The cluster as far as it concerns the services *names*."""
+        pods = [
+            msgspec.structs.replace(
+                pod, declarations=tuple(d for d in pod.declarations if d.service_name in names)
+            )
+            for pod in self.pods
+        ]
+        services = [service for service in self.services if service.service_name in names]
+        return msgspec.structs.replace(self, pods=pods, services=services)
+
     @property
     def named(self) -> set[str]:
         """The services that pods declare, whether or not a controller has seen the pods."""

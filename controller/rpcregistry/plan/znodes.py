@@ -63,7 +63,10 @@ def synced(
     if problem:
         return not_synced(problem)
     return Condition(
-        type="Synced", status="True", reason="Synced", message="the registry holds what the status lists"
+        type="Synced",
+        status="True",
+        reason="InRegistry",
+        message="the registry holds what the status lists",
     )
 
 

@@ -1,4 +1,4 @@
-"""Records Events about mistakes in pods' annotations."""
+"""Records Events about mistakes in pods' annotations, and about what looks like one."""
 
 from rpcregistry.manifests import PODS, regarding
 from rpcregistry.model import ObjectKey, Pod
@@ -17,13 +17,17 @@ class AnnotationReconciler:
 
     def pod_keys(self, change: Change[Pod]) -> set[ObjectKey]:
         """The pod's key, if it has a new problem."""
-        before = change.old.problems if change.old and change.new and change.old.uid == change.new.uid else ()
-        return {change.new.key} if change.new and set(change.new.problems) - set(before) else set()
+        old = change.old if change.old and change.new and change.old.uid == change.new.uid else None
+        before = {*old.problems, *old.hints} if old else set()
+        return (
+            {change.new.key} if change.new and {*change.new.problems, *change.new.hints} - before else set()
+        )
 
     def reconcile(self, key: ObjectKey) -> bool:
         """Record the pod's problems; return whether there are any: the queue's window spaces its Events."""
         pod = self._pods.store.get(key)
-        if pod is None or not pod.problems:
+        if pod is None or not (pod.problems or pod.hints):
             return False
-        self._events.record(regarding(PODS, pod), in_one(pod.problems), "Declare", warning=True)
+        for found in filter(None, (pod.problems, pod.hints)):
+            self._events.record(regarding(PODS, pod), in_one(found), "Declare", warning=True)
         return True

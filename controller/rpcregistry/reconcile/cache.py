@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -45,6 +45,14 @@ class _Place(msgspec.Struct, frozen=True):
 
 def _place(layout: Layout, form: PerEndpoint, name: str) -> _Place:
     return _Place(name, form, layout.base.rstrip("/"), layout.directory(name), form.directory.levels(name))
+
+
+class Sizes(msgspec.Struct, frozen=True):
+    """Bytes of the *largest* znode, services in the *ledger*, unrepaired changes of others by layout."""
+
+    largest: int = 0
+    ledger: int = 0
+    drift: Mapping[str, int] = {}
 
 
 class ZnodeCache:
@@ -385,6 +393,16 @@ class ZnodeCache:
             if znode and path.startswith(ledger_root(layout) + "/")
             if (name := service_name_of(layout, path.rpartition("/")[2], self._clusters))
         }
+
+    def sizes(self) -> Sizes:
+        """How much the cache has; belongs to the registry's thread."""
+        paths = list(self.disturbed)
+        below = {layout.name: layout.base.rstrip("/") + "/" for layout in self._layouts}
+        return Sizes(
+            largest=max((len(znode.data) for znode in self._znodes.values() if znode), default=0),
+            ledger=len(self.claimed()),
+            drift={name: sum(path.startswith(base) for path in paths) for name, base in below.items()},
+        )
 
     def size(self, name: str) -> int:
         """How many endpoints of a name are published, in the layout that has the most."""

@@ -129,7 +129,10 @@ class LocalServiceStatusReconciler:
 
 
 class LocalServiceReconciler:
-    """Creates, changes and deletes the LocalService that the pods of one key ask for."""
+    """Creates, changes and deletes the LocalService that the pods of one key ask for.
+
+    *labels*: those that it gives to LocalServices, besides ours.
+    """
 
     def __init__(
         self,
@@ -142,6 +145,7 @@ class LocalServiceReconciler:
         may_register: Callable[[Pod, str], bool],
         events: Events,
         clock: Clock,
+        labels: Mapping[str, str],
     ) -> None:
         self._backoffs: Backoffs[ServiceKey, planning.Op] = Backoffs(planning.write_of, clock)
         self._events = events
@@ -151,6 +155,7 @@ class LocalServiceReconciler:
         self._locals = locals_
         self._list_pods = list_pods
         self._may_register = may_register
+        self._labels = labels
 
     def pod_keys(self, change: Change[Pod]) -> set[ServiceKey]:
         """The keys that a pod asks for, or asked for before."""
@@ -232,7 +237,7 @@ class LocalServiceReconciler:
     def _apply(self, op: planning.Op, key: ServiceKey) -> None:
         match op:
             case planning.Create(namespace, name, spec):
-                manifest = made.localservice(namespace, name, key.service_name, spec)
+                manifest = made.localservice(namespace, name, key.service_name, spec, self._labels)
                 self._locals.observe(self._kube.create(LOCALSERVICES, namespace, manifest))
             case planning.SetSpec(local, spec):
                 written = self._kube.patch(LOCALSERVICES, local.key, made.localservice_spec(local, spec))

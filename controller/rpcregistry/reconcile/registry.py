@@ -19,7 +19,7 @@ from rpcregistry.plan.ops import Step
 from rpcregistry.plan.outcome import Outcome
 from rpcregistry.plan.publication import Publication, PublicationSettings, publication, without_additions
 from rpcregistry.reconcile.byname import services_of
-from rpcregistry.reconcile.cache import REARM
+from rpcregistry.reconcile.cache import REARM, Sizes
 from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.memory import Memory
 from rpcregistry.reconcile.missing import Missing
@@ -40,7 +40,8 @@ class RegistryReconciler:
     One thread calls ``reconcile``, ``compare…`` and ``beat``; any thread reports a change.  *initial_sync*:
     which names are not reconciled yet, and what their statuses lack.  *is_unlooked*: whether the pod
     controller has not checked some status of a name.  *grace*: how long a withdrawn path stays in the ledger.
-    *enqueue* is called with the names to reconcile again.
+    *enqueue* is called with the names to reconcile again.  *unwritten*: the names with a change that is not
+    written yet.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class RegistryReconciler:
         settings: PublicationSettings,
         grace: timedelta,
         enqueue: Callable[[Iterable[str]], None],
+        unwritten: Unwritten,
         clock: Clock,
     ) -> None:
         self._writer = writer
@@ -74,7 +76,7 @@ class RegistryReconciler:
         self._troubles: Troubles[str, Exception] = Troubles()  # by layouts' paths
         self._failing: dict[str, _Failing] = {}  # belongs to the thread that reconciles, as the next one
         self._answered_at = float("-inf")
-        self._unwritten = Unwritten()  # names with a change that is not written yet
+        self._unwritten = unwritten
         self._deferred: dict[
             str, Collection[str]
         ] = {}  # by service path; if lost, they are put off once more
@@ -140,6 +142,10 @@ class RegistryReconciler:
 
     def _listed_names(self) -> set[str]:
         return {service.service_name for service in self._services.store.values()}
+
+    def sizes(self) -> Sizes:
+        """How much is in ZooKeeper."""
+        return self._writer.cache.sizes()
 
     @property
     def compared(self) -> bool:

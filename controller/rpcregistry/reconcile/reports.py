@@ -23,7 +23,8 @@ class Reports:
     """Reports the outcome of each name.
 
     It belongs to the registry's thread, but any thread may call ``pauses`` and ``disconnected``.
-    *conditions* is called with an RpcService and its desired Synced condition.  *pods_elsewhere*: the pod
+    *conditions* is called with an RpcService and its desired Synced condition, *concluded* with the outcomes
+    of each name, one a layout, once they are written.  *pods_elsewhere*: the pod
     controller does not run in this process.
     """
 
@@ -33,6 +34,7 @@ class Reports:
         services: Source[RpcService],
         repairs: Repairs,
         conditions: Callable[[RpcService, Condition], None],
+        concluded: Callable[[str, Sequence[Outcome]], None],
         events: Events,
         clock: Clock,
         pods_elsewhere: bool,
@@ -41,6 +43,7 @@ class Reports:
         self._services = services
         self._repairs = repairs
         self._conditions = conditions
+        self._concluded = concluded
         self._events = events
         self._clock = clock
         self._left: Collection[tuple[str, str]] = ()  # what was logged as left alone
@@ -51,6 +54,7 @@ class Reports:
         self, name: str, wanted: Publication, outcomes: Sequence[Outcome], repaired: Mapping[str, str]
     ) -> None:
         """Report a written name; *repaired*: its repaired paths, and what others had done to them."""
+        self._concluded(name, outcomes)
         services = services_of(self._services, name)
         if repaired:
             taking_part = [service for service in services if service.uid not in wanted.refused]

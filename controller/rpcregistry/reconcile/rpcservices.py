@@ -72,7 +72,7 @@ class RpcServiceReconciler:
         self._kube = kube
         self._pods = pods
         self._services = services
-        self._settings = settings
+        self._settings = settings  # replaced as a whole, by any worker
         self._clock = clock
         self._enqueue = enqueue
         self._events = events
@@ -376,7 +376,7 @@ class RpcServiceReconciler:
     def _apply(self, op: planning.Op, latest: dict[str, RpcService]) -> None:
         match op:
             case planning.Create(namespace, name, service_name, status, head):
-                manifest = made.rpcservice(namespace, name, service_name, head)
+                manifest = made.rpcservice(namespace, name, service_name, head, self._settings.labels)
                 with self._room.to_make(ObjectKey(namespace, name)):
                     self._set_status(self._kube.create(RPCSERVICES, namespace, manifest), status)
             case planning.SetStatus(service, status):
@@ -389,6 +389,9 @@ class RpcServiceReconciler:
         status = msgspec.structs.replace(status, observed_generation=service.generation)
         manifest = made.rpcservice_status(service, status)
         written = self._kube.replace(RPCSERVICES, service.key, manifest, "status")
+        if status.origin and not written.status.origin and not written.damaged:
+            # An older CRD drops the field: it would differ, and be written, at every look.
+            self._settings = msgspec.structs.replace(self._settings, shows_origin=False)
         self._note_read(service, written)
         self._relied.vouch(msgspec.structs.replace(written, status=status) if written.damaged else written)
         self._services.observe(written)

@@ -30,7 +30,7 @@ class RegistryWriter:
     *clusters*: the ids of the clusters whose paths are ours, our own first.  *heartbeat*: its constant part.
     *seen*: what it says of the API server.
     *require_clear* fails while another process may keep the registry up.  *written* is called with the
-    layout, operation and service name of each znode written.
+    layout, operation and service name of each znode written, and what others had done to it, or ``""``.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class RegistryWriter:
         heartbeat: Heartbeat,
         seen: Callable[[], Record],
         require_clear: Callable[[], None],
-        written: Callable[[str, str, str], None],
+        written: Callable[[str, str, str, str], None],
         clock: Clock,
     ) -> None:
         self._zookeeper = zookeeper
@@ -149,10 +149,11 @@ class RegistryWriter:
         """Note a written step, and which of its writes were repairs."""
         self._written.add(name)
         for op in step:
-            if op.path in self.cache.disturbed and not isinstance(op, Delete):
-                self._repaired.setdefault(name, {})[op.path] = self.cache.disturbed[op.path]
+            done = "" if isinstance(op, Delete) else self.cache.disturbed.get(op.path, "")
+            if done:
+                self._repaired.setdefault(name, {})[op.path] = done
             if not (layout.is_directory(name, op.path) or op.path.startswith(ledger_root(layout))):
-                self._on_written(layout.name, type(op).__name__.lower(), name)
+                self._on_written(layout.name, type(op).__name__.lower(), name, done)
 
     def _transact(self, ops: Sequence[Op]) -> None:
         """Write *ops* in one transaction, and note the results in the cache."""

@@ -27,6 +27,11 @@ class Unwritten:
         with self._lock:
             self._since.update(taken)
 
+    def oldest(self) -> float | None:
+        """Since when the longest waiting name has waited; None if none waits."""
+        with self._lock:
+            return min(self._since.values(), default=None)
+
     def __contains__(self, name: str) -> bool:
         """Whether a change of *name* waits."""
         with self._lock:

@@ -1,5 +1,6 @@
-"""``--dry-run``: reads as always, and logs each write instead of making it."""
+"""``--dry-run``: reads as always, and prints each write as a line of a diff instead of making it."""
 
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -10,36 +11,72 @@ import structlog
 from rpcregistry.errors import Conflict
 from rpcregistry.manifests import Named, Resource
 from rpcregistry.model import ObjectKey, Regarding
+from rpcregistry.plan.diff import Line, of_object, of_znode, summary
 from rpcregistry.plan.heartbeat import Heartbeat
-from rpcregistry.plan.ops import Check, Create, Delete, Op, Set
+from rpcregistry.plan.ops import Op, Set
 from rpcregistry.reconcile.memory import LeaseVersion
 from rpcregistry.reconcile.ports import Source, ZooKeeper
+from rpcregistry.telemetry.logging import printable
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T", bound=Named)
 
 
+def to_standard_output(line: str) -> None:
+    """Print a line in one piece, so that those of several threads do not mix."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+class Diff:
+    """The writes that would be made, each once, however often they are planned; for any thread.
+
+    *write* prints a line.
+    """
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+        self._lock = threading.Lock()  # protects _lines
+        self._lines: dict[Line, None] = {}
+
+    def add(self, line: Line | None) -> None:
+        """Print a line, unless it was printed before."""
+        with self._lock:
+            if line is None or line in self._lines:
+                return
+            self._lines[line] = None
+        self._write(printable(str(line)))
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._lines)
+
+    def __str__(self) -> str:
+        with self._lock:
+            return summary(self._lines)
+
+
 class DryRunKube:
     """Writes nothing.  A patch returns the object as it is, or as a ``create`` would have made it.
 
-    *sources*: where objects are looked up, by the plural of their resource.
+    *sources*: where objects are looked up, by the plural of their resource.  *diff* gets each write.
     """
 
     dry_run = True
 
-    def __init__(self, sources: Mapping[str, Source[Any]]) -> None:
+    def __init__(self, sources: Mapping[str, Source[Any]], diff: Diff) -> None:
         self._sources = sources  # grows before anything starts
+        self._diff = diff
         self._lock = threading.Lock()  # protects _made
         self._made: dict[tuple[str, ObjectKey], Any] = {}
 
     def create(
         self, resource: Resource[T], namespace: str, manifest: Mapping[str, Any], trial: bool = False
     ) -> T:
-        """Log what would be created."""
-        log.info(
-            "dry run: create", kind=resource.kind, namespace=namespace, name=manifest["metadata"]["name"]
-        )
+        """Print what would be created."""
+        name = f"{namespace}/{manifest['metadata']['name']}"
+        self._diff.add(of_object("+", resource.kind, name))
         metadata = {**manifest["metadata"], "uid": "dry-run", "resourceVersion": "0"}
         made = resource.decode(msgspec.json.encode({**manifest, "metadata": metadata}))
         with self._lock:
@@ -49,21 +86,17 @@ class DryRunKube:
     def replace(
         self, resource: Resource[T], key: ObjectKey, manifest: Mapping[str, Any], subresource: str = ""
     ) -> T:
-        """Log what would be written."""
-        return self._log("replace", resource, key, manifest, subresource)
+        """Print what would be written."""
+        return self._changed(resource, key, manifest)
 
     def patch(
         self, resource: Resource[T], key: ObjectKey, patch: Mapping[str, Any], subresource: str = ""
     ) -> T:
-        """Log what would be patched."""
-        return self._log("patch", resource, key, patch, subresource)
+        """Print what would be patched."""
+        return self._changed(resource, key, patch)
 
-    def _log(
-        self, verb: str, resource: Resource[T], key: ObjectKey, body: Mapping[str, Any], subresource: str
-    ) -> T:
-        log.info(
-            "dry run: write", verb=verb, kind=resource.kind, key=str(key), subresource=subresource, body=body
-        )
+    def _changed(self, resource: Resource[T], key: ObjectKey, body: Mapping[str, Any]) -> T:
+        self._diff.add(of_object("~", resource.kind, str(key), body))
         source = self._sources.get(resource.plural)
         with self._lock:
             made = self._made.get((resource.plural, key))
@@ -73,15 +106,16 @@ class DryRunKube:
         return observed
 
     def delete(self, resource: Resource[T], key: ObjectKey, uid: str, resource_version: str) -> None:
-        """Log what would be deleted."""
-        log.info("dry run: delete", kind=resource.kind, key=str(key))
+        """Print what would be deleted."""
+        self._diff.add(of_object("-", resource.kind, str(key)))
 
 
 class DryRunZooKeeper:
-    """Reads ZooKeeper and writes nothing to it."""
+    """Reads ZooKeeper and writes nothing to it; *diff* gets each write."""
 
-    def __init__(self, zookeeper: ZooKeeper) -> None:
+    def __init__(self, zookeeper: ZooKeeper, diff: Diff) -> None:
         self._zookeeper = zookeeper
+        self._diff = diff
         self.read = zookeeper.read
         self.children = zookeeper.children
         self.listed = zookeeper.listed
@@ -97,20 +131,9 @@ class DryRunZooKeeper:
         return self._zookeeper.generation
 
     def commit(self, ops: Sequence[Op]) -> list[int | None]:
-        """Log what would be written; the versions are those that it would leave behind."""
+        """Print what would be written; the versions are those that it would leave behind."""
         for op in ops:
-            match op:
-                case Create(path, data) | Set(path, data, _):
-                    log.info(
-                        "dry run: write",
-                        op=type(op).__name__,
-                        path=path,
-                        data=data.decode(errors="backslashreplace"),
-                    )
-                case Delete(path, _):
-                    log.info("dry run: delete", path=path)
-                case Check():
-                    pass
+            self._diff.add(of_znode(op))
         return [op.version if isinstance(op, Set) else None for op in ops]
 
     def make_parents(self, path: str) -> None:
@@ -179,6 +202,10 @@ class DryRunLeadership:
             judge(Heartbeat())
         for begin in self._begin:
             begin()
+
+    def renewed(self) -> float | None:
+        """Return None: there is no Lease."""
+        return None
 
     def require_clear(self) -> None:
         """Never raise: a dry run writes nothing."""

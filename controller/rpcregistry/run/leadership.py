@@ -99,6 +99,10 @@ class Leadership:
         """Whether this process leads, so that no other one can."""
         return not self._settings.leader_elect or self._elector.leading
 
+    def renewed(self) -> float | None:
+        """When the Lease was renewed last, in seconds of the monotonic clock; None if it never was."""
+        return self._elector.renewed
+
     def subscribe(self, begin: Callable[[], None]) -> None:
         """Call *begin* once this process leads; before ``run``."""
         self._begin.append(begin)

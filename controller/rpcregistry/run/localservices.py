@@ -54,14 +54,16 @@ def localservices_part(shared: Shared) -> Part:
         may_register=shared.may_register,
         events=shared.events,
         clock=shared.clock,
+        labels=shared.settings.generated_labels,
     )
     project = _project(shared, locals_, reconciler)
     label = _label(shared, locals_, selections, reconciler)
     report = _report(shared, locals_, found, selections, services[0], status_queue)
+    generated = shared.generated_labels(LOCALSERVICES, locals_, KIND)
     return Part(
         name=KIND,
         sources=(shared.services, shared.pods, shared.nodes, locals_, found),
-        works=(project, serve, label, report),
+        works=(project, serve, label, report, generated),
         counted=(project, serve, label, report),
         guards={"nodes": services[0].guard},
         silent_nodes=lambda: services[0].silences.count,

@@ -9,6 +9,7 @@ from rpcregistry.reconcile.guard import Guard
 from rpcregistry.run.sources import Source
 from rpcregistry.runtime.crew import Crew
 from rpcregistry.runtime.worker import Meter
+from rpcregistry.telemetry.metrics import Reading
 
 
 class Works(Protocol):
@@ -39,7 +40,8 @@ class Part:
 
     *guards*, by what they guard.  *may_look*: whether they can already judge what is absent.
     *silent_nodes*: how many Nodes are silent, while something is held without time limit for that.
-    *why_not_ready*: what keeps the part from its work, or None.
+    *readings*: gauges of the part's own, by name.  *why_not_ready*: what keeps the part from its work, or
+    None.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Part:
     early: Callable[[Crew], None] = lambda _: None
     why_not_ready: Callable[[], str | None] = lambda: None
     stopped: Callable[[], None] = nothing
+    readings: Mapping[str, Reading] = field(default_factory=dict)
 
     @property
     def filled(self) -> bool:

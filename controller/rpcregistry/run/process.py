@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import structlog
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, wait_random_exponential
@@ -19,15 +18,14 @@ from rpcregistry.kube.client import Kube
 from rpcregistry.model import RELEASE, Problem
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.restored import ALL, UNTIL_RELEASED
-from rpcregistry.reconcile.guard import Guard
 from rpcregistry.reconcile.memory import Memory
 from rpcregistry.reconcile.registration import ALLOWED_FOR
 from rpcregistry.run import PARTS
-from rpcregistry.run.dryrun import DryRunLeadership, DryRunLease
+from rpcregistry.run.dryrun import DryRunLeadership, DryRunLease, to_standard_output
 from rpcregistry.run.leadership import Leadership, make_lease
 from rpcregistry.run.part import Part
+from rpcregistry.run.readings import readings
 from rpcregistry.run.shared import Relay, Shared
-from rpcregistry.run.sources import Source
 from rpcregistry.runtime.crew import Crew
 from rpcregistry.runtime.stop import Stop
 from rpcregistry.settings import RunSettings
@@ -40,6 +38,7 @@ log = structlog.get_logger(__name__)
 
 SWITCH = 0.001  # seconds that a thread with a received answer waits for one that computes
 TICK = 0.2  # seconds between two polls of the stop flag
+IDLE = 10  # polls in a row without work, after which a dry run has shown all
 SHUTDOWN = 4.0  # seconds
 TELL_EVERY = 3600.0  # seconds between two Events that say the same
 
@@ -48,8 +47,9 @@ def run_controllers(settings: RunSettings) -> int:
     """Run until SIGTERM or SIGINT; return the exit code."""
     with Stop() as stop:
         sys.setswitchinterval(SWITCH)
-        kube = Kube.from_config(settings.target.kubeconfig, settings.target.context)
         metrics, probes = Metrics(), Probes()
+        target = settings.target
+        kube = Kube.from_config(target.kubeconfig, target.context, answered=metrics.kube_answered)
         serve(settings.bind_address, metrics, Health(probes.why_not_live, probes.why_not_ready))
         cluster_id = settings.target.cluster_id or _patiently(kube.cluster_id, stop, probes)
         if cluster_id is None:
@@ -177,6 +177,7 @@ class Process:
         self._parts = parts
         needed = {source.name: source for part in parts for source in part.sources}
         self._sources = list(needed.values())
+        self._started = threading.Event()
         self._missing: dict[str, str | None] = {}  # kinds, as last reported; belongs to the main thread
         self._word: str | None = None  # on the Lease, once read; belongs to the thread that reads the Lease
         self._told = float(
@@ -188,31 +189,35 @@ class Process:
         shared.leadership.subscribe(self._begin)
         shared.memory.subscribe(self._remembered)
         shared.leadership.lease.on_annotations(self._annotated)
-        shared.metrics.measure(
-            {part.name: partial(getattr, part, "depth") for part in parts},
-            lambda: len({service.service_name for service in shared.services.store.values()}),
-            lambda: sum(len(service.status.endpoints) for service in shared.services.store.values()),
-            lambda: sum(part.held for part in parts),
-            lambda: shared.events.waiting,
-            refused={part.name: partial(getattr, part, "failing") for part in parts},
-            unknown={source.name: partial(_is_unknown, source) for source in self._sources},
-            guards={name: partial(_held, guard) for part in parts for name, guard in part.guards.items()},
-            silent_nodes=lambda: max((part.silent_nodes() for part in parts), default=0),
-            restored=lambda: float(bool(shared.memory.restored)),
-        )
+        shared.metrics.measure(readings(shared, parts, self._sources))
 
     def run(self, stop: Stop) -> int:
         """Run until *stop* is requested, the Lease is lost or a thread fails; return the exit code."""
+        shared = self._shared
         for source in self._sources:
             source.start(self._crew)
         for number in range(POSTERS):
             self._crew.start(f"events-{number}", self._shared.events.run)
         self._crew.start("lead", self._shared.leadership.run)
+        idle = 0
         while not stop.requested and not self._crew.wait(TICK):
             self._report_missing_kinds()
             self._report_restored()
+            if shared.settings.dry_run:
+                idle = idle + 1 if self._is_idle() else 0
+                if idle == IDLE:
+                    ends = "" if shared.settings.once else "; Ctrl-C ends it"
+                    to_standard_output(f"dry run: {shared.diff}{ends}")
+                    if shared.settings.once:
+                        break
         self._shut_down()
         return 1 if self._crew.failure else 0
+
+    def _is_idle(self) -> bool:
+        """Whether all is listed and compared, and nothing is due."""
+        parts, shared = self._parts, self._shared
+        begun = self._started.is_set() and all(part.may_look() for part in parts)
+        return begun and not shared.traffic.busy and not any(part.depth for part in parts)
 
     def _report_missing_kinds(self) -> None:
         """Record an Event about the Lease for each kind that the API server does not serve (any more)."""
@@ -257,7 +262,7 @@ class Process:
         shared = self._shared
         log.info("leading", identity=shared.identity, cluster=shared.cluster_id)
         shared.metrics.leading(True)
-        shared.propagation.begin()
+        shared.journal.begin()
         shared.began.set()
         for part in self._parts:
             part.early(self._crew)
@@ -276,6 +281,7 @@ class Process:
                 gc.freeze()
                 frozen = True
             part.start(self._crew, self._shared.metrics, self._shared.stopping)
+        self._started.set()
 
     def _listed(self, name: str) -> None:
         """Resync the parts that read *name*: its LIST may lack objects, or end an unknown state."""
@@ -344,11 +350,3 @@ class Process:
             *(part.why_not_ready() for part in self._parts),
         )
         return next(filter(None, reasons), None)
-
-
-def _held(guard: Guard[Any]) -> float:
-    return len(guard.held)
-
-
-def _is_unknown(source: Source[Any]) -> float:
-    return float(source.unknown is not None)

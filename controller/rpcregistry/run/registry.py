@@ -15,18 +15,21 @@ from rpcregistry.plan.heartbeat import PERIOD as HEARTBEAT
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.publication import PublicationSettings
 from rpcregistry.reconcile.byname import namespaces_of
-from rpcregistry.reconcile.cache import REARM
+from rpcregistry.reconcile.cache import REARM, Sizes
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.leftovers import Leftovers
 from rpcregistry.reconcile.missing import Missing
+from rpcregistry.reconcile.refusals import is_refused
 from rpcregistry.reconcile.registry import RegistryReconciler
 from rpcregistry.reconcile.repairs import Repairs
 from rpcregistry.reconcile.reports import Reports
 from rpcregistry.reconcile.synced import SyncedReconciler
 from rpcregistry.reconcile.transactions import RegistryWriter
 from rpcregistry.run.dryrun import DryRunZooKeeper
+from rpcregistry.run.metered import MeteredZooKeeper
 from rpcregistry.run.part import Part
+from rpcregistry.run.readings import timestamps
 from rpcregistry.run.shared import Shared
 from rpcregistry.run.sources import SecondLook
 from rpcregistry.runtime.controller import Controller
@@ -34,6 +37,7 @@ from rpcregistry.runtime.crew import Crew
 from rpcregistry.runtime.store import Change
 from rpcregistry.runtime.worker import Meter, work_batches
 from rpcregistry.runtime.workqueue import Workqueue
+from rpcregistry.telemetry.metrics import Reading
 
 log = structlog.get_logger(__name__)
 
@@ -80,6 +84,7 @@ def registry_part(shared: Shared) -> Part:
         early=loop.start_beating,
         why_not_ready=loop.why_not_ready,
         stopped=loop.say_stopped,
+        readings=loop.readings(),
     )
 
 
@@ -100,15 +105,20 @@ def _reconciler(shared: Shared, name_queue: Workqueue[str], synced: SyncedReconc
         settings=publishing,
         grace=settings.ownership_grace,
         enqueue=name_queue.add_all,
+        unwritten=shared.unwritten,
         clock=shared.clock,
     )
 
 
 def _reports(shared: Shared, synced: SyncedReconciler) -> Reports:
+    layouts = [layout.name for layout in shared.settings.target.layouts]
     return Reports(
         services=shared.registered,
         repairs=Repairs(shared.events, lambda: shared.leadership.lease.regarding, shared.clock),
         conditions=synced.set_desired,
+        concluded=lambda name, outcomes: shared.journal.concluded(
+            name, list(zip(layouts, outcomes, strict=True))
+        ),
         events=shared.events,
         clock=shared.clock,
         pods_elsewhere=not shared.runs("rpcservice"),
@@ -144,11 +154,14 @@ def _missing(
 
 def _writer(shared: Shared, publishing: PublicationSettings) -> RegistryWriter:
     settings = shared.settings
-    zookeeper = DryRunZooKeeper(shared.zookeeper) if settings.dry_run else shared.zookeeper
+    metered = MeteredZooKeeper(shared.zookeeper, shared.metrics.zookeeper_answered)
+    zookeeper = DryRunZooKeeper(metered, shared.diff) if settings.dry_run else metered
 
-    def written(layout: str, op: str, name: str) -> None:
+    def written(layout: str, op: str, name: str, done: str) -> None:
         shared.metrics.registry_written(layout, op)
-        shared.propagation.written(name)
+        shared.journal.written(name, layout)
+        if done:
+            shared.metrics.repaired(layout, done)
 
     return RegistryWriter(
         zookeeper=zookeeper,
@@ -175,6 +188,7 @@ def _heartbeat(shared: Shared) -> Heartbeat:
         namespaces=settings.target.namespaces,
         pod_label_selector=settings.pod_label_selector,
         require_register_permission=settings.require_register_permission,
+        guard_confirm=settings.guard_confirm,
         version=version("rpcregistry"),
     )
 
@@ -186,8 +200,10 @@ def _subscribe(shared: Shared, reconciler: RegistryReconciler, name_queue: Workq
         service = change.new or change.old
         if shared.began.is_set() and service:
             reconciler.note_service(change)
+            names = reconciler.service_names(change)
+            shared.journal.listed(_keys(change) if names else ())
             # At a turn of who changed it, lest others' turns are used up with it.
-            name_queue.add_all(reconciler.service_names(change), service.namespace)
+            name_queue.add_all(names, service.namespace)
 
     def synced_once(key: ServiceKey) -> None:
         if shared.began.is_set():
@@ -199,7 +215,8 @@ def _subscribe(shared: Shared, reconciler: RegistryReconciler, name_queue: Workq
                 name_queue.add_after(name, seconds)
 
     def connection_changed(connected: bool) -> None:
-        if not connected and shared.began.is_set() and not shared.stopping.is_set():
+        leads = shared.began.is_set() and not shared.stopping.is_set()
+        if not connected and leads:
             reconciler.disconnected()
 
     shared.registered.subscribe(service_changed)
@@ -232,6 +249,10 @@ def _changed_rows(change: Change[RpcService]) -> set[str]:
     return {row.pod_uid for row in old if row not in new} | {row.pod_uid for row in new if row not in old}
 
 
+def _keys(change: Change[RpcService]) -> set[ServiceKey]:
+    return {service.service_key for service in (change.old, change.new) if service}
+
+
 class RegistryLoop:
     """Writes due names to ZooKeeper, and compares all services once in *compare_period* seconds.
 
@@ -249,6 +270,9 @@ class RegistryLoop:
         self._refused = ""  # what ZooKeeper refused, when it was compared last
         self._beating = False  # whether the heartbeat names this process
         self._running = False
+        self._compared_at: float | None = None
+        self._beaten_at: float | None = None
+        self._sizes = Sizes()  # when it was compared last
         # The work once all is listed: appended once, by another thread.
         self._work: list[Callable[[], None]] = []
 
@@ -261,6 +285,16 @@ class RegistryLoop:
     def failing(self) -> int:
         """How many names failed in their last attempt."""
         return self._name_queue.failing
+
+    def readings(self) -> Mapping[str, Reading]:
+        """Its gauges, by name."""
+        return {
+            "rpcregistry_compared_timestamp_seconds": timestamps(lambda: self._compared_at),
+            "rpcregistry_heartbeat_timestamp_seconds": timestamps(lambda: self._beaten_at),
+            "rpcregistry_drift": lambda: self._sizes.drift,
+            "rpcregistry_largest_znode_bytes": lambda: self._sizes.largest,
+            "rpcregistry_ledger_services": lambda: self._sizes.ledger,
+        }
 
     def resync(self) -> None:
         """Enqueue every name."""
@@ -350,7 +384,7 @@ class RegistryLoop:
         now = time.monotonic()
         if now >= self._beat:
             self._reconciler.beat()
-            self._beat = now + HEARTBEAT
+            self._beat, self._beaten_at = now + HEARTBEAT, now
             self._beating = True
 
     def _look(self) -> None:
@@ -359,14 +393,35 @@ class RegistryLoop:
         self._beat_if_due()
         now = time.monotonic()
         if not self._reconciler.compared:
-            self._name_queue.add_all(self._reconciler.compare())
+            names = self._reconciler.compare()
+            self._name_queue.add_all(names)
+            self._say_what(names)
             self._due = time.monotonic() + self._pause
         elif now >= self._due:
             self._name_queue.add_all(self._reconciler.compare_next(COMPARE_PARTS))
             self._due = now + self._pause
+        else:
+            return
+        self._compared_at, self._sizes = now, self._reconciler.sizes()
+
+    def _say_what(self, names: Collection[str]) -> None:
+        """Log once what this process publishes where."""
+        if self._compared_at is None:
+            target = self._shared.settings.target
+            log.info(
+                "publishing",
+                services=len(names),
+                layouts=" ".join(f"{layout.name}={layout.base}" for layout in target.layouts),
+                zookeeper=target.zk_servers,
+                namespaces=" ".join(target.namespaces) or "all",
+                cluster=self._shared.cluster_id,
+            )
 
     def _reconcile(self, names: Sequence[str]) -> tuple[Mapping[str, Exception], Collection[str]]:
+        self._shared.journal.begun(names)
         failures, written = self._reconciler.reconcile(names)
+        for name, failure in failures.items():
+            self._shared.journal.failed(name, refused=is_refused(failure))
         if written:
             self._rested = time.monotonic() + LINGER
         return failures, written

@@ -31,7 +31,9 @@ def rpcservices_part(shared: Shared) -> Part:
         read_pod=lambda key: None if settings.pod_label_selector else shared.kube.get(PODS, key),
         read_node=lambda name: shared.kube.get(NODES, ObjectKey("", name)),
         may_register=shared.may_register,
-        settings=planning.ProjectionSettings(settings.endpoints_per_object, settings.target.layouts),
+        settings=planning.ProjectionSettings(
+            settings.endpoints_per_object, settings.target.layouts, settings.generated_labels
+        ),
         clock=shared.clock,
         confirm=settings.guard_confirm,
         past=shared.memory,
@@ -45,7 +47,12 @@ def rpcservices_part(shared: Shared) -> Part:
     shared.pods.subscribe(reconciler.note_pod)
     shared.nodes.subscribe(reconciler.absences.note_node)
     shared.services.subscribe(reconciler.note_service)
-    project = Controller("rpcservice", service_queue, reconciler.reconcile, every_key=reconciler.every_key)
+
+    def reconcile(key: ServiceKey) -> bool:
+        with shared.journal.looking(key):
+            return reconciler.reconcile(key)
+
+    project = Controller("rpcservice", service_queue, reconcile, every_key=reconciler.every_key)
     if shared.runs("registry"):  # else nothing ends what would be timed
         shared.pods.subscribe(lambda change: _time(shared, reconciler, change))
     project.watch(shared.pods, reconciler.pod_keys)
@@ -63,12 +70,17 @@ def rpcservices_part(shared: Shared) -> Part:
 
     def begin() -> None:
         reconciler.begin()
-        annotation.add(pod.key for pod in shared.pods.store.values() if pod.problems)
+        annotation.add(pod.key for pod in shared.pods.store.values() if pod.problems or pod.hints)
 
     return Part(
         name="rpcservice",
         sources=(shared.services, shared.pods, shared.nodes),
-        works=(project, annotation, *findings),
+        works=(
+            project,
+            annotation,
+            shared.generated_labels(RPCSERVICES, shared.services, "rpcservice"),
+            *findings,
+        ),
         counted=(project,),
         guards={"pods": reconciler.absences.guard},
         silent_nodes=lambda: reconciler.absences.silences.count,
@@ -95,5 +107,5 @@ def _findings(shared: Shared) -> Controller[ObjectKey]:
 
 def _time(shared: Shared, reconciler: RpcServiceReconciler, change: Change[Pod]) -> None:
     """Begin to time a pod's change, if it affects addresses."""
-    if not change.listed and addressed(change.old) != addressed(change.new):
-        shared.propagation.seen(key.service_name for key in reconciler.pod_keys(change))
+    if shared.began.is_set() and not change.listed and addressed(change.old) != addressed(change.new):
+        shared.journal.seen(reconciler.pod_keys(change))

@@ -8,22 +8,26 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from rpcregistry.kube.client import Kube
 from rpcregistry.manifests import EVENTS, LOCALSERVICES, NODES, PODS, RPCSERVICES, ApiType, Named, Resource
-from rpcregistry.model import Node, Pod, RpcService, ServiceKey
+from rpcregistry.model import Node, ObjectKey, Pod, RpcService, ServiceKey
 from rpcregistry.plan import rpcservices as planning
+from rpcregistry.plan.journal import Ending, Entry
 from rpcregistry.plan.restored import Record
 from rpcregistry.reconcile import byname, localservices, observing, ports, room
 from rpcregistry.reconcile.fence import FencedKube
+from rpcregistry.reconcile.generatedlabels import GeneratedLabelReconciler
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.memory import Memory
 from rpcregistry.reconcile.registration import Registration
 from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.slow import SlowNamespaces
-from rpcregistry.run.dryrun import DryRunKube, DryRunLeadership, NoPoster
+from rpcregistry.reconcile.unwritten import Unwritten
+from rpcregistry.run.dryrun import Diff, DryRunKube, DryRunLeadership, NoPoster, to_standard_output
+from rpcregistry.run.journal import Journal
 from rpcregistry.run.leadership import Leadership
-from rpcregistry.run.propagation import Propagation
 from rpcregistry.run.sources import Source
 from rpcregistry.runtime.clock import SystemClock
+from rpcregistry.runtime.controller import Controller
 from rpcregistry.runtime.workqueue import Workqueue
 from rpcregistry.settings import RunSettings
 from rpcregistry.telemetry.events import EventRecorder
@@ -148,8 +152,9 @@ class Shared:
                 **(room.service_indexes() if settings.services_per_namespace else {}),
             },
         )
+        self.diff = Diff(to_standard_output)  # what a dry run would write
         self.writer: ports.Kube = (
-            DryRunKube(self.sources)
+            DryRunKube(self.sources, self.diff)
             if settings.dry_run
             else FencedKube(kube, lambda: leadership.leading, self.slow)
         )
@@ -159,7 +164,10 @@ class Shared:
         self.relied = Relied(self.services)
         self.services.subscribe(self.relied.note)
         self.traffic = Traffic(stopping)
-        self.propagation = Propagation(metrics.propagated, self.clock.monotonic)
+        self.journal = Journal(
+            (layout.name for layout in settings.target.layouts), self._change_ended, self.clock
+        )
+        self.unwritten = Unwritten()  # names with a change that is not in ZooKeeper yet
         registration = Registration(kube.raw, self.events, self.clock.monotonic)
         self.may_register: Callable[[Pod, str], bool] = (
             registration.may_register if settings.require_register_permission else lambda *_: True
@@ -210,6 +218,31 @@ class Shared:
         *writes*: the kind that its workers write.
         """
         return Workqueue(window, lambda key: (key.namespace,), workers=workers, is_slow=self.slow.of(writes))
+
+    def _change_ended(self, entry: Entry) -> None:
+        self.metrics.change_ended(entry.ending.value)
+        if entry.ending is Ending.WRITTEN:
+            self.metrics.propagated(
+                entry.layout, seconds=entry.seconds, status=entry.status, write=entry.write
+            )
+
+    def oldest_waiting(self) -> float:
+        """For how many seconds the oldest change has waited; 0 if none waits."""
+        began = [since for since in (self.journal.oldest(), self.unwritten.oldest()) if since is not None]
+        return self.clock.monotonic() - min(began) if began else 0.0
+
+    def generated_labels(
+        self, resource: Resource[Any], found: Source[Any], kind: str
+    ) -> Controller[ObjectKey]:
+        """What keeps ``--generated-labels`` on the objects of *resource*; *kind*: its name in the metrics."""
+        labels = self.settings.generated_labels
+        reconciler = GeneratedLabelReconciler(kube=self.writer, resource=resource, found=found, labels=labels)
+        queue: Workqueue[ObjectKey] = self.queue(self.settings.batch_window, resource)
+        controller = Controller(
+            f"{kind}-labels", queue, reconciler.reconcile, kind=kind, every_key=reconciler.every_key
+        )
+        controller.watch(found, reconciler.keys)
+        return controller
 
     def source(
         self,

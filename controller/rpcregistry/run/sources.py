@@ -108,6 +108,12 @@ class Source(Generic[T]):
         return all(informer.filled.is_set() for informer in self._informers.values())
 
     @property
+    def heard(self) -> float | None:
+        """When the API server was last heard, of the namespace that is silent longest; None: not of all."""
+        times = [informer.heard for informer in self._informers.values()]
+        return min(time for time in times if time is not None) if None not in times else None
+
+    @property
     def unknown(self) -> str | None:
         """Why the source cannot be read, in full or in part."""
         return next(filter(None, (informer.unknown for informer in self._informers.values())), None)

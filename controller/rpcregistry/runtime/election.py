@@ -137,6 +137,12 @@ class Elector:
         self._over = False
 
     @property
+    def renewed(self) -> float | None:
+        """When the Lease was renewed last, on the clock; None before the first time."""
+        with self._state:
+            return None if self._until is None else self._until - self._timing.renew
+
+    @property
     def leading(self) -> bool:
         """Whether this process leads now.  After a long pause it does not."""
         with self._state:

@@ -134,7 +134,8 @@ class Informer(Generic[T]):
         self._position: int | None = None  # the watch continues after this resourceVersion; None: LIST first
         self._highest = 0  # the server's highest resourceVersion: a lower one means that it was restored
         self._listed_at = 0.0
-        # and without it, these two, and _highest.
+        # and without it, these three, and _highest.
+        self.heard: float | None = None  # when an answer or an event came last, on the clock
         self._refused: Rejected | None = None
         self.interrupted = ""  # why the last watch was, until one lasts
         self._quarantined: dict[ObjectKey, str] = {}  # of the thread alone, as the next one
@@ -299,6 +300,7 @@ class Informer(Generic[T]):
             self._listed_at = self._clock()
             for change in self.store.replace(items, versions, own):
                 self._on_change(change)
+        self.heard = self._clock()
         self.filled.set()
         self._on_listed()
         return version
@@ -315,6 +317,7 @@ class Informer(Generic[T]):
         return ""
 
     def _take(self, event: WatchEvent[T]) -> None:
+        self.heard = self._clock()
         self._log_recovery()
         if self._refused:  # the server accepted the watch
             self._refused = None

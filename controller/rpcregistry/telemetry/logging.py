@@ -20,7 +20,7 @@ def configure_logging(log_format: str | None, level: str, libraries: bool = True
     log what they send, credentials included.
     """
     is_console = sys.stderr.isatty() if log_format is None else log_format == "console"
-    render: list[structlog.types.Processor] = [structlog.processors.JSONRenderer()]
+    render: list[structlog.types.Processor] = [_in_order, structlog.processors.JSONRenderer()]
     if is_console:
         plain = structlog.dev.plain_traceback
         console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
@@ -51,6 +51,12 @@ def configure_logging(log_format: str | None, level: str, libraries: bool = True
         handler.addFilter(logging.Filter("rpcregistry"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("rpcregistry").setLevel(level.upper())
+
+
+def _in_order(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Put first what every line has, so that people find it."""
+    first = {key: event.pop(key) for key in ("timestamp", "level", "event", "logger") if key in event}
+    return {**first, **event}
 
 
 def _with_fields(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

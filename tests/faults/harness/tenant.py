@@ -214,7 +214,7 @@ class Tenant:
             f"{pod} has no label" for pod in pods if self.world.label(pod, "rpcregistry.dev/node") is None
         ]
         synced = {name: self.world.synced(name) for name in self.world.rpcservices()}
-        if {*synced.values()} != {("True", "Synced")}:
+        if {*synced.values()} != {("True", "InRegistry")}:
             found.append(f"Synced: {synced}")
         if self._changed and old(self.namespace) in synced:
             found.append(f"{old(self.namespace)} is there")

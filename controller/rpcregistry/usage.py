@@ -1,0 +1,92 @@
+"""What ``--help`` prints: options in groups with their variables, examples, exit codes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+
+ENVIRONMENT = {"auto_envvar_prefix": "RPCREGISTRY"}  # the same variables for every command
+
+# The groups of options, in their order; what is in none comes first.
+GROUPS: Mapping[str, Sequence[str]] = {
+    "Cluster": (
+        "kubeconfig", "context", "namespaces", "namespace", "all_namespaces", "pod_label_selector",
+        "controllers",
+    ),
+    "ZooKeeper": (
+        "zk_servers", "zk_auth_file", "zk_auth_scheme", "zk_acl", "zk_tls_ca", "zk_tls_cert", "zk_tls_key",
+        "timeout",
+    ),
+    "What to publish where": (
+        "layouts", "templates", "cluster_id", "from_cluster", "cross_namespace", "adopt", "max_znode_bytes",
+        "node_label", "generated_labels", "endpoints_per_object",
+    ),
+    "Safety": (
+        "policy", "guard_confirm", "ownership_grace", "require_register_permission", "dry_run", "once",
+    ),
+    "Leader election": ("leader_elect", "lease_namespace"),
+    "Tuning": ("batch_window", "resync_period", "compare_period"),
+    "Metrics and logs": ("bind_address", "log_format", "log_level", "verbose"),
+}  # fmt: skip
+SHORTEST_GROUP = 12  # options; a shorter help is one list
+
+
+class Command(click.Command):
+    """A subcommand.  Its help names the variable of each option, and ends with examples and exit codes."""
+
+    def __init__(
+        self, *args: Any, examples: Sequence[str], exit_codes: Mapping[int, str], **options: Any
+    ) -> None:
+        super().__init__(*args, **{**options, "context_settings": dict(ENVIRONMENT)})
+        self.examples = examples
+        self.exit_codes = exit_codes
+        for parameter in self.params:
+            if isinstance(parameter, click.Option):
+                parameter.show_envvar = True
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, in groups if they are many."""
+        records: dict[str, list[tuple[str, str]]] = {"Options": []}
+        params = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+        grouped = len(params) >= SHORTEST_GROUP
+        for title, names in GROUPS.items() if grouped else ():
+            for param in params:
+                record = param.get_help_record(ctx) if param.name in names else None
+                if record:
+                    records.setdefault(title, []).append(record)
+        known = {name for names in GROUPS.values() for name in names} if grouped else set()
+        for param in params:
+            record = param.get_help_record(ctx) if param.name not in known else None
+            if record:
+                records["Options"].append(record)
+        for title, found in records.items():
+            if found:
+                with formatter.section(title):
+                    formatter.write_dl(found)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples, one a line at any width of the terminal, and the exit codes."""
+        with formatter.section("Examples"):
+            for example in self.examples:
+                formatter.write(f"  {example}\n")
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), meaning) for code, meaning in self.exit_codes.items()])
+
+
+class Group(click.Group):
+    """The commands in the order in which they were added, each with the whole first sentence of its help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in order."""
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a line a command."""
+        shown = [(name, one.get_short_help_str(limit=200)) for name, one in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(shown)
+
+
+def command(name: str, **options: Any) -> Callable[[Callable[..., Any]], Command]:
+    """Make a subcommand of a function; *options*: of ``Command``."""
+    return click.command(name, cls=Command, **options)
