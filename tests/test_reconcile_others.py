@@ -100,6 +100,34 @@ def test_of_many_rows_that_others_write_few_pods_are_read(world: World, monkeypa
     assert work_off(world) == before
 
 
+def test_what_a_mutating_policy_makes_of_our_rows_is_not_our_word(world: World):
+    write = world.kube._write
+
+    def mutate(verb, key, manifest, subresource):
+        rows = [{**each, "ip": FORGED, "ips": [FORGED]} for each in manifest["status"]["endpoints"]]
+        changed = {**manifest, "status": {**manifest["status"], "endpoints": rows}}
+        return write(verb, key, changed if verb == "replace" else manifest, subresource)
+
+    world.serve(1)
+    world.settle()
+    world.kube._write = mutate
+    world.serve(2)
+    assert work_off(world) == ["10.0.0.1", "10.0.0.2"]
+    world.pods.drop(pod_key(1))
+    assert work_off(world) == ["10.0.0.2"]
+    assert not any(FORGED in str(data) for data, _ in world.zookeeper.znodes.values())
+    condition = world.services.get(ECHO).status.condition("Synced")
+    assert (condition.status, condition.reason) == ("False", "Refused")
+    assert "does not keep status.endpoints" in condition.message
+    assert len(world.kube.writes) < 12, "it is tried ever later"
+
+    world.kube._write = write
+    world.clock.seconds += LONGEST_PAUSE
+    world.keys.add(KEY)
+    assert work_off(world) == ["10.0.0.2"]
+    assert [found.ip for found in world.services.get(ECHO).status.endpoints] == ["10.0.0.2"]
+
+
 def test_an_object_that_no_operation_is_about_is_not_relied_on(world: World):
     """A part whose head is gone, with rows of others, while a quota keeps the head from being made."""
     world.serve(1, 2, 3, 4)

@@ -39,6 +39,15 @@ def named_by_others(services: Iterable[RpcService], remembered: Mapping[str, Seq
     return names
 
 
+def is_altered(wrote: Iterable[Endpoint], answered: Iterable[Endpoint]) -> bool:
+    """Whether the rows that the server *answered* lead clients elsewhere than those that we *wrote*."""
+
+    def addresses(rows: Iterable[Endpoint]) -> Mapping[Place, tuple[str, tuple[str, ...], bool]]:
+        return {place(row): (row.ip, row.ips, row.ready) for row in rows}
+
+    return addresses(wrote) != addresses(answered)
+
+
 def outdated(
     relied: Iterable[RpcService],
     wanted: Mapping[Place, Endpoint],

@@ -30,7 +30,7 @@ from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.memory import Past
 from rpcregistry.reconcile.observing import Observer, declared_keys
 from rpcregistry.reconcile.ports import Change, Clock, Events, Kube, Source
-from rpcregistry.reconcile.refusals import MOST_REPORTED, SLOW, Refusals, log_refused
+from rpcregistry.reconcile.refusals import MOST_REPORTED, SLOW, Refusals, log_refused, require_kept
 from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.rewrites import Rewrites
 from rpcregistry.reconcile.room import Room
@@ -393,8 +393,12 @@ class RpcServiceReconciler:
             # An older CRD drops the field: it would differ, and be written, at every look.
             self._settings = msgspec.structs.replace(self._settings, shows_origin=False)
         self._note_read(service, written)
-        self._relied.vouch(msgspec.structs.replace(written, status=status) if written.damaged else written)
+        # What a mutating policy makes of our rows is not our word.
+        is_altered = not written.damaged and ownword.is_altered(status.endpoints, written.status.endpoints)
+        is_ours = not (written.damaged or is_altered)
+        self._relied.vouch(written if is_ours else msgspec.structs.replace(written, status=status))
         self._services.observe(written)
+        require_kept(f"status of RpcService {service.key}", ["status.endpoints"] if is_altered else [])
         return written
 
     def _note_read(self, before: RpcService, written: RpcService) -> None:
