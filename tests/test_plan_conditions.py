@@ -41,7 +41,7 @@ ALL = [
     ("TooLarge", LAYOUTS[1:]),
     ("InvalidName", LAYOUTS[2:]),
     ("MissingPort", LAYOUTS[3:]),
-    ("Synced", ()),
+    ("InRegistry", ()),
     ("Unreadable", ("Unreadable", "RegistryUnavailable")),
     ("Refused", ("Refused", "RegistryUnavailable")),
     ("Held", ("Held", "RegistryUnavailable")),

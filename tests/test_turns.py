@@ -30,14 +30,19 @@ from tests.builders import rpcservice
 PACKAGE = Path(rpcregistry.__file__).parent
 # What has an order of its own and is no queue of keys, by module: why.
 NO_QUEUES = {
+    "commands/follow.py": "what one person watches, in order",
     "reconcile/guard.py": "what was withdrawn a moment ago",
+    "run/journal.py": "what has happened, the newest of it",
     "run/sources.py": "the newest of several numbers",
     "runtime/store.py": "the newest of several numbers",
     "runtime/workqueue.py": "the queue itself, and the retries of the last second",
     "zookeeper/client.py": "one command's requests, in order",
 }
 WAITS = {"deque", "heapq", "queue", "Queue", "SimpleQueue", "PriorityQueue", "LifoQueue"}
-WRITES = {"rpcservice", "condition", "nodeservice", "podlabel", "localservice", "localservice-status"}
+WRITES = {
+    "rpcservice", "condition", "nodeservice", "podlabel", "localservice", "localservice-status",
+    "rpcservice-labels", "localservice-labels",
+}  # fmt: skip
 
 
 class NoServer:

@@ -19,7 +19,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     ),
     "What to publish where": (
         "layouts", "templates", "cluster_id", "from_cluster", "cross_namespace", "adopt", "max_znode_bytes",
-        "node_label", "generated_labels", "endpoints_per_object",
+        "node_label", "generated_labels", "endpoints_per_object", "services_per_namespace",
     ),
     "Safety": (
         "policy", "guard_confirm", "ownership_grace", "require_register_permission", "dry_run", "once",

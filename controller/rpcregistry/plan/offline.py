@@ -91,7 +91,7 @@ def render(found: Objects, layouts: Sequence[Layout]) -> Rendered:
             outcome = znodes.plan(layout, name, wanted, observed, _SETTINGS, NOW)
             outcomes.append(outcome)
             rendered |= {
-                op.path: op.data.decode()
+                op.path: op.data.decode(errors="backslashreplace")
                 for op in outcome.ops
                 if isinstance(op, Create) and not op.path.startswith(ledger_root(layout))
             }

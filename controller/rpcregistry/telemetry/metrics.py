@@ -135,7 +135,7 @@ class Metrics:
             "rpcregistry_watch_restarts", "Watches of the API server begun again.", "resource", "reason"
         )
         self._events_dropped = counter(
-            "rpcregistry_events_dropped", "Events given up because too many waited."
+            "rpcregistry_events_dropped", "Events that were refused, or for which there was no room."
         )
         self._kube_requests = counter(
             "rpcregistry_kube_requests", "Requests to the API server.", "verb", "code"
@@ -145,14 +145,6 @@ class Metrics:
         )
         self._zookeeper_seconds = seconds(
             "rpcregistry_zookeeper_request_seconds", "Until ZooKeeper's answer.", "op"
-        )
-        self._events_dropped = Counter(
-            "rpcregistry_events_dropped",
-            "Events that were refused, or for which there was no room.",
-            registry=registry,
-        )
-        self._events_waiting = Gauge(
-            "rpcregistry_events_waiting", "Events that are not posted yet.", registry=registry
         )
         self._leader = Gauge("rpcregistry_leader", "1 while this process leads.", registry=registry)
         self._connected = Gauge(
