@@ -97,14 +97,12 @@ class Absences(msgspec.Struct, frozen=True):
 class ProjectionSettings(msgspec.Struct, frozen=True):
     """*endpoints_per_object*: the most rows in one RpcService; *layouts*: how services are written.
 
-    *labels*: those of generated objects, besides ours.  *shows_origin*: whether the server keeps
-    ``status.origin``; an older CRD's drops it.
+    *labels*: those of generated objects, besides ours.
     """
 
     endpoints_per_object: int = 100
     layouts: tuple[Layout, ...] = ()
     labels: Mapping[str, str] = {}
-    shows_origin: bool = True
 
     def registry_paths(self, service_name: str) -> str:
         """The paths where clients look for the service in ZooKeeper, comma-separated."""
@@ -427,7 +425,9 @@ def _set_status(
     service: RpcService, rows: Iterable[Endpoint], settings: ProjectionSettings, now: str, unplaced: int = 0
 ) -> Iterable[SetStatus]:
     status = status_of(service, service.service_name, rows, settings, now, unplaced)
-    if status != service.status or service.damaged:
+    # An older version wrote no origin, and an older CRD keeps none: that alone is no reason to write.
+    shown = status if service.status.origin else msgspec.structs.replace(status, origin="")
+    if shown != service.status or service.damaged:
         yield SetStatus(service, status)
 
 
@@ -442,11 +442,10 @@ def status_of(
     """The status of *service* with *rows*; its totals also count *unplaced* endpoints."""
     endpoints = tuple(sorted(rows, key=_row_order))
     ready = sum(endpoint.ready for endpoint in endpoints)
-    origin = "generated" if service.generated else "declared"
     status = RpcServiceStatus(
         observed_generation=service.generation,
         service_name=service_name,
-        origin=origin if settings.shows_origin else service.status.origin,
+        origin="generated" if service.generated else "declared",
         ready_endpoints=ready,
         registry_paths=settings.registry_paths(service_name),
         endpoints=endpoints,

@@ -389,9 +389,6 @@ class RpcServiceReconciler:
         status = msgspec.structs.replace(status, observed_generation=service.generation)
         manifest = made.rpcservice_status(service, status)
         written = self._kube.replace(RPCSERVICES, service.key, manifest, "status")
-        if status.origin and not written.status.origin and not written.damaged:
-            # An older CRD drops the field: it would differ, and be written, at every look.
-            self._settings = msgspec.structs.replace(self._settings, shows_origin=False)
         self._note_read(service, written)
         # What a mutating policy makes of our rows is not our word.
         is_altered = not written.damaged and ownword.is_altered(status.endpoints, written.status.endpoints)
