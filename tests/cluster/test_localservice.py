@@ -389,8 +389,8 @@ def test_l15_the_status_says_what_is_there(world: World, start_local):
     assert [condition["status"] for condition in status["conditions"]] == ["True"]
     printed = world.kubectl("get", "lsvc", "-n", world.namespace)
     heading, row = (line.split() for line in printed.splitlines())
-    assert heading == ["NAME", "NODES", "READY", "AGE"]
-    assert row[:3] == ["app", "2", "1"]
+    assert heading == ["NAME", "NODES", "READY", "SYNCED", "REASON", "AGE"]
+    assert row[:4] == ["app", "2", "1", "True"]
 
 
 @pytest.mark.full

@@ -66,9 +66,9 @@ def test_there_and_back(stand: Stand, world: World, layouts: str):
     estate.pass_by(world, layouts, "third")
 
     # 0.1.0 takes the mark from what is held and sets it anew, in the statuses only; and it gives the children
-    # that were made meanwhile the names that it would have given them, each in one transaction.
+    # that were made meanwhile the names, and the conditions the words, that it would have given them.
     held = [name for name in world.rpcservices() if name.startswith("gone")]
-    changed = ("echo", "com.example.Greeter", "third")
+    changed = ("echo", "com.example.Greeter", "second", "third")
     with nothing_is_written(stand, world, layouts, "fourth", *held, *changed):
         assert second.stop() == 0
         stand.start(*flags, package=old)
