@@ -14,6 +14,7 @@ from tests.faults.harness.oracle.nodeservices import wrong_node_services
 from tests.faults.harness.oracle.objects import Manifest
 from tests.faults.harness.oracle.published import Found, desired, undecided
 from tests.faults.harness.oracle.services import KINDS, Row, Statuses, World, listed, statuses, world_of
+from tests.faults.harness.oracle.templates import is_known
 
 __all__ = [
     "KINDS",
@@ -23,6 +24,7 @@ __all__ = [
     "Statuses",
     "World",
     "desired",
+    "is_known",
     "listed",
     "owned",
     "read",

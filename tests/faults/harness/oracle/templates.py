@@ -26,6 +26,11 @@ _LEFT_OUT = object()
 _NO_NAME = re.compile(r"\.{0,2}|.*[/\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff].*", re.DOTALL)
 
 
+def is_known(template: Template) -> bool:
+    """Whether a template has only what is described here: no directory of its own, static znode or default."""
+    return template.keys() <= {"name", "data", "below", "protocol"} and ":-" not in json.dumps(template)
+
+
 def described(template: Template, endpoint: Endpoint) -> str | None:
     """The endpoint's child; None where it lacks a port that the template needs, or can have no name."""
     name, data = template["name"], template.get("data", "")
