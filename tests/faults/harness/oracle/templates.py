@@ -27,7 +27,7 @@ _NO_NAME = re.compile(r"\.{0,2}|.*[/\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff
 
 
 def is_known(template: Template) -> bool:
-    """Whether a template has only what is described here: no directory of its own, static znode or default."""
+    """Whether a template has only what is described here: no directory, static znode or default."""
     return template.keys() <= {"name", "data", "below", "protocol"} and ":-" not in json.dumps(template)
 
 
