@@ -120,6 +120,7 @@ def ledger(world: World) -> list[str]:
 
 
 @pytest.mark.full
+@pytest.mark.allows(I3="in six layouts, what an earlier process published waits for --guard-confirm")
 def test_a15_crds_that_are_deleted_first_withdraw_nothing_though_the_controller_runs_and_is_restarted(
     installed: LocalCluster, stand: Stand, world: World, start_controller: Callable[..., Replica]
 ):
@@ -142,4 +143,6 @@ def test_a15_crds_that_are_deleted_first_withdraw_nothing_though_the_controller_
     installed.kubectl("apply", "-f", str(CRDS))
     controller.start()
     eventually(lambda: holds(world, IPS[0], layouts=("kube2zk", "serverset", "sofa")), timeout=90)
+    # What an earlier process published of p1 goes once its absence is confirmed.
+    eventually(stand.is_right, timeout=90)
     assert world.zk.get(f"{world.base}/kube2zk/theirs")[0] == before[f"{world.base}/kube2zk/theirs"]
