@@ -58,7 +58,7 @@ def test_what_is_generated_has_the_labels_of_the_flag_as_long_as_it_says(world: 
 
     world.kubectl("label", "rpc/echo", "lsvc/echo", "-n", world.namespace, "team=else", "--overwrite")
     eventually(lambda: both("shop"))
-    assert world.servers("echo") == ["10.0.0.1"]
+    eventually(lambda: world.servers("echo") == ["10.0.0.1"])
     controller.stop()
 
     controller = start_controller("--generated-labels", "team=it")
