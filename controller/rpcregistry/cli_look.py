@@ -20,6 +20,7 @@ from rpcregistry.options import (
     Parsed,
     Templates,
     layouts_of,
+    output_option,
     quietly,
     target_options,
     without_empty,
@@ -81,14 +82,7 @@ def scope_of(
 @REGISTER_PERMISSION
 @LEASE_NAMESPACE
 @quietly
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["text", "json", "yaml"]),
-    default="text",
-    show_default=True,
-    help="text: for people; json, yaml: for programs.",
-)
+@output_option("text", "json", "yaml", text="text: for people; json, yaml: for programs.")
 def status(
     target: Target,
     timeout: float,
@@ -129,14 +123,7 @@ def status(
     multiple=True,
     help="Only services in this state (repeatable).  nobody: none of its pods is Ready.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "wide", "json", "yaml", "name"]),
-    default="table",
-    show_default=True,
-    help="wide: with origin, message and paths.",
-)
+@output_option("table", "wide", "json", "yaml", "name", text="wide: with origin, message and paths.")
 @click.option("-w", "--watch", "watching", is_flag=True, help="Go on, and print rows that change.")
 @quietly
 @click.argument("services", nargs=-1, metavar="[SERVICE]…", shell_complete=SERVICES)
@@ -178,14 +165,7 @@ def get(
 @target_options
 @TIMEOUT
 @click.option("-A", "--all-namespaces", is_flag=True, help="All namespaces.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["text", "json", "yaml"]),
-    default="text",
-    show_default=True,
-    help="text: for people; json, yaml: for programs.",
-)
+@output_option("text", "json", "yaml", text="text: for people; json, yaml: for programs.")
 @quietly
 @click.argument("what", metavar="SERVICE|pod/NAME", shell_complete=SERVICES)
 def explain(target: Target, timeout: float, all_namespaces: bool, output: str, what: str) -> None:
@@ -216,14 +196,7 @@ def explain(target: Target, timeout: float, all_namespaces: bool, output: str, w
     exit_codes={0: "done", 1: "interrupted", 2: "it could not look, or a flag is wrong"},
 )
 @places
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="json: one object a line.",
-)
+@output_option("text", "json", text="json: one object a line.")
 @quietly
 @click.argument("services", nargs=-1, metavar="[SERVICE]…", shell_complete=SERVICES)
 def watch(
@@ -261,14 +234,7 @@ def watch(
 @click.option(
     "--wait", type=DURATION, default="0", help="How long to wait until all is well.  Default: not at all."
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="text: for people; json: for programs.",
-)
+@output_option("text", "json", text="text: for people; json: for programs.")
 @quietly
 def check(target: Target, timeout: float, lease_namespace: str, wait: float, output: str) -> None:
     """Check that everything is installed and runs.
@@ -312,14 +278,7 @@ def check(target: Target, timeout: float, lease_namespace: str, wait: float, out
 @click.option(
     "-w", "--watch", "watching", is_flag=True, help="Go on, and print what differs when that changes."
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="table: lines, on a terminal in columns; json: one object.",
-)
+@output_option("table", "json", text="table: lines, on a terminal in columns; json: one object.")
 @click.option(
     "--exit-on",
     type=Parsed("states", exit_states),
@@ -367,14 +326,7 @@ def verify(
 @click.argument("files", nargs=-1, required=True, metavar="FILE…")
 @LAYOUTS
 @TEMPLATES
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["yaml", "json"]),
-    default="yaml",
-    show_default=True,
-    help="yaml: one document an object, then the znodes; json: one object.",
-)
+@output_option("yaml", "json", text="yaml: one document an object, then the znodes; json: one object.")
 @click.option("--strict", is_flag=True, help="Exit with 1 also where something leads to nothing.")
 @quietly
 def render(

@@ -294,6 +294,13 @@ def target_options(command: Callable[..., R]) -> Callable[..., R]:
     return zookeeper_options(with_options)
 
 
+def output_option(*formats: str, text: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Add ``--output``; the first of *formats* is the default, *text* the help."""
+    return click.option(
+        "-o", "--output", type=click.Choice(formats), default=formats[0], show_default=True, help=text
+    )
+
+
 def quietly(command: Callable[..., R]) -> Callable[..., R]:
     """Add ``--verbose``; without it the command logs errors only, and nothing of libraries."""
 
