@@ -25,9 +25,8 @@ class ConditionWriter:
         """Have *service* show *desired*."""
         now = self._clock.stamp()
         written = self._patch(service, with_condition(service, desired, now))
-        before = service.status.condition(desired.type)
-        if desired.status == "True" and (before is None or before.status == "True"):
-            return  # as it should be, from the beginning, or in an older version's words: no Event
+        if service.status.condition(desired.type) is None and desired.status == "True":
+            return  # as it should be, from the beginning: no Event
         stamped = written.status.condition(desired.type)
         self._events.record(
             regarding(RPCSERVICES, written),
