@@ -5,22 +5,17 @@ The public command of that version runs on a real cluster of its own, and writes
 """
 
 import tempfile
-import tomllib
 from pathlib import Path
 
 import click
 
+from hack.release import version as current
 from tests.cluster.waiting import eventually
 from tests.faults.harness.ground import TOP, Ground
 from tests.faults.harness.stand import Package, Stand
 from tests.upgrade import estate
 from tests.upgrade.recorded import CLUSTER, Recorded, namespace_of, objects
 from tests.upgrade.versions import COMMITS, RECORDED, checkout, package
-
-
-def current() -> str:
-    """The version in pyproject.toml."""
-    return str(tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["version"])
 
 
 @click.command()

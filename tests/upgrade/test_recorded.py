@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from hack.release import version as current
 from tests.cluster.waiting import eventually
 from tests.faults.harness.ground import Ground
 from tests.faults.harness.stand import Stand
 from tests.upgrade import estate
-from tests.upgrade.record import current
 from tests.upgrade.recorded import CLUSTER, Recorded, namespace_of
 from tests.upgrade.versions import COMMITS, RECORDED
 
