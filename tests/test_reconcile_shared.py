@@ -37,6 +37,7 @@ from rpcregistry.reconcile.lately import MOST_KEYS
 from rpcregistry.reconcile.leftovers import Leftovers
 from rpcregistry.reconcile.lookout import Lookout
 from rpcregistry.reconcile.memory import Memory
+from rpcregistry.reconcile.nodeturns import NodeTurns
 from rpcregistry.reconcile.orphans import Orphans
 from rpcregistry.reconcile.problems import Problems, Waiting
 from rpcregistry.reconcile.reads import Reads, Unread
@@ -50,7 +51,6 @@ from rpcregistry.reconcile.selections import Selections
 from rpcregistry.reconcile.slow import SLOW, SlowNamespaces
 from rpcregistry.reconcile.stalepaths import StalePaths
 from rpcregistry.reconcile.troubles import LONGEST_PAUSE, Troubles
-from rpcregistry.reconcile.turns import Turns
 from rpcregistry.reconcile.unreadable import UnknownWords
 from rpcregistry.reconcile.unwritten import Unwritten
 from rpcregistry.runtime.store import Change, Store
@@ -253,7 +253,7 @@ def test_what_is_confirmed_is_asked_as_of_one_moment():
 
 
 def test_no_turn_of_a_node_is_lost_while_others_are_forgotten():
-    turns = Turns(Clock())
+    turns = NodeTurns(Clock())
 
     def turn(number: int) -> None:
         for round_ in range(ROUNDS):

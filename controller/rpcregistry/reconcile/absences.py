@@ -11,11 +11,11 @@ from rpcregistry.plan.pods import as_reported, is_unheard
 from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.memory import Past
+from rpcregistry.reconcile.nodeturns import NodeTurns
 from rpcregistry.reconcile.observing import NAMED
 from rpcregistry.reconcile.ports import Change, Clock, Source
 from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.silences import Silences
-from rpcregistry.reconcile.turns import Turns
 from rpcregistry.reconcile.unreadable import UnknownWords
 
 log = structlog.get_logger(__name__)
@@ -33,7 +33,7 @@ class Absences:
         *,
         pods: Source[Pod],
         nodes: Source[Node],
-        turns: Turns,
+        turns: NodeTurns,
         services: Source[RpcService],
         relied: Relied,
         observe: Callable[[ServiceKey], planning.ObservedRpcServices],

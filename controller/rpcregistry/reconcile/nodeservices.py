@@ -15,11 +15,11 @@ from rpcregistry.plan.pods import is_listed
 from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
 from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
 from rpcregistry.reconcile.memory import Past
+from rpcregistry.reconcile.nodeturns import NodeTurns
 from rpcregistry.reconcile.ports import Change, Clock, Kube, Source
 from rpcregistry.reconcile.problems import Problems, Waiting
 from rpcregistry.reconcile.refusals import Backoffs, require_kept
 from rpcregistry.reconcile.silences import Silences
-from rpcregistry.reconcile.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +84,7 @@ class NodeServiceReconciler:
         self._problems = Problems()
         self._waiting = Waiting()  # for the deletion of another's Service
         self._lease = lease
-        self._turns = Turns(clock.monotonic)
+        self._turns = NodeTurns(clock.monotonic)
         self.silences: Silences[Missing] = Silences(clock, lease)
         self.guard: Guard[Missing] = Guard(
             look=self._look, decided=self._decided, past=past, confirm=confirm, clock=clock.monotonic

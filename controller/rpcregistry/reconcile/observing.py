@@ -12,11 +12,11 @@ from rpcregistry.plan import ownword
 from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.pods import as_reported, silent_on
 from rpcregistry.plan.publication import Place, places
+from rpcregistry.reconcile.nodeturns import NodeTurns
 from rpcregistry.reconcile.ports import Clock, Source
 from rpcregistry.reconcile.reads import Reads, Unread
 from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.rewrites import Rewrites
-from rpcregistry.reconcile.turns import Turns
 
 DECLARED = "declared"  # index of pods: (namespace, service name)
 NAMED = "named"  # index of RpcServices: ServiceKey
@@ -49,7 +49,7 @@ class Observer:
         self,
         *,
         pods: Source[Pod],
-        turns: Turns,
+        turns: NodeTurns,
         services: Source[RpcService],
         relied: Relied,
         rewrites: Rewrites,

@@ -28,6 +28,7 @@ from rpcregistry.reconcile.absences import Absences, turned
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.initialsync import InitialSync
 from rpcregistry.reconcile.memory import Past
+from rpcregistry.reconcile.nodeturns import NodeTurns
 from rpcregistry.reconcile.observing import Observer, declared_keys
 from rpcregistry.reconcile.ports import Change, Clock, Events, Kube, Source
 from rpcregistry.reconcile.refusals import MOST_REPORTED, SLOW, Refusals, log_refused, require_kept
@@ -36,7 +37,6 @@ from rpcregistry.reconcile.rewrites import Rewrites
 from rpcregistry.reconcile.room import Room
 from rpcregistry.reconcile.selections import Selections
 from rpcregistry.reconcile.troubles import FIRST_PAUSE, REPORTED_AFTER, Troubles
-from rpcregistry.reconcile.turns import Turns
 
 OLD_CRD = "the API server loses fields of the status: its CRD is too old, run kubectl apply -f crds/"
 
@@ -83,7 +83,7 @@ class RpcServiceReconciler:
         self._selected: Selections[RpcService] = Selections(
             pods.store, lambda service: None if service.is_part else service.spec.selector
         )
-        turns = Turns(clock.monotonic)
+        turns = NodeTurns(clock.monotonic)
         self._room = Room(services, services_per_namespace)
         self._observer = Observer(
             pods=pods,

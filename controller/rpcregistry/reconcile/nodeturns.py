@@ -20,7 +20,7 @@ class Turn(msgspec.Struct, frozen=True):
     seen: bool = False
 
 
-class Turns:
+class NodeTurns:
     """The last turn of each Node; for any thread.
 
     Lost with the process.  The next one dates each turn from when it first sees the Node, so it waits longer.
