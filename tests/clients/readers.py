@@ -17,7 +17,7 @@ class Reader:
 
     With *sees_metadata* it shows what an endpoint declares besides its address; kube2zk's clients know no
     *ports*.  If an endpoint's metadata changes, it lists the endpoint without a gap, unless it *blinks*.
-    *own_faults*: the errors that are the client's own, whatever the registry does.  *name*: of a client that
+    *own_faults*: the client's own errors, which no registry causes.  *name*: of a client that
     has several readers.
     """
 

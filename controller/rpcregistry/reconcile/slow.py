@@ -23,7 +23,7 @@ class SlowNamespaces:
 
     @contextmanager
     def timed(self, kind: ApiType, namespace: str) -> Iterator[None]:
-        """Time a write of *kind* in *namespace*, whatever comes of it."""
+        """Time a write of *kind* in *namespace*, also one that fails."""
         begun = self._clock()
         try:
             yield

@@ -63,7 +63,7 @@ class Ground:
     def apply(self) -> None:
         """Apply the CRDs and the example, without its Deployment: here, replicas are processes.
 
-        Whoever deleted them has to: a ServiceAccount that is made again has another token.
+        A test that deleted them calls this: a ServiceAccount that is made again has another token.
         """
         crds, example = self._manifests
         self.cluster.kubectl("apply", "-f", str(crds))

@@ -350,7 +350,7 @@ class Stand:
         """Wait until nothing more comes of what happened; return since when, None where not all is in sync.
 
         That nothing was asked for a moment shows it: from then on nothing is to be written.  By default the
-        moment is short beside what the test has taken.  Whoever never rests is judged by the last moment.
+        moment is short beside what the test has taken.  The last moment counts where the product never rests.
         """
         if not all(map(is_in_sync, self.ground.history.listed("RpcService", self.namespaces))):
             return None
