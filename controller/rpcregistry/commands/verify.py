@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from rpcregistry.commands.reading import beat_of
 from rpcregistry.commands.report import REPORTS, Inspection
 from rpcregistry.commands.whereabouts import Whereabouts
 from rpcregistry.errors import Absent, Failure, Misconfigured, Rejected, Unknown
@@ -16,7 +17,6 @@ from rpcregistry.kube.client import Kube
 from rpcregistry.layouts import LAYOUTS, Layout
 from rpcregistry.manifests import LEASES, PODS, RPCSERVICES, Named, Resource, annotations_of
 from rpcregistry.model import HELD, Pod, Problem, Regarding, ServiceKey
-from rpcregistry.plan import heartbeat
 from rpcregistry.plan.findings import Counts, Finding, confirmed, exit_code
 from rpcregistry.plan.held import named
 from rpcregistry.plan.ledger import ledger_root, service_name_of
@@ -164,7 +164,7 @@ class Inspector:
     def inspect(self) -> Inspection:
         """Compare once; some findings may be changes in progress."""
         cluster, notes = self._cluster()
-        beat = self._beat()
+        beat = beat_of(self._zookeeper, self._settings.cluster_id)
         if beat and beat.lease:
             cluster = msgspec.structs.replace(
                 cluster, held=self._held(beat.lease), restored=bool(beat.seen.restored)
@@ -222,11 +222,6 @@ class Inspector:
         return names
 
     # the registry
-
-    def _beat(self) -> heartbeat.Heartbeat | None:
-        path = heartbeat.path(self._settings.cluster_id)
-        znode = self._zookeeper.read([path])[path]
-        return heartbeat.decode(znode.data) if znode else None
 
     def _views(self, cluster: Cluster) -> tuple[Views, list[Finding]]:
         """The znodes of every service in every layout, and findings of znodes that can be no service's."""
