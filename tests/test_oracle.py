@@ -631,6 +631,12 @@ def test_an_address_is_the_same_to_both(address: str, published: bool):
             'a%2Fb+%7E*-* ["$"]',
             id="encoded as a part of a URL",
         ),
+        pytest.param(
+            {"name": "${id}", "data": "${port}${instance}${service}"},
+            {"port": 80},
+            "* 80*echo",
+            id="what identifies the endpoint, between hex digits",
+        ),
     ],
 )
 def test_a_layout_of_ones_own_is_as_its_page_says(

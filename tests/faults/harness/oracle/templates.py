@@ -18,10 +18,8 @@ Template = Mapping[str, Any]
 """What a template file says."""
 
 _PLACEHOLDER = re.compile(r"\$(?:\$|\{([^|{}]+)(\|url)?\})")
-# Three of eight hex digits for ${id}, two for ${instance}; ${digits}.
-_CHOSEN = re.compile(
-    r"(?<![0-9a-f])[0-9a-f]{8}(-[0-9a-f]{8}){1,2}(?![0-9a-f])|(?<!\d)[1-9]\d{17}(?!\d)", re.ASCII
-)
+# Three of eight hex digits for ${id}, two for ${instance}; ${digits}.  Anything may stand right beside them.
+_CHOSEN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){1,2}|(?<!\d)[1-9]\d{17}(?!\d)", re.ASCII)
 _LEFT_OUT = object()
 _NO_NAME = re.compile(r"\.{0,2}|.*[/\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff].*", re.DOTALL)
 
