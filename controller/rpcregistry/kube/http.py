@@ -68,21 +68,21 @@ class Client:
             raise ValueError("the path has characters that no request can have")
         connection = self._pool._get_conn()  # urllib3 looks whether the server closed it
         idle = not connection.is_closed
-        body = request.body
-        message = (
+        length = "" if request.body is None else f"Content-Length: {len(request.body)}\r\n"
+        head = (
             f"{request.method} {self._prefix}{request.target} HTTP/1.1\r\n{self._headers}"
-            f"{_lines(request.headers)}{_lines(authorization)}"
-            + ("\r\n" if body is None else f"Content-Length: {len(body)}\r\n\r\n")
-        ).encode("ascii")
+            f"{_lines(request.headers)}{_lines(authorization)}{length}\r\n"
+        )
+        message = head.encode("ascii") + (request.body or b"")
         try:
-            return self._exchange(connection, message + (body or b""), request)
+            return self._exchange(connection, message, request.timeout)
         except _Stale:
             if not idle or request.method != "GET":
                 raise
-        return self._exchange(self._pool._new_conn(), message, request)
+        return self._exchange(self._pool._new_conn(), message, request.timeout)
 
-    def _exchange(self, connection: Any, message: bytes, request: Request) -> "Answer":
-        connect, read = request.timeout
+    def _exchange(self, connection: Any, message: bytes, timeout: tuple[float, float]) -> "Answer":
+        connect, read = timeout
         try:
             if connection.is_closed:
                 self._connect(connection, connect)
