@@ -48,6 +48,7 @@ from rpcregistry.reconcile.rewrites import Rewrites
 from rpcregistry.reconcile.room import IN_NAMESPACE, Room
 from rpcregistry.reconcile.room import service_indexes as room_indexes
 from rpcregistry.reconcile.selections import Selections
+from rpcregistry.reconcile.shown import Shown
 from rpcregistry.reconcile.slow import SLOW, SlowNamespaces
 from rpcregistry.reconcile.stalepaths import StalePaths
 from rpcregistry.reconcile.troubles import LONGEST_PAUSE, Troubles
@@ -622,6 +623,29 @@ def test_two_that_make_objects_make_no_more_than_there_is_room_for():
         raise AssertionError
     with room.to_make(ObjectKey("another", "one")):
         pass
+
+
+def test_what_the_watch_shows_while_another_thread_begins_to_wait_is_not_missed():
+    services = Services()
+    shown = Shown(services, lambda: True, longest=30.0)
+    turns = threading.Barrier(2, timeout=60.0)
+    made = [service(f"s{number}") for number in range(ROUNDS)]
+    results: list[bool] = []
+
+    def watch() -> None:
+        for one in made:
+            turns.wait()
+            services.store.put(one, 1)
+            shown.note(Change(None, one))
+
+    def write() -> None:
+        for one in made:
+            turns.wait()
+            results.append(shown.wait(one))
+
+    at_once(lambda: step_by_step(watch, "/reconcile/shown"), lambda: step_by_step(write, "/reconcile/shown"))
+    assert results == [True] * ROUNDS
+    assert not Shown(services, lambda: False).wait(service("alone"))  # it does not wait at all
 
 
 def test_what_two_say_of_two_namespaces_is_not_lost():

@@ -109,6 +109,7 @@ class World:
             enqueue=lambda keys: self.keys.update(keys),
             initial_sync=initial_sync,
             services_per_namespace=self.services_per_namespace,
+            crowded=lambda: False,
             lease=on_lease,
             events=self.events,
         )

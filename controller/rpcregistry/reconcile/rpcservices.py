@@ -36,6 +36,7 @@ from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.rewrites import Rewrites
 from rpcregistry.reconcile.room import Room
 from rpcregistry.reconcile.selections import Selections
+from rpcregistry.reconcile.shown import Shown
 from rpcregistry.reconcile.troubles import FIRST_PAUSE, REPORTED_AFTER, Troubles
 
 OLD_CRD = "the API server loses fields of the status: its CRD is too old, run kubectl apply -f crds/"
@@ -45,7 +46,7 @@ class RpcServiceReconciler:
     """Makes the RpcServices of one key equal to what the pods of its namespace say.
 
     Any thread calls ``note_…`` with a change, then asks ``…_keys`` what to reconcile; one thread at a time
-    reconciles a key.
+    reconciles a key.  *crowded*: whether other keys wait.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class RpcServiceReconciler:
         enqueue: Callable[[Iterable[ServiceKey]], None],
         initial_sync: InitialSync,
         services_per_namespace: int,
+        crowded: Callable[[], bool],
         lease: HeldOnLease,
         events: Events,
     ) -> None:
@@ -85,6 +87,7 @@ class RpcServiceReconciler:
         )
         turns = NodeTurns(clock.monotonic)
         self._room = Room(services, services_per_namespace)
+        self._shown = Shown(services, crowded)
         self._observer = Observer(
             pods=pods,
             turns=turns,
@@ -129,6 +132,7 @@ class RpcServiceReconciler:
         """Note which pods an RpcService selects, and a new word that may release a hold."""
         self._selected.note(change)
         self.absences.note_service(change)
+        self._shown.note(change)
 
     def service_keys(self, change: Change[RpcService]) -> set[ServiceKey]:
         """The keys that an RpcService's change touches."""
@@ -378,7 +382,9 @@ class RpcServiceReconciler:
             case planning.Create(namespace, name, service_name, status, head):
                 manifest = made.rpcservice(namespace, name, service_name, head, self._settings.labels)
                 with self._room.to_make(ObjectKey(namespace, name)):
-                    self._set_status(self._kube.create(RPCSERVICES, namespace, manifest), status)
+                    service = self._kube.create(RPCSERVICES, namespace, manifest)
+                    self._shown.wait(service)
+                    self._set_status(service, status)
             case planning.SetStatus(service, status):
                 latest[service.uid] = self._set_status(latest.get(service.uid, service), status)
             case planning.Delete(service):
