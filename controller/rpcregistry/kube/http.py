@@ -268,7 +268,6 @@ class Answer:
         try:
             message.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            message.reusable = False
             if not message.complete:
                 raise ConnectionError(f"the connection broke: that is no HTTP: {error}") from error
 
