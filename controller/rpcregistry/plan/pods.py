@@ -49,6 +49,19 @@ def names_service(pod: Pod, service_name: str) -> bool:
     return not is_finished(pod) and any(d.service_name == service_name for d in pod.declarations)
 
 
+def left_services(old: Pod | None, new: Pod | None, listed: bool) -> set[str]:
+    """The services of which a change shows that the pod *old* is no endpoint any more.
+
+    *listed*: a LIST showed the change, and a pod that it lacks is merely absent.
+    """
+    if old is None or not is_listed(old) or (new is None and listed):
+        return set()
+    serves = (
+        {d.service_name for d in new.declarations} if new and new.uid == old.uid and is_listed(new) else ()
+    )
+    return {d.service_name for d in old.declarations}.difference(serves)
+
+
 def asks_locality(pod: Pod, service_name: str) -> bool:
     """Whether the pod asks for node-local routing to the service and is not finished."""
     return not is_finished(pod) and any(
