@@ -86,7 +86,8 @@ class Observer:
         @cache
         def listed() -> set[Place]:
             rows = (remembered.get(service.uid, service.status.endpoints) for service in services)
-            return places(chain.from_iterable(rows))
+            deleted = (service.status.endpoints for service in self._relied.listing(key))
+            return places(chain(*rows, *deleted))
 
         def as_permitted(pod: Pod) -> Pod:
             """The pod with what it may declare; while that is unknown, with what is listed already."""

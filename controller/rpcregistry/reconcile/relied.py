@@ -11,6 +11,7 @@ from collections.abc import Callable, Container, Hashable, Iterable, Sequence
 import msgspec
 
 from rpcregistry.model import ObjectKey, RpcService, ServiceKey
+from rpcregistry.plan.publication import Place, place
 from rpcregistry.reconcile.byname import BY_NAME
 from rpcregistry.reconcile.ports import Change, Source
 
@@ -110,11 +111,16 @@ class Relied:
                 if service.uid not in seen:
                     self._drop(service, self._deleted.get(service.key, True))
 
-    def withdraw(self, key: ServiceKey, pods: Container[str]) -> None:
-        """Drop the rows of *pods*, by uid, from the deleted RpcServices of *key*: these pods are gone."""
+    def has_deleted(self, key: ServiceKey) -> bool:
+        """Whether a deleted RpcService of *key* is still relied on."""
+        with self._lock:
+            return bool(self._deleted_of(key))
+
+    def withdraw(self, key: ServiceKey, obsolete: Container[Place]) -> None:
+        """Drop the *obsolete* rows from the deleted RpcServices of *key*: their pods show that they ended."""
         with self._lock:
             for service in self._deleted_of(key):
-                rows = tuple(row for row in service.status.endpoints if row.pod_uid not in pods)
+                rows = tuple(row for row in service.status.endpoints if place(row) not in obsolete)
                 if rows != service.status.endpoints:
                     listed = self._deleted.get(service.key, True)
                     status = msgspec.structs.replace(service.status, endpoints=rows)
