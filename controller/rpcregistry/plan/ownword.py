@@ -56,7 +56,7 @@ def outdated(
     confirmed: Container[str],
     judged: Container[str],
 ) -> tuple[frozenset[Place], frozenset[Place]]:
-    """The endpoints of *relied* whose pods ended, and those that are not Ready any more.
+    """The endpoints of *relied* whose pods ended or moved, and those that are not Ready any more.
 
     *pods*: by name, all that *relied* lists; a pod that is merely absent shows nothing.  *confirmed*: the
     uids of pods that no longer exist.  *judged*: the uids of the objects that exist and can be read, so that
@@ -77,6 +77,15 @@ def outdated(
         return uid not in judged and (head is None or head.spec.selector is not None)
 
     rows = [(service, row) for service in relied for row in service.status.endpoints]
-    obsolete = {place(row) for service, row in rows if place(row) not in wanted and has_ended(service, row)}
+    obsolete = {
+        place(row)
+        for service, row in rows
+        if (_has_moved(row, wanted[place(row)]) if place(row) in wanted else has_ended(service, row))
+    }
     unready = {place(row) for _, row in rows if row.ready and not wanted.get(place(row), row).ready}
     return frozenset(obsolete), frozenset(unready)
+
+
+def _has_moved(row: Endpoint, shown: Endpoint) -> bool:
+    """Whether the pod of *row* has another address by now."""
+    return row.ip not in (shown.ip, *shown.ips)
