@@ -50,11 +50,11 @@ def names_service(pod: Pod, service_name: str) -> bool:
 
 
 def left_services(old: Pod | None, new: Pod | None, listed: bool) -> set[str]:
-    """The services of which a change shows that the pod *old* is no endpoint any more.
+    """The services of which a change shows that the pod *old* is no endpoint (any more).
 
     *listed*: a LIST showed the change, and a pod that it lacks is merely absent.
     """
-    if old is None or not is_listed(old) or (new is None and listed):
+    if old is None or is_finished(old) or (new is None and listed):
         return set()
     serves = (
         {d.service_name for d in new.declarations} if new and new.uid == old.uid and is_listed(new) else ()

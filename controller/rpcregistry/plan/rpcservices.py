@@ -317,8 +317,8 @@ def _membership(
 
 
 def declared_rows(pod: Pod, service_name: str) -> list[Endpoint]:
-    """The rows of a pod with an address for what it declares of one service."""
-    return [endpoint_of(pod, d) for d in pod.declarations if d.service_name == service_name]
+    """The rows of a pod for what it declares of one service; none without an address."""
+    return [endpoint_of(pod, d) for d in pod.declarations if pod.ips and d.service_name == service_name]
 
 
 def endpoint_of(pod: Pod, declaration: Declaration) -> Endpoint:
