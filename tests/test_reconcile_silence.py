@@ -2,7 +2,7 @@
 
 import pytest
 
-from rpcregistry.model import RELEASE
+from rpcregistry.model import RELEASE, ObjectKey
 from rpcregistry.plan.silence import CALM, LEAST
 from tests.builders import address, pod
 from tests.worlds.fleet import PODS, Fleet
@@ -270,6 +270,32 @@ def test_a_process_that_starts_after_a_node_was_deleted_keeps_what_was_held():
     fleet.end(fleet.on(2))
     assert fleet.published() == fleet.all - fleet.of(2)
     assert fleet.condition().reason == "InRegistry"
+
+
+def test_a_process_that_starts_after_a_node_was_deleted_publishes_nobody_again():
+    fleet = Fleet(10)
+    fleet.delete(2)
+    fleet.wait(CONFIRM)
+    assert fleet.published() == fleet.all - fleet.of(2)
+    for _ in range(2):
+        fleet.start()
+        fleet.settle()
+        fleet.wait(10 * CONFIRM)
+        assert fleet.published() == fleet.all - fleet.of(2)
+    fleet.node(2, ready=True)
+    fleet.settle()
+    assert fleet.published() == fleet.all
+
+
+def test_where_there_are_no_nodes_a_pod_that_became_ready_while_nobody_ran_is_published():
+    fleet = Fleet(0)
+    name = "p1"
+    fleet.pods.put(fleet.pod(name, ready=False))
+    fleet.settle()
+    fleet.pods._items[ObjectKey("default", name)] = fleet.pod(name)
+    fleet.start()
+    fleet.settle()
+    assert fleet.published() == {address(name)}
 
 
 def test_holds_that_lose_their_time_limit_say_so():
