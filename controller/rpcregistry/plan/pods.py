@@ -49,12 +49,9 @@ def names_service(pod: Pod, service_name: str) -> bool:
     return not is_finished(pod) and any(d.service_name == service_name for d in pod.declarations)
 
 
-def left_services(old: Pod | None, new: Pod | None, listed: bool) -> set[str]:
-    """The services of which a change shows that the pod *old* is no endpoint (any more).
-
-    *listed*: a LIST showed the change, and a pod that it lacks is merely absent.
-    """
-    if old is None or is_finished(old) or (new is None and listed):
+def left_services(old: Pod, new: Pod | None) -> set[str]:
+    """The services of which a watch event shows that the pod *old* is no endpoint (any more)."""
+    if is_finished(old):
         return set()
     serves = (
         {d.service_name for d in new.declarations} if new and new.uid == old.uid and is_listed(new) else ()

@@ -95,10 +95,14 @@ class Missing:
             self._note_listed(new)
 
     def note_pod(self, change: Change[Pod]) -> set[str]:
-        """Note what a pod is seen to leave; return the names of which an earlier process published it."""
-        old = change.old
-        went = left_services(old, change.new, change.listed)
-        return {name for name in went if old and self._leftovers.note_went(name, declared_rows(old, name))}
+        """Note what a pod is seen to leave; return the names of which an earlier process published it.
+
+        A LIST shows nothing: it may be of an API server that was restored.
+        """
+        if change.old is None or change.listed:
+            return set()
+        went = {name: declared_rows(change.old, name) for name in left_services(change.old, change.new)}
+        return {name for name, rows in went.items() if self._leftovers.note_went(name, rows)}
 
     def _note_deleted(self, service: RpcService, shown: bool) -> None:
         """Note a deleted RpcService; *shown*: by a watch event, not by a LIST that lacks it."""
