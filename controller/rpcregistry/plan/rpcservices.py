@@ -63,6 +63,7 @@ class ObservedRpcServices(msgspec.Struct, frozen=True):
     RpcServices.  *silent_nodes*: the Nodes of *pods* that report nothing.  *unheard*: the uids of silenced
     pods whose Node cannot be read, so that nobody knows whether they failed.  *remembered*: by uid, the rows
     of an RpcService before others wrote its status, and those of the others' rows that may be true.
+    *deleted*: RpcServices that are not there any more, and whose endpoints stay published meanwhile.
     *unplaced*: how many endpoints no object lists, because a write is refused.
     """
 
@@ -72,6 +73,7 @@ class ObservedRpcServices(msgspec.Struct, frozen=True):
     silent_nodes: Container[str] = ()
     unheard: Container[str] = ()
     remembered: Mapping[str, Sequence[Endpoint]] = {}
+    deleted: Sequence[RpcService] = ()
     unplaced: int = 0
 
     @property
@@ -226,10 +228,27 @@ def desired_rows(
                 # A row stays held until the guard has decided: after a start, it has not looked yet.
                 held = row.held or row.pod_uid in absences.held
                 rows[row.pod_uid, row.port] = head, _with_held(row, held)
+    for row in _unheard_of_deleted(observed, rows):
+        if row.pod_uid not in absences.confirmed:
+            home, _ = rows[place(row)]
+            rows[place(row)] = home, _with_held(row, row.held or row.pod_uid in absences.held)
     by_head: dict[str, list[Endpoint]] = {}
     for head, row in rows.values():
         by_head.setdefault(head, []).append(row)
     return by_head
+
+
+def _unheard_of_deleted(
+    observed: ObservedRpcServices, shown: Mapping[Place, tuple[str, Endpoint]]
+) -> list[Endpoint]:
+    """The rows of deleted RpcServices, and of no other one, whose pods are there and count as absent.
+
+    Who deletes an RpcService says nothing of its pods: what was held stays held.
+    """
+    listed = {place(row) for service in observed.services for row in observed.rows_of(service)}
+    rows = (row for service in observed.deleted for row in service.status.endpoints)
+    found = (row for row in rows if place(row) in shown and place(row) not in listed)
+    return [row for row in found if is_absent(row, shown[place(row)][1], observed)]
 
 
 def wanted_rows(key: ServiceKey, observed: ObservedRpcServices, absences: Absences) -> list[Endpoint]:
@@ -248,6 +267,8 @@ def suspects(key: ServiceKey, observed: ObservedRpcServices) -> dict[str, int]:
             _, shown = rows.get((row.pod_uid, row.port), ("", None))
             if is_absent(row, shown, observed):
                 weights[row.pod_uid] = weights.get(row.pod_uid, 0) + 1
+    for row in _unheard_of_deleted(observed, rows):
+        weights[row.pod_uid] = weights.get(row.pod_uid, 0) + 1
     return weights
 
 

@@ -111,10 +111,15 @@ class Relied:
                 if service.uid not in seen:
                     self._drop(service, self._deleted.get(service.key, True))
 
-    def has_deleted(self, key: ServiceKey) -> bool:
-        """Whether a deleted RpcService of *key* is still relied on."""
+    def deleted_of(self, key: ServiceKey) -> list[RpcService]:
+        """The RpcServices of *key* that are not there any more and still relied on, noted in time or not."""
         with self._lock:
-            return bool(self._deleted_of(key))
+            return self._deleted_of(key)
+
+    def deleted(self) -> list[RpcService]:
+        """The RpcServices of all keys that were deleted, and are still relied on."""
+        with self._lock:
+            return [self._services[key] for key in self._deleted]
 
     def withdraw(self, key: ServiceKey, obsolete: Container[Place]) -> None:
         """Drop the *obsolete* rows from the deleted RpcServices of *key*: their pods show that they ended."""
@@ -128,7 +133,6 @@ class Relied:
                     self._deleted[service.key] = listed
 
     def _deleted_of(self, key: ServiceKey) -> list[RpcService]:
-        """Those of *key* that are not there any more, whether or not that was noted in time."""
         latest = ((service, self._watched.store.get(service.key)) for service in self.listing(key))
         return [service for service, now in latest if now is None or now.uid != service.uid]
 

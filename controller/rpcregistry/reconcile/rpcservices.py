@@ -171,7 +171,7 @@ class RpcServiceReconciler:
         observed, unread = self._observer.observe_surely(key)
         absences = self.absences.of(key, observed)
         wanted = _Wanted(lambda: planning.wanted_rows(key, observed, absences))
-        if self._relied.has_deleted(key):
+        if observed.deleted:
             obsolete, _ = self._outdated(key, observed, wanted)
             self._relied.withdraw(key, obsolete)
         self._report_addresses(observed.pods.values())
