@@ -722,7 +722,7 @@ def test_a_layout_of_ones_own_is_as_its_page_says(
 
 
 def test_what_lies_beside_the_endpoints_or_among_those_of_others_is_as_the_page_says():
-    fields = {"name": "${id}", "directory": "", "static": {"$$/${service|url}": {"a": "${service}"}}}
+    fields = {"name": "${id}", "directory": "flat", "static": {"$$/${service|url}": {"a": "${service}"}}}
     own = {"layouts": [OWN], "templates": {OWN[0]: fields}}
     controllers, world = show(own, oracle.World(pods=[pod(1, "echo", "a$b"), pod(2, "echo")]))
     agree(controllers, world)
