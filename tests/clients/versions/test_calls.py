@@ -21,6 +21,7 @@ from tests.clients.readers import (
     ARMERIA,
     CURATOR,
     D2,
+    FINAGLE,
     GO_KIT,
     PATIENCE,
     SPRING_CLOUD,
@@ -32,7 +33,7 @@ from tests.cluster.world import Controller, World
 
 SERVER = Path(__file__).parents[1] / "server.py"
 PORT = 8080
-CALLERS = (*ARMERIA, D2, CURATOR, GO_KIT, SPRING_CLOUD, VERTX)
+CALLERS = (*ARMERIA, D2, CURATOR, GO_KIT, SPRING_CLOUD, VERTX, FINAGLE)
 LATELY = 30  # calls in a row: that many leave out one of five addresses by chance once in 800 times
 
 
