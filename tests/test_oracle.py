@@ -252,7 +252,7 @@ FIELDS += [f"{field}:-{default}" for field, default in {**DEFAULTS, "group": ""}
 PLACEHOLDERS = st.sampled_from([f"${{{field}{url}}}" for field in FIELDS for url in ("", "", "|url")])
 
 
-def data_of(placeholders: st.SearchStrategy[str]) -> st.SearchStrategy[str | dict[str, Any] | list[Any]]:
+def data_of(placeholders: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
     """What a template may say of a znode's data."""
     texts_of_fields = st.lists(placeholders | st.sampled_from(["x", "$$", "/"]), max_size=3).map("".join)
     return st.recursive(
