@@ -247,8 +247,8 @@ class OneEach(msgspec.Struct, frozen=True, dict=True):
         found = [Create(path, self.layout.content(self.service_name, path)) for path in self.observed.missing]
         if self.form.directory.varies:
             ways = {way for name in desired for way in upwards(name.rpartition("/")[0])}
-            missing = sorted(ways.difference(self.observed.directories))
-            found += [Create(self.path(way), b"") for way in missing]
+            missing = sorted(map(self.path, ways.difference(self.observed.directories)))
+            found += [Create(path, b"") for path in missing if path not in self.observed.missing]
         return tuple(found)
 
     def replacement(self, name: str, data: bytes, old: Sequence[str]) -> Step:
