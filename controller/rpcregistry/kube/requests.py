@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import msgspec
 import urllib3
 
-from rpcregistry.errors import Misconfigured, Retry
+from rpcregistry.errors import Misconfigured, Unanswered
 from rpcregistry.kube.access import ApiServer
 from rpcregistry.kube.failures import failure, kind_of, translated
 from rpcregistry.manifests import FIELD_MANAGER
@@ -30,14 +30,14 @@ class Timeouts(NamedTuple):
     resource since its start.  *body*: for an answer as a whole.
     """
 
-    watch: tuple[float, float] = (3, 90)
-    read: tuple[float, float] = (3, 15)
-    write: tuple[float, float] = (3, 10)
+    watch: tuple[float, float] = (10, 90)
+    read: tuple[float, float] = (10, 15)
+    write: tuple[float, float] = (10, 10)
     body: float = 60
 
 
 TIMEOUTS = Timeouts()
-LEASE_TIMEOUTS = Timeouts(read=(2, 4), write=(2, 4), body=4)
+LEASE_TIMEOUTS = Timeouts(read=(5, 5), write=(5, 5), body=5)
 
 
 class _Request(NamedTuple):
@@ -61,19 +61,26 @@ class _Transport:
 
     def __init__(self, server: ApiServer) -> None:
         self.server = server
+        self.written_at = float("-inf")  # when a request with a body left last; for clients of one thread
         self._lock = threading.Lock()  # protects what server.authorization keeps
 
     def send(self, request: _Request) -> urllib3.BaseHTTPResponse:
         """Send *request*; the caller reads the body of the answer."""
         connect, read = request.timeout
+        length = {"Content-Length": str(len(request.body))} if request.body else {}
         return self.server.pool.request(
             request.method,
             self.server.host + request.target,
-            body=request.body,
-            headers={**request.headers, **self._authorization()},
+            body=self._leaving(request.body) if request.body else None,
+            headers={**request.headers, **length, **self._authorization()},
             timeout=urllib3.Timeout(connect=connect, read=read),
             preload_content=False,
         )
+
+    def _leaving(self, body: bytes) -> Iterator[bytes]:
+        """Yield *body* once the connection is there, which may take seconds."""
+        self.written_at = time.monotonic()
+        yield body
 
     def _authorization(self) -> dict[str, str]:
         with self._lock:
@@ -120,6 +127,11 @@ class Requests:
     def server(self) -> ApiServer:
         """The server and credentials in use."""
         return self._transport.server
+
+    @property
+    def written_at(self) -> float:
+        """When the last write left, in seconds of the monotonic clock; for clients of one thread."""
+        return self._transport.written_at
 
     def read(self, what: str, path: str, query: Mapping[str, str] | None = None) -> bytearray:
         """GET *path*; return the body."""
@@ -223,5 +235,5 @@ def _body(what: str, response: urllib3.BaseHTTPResponse, seconds: float) -> byte
         body += chunk
         if time.monotonic() > deadline:
             response.close()
-            raise Retry(f"{what}: the answer took longer than {seconds:g} s")
+            raise Unanswered(f"{what}: the answer took longer than {seconds:g} s")
     return body
