@@ -25,8 +25,8 @@ CREDENTIALS_PERIOD = 5.0  # seconds at least between two readings of refused cre
 class Timeouts(NamedTuple):
     """Seconds to connect and to wait for the next bytes, by kind of request.
 
-    A silent watch ends, and starting the next shows whether the server still answers.  Few are silent that
-    long: the server sends bookmarks about once a minute.  It sends none while nothing has happened to a
+    A silent watch ends, and starting the next shows whether the server still answers.  Few are silent for
+    90 s: the server sends bookmarks about once a minute.  It sends none while nothing has happened to a
     resource since its start.  *body*: for an answer as a whole.
     """
 
@@ -37,6 +37,9 @@ class Timeouts(NamedTuple):
 
 
 TIMEOUTS = Timeouts()
+# A server that is cut off from etcd goes on with its watches, bookmarks included, and says nothing new.  So a
+# controller ends a watch before the next bookmark: the quorum LIST of one object, which comes next, fails.
+CONTROLLER_TIMEOUTS = Timeouts(watch=(10, 30))
 LEASE_TIMEOUTS = Timeouts(read=(5, 5), write=(5, 5), body=5)
 
 
@@ -188,6 +191,8 @@ class Requests:
             self._answered(request.verb, code, time.monotonic() - began)
         if not 200 <= response.status < 300:
             body = _body(request.what, response, self._timeouts.body)
+            if response.status >= 500 and request.method == "GET":
+                transport.close()  # behind a load balancer, a new connection may lead to another server
             after = response.headers.get("Retry-After")
             kind, status = kind_of(request.target), response.status
             raise failure(request.method, request.what, status, bytes(body), after, kind, self._roles)

@@ -15,6 +15,7 @@ from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_ty
 
 from rpcregistry.errors import Failure, Rejected
 from rpcregistry.kube.client import Kube
+from rpcregistry.kube.requests import CONTROLLER_TIMEOUTS
 from rpcregistry.model import RELEASE, Problem
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.restored import ALL, UNTIL_RELEASED
@@ -49,7 +50,12 @@ def run_controllers(settings: RunSettings) -> int:
         sys.setswitchinterval(SWITCH)
         metrics, probes = Metrics(), Probes()
         target = settings.target
-        kube = Kube.from_config(target.kubeconfig, target.context, answered=metrics.kube_answered)
+        kube = Kube.from_config(
+            target.kubeconfig,
+            target.context,
+            timeouts=CONTROLLER_TIMEOUTS,
+            answered=metrics.kube_answered,
+        )
         serve(settings.bind_address, metrics, Health(probes.why_not_live, probes.why_not_ready))
         cluster_id = settings.target.cluster_id or _patiently(kube.cluster_id, stop, probes)
         if cluster_id is None:
