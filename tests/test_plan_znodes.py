@@ -187,7 +187,7 @@ def test_the_writes_for_one_service(want, znode, ledger, ops):
             id="adopt=never",
         ),
         pytest.param(
-            Znode(content("10.0.0.9"), 1),
+            Znode(content("10.0.0.1"), 1),
             entry(),
             PublicationSettings("c1", max_znode_bytes=20),
             "TooLarge",

@@ -598,6 +598,22 @@ def test_what_one_explains_and_another_confirms_is_left_over_no_more():
     assert leftovers.of("echo") == set()
 
 
+def test_who_is_seen_to_go_as_a_service_is_met_leaves_nothing_over():
+    layout = Layout("kube2zk", "/rpc_v2")
+    numbers = range(40)
+    content = msgspec.json.encode({"config": [], "servers": [f"10.0.0.{number}" for number in numbers]})
+    view = ObservedZnodes(Znode(content, 1), Znode(Ledger("c1").encode(), 1))
+    leftovers = Leftovers([layout], "c1")
+
+    def go() -> None:
+        for number in numbers:
+            leftovers.note_went("echo", [row(number)])
+
+    at_once(lambda: step_by_step(go), lambda: step_by_step(lambda: leftovers.left(layout, "echo", view, ())))
+
+    assert leftovers.of("echo") == set()
+
+
 class Services:
     """An informer's store alone."""
 

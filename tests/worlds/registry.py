@@ -195,6 +195,7 @@ class World:
         self.memory.note_pod(change)
         self.rpcservices.note_pod(change)
         self.keys |= self.rpcservices.pod_keys(change)
+        self.names |= self.registry.pod_names(change)
 
     def _node_changed(self, change):
         self.rpcservices.absences.note_node(change)
