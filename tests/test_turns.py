@@ -32,6 +32,7 @@ PACKAGE = Path(rpcregistry.__file__).parent
 # What has an order of its own and is no queue of keys, by module: why.
 NO_QUEUES = {
     "commands/follow.py": "what one person watches, in order",
+    "kube/http.py": "connections that wait for a request",
     "reconcile/withdrawn.py": "what was withdrawn a moment ago",
     "run/journal.py": "what has happened, the newest of it",
     "run/sources.py": "the newest of several numbers",
