@@ -651,7 +651,8 @@ def test_what_the_lease_calls_held_is_held():
     assert states(inspect(kube, zookeeper).findings) == ["orphaned"]
     kube.objects[lease] = Unknown("403")
     assert states(inspect(kube, zookeeper).findings) == ["orphaned"]
-    kube.objects[lease] = {"metadata": {"annotations": {"rpcregistry.dev/held": '["echo",7]'}}}
+    about = {"namespace": "rpc", "name": "rpcregistry", "uid": "1", "resourceVersion": "1"}
+    kube.objects[lease] = {"metadata": {**about, "annotations": {"rpcregistry.dev/held": '["echo",7]'}}}
     assert states(inspect(kube, zookeeper).findings) == ["held"]
 
 
