@@ -14,9 +14,9 @@ from rich.console import Console
 
 from rpcregistry.cli import run_command
 from rpcregistry.commands.report import REPORTS, Inspection, show_table
-from rpcregistry.commands.verify import Inspector, inspect_twice, require_namespaces
+from rpcregistry.commands.verify import Inspector, changed, inspect_twice, require_namespaces
 from rpcregistry.commands.whereabouts import Whereabouts
-from rpcregistry.errors import Absent, Misconfigured, Rejected, Unknown
+from rpcregistry.errors import Absent, Misconfigured, Rejected, Retry, Unknown
 from rpcregistry.layouts import Layout
 from rpcregistry.manifests import RPCSERVICES, Resource
 from rpcregistry.model import (
@@ -641,6 +641,26 @@ def test_only_our_own_znodes_are_counted():
     zookeeper.znodes[ledger_path(LAYOUT, "others", "c2")] = (entry("default", cluster="c2"), 1)
 
     assert inspect(KubeWorld(), zookeeper).counts == Counts(services=0, znodes=1, pods=0)
+
+
+def test_a_watch_shows_the_next_change_and_outlives_a_server_that_is_away(capsys: pytest.CaptureFixture[str]):
+    def look(*findings: Finding) -> Inspection:
+        return Inspection(findings=findings, counts=Counts())
+
+    drift = Finding("kube2zk", "/a", "missing")
+    away = Retry("ZooKeeper is not connected")
+    answers: list[Inspection | Retry] = [look(), away, away, look(drift), look(), look(drift), look(drift)]
+    waits: list[int] = []
+
+    def inspect() -> Inspection:
+        answer = answers.pop(0)
+        if isinstance(answer, Retry):
+            raise answer
+        return answer
+
+    found = changed(inspect, look(), lambda: waits.append(1))
+    assert (found.findings, answers, len(waits)) == ((drift,), [], 7)
+    assert capsys.readouterr().err.count("ZooKeeper is not connected") == 1
 
 
 def test_what_the_lease_calls_held_is_held():

@@ -104,6 +104,11 @@ def test_a_tenant_sees_his_own_namespace_and_is_told_what_he_cannot_see(
     everywhere = typed("get", "-A", looks=False, kubeconfig=kubeconfig)
     assert (everywhere.returncode, "cannot look: list rpcservices: " in everywhere.stderr) == (2, True)
 
+    watched = typed("watch", "-A", looks=False, kubeconfig=kubeconfig)
+    assert (watched.returncode, "cannot look: list rpcservices: " in watched.stderr) == (2, True)
+    # Which heartbeat is ours cannot be told: that is not the same as none.
+    assert marks(typed("check", kubeconfig=kubeconfig, cluster_id="").stdout)["heartbeat"] == "?"
+
     ignored = typed("explain", "pod/b", looks=False)
     assert ignored.returncode == 1
     assert 'label rpc-service is "yes", not "true"' in ignored.stdout

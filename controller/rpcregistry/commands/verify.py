@@ -74,7 +74,7 @@ def verify_registry(
                 inspection = inspect_twice(partial(inspector.inspect, progress), partial(_pause, progress))
             while watching:
                 report.show(inspection)
-                inspection = _changed(inspector, inspection)
+                inspection = changed(inspector.inspect, inspection, lambda: time.sleep(SECOND_LOOK))
     except Failure as failure:
         return cannot_look(failure)
     report.show(inspection)
@@ -100,13 +100,13 @@ def _pause(progress: Callable[[str], None]) -> None:
     time.sleep(SECOND_LOOK)
 
 
-def _changed(inspector: "Inspector", before: Inspection) -> Inspection:
-    """Inspect until other findings are confirmed than *before*; go on if a server does not answer."""
+def changed(inspect: Callable[[], Inspection], before: Inspection, wait: Callable[[], None]) -> Inspection:
+    """Inspect, after a *wait* each, until other findings are confirmed; go on if a server does not answer."""
     said = ""
     while True:
-        time.sleep(SECOND_LOOK)
+        wait()
         try:
-            now = inspect_twice(inspector.inspect, lambda: time.sleep(SECOND_LOOK))
+            now = inspect_twice(inspect, wait)
         except Retry as failure:
             if str(failure) != said:
                 said = str(failure)
