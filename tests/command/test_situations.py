@@ -187,7 +187,9 @@ def test_a_layout_was_left(world: World, start_controller, typed: Typed):
     eventually(lambda: world.servers("echo") == ["10.0.0.1"])
     eventually(lambda: world.zk.exists(f"{world.base}-disco/echo"))
     controller.stop()
-    start_controller()
+    controller = start_controller()
+    says_where = eventually(lambda: [line for line in controller.logged() if line["event"] == "publishing"])
+    assert [(line["services"], line["layouts"]) for line in says_where] == [(1, f"kube2zk={world.base}")]
 
     looked = says(typed, "left: 1 znode of curator, which no --layout covers", "status")
     assert marks(looked.stdout)["registry"] == "✓"
