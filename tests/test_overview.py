@@ -258,14 +258,16 @@ def test_what_to_type_where_the_controller_may_not_read():
 
 
 @pytest.mark.parametrize(
-    "fields",
+    ("fields", "beaten"),
     [
-        pytest.param({"oldest": Oldest("echo", 3.0)}, id="a change that has just come"),
-        pytest.param({"oldest": Oldest("echo", 60.0), "stopped": True}, id="of one that has stopped"),
+        pytest.param({"oldest": Oldest("echo", 3.0)}, 3.0, id="a change that has just come"),
+        pytest.param({"oldest": Oldest("echo", 60.0), "stopped": True}, 3.0, id="of one that has stopped"),
+        pytest.param({"oldest": Oldest("echo", 60.0)}, 90.0, id="of one that is silent"),
     ],
 )
-def test_what_is_no_trouble(fields: dict[str, Any]):
-    assert "changes" not in {found.what for found in status(look(beat=Heartbeat(**fields)), str)}
+def test_what_is_no_trouble(fields: dict[str, Any], beaten: float):
+    hops = status(look(beat=Heartbeat(**fields), beaten=beaten), str)
+    assert "changes" not in {found.what for found in hops}
 
 
 def test_a_layout_that_was_left_is_told_and_wrong_only_beside_drift():
