@@ -109,6 +109,7 @@ class World:
             enqueue=lambda keys: self.keys.update(keys),
             initial_sync=initial_sync,
             services_per_namespace=self.services_per_namespace,
+            crowded=lambda: False,
             lease=on_lease,
             events=self.events,
         )
@@ -193,6 +194,7 @@ class World:
         self.memory.note_pod(change)
         self.rpcservices.note_pod(change)
         self.keys |= self.rpcservices.pod_keys(change)
+        self.names |= self.registry.pod_names(change)
 
     def _node_changed(self, change):
         self.rpcservices.absences.note_node(change)

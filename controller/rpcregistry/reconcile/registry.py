@@ -11,7 +11,7 @@ import structlog
 
 from rpcregistry.errors import Conflict, Fenced, Partial, Rejected, Retry
 from rpcregistry.layouts import Layout
-from rpcregistry.model import RpcService
+from rpcregistry.model import Pod, RpcService
 from rpcregistry.plan import znodes as planning
 from rpcregistry.plan.invariants import check_transaction
 from rpcregistry.plan.ledger import Ledger
@@ -90,6 +90,10 @@ class RegistryReconciler:
         self._missing.note(change)
         if _asks_anew(change):
             self._unwritten.note(_names(change), self._clock.monotonic())
+
+    def pod_names(self, change: Change[Pod]) -> set[str]:
+        """The names of which a pod is seen to leave something that an earlier process published."""
+        return self._missing.note_pod(change)
 
     def every_name(self) -> set[str]:
         """All names: those of RpcServices and those in the ledger; for any thread."""

@@ -245,7 +245,9 @@ class Shared:
     ) -> Controller[ObjectKey]:
         """What keeps ``--generated-labels`` on the objects of *resource*; *kind*: its name in the metrics."""
         labels = self.settings.generated_labels
-        reconciler = GeneratedLabelReconciler(kube=self.writer, resource=resource, found=found, labels=labels)
+        reconciler = GeneratedLabelReconciler(
+            kube=self.writer, resource=resource, found=found, labels=labels, clock=self.clock
+        )
         queue: Workqueue[ObjectKey] = self.queue(self.settings.batch_window, resource, workers=4)
         controller = Controller(
             f"{kind}-labels", queue, reconciler.reconcile, kind=kind, every_key=reconciler.every_key
