@@ -1,6 +1,5 @@
 """The command line: what it takes, what it says, and with which exit code."""
 
-import re
 import socket
 import subprocess
 import sys
@@ -9,12 +8,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from kazoo.security import OPEN_ACL_UNSAFE
 
-from rpcregistry.cli import CONTROLLERS, main, run_command, translate
+from rpcregistry.cli import CONTROLLERS, run_command, translate
 from rpcregistry.plan.publication import Adopt, CrossNamespace, Policy
+from tests.commandline import parsed
 
 UNREACHABLE = """
 apiVersion: v1
@@ -31,12 +30,6 @@ def kubeconfig(tmp_path: Path) -> str:
     file = tmp_path / "kubeconfig"
     file.write_text(UNREACHABLE)
     return str(file)
-
-
-def parsed(*arguments: str) -> dict[str, Any]:
-    """What a command would be called with."""
-    command, *rest = translate(arguments)
-    return main.commands[command].make_context(command, rest).params
 
 
 # What it takes
@@ -212,101 +205,6 @@ def test_how_long_zookeeper_may_take_can_be_said(command: str, monkeypatch: pyte
     assert parsed(command)["timeout"] == 60.0
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a", "!a", "! a", "a=b", "a==b", "a!=b", "a=", "a in (b)", "a notin (b, c)", "a in (b,)", "a>1",
-        "a < -1", "a.example/b=c", " a = b , !c ", "in=x", "in in (in)", "",
-    ],
-)  # fmt: skip
-def test_what_kubernetes_takes_for_a_label_selector_is_taken(text: str):
-    assert parsed("run", "--pod-label-selector", text)["pod_label_selector"] == text.strip()
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        pytest.param("a=b=c", "'=c' cannot follow 'a=b'", id="twice ="),
-        pytest.param("a b", "'b' cannot follow 'a'", id="no comma"),
-        pytest.param("x=y,a in b", "'in b' cannot follow 'a'", id="no brackets"),
-        pytest.param("a in (b", "'in (b' cannot follow 'a'", id="an open bracket"),
-        pytest.param("a in (b c)", "'b c' is no label's value", id="values without a comma"),
-        pytest.param("a>b", "'>b' cannot follow 'a'", id="no number"),
-        pytest.param(",a", "',a' begins with no label", id="a comma first"),
-        pytest.param("a,", "nothing follows its last comma", id="a comma last"),
-        pytest.param("=b", "'=b' begins with no label", id="no name"),
-        pytest.param("-a=b", "'-a' is no label's name", id="a name"),
-        pytest.param("A B/c=d", "'B/c=d' cannot follow 'A'", id="a prefix with a space"),
-        pytest.param("B_/c=d", "'B_/c' is no label's name", id="a prefix"),
-        pytest.param("a=-b", "'-b' is no label's value", id="a value"),
-        pytest.param(f"a={'b' * 64}", "is no label's value", id="a long value"),
-    ],
-)
-def test_a_label_selector_that_is_none_is_refused_with_the_place(text: str, said: str):
-    with pytest.raises(click.BadParameter) as failed:
-        parsed("run", "--pod-label-selector", text)
-    assert said in str(failed.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "meant"),
-    [
-        ("zk", "zk"),
-        ("zk1:2181, zk2:2182", "zk1:2181,zk2:2182"),
-        ("zk_1.example.:2181/", "zk_1.example.:2181"),
-        ("[::1]:2181,[fe80::2]/a/b/", "[::1]:2181,[fe80::2]/a/b"),
-        ("10.0.0.1:65535/a b", "10.0.0.1:65535/a b"),
-    ],
-)
-def test_what_zookeepers_servers_may_look_like(text: str, meant: str):
-    assert parsed("run", "--zk-servers", text)["zk_servers"] == meant
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        pytest.param("a:1;b:1", "by commas", id="semicolons"),
-        pytest.param("a:1,", "a server is missing", id="a comma last"),
-        pytest.param(":2181", "has no host", id="no host"),
-        pytest.param("a:", "'' is no port", id="no port"),
-        pytest.param("a:0", "'0' is no port", id="port 0"),
-        pytest.param("a:65536", "'65536' is no port", id="a large port"),
-        pytest.param("::1:2181", "in brackets, like [::1]:2181", id="no brackets"),
-        pytest.param("[::1]2181", "after ':'", id="nothing after a bracket"),
-        pytest.param("[x]:1", "'[x]' is no host", id="no address in brackets"),
-        pytest.param("a$:1", "'a$' is no host", id="a character that no host has"),
-        pytest.param("zk://a:1", "without zk://", id="a scheme"),
-        pytest.param("a:1/b//c", "a segment", id="an empty segment"),
-        pytest.param("a:1/../b", "a segment", id="a chroot that climbs"),
-        pytest.param("a:1/zookeeper/a", "ZooKeeper's own", id="ZooKeeper's own chroot"),
-        pytest.param("a:1/b,c:1/b", "after the last server", id="a chroot each"),
-    ],
-)
-def test_zookeepers_servers_are_checked(text: str, said: str):
-    with pytest.raises(click.BadParameter) as failed:
-        parsed("verify", "--zk-servers", text)
-    assert said in str(failed.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "meant"),
-    [
-        ("8080", "0.0.0.0:8080"),
-        (":8080", "0.0.0.0:8080"),
-        ("localhost:08080", "localhost:8080"),
-        ("[::]:0", "[::]:0"),
-    ],
-)
-def test_what_a_bind_address_may_look_like(text: str, meant: str):
-    assert parsed("run", "--bind-address", text)["bind_address"] == meant
-
-
-@pytest.mark.parametrize("text", ["", "foo", "foo:", ":x", "::1:8080", "[::1]8080", "a b:1", "1:65536", "-1"])
-def test_a_bind_address_that_is_none_is_refused(text: str):
-    with pytest.raises(click.BadParameter, match=r"\[::1\]:|no host"):
-        parsed("run", "--bind-address", text)
-
-
 def test_render_reads_the_variables_that_run_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
@@ -458,59 +356,6 @@ def assert_one_line(err: str, said: str) -> None:
     assert err.count("\n") == 1
     assert err.startswith("rpcregistry: ")
     assert said in err
-
-
-@pytest.mark.parametrize("command", main.commands)
-def test_each_command_has_help(command: str, capfd: pytest.CaptureFixture[str]):
-    assert run_command([command, "--help"]) == 0
-    assert f"Usage: rpcregistry {command}" in capfd.readouterr().out
-
-
-def test_the_list_of_commands_cuts_no_line(capfd: pytest.CaptureFixture[str]):
-    assert run_command(["--help"]) == 0
-    shown = capfd.readouterr().out
-    assert all(re.search(rf"^  {command} +\S.*[^.]\.$", shown, re.MULTILINE) for command in main.commands)
-
-
-@pytest.mark.parametrize("command", main.commands)
-def test_the_help_of_a_command_has_examples_that_it_accepts(command: str, capfd: pytest.CaptureFixture[str]):
-    assert run_command([command, "--help"]) == 0
-    section = capfd.readouterr().out.partition("\nExamples:\n")[2].partition("\n\n")[0]
-    assert section
-    for example in section.splitlines():
-        words = example.rpartition("| ")[2].split()
-        assert words[:2] == ["rpcregistry", command]
-        parsed(*words[1:])
-
-
-@pytest.mark.parametrize("command", main.commands)
-def test_the_help_of_a_command_has_each_exit_code(command: str, capfd: pytest.CaptureFixture[str]):
-    assert run_command([command, "--help"]) == 0
-    section = capfd.readouterr().out.partition("\nExit codes:\n")[2]
-    assert re.findall(r"^  (\d)  \S", section, re.MULTILINE) == ["0", "1", "2"]
-
-
-@pytest.mark.parametrize("command", main.commands)
-def test_each_option_of_a_command_has_a_text(command: str):
-    options = [
-        parameter for parameter in main.commands[command].params if isinstance(parameter, click.Option)
-    ]
-    assert [option.name for option in options if not option.help and not option.hidden] == []
-
-
-@pytest.mark.parametrize("command", ["run", "verify", "render", "release", "purge"])
-def test_the_help_of_a_command_names_the_variables(command: str, capfd: pytest.CaptureFixture[str]):
-    assert run_command([command, "--help"]) == 0
-    shown = " ".join(capfd.readouterr().out.split())
-    assert f"RPCREGISTRY_{'LAYOUT' if command == 'render' else 'KUBECONFIG'}]" in shown
-
-
-def test_each_option_of_run_is_in_its_help_but_those_of_kube2zk(capfd: pytest.CaptureFixture[str]):
-    run_command(["run", "--help"])
-    shown = capfd.readouterr().out
-    hidden = [name for name in parsed("run") if f"--{name.removesuffix('s').replace('_', '-')}" not in shown]
-
-    assert hidden == ["zkpath"]
 
 
 @pytest.mark.parametrize("command", ["run", "verify", "release", "purge"])

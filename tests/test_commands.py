@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +13,12 @@ import yaml
 from rpcregistry.cli import complete, main, run_command
 from rpcregistry.commands import printing
 from rpcregistry.commands.get import printed
+from rpcregistry.commands.progress import Progress
 from rpcregistry.plan.explain import Hop, Seen
 from rpcregistry.plan.overview import rows
 from rpcregistry.usage import GROUPS
 from tests.builders import row, rpcservice
+from tests.worlds import Clock
 
 ROOT = Path(__file__).parents[1]
 LONG = "x" * 300
@@ -47,6 +50,25 @@ def test_what_others_wrote_obeys_no_terminal():
     found = [Hop(seen=Seen.WRONG, what="a\x1b[2J", why="b\n\u202e", details=("\x07",), next="\x1b")]
     text = printing.hops(found, io.StringIO()) + printing.table(["A"], [["\x1b[31m"]], io.StringIO())
     assert not {"\x1b", "\x07", "\u202e"} & {*text}
+
+
+def test_a_long_look_is_a_line_on_a_terminal_which_goes_at_the_end(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    with Progress() as progress:
+        progress("reading pods …")
+    printed = sys.stderr.getvalue()
+    assert "reading pods …" in printed
+    assert printed.endswith("\x1b[2K")  # the line is erased
+
+
+def test_off_a_terminal_a_long_look_has_a_line_in_five_seconds(capsys: pytest.CaptureFixture[str]):
+    clock = Clock()
+    with Progress(clock.monotonic) as progress:
+        for seconds, what in ((1, "a"), (5, "b"), (1, "c"), (5, "d")):
+            clock.sleep(seconds)
+            progress(what)
+    assert capsys.readouterr() == ("", "rpcregistry: b\nrpcregistry: d\n")
 
 
 @pytest.mark.parametrize("output", ["table", "wide", "json", "yaml", "name"])

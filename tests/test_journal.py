@@ -6,7 +6,7 @@ import pytest
 
 from rpcregistry.errors import Conflict, Partial, Rejected, Retry
 from rpcregistry.model import Problem, ServiceKey
-from rpcregistry.plan.journal import Ending, Entry
+from rpcregistry.plan.journal import Ending, Entry, Waits
 from rpcregistry.plan.outcome import Outcome
 from rpcregistry.run.journal import MOST, Journal
 from tests.worlds import Clock
@@ -110,7 +110,7 @@ def test_a_status_that_cannot_be_written_ends_it_only_if_it_is_refused(error: Ex
         book.look(lists=False, error=error)
 
     assert book.endings == ([("", Ending.REFUSED, 1)] if ends else [])
-    assert book.journal.oldest() == (None if ends else began)
+    assert book.journal.oldest() == (None if ends else Waits(began, "echo", listed=False))
 
 
 @pytest.mark.parametrize("refused", [True, False])

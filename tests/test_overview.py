@@ -9,8 +9,10 @@ import pytest
 from rpcregistry.model import Condition, Declaration, Lease, Problem, RpcService
 from rpcregistry.plan.explain import Evidence, Hop, Seen, Warned, exit_code, explain, explain_pod
 from rpcregistry.plan.findings import Finding
-from rpcregistry.plan.heartbeat import Heartbeat
+from rpcregistry.plan.heartbeat import Heartbeat, Oldest
+from rpcregistry.plan.held import pods_message
 from rpcregistry.plan.overview import changes, of_name, row, rows, state_of, unsynced
+from rpcregistry.plan.restored import Record
 from rpcregistry.plan.status import Look, status
 from tests.builders import pod, rpcservice
 from tests.builders import row as endpoint
@@ -144,8 +146,12 @@ def test_all_is_well():
         ),
         pytest.param(
             {"services": [service("echo")]}, "RpcService",
-            "default/p1: it serves this, and no status lists it",
-            "kubectl describe rpcservice echo -n default", id="not listed",
+            "default/p1: it serves this, and no status lists it", "rpcregistry status", id="not listed",
+        ),
+        pytest.param(
+            {"services": [service("echo")], "warnings": [Warned("p1", "RpcServiceRefused", "a quota")]},
+            "RpcService", "default/p1: it serves this, and no status lists it",
+            "kubectl describe rpcservice echo -n default", id="not listed, and an Event says why",
         ),
         pytest.param(
             {"pods": [pod(1, "echo", ready=False)]}, "pods", "default/p1: it is not Ready",
@@ -160,7 +166,7 @@ def test_all_is_well():
             "rpc-service: /0/port: bad", "kubectl describe pod p1 -n default", id="a bad annotation",
         ),
         pytest.param(
-            {"warnings": [Warned("p1", "RegisterDenied", "may not register")]}, "pods",
+            {"services": [], "warnings": [Warned("p1", "RegisterDenied", "may not register")]}, "pods",
             "default/p1: RegisterDenied: may not register", "kubectl describe pod p1 -n default", id="denied",
         ),
         pytest.param(
@@ -204,6 +210,23 @@ def test_a_pod_is_explained_with_each_service_that_it_names():
 
 # status
 
+ENDLESS = pods_message(1, "Nodes are silent (3 of 3)")
+
+
+def test_nobody_is_told_to_release_what_silent_nodes_may_show_again():
+    silent = service("echo", endpoint(1, held=True), synced=false("Held", ENDLESS))
+    missing = service("cart", endpoint(2, held=True), synced=false("Held", pods_message(1, "")))
+    restored = service("pay", endpoint(3, held=True), synced=false("Held", pods_message(1, "restored")))
+
+    def types(*services: RpcService) -> str:
+        return hop(status(look(services=services), str), "held").next
+
+    assert types(silent) == types(silent, missing) == "kubectl get nodes"
+    assert types(restored) == "rpcregistry status"
+    assert types(missing) == "rpcregistry release cart"
+    assert types(missing, service("b", endpoint(4, held=True), synced=false("Held"))) == "rpcregistry release"
+    assert hop(explain(evidence(services=[silent])), "registry").next == "kubectl get nodes"
+
 
 def look(**fields: Any) -> Look:
     defaults: dict[str, Any] = {
@@ -223,6 +246,63 @@ def test_without_a_leader_election_the_heartbeat_says_who_leads():
     assert (hop(hops, "leader").why, exit_code(hops)) == ("me, without a leader election", 0)
 
 
+def test_what_to_type_where_the_controller_may_not_read():
+    def types(reason: str) -> str:
+        return hop(status(look(beat=Heartbeat(unread={"pods": reason})), str), "reads").next
+
+    assert types('403: User "system:serviceaccount:a:b" cannot') == (
+        "kubectl auth can-i list pods -A --as system:serviceaccount:a:b"
+    )
+    assert types("401") == "kubectl auth can-i list pods -A"
+    assert types("there is no such kind: kubectl apply -f crds/") == "kubectl apply -f crds/"
+
+
+@pytest.mark.parametrize(
+    ("fields", "beaten"),
+    [
+        pytest.param({"oldest": Oldest("echo", 3.0)}, 3.0, id="a change that has just come"),
+        pytest.param({"oldest": Oldest("echo", 60.0), "stopped": True}, 3.0, id="of one that has stopped"),
+        pytest.param({"oldest": Oldest("echo", 60.0)}, 90.0, id="of one that is silent"),
+    ],
+)
+def test_what_is_no_trouble(fields: dict[str, Any], beaten: float):
+    hops = status(look(beat=Heartbeat(**fields), beaten=beaten), str)
+    assert "changes" not in {found.what for found in hops}
+
+
+def test_a_layout_that_was_left_is_told_and_wrong_only_beside_drift():
+    left = [Finding("curator", "/a", "left"), Finding("curator", "/b", "left")]
+    found = hop(status(look(findings=left), str), "registry")
+    assert (found.seen, found.details) == (
+        Seen.RIGHT,
+        ("left: 2 znodes of curator, which no --layout covers; clients still read them",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "counts"),
+    [
+        pytest.param({"services": [service("echo")]}, True, id="no status lists it"),
+        pytest.param({}, False, id="it is listed by now"),
+        pytest.param({"services": [service("echo")], "reason": "InvalidAnnotation"}, False, id="mended"),
+    ],
+)
+def test_an_event_counts_as_long_as_it_is_true(fields: dict[str, Any], counts: bool):
+    told = Warned("p1", fields.pop("reason", "RegisterDenied"), "no")
+    found = hop(explain(evidence(warnings=[told], **fields)), "pods")
+    assert (found.seen is Seen.WRONG) == counts
+    well = pod(1, "echo", declarations=(Declaration(service_name="echo"),))
+    first = explain_pod(well, [evidence(warnings=[told], **fields)], [told])[0]
+    assert (first.seen is Seen.WRONG) == counts
+
+
+def test_the_mistakes_of_others_are_told_only_where_they_may_mean_the_service():
+    other = pod(2, "other", problems=(Problem("InvalidAnnotation", "of another service"),))
+    nameless = pod(3, problems=(Problem("InvalidAnnotation", "of any service"),))
+    found = hop(explain(evidence(pods=[pod(1, "echo"), other, nameless])), "pods")
+    assert found.details == ("default/p3, which names no service that can be read: of any service",)
+
+
 def test_nothing_to_complain_of():
     hops = status(look(), str)
     assert exit_code(hops) == 0
@@ -240,6 +320,26 @@ def test_nothing_to_complain_of():
         pytest.param({"lease": "forbidden"}, "leader", "cannot be read: forbidden", 2, id="no right"),
         pytest.param({"beat": None}, "heartbeat", "no controller has written there", 1, id="never started"),
         pytest.param({"beaten": 90.0}, "heartbeat", "it has stopped", 1, id="a stopped heartbeat"),
+        pytest.param(
+            {"beat": Heartbeat(holder="me", unread={"pods": "403"})}, "reads",
+            "the controller cannot read pods", 1, id="the controller may not read",
+        ),
+        pytest.param(
+            {"beat": Heartbeat(holder="me", oldest=Oldest("echo", 31.4, listed=True))}, "changes",
+            "one of echo has waited for 31 s until ZooKeeper takes", 1, id="ZooKeeper is slow",
+        ),
+        pytest.param(
+            {"beat": Heartbeat(holder="me", oldest=Oldest("echo", 31.4))}, "changes",
+            "until the API server takes its status", 1, id="the API server is slow",
+        ),
+        pytest.param(
+            {"beat": Heartbeat(holder="me", seen=Record(restored="pods went back"))}, "restored",
+            "so nothing that it lacks is withdrawn: pods went back", 1, id="restored",
+        ),
+        pytest.param(
+            {"pods": [pod(1, problems=(Problem("InvalidAnnotation", "/0: bad"),))]}, "pods",
+            "default/p1: /0: bad", 1, id="a mistake in an annotation",
+        ),
         pytest.param({"beat": "not connected"}, "heartbeat", "not connected", 2, id="ZooKeeper is away"),
         pytest.param(
             {"kinds": {"pods": "", "rpcservices": "kubectl apply -f crds/"}}, "kinds",
@@ -253,6 +353,11 @@ def test_nothing_to_complain_of():
         pytest.param(
             {"services": [service("echo", endpoint(1, held=True), synced=false("Held"))]}, "held",
             "echo: 1 endpoint, until ", 1, id="held",
+        ),
+        pytest.param(
+            {"services": [service("echo", endpoint(1, held=True), synced=false("Held", ENDLESS))]}, "held",
+            "echo: 1 endpoint, 1 listed pods are held without time limit: Nodes are silent (3 of 3)", 1,
+            id="held without time limit",
         ),
         pytest.param({"noted": ["gone"]}, "held", "gone: it has no object", 1, id="held without an object"),
         pytest.param(

@@ -1,19 +1,26 @@
 """Whether something shows, from outside, that controllers keep a registry up."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 import pytest
 
-from rpcregistry.commands.signs import FoundLease, Leases, SignsOfLife, require_nobody
+from rpcregistry.commands.reading import FoundLease
+from rpcregistry.commands.signs import Leases, SignsOfLife, require_nobody
 from rpcregistry.errors import Rejected
-from rpcregistry.model import Lease
+from rpcregistry.leases import CLUSTER_ID, ZOOKEEPER
+from rpcregistry.model import Lease, Regarding
 from rpcregistry.plan import heartbeat
 from rpcregistry.plan.heartbeat import SURE, Heartbeat
 from rpcregistry.reconcile.lookout import Lookout
 from tests.worlds import Clock, ZooKeeperInMemory
 
 NAME = "rpcregistry/rpcregistry"
+
+
+def found_lease(lease: Lease, annotations: Mapping[str, str] = {}) -> FoundLease:
+    regarding = Regarding("coordination.k8s.io/v1", "Lease", "rpcregistry", "rpcregistry", "")
+    return FoundLease(regarding, lease, annotations)
 
 
 class World:
@@ -37,7 +44,7 @@ class World:
         self.zookeeper.znodes[path] = (msgspec.json.encode(says), version + 1)
 
     def hold(self, renewed: str = "", holder: str = "a", seconds: int = 15) -> None:
-        self.leases = [FoundLease(NAME, Lease(holder=holder, seconds=seconds, renewed=renewed))]
+        self.leases = [found_lease(Lease(holder=holder, seconds=seconds, renewed=renewed))]
 
     def sleep(self, seconds: float) -> None:
         self.clock.seconds += seconds
@@ -192,6 +199,6 @@ def test_where_no_lease_may_be_looked_at_the_heartbeat_is_watched_though_it_says
     ],
 )
 def test_whose_leases_count(cluster_id: str, zookeeper: str, may_be: bool):
-    found = FoundLease(NAME, Lease(holder="a"), cluster_id, zookeeper)
+    found = found_lease(Lease(holder="a"), {CLUSTER_ID: cluster_id, ZOOKEEPER: zookeeper})
 
     assert found.is_of("c1", "zk:2181") is may_be

@@ -20,6 +20,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.metrics import MetricWrapperBase
 from structlog.testing import capture_logs
 
 from rpcregistry.errors import Conflict, Failure, Misconfigured, Rejected, Retry
@@ -767,6 +768,17 @@ def test_the_page_lists_each_metric_and_each_of_its_labels() -> None:
             if line.startswith("|") and f"`{name}`" in line
         )
         assert (f"`{label}`" in row) == bool(label), name
+
+
+def test_no_label_grows_with_services_or_pods() -> None:
+    metrics = Metrics()
+    labels = {
+        name: part._labelnames for name, part in vars(metrics).items() if isinstance(part, MetricWrapperBase)
+    }
+    assert len(labels) > 10
+    known = {"controller", "result", "layout", "op", "resource", "reason", "verb", "code", "ending", "kind"}
+    assert {label for names in labels.values() for label in names} <= known
+    assert {label for _, label in GAUGES.values()} <= {*known, "guard", ""}
 
 
 def test_no_metric_has_a_time_of_creation() -> None:

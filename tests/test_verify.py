@@ -14,9 +14,9 @@ from rich.console import Console
 
 from rpcregistry.cli import run_command
 from rpcregistry.commands.report import REPORTS, Inspection, show_table
-from rpcregistry.commands.verify import Inspector, inspect_twice, require_namespaces
+from rpcregistry.commands.verify import Inspector, changed, inspect_twice, require_namespaces
 from rpcregistry.commands.whereabouts import Whereabouts
-from rpcregistry.errors import Absent, Misconfigured, Rejected, Unknown
+from rpcregistry.errors import Absent, Misconfigured, Rejected, Retry, Unknown
 from rpcregistry.layouts import Layout
 from rpcregistry.layouts.directories import upwards
 from rpcregistry.layouts.forms import Child, PerEndpoint
@@ -681,6 +681,26 @@ def test_only_our_own_znodes_are_counted():
     assert inspect(KubeWorld(), zookeeper).counts == Counts(services=0, znodes=1, pods=0)
 
 
+def test_a_watch_shows_the_next_change_and_outlives_a_server_that_is_away(capsys: pytest.CaptureFixture[str]):
+    def look(*findings: Finding) -> Inspection:
+        return Inspection(findings=findings, counts=Counts())
+
+    drift = Finding("kube2zk", "/a", "missing")
+    away = Retry("ZooKeeper is not connected")
+    answers: list[Inspection | Retry] = [look(), away, away, look(drift), look(), look(drift), look(drift)]
+    waits: list[int] = []
+
+    def inspect() -> Inspection:
+        answer = answers.pop(0)
+        if isinstance(answer, Retry):
+            raise answer
+        return answer
+
+    found = changed(inspect, look(), lambda: waits.append(1))
+    assert (found.findings, answers, len(waits)) == ((drift,), [], 7)
+    assert capsys.readouterr().err.count("ZooKeeper is not connected") == 1
+
+
 def test_what_the_lease_calls_held_is_held():
     kube = KubeWorld()
     zookeeper = registry(echo=content("10.0.0.1"))
@@ -689,7 +709,8 @@ def test_what_the_lease_calls_held_is_held():
     assert states(inspect(kube, zookeeper).findings) == ["orphaned"]
     kube.objects[lease] = Unknown("403")
     assert states(inspect(kube, zookeeper).findings) == ["orphaned"]
-    kube.objects[lease] = {"metadata": {"annotations": {"rpcregistry.dev/held": '["echo",7]'}}}
+    about = {"namespace": "rpc", "name": "rpcregistry", "uid": "1", "resourceVersion": "1"}
+    kube.objects[lease] = {"metadata": {**about, "annotations": {"rpcregistry.dev/held": '["echo",7]'}}}
     assert states(inspect(kube, zookeeper).findings) == ["held"]
 
 

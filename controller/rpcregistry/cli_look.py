@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -31,6 +33,9 @@ from rpcregistry.plan.scope import Scope
 from rpcregistry.settings import Target
 from rpcregistry.usage import command
 
+if TYPE_CHECKING:
+    from rpcregistry.kube.client import Kube
+
 WHERE: Sequence[Callable[..., object]] = (
     KUBECONFIG,
     CONTEXT,
@@ -48,11 +53,29 @@ WHERE: Sequence[Callable[..., object]] = (
 )
 
 
-def places(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say where to look; as in kubectl, that is one namespace by default."""
+def places(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say where to look; the command receives *kube* and *namespaces* (empty: all).
+
+    As in kubectl, it is the context's namespace by default.
+    """
+
+    @wraps(command)
+    def with_places(
+        kubeconfig: str | None,
+        context: str | None,
+        namespaces: tuple[str, ...],
+        all_namespaces: bool,
+        **flags: Any,
+    ) -> None:
+        from rpcregistry.kube.client import Kube
+
+        kube = Kube.from_config(kubeconfig, context)
+        command(kube=kube, namespaces=() if all_namespaces else namespaces or (kube.namespace,), **flags)
+
+    with_options: Callable[..., None] = with_places
     for option in reversed(WHERE):
-        function = option(function)
-    return function
+        with_options = option(with_options)
+    return with_options
 
 
 def scope_of(
@@ -128,10 +151,8 @@ def status(
 @quietly
 @click.argument("services", nargs=-1, metavar="[SERVICE]…", shell_complete=SERVICES)
 def get(
-    kubeconfig: str | None,
-    context: str | None,
+    kube: "Kube",
     namespaces: tuple[str, ...],
-    all_namespaces: bool,
     states: tuple[str, ...],
     output: str,
     watching: bool,
@@ -142,11 +163,8 @@ def get(
     The RpcServices of one service name are one row: its parts, and those of several namespaces.
     """
     from rpcregistry.commands.get import get_services
-    from rpcregistry.kube.client import Kube
 
-    kube = Kube.from_config(kubeconfig, context)
-    where = () if all_namespaces else namespaces or (kube.namespace,)
-    sys.exit(get_services(kube, where, services, states=states, output=output, watching=watching))
+    sys.exit(get_services(kube, namespaces, services, states=states, output=output, watching=watching))
 
 
 @command(
@@ -199,24 +217,14 @@ def explain(target: Target, timeout: float, all_namespaces: bool, output: str, w
 @output_option("text", "json", text="json: one object a line.")
 @quietly
 @click.argument("services", nargs=-1, metavar="[SERVICE]…", shell_complete=SERVICES)
-def watch(
-    kubeconfig: str | None,
-    context: str | None,
-    namespaces: tuple[str, ...],
-    all_namespaces: bool,
-    output: str,
-    services: tuple[str, ...],
-) -> None:
+def watch(kube: "Kube", namespaces: tuple[str, ...], output: str, services: tuple[str, ...]) -> None:
     """Print a line for each change of a service, until interrupted.
 
     It follows RpcServices: addresses that came or went, and when ZooKeeper has them (Synced).
     """
     from rpcregistry.commands.watch import watch_services
-    from rpcregistry.kube.client import Kube
 
-    kube = Kube.from_config(kubeconfig, context)
-    where = () if all_namespaces else namespaces or (kube.namespace,)
-    sys.exit(watch_services(kube, where, services, output=output))
+    sys.exit(watch_services(kube, namespaces, services, output=output))
 
 
 @command(

@@ -9,26 +9,31 @@ import pytest
 from hack.local.controller import finished
 from tests.cluster.conftest import cluster, namespace, zk
 from tests.cluster.fixtures import (
+    api,
     crds,
     pytest_runtest_makereport,
     start_controller,
     start_local,
+    through_api,
     world,
 )
 from tests.cluster.world import World
 
 # Fixtures and hooks are found by their names in here.
 __all__ = [
+    "api",
     "cluster",
     "crds",
     "namespace",
     "pytest_runtest_makereport",
     "start_controller",
     "start_local",
+    "through_api",
     "world",
     "zk",
 ]
 
+MARKS = "✓✗?"
 Typed = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -51,3 +56,8 @@ def typed(cluster: Any, world: World) -> Typed:
         return finished(name, *flags, **{**told, **where})
 
     return run
+
+
+def marks(printed: str) -> dict[str, str]:
+    """Each hop's mark."""
+    return {line[2:].split("  ")[0].strip(): line[0] for line in printed.splitlines() if line[:1] in MARKS}

@@ -14,15 +14,9 @@ from hack.local.controller import command
 from rpcregistry.cli import complete
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, World
-from tests.command.conftest import Typed
+from tests.command.conftest import Typed, marks
 
 pytestmark = pytest.mark.full
-MARKS = "✓✗?"
-
-
-def marks(printed: str) -> dict[str, str]:
-    """Each hop's mark."""
-    return {line[2:].split("  ")[0].strip(): line[0] for line in printed.splitlines() if line[:1] in MARKS}
 
 
 def test_all_is_well_and_then_pods_are_held(world: World, start_controller, typed: Typed):
@@ -110,6 +104,11 @@ def test_a_tenant_sees_his_own_namespace_and_is_told_what_he_cannot_see(
     everywhere = typed("get", "-A", looks=False, kubeconfig=kubeconfig)
     assert (everywhere.returncode, "cannot look: list rpcservices: " in everywhere.stderr) == (2, True)
 
+    watched = typed("watch", "-A", looks=False, kubeconfig=kubeconfig)
+    assert (watched.returncode, "cannot look: list rpcservices: " in watched.stderr) == (2, True)
+    # Which heartbeat is ours cannot be told: that is not the same as none.
+    assert marks(typed("check", kubeconfig=kubeconfig, cluster_id="").stdout)["heartbeat"] == "?"
+
     ignored = typed("explain", "pod/b", looks=False)
     assert ignored.returncode == 1
     assert 'label rpc-service is "yes", not "true"' in ignored.stdout
@@ -138,6 +137,12 @@ def test_drift_shows_and_a_watch_has_a_line_a_change(
     watching.communicate()
 
     controller.stop()
+    registry: dict[str, Any] = {
+        "zk_servers": cluster.zk_servers,
+        "layout": f"kube2zk={world.base}",
+        "cluster_id": world.cluster_id,
+    }
+    right = world.get(f"{world.base}/echo")
     world.zk.set(f"{world.base}/echo", b"{}")
     looked = typed("verify", "--service", "echo")
     assert (looked.returncode, looked.stdout.split("\t")[:3]) == (
@@ -145,6 +150,14 @@ def test_drift_shows_and_a_watch_has_a_line_a_change(
         ["different", "kube2zk", f"{world.base}/echo"],
     )
     assert "in sync" not in typed("verify", "--service", "other").stdout
+    line = command("verify", "--watch", "--service", "echo", **where, **registry)
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as looking:
+        assert looking.stdout
+        assert looking.stdout.readline().startswith(f"different\tkube2zk\t{world.base}/echo\t")
+        world.zk.set(f"{world.base}/echo", right)
+        assert looking.stdout.readline().startswith("in sync: 1 service, 1 znode, 1 pod; ")
+        looking.send_signal(signal.SIGINT)
+    world.zk.set(f"{world.base}/echo", b"{}")
     explained = typed("explain", "echo")
     assert f"{world.base}/echo (kube2zk): different: " in explained.stdout
     assert "→ rpcregistry verify --service echo" in explained.stdout

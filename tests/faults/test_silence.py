@@ -13,6 +13,7 @@ from kazoo.client import KazooClient
 from kubernetes.client import EventsV1Api
 
 from hack.local.cluster import LocalCluster
+from hack.local.controller import finished
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Recorder, World
 from tests.faults.harness.cluster import FaultCluster
@@ -180,6 +181,15 @@ def test_while_all_nodes_are_silent_nothing_is_withdrawn(
     assert "Nodes are silent (3 of 3)" in note
     assert metric(controller.port, "rpcregistry_nodes_silent") == 3
     assert metric(controller.port, 'rpcregistry_guard_held{guard="pods"}') == 12
+    # What a person reads tells him to look at the Nodes, not to let go.
+    for command in (("status",), ("explain", "echo")):
+        told = finished(
+            *command, kubeconfig=cluster.kubeconfig, namespace=world.namespace, zk_servers=world.zk_servers
+        )
+        assert told.returncode == 1
+        assert "held without time limit: Nodes are silent (3 of 3)" in told.stdout
+        assert "→ kubectl get nodes" in told.stdout
+        assert "→ rpcregistry release" not in told.stdout
     stay_so(2 * 15 + 1)
     code, findings = verified(cluster, world)
     assert code == 0

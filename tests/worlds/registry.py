@@ -129,8 +129,7 @@ class World:
             layouts=self.layouts,
             clusters=["c1"],
             fence=Fence(self.zookeeper, "c1", lambda: None),
-            heartbeat=Heartbeat(lease="rpcregistry/rpcregistry", holder="me"),
-            seen=self._record_seen,
+            heartbeat=self._heartbeat,
             require_clear=self._require_clear,
             written=lambda layout, op, name, done: self.written.append((layout, op, name)),
             clock=self.clock,
@@ -186,9 +185,9 @@ class World:
         if not self.clear:
             raise Retry("looking for other controllers")
 
-    def _record_seen(self) -> Record:
+    def _heartbeat(self) -> Heartbeat:
         self.record = self.memory.record(self.seen)
-        return self.record
+        return Heartbeat(lease="rpcregistry/rpcregistry", holder="me", seen=self.record)
 
     def _remembered(self) -> None:
         if hasattr(self, "registry"):

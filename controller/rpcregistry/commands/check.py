@@ -16,7 +16,7 @@ from rpcregistry.leases import LEASE, NAMESPACE, own_namespace
 from rpcregistry.manifests import GROUP, LOCALSERVICES, RPCSERVICES
 from rpcregistry.plan.explain import Hop, Seen, exit_code
 from rpcregistry.plan.heartbeat import Heartbeat
-from rpcregistry.plan.status import Look, keeps_up, leader
+from rpcregistry.plan.status import Look, keeps_up, leader, trouble
 from rpcregistry.settings import Target
 from rpcregistry.zookeeper.client import ZooKeeper
 
@@ -56,11 +56,13 @@ def checks(kube: Kube, target: Target, lease_namespace: str, timeout: float) -> 
         if isinstance(zookeeper, str):
             seen, why, beat = Seen.WRONG, zookeeper, zookeeper
         else:
-            cluster_id = attempt(lambda: target.cluster_id or kube.cluster_id())
             seen, why = Seen.RIGHT, f"{target.zk_servers} answers"
-            beat = attempt(lambda: beat_of(zookeeper, str(cluster_id)))
+            beat = attempt(lambda: beat_of(zookeeper, target.cluster_id or kube.cluster_id()))
     found.append(Hop(seen=seen, what="ZooKeeper", why=why))
-    return [*found, *_controllers(kube, lease_namespace, beat, answers=seen is Seen.RIGHT)]
+    found += _controllers(kube, lease_namespace, beat, answers=seen is Seen.RIGHT)
+    return [
+        msgspec.structs.replace(hop, next="") if hop.next == "rpcregistry check" else hop for hop in found
+    ]
 
 
 def _api(kube: Kube) -> Hop:
@@ -116,7 +118,7 @@ def _controllers(
         kinds={},
         findings=(),
     )
-    found = [leader(look), *([keeps_up(look)] if answers else [])]
+    found = [leader(look), *([keeps_up(look)] if answers else []), *trouble(look)]
     ours, theirs = version("rpcregistry"), beat.version if isinstance(beat, Heartbeat) else ""
     if theirs and theirs != ours:
         why = f"this command is {ours}, the controller {theirs}"

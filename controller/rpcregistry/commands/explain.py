@@ -6,7 +6,7 @@ It works with the rights of a tenant, and says what it could not see.
 import sys
 from collections.abc import Callable, Sequence
 
-from rpcregistry.commands.printing import report
+from rpcregistry.commands.printing import cannot_look, report
 from rpcregistry.commands.reading import attempt, events, listed
 from rpcregistry.errors import Failure
 from rpcregistry.kube.client import Kube
@@ -34,7 +34,8 @@ def explain_one(kube: Kube, namespace: str, what: str, *, compare: Compare | Non
     if not isinstance(services, str) and not isinstance(pods, str):
         named = {declared.service_name for pod in pods for declared in pod.declarations}
         if name not in named and not of_name(services, name):
-            return _unknown(name, namespace, {*named, *(service.service_name for service in services)})
+            known = {*named, *(service.service_name for service in services)}
+            return _unknown(name, namespace, known, mistaken=[p for p in pods if p.problems or p.hints])
     found = explain(_evidence(kube, namespace, name, pods, services, compare))
     report(f"{name} in {_where(namespace)}", found, output)
     return exit_code(found)
@@ -73,8 +74,7 @@ def _explain_pod(kube: Kube, namespace: str, name: str, compare: Compare | None,
     try:
         pod = kube.get(PODS, ObjectKey(namespace, name))
     except Failure as failure:
-        sys.stderr.write(f"rpcregistry: cannot look: {' '.join(str(failure).split())}\n")
-        return 2
+        return cannot_look(failure)
     if pod is None:
         pods = attempt(lambda: listed(kube, PODS, [namespace]))
         return _unknown(name, namespace, [] if isinstance(pods, str) else [p.name for p in pods], kind="pod")
@@ -93,11 +93,23 @@ def _explain_pod(kube: Kube, namespace: str, name: str, compare: Compare | None,
     return exit_code(found)
 
 
-def _unknown(name: str, namespace: str, names: Sequence[str] | set[str], kind: str = "service") -> int:
+def _unknown(
+    name: str,
+    namespace: str,
+    names: Sequence[str] | set[str],
+    kind: str = "service",
+    mistaken: Sequence[Pod] = (),
+) -> int:
     near = closest(name, names)
     meant = f"; did you mean {' or '.join(near)}?" if near else ""
     elsewhere = "" if not namespace or kind == "pod" else " (-A looks in all namespaces)"
     sys.stderr.write(f"rpcregistry: no {kind} is called {name} in {_where(namespace)}{meant}{elsewhere}\n")
+    for pod in mistaken[:1]:
+        more = f" (and {len(mistaken) - 1} more)" if len(mistaken) > 1 else ""
+        sys.stderr.write(
+            f"rpcregistry: the annotation of pod {pod.key}{more} cannot be read in full:"
+            f" rpcregistry explain pod/{pod.name} -n {pod.namespace}\n"
+        )
     return 1
 
 

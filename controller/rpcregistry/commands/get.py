@@ -4,13 +4,12 @@ import sys
 from collections.abc import Collection, Sequence
 
 from rpcregistry.commands.follow import follow
-from rpcregistry.commands.printing import age, encoded, say, table
-from rpcregistry.commands.reading import listed
+from rpcregistry.commands.printing import age, cannot_look, encoded, say, table
+from rpcregistry.commands.reading import services_named
 from rpcregistry.errors import Failure
 from rpcregistry.kube.client import Kube
-from rpcregistry.manifests import RPCSERVICES
 from rpcregistry.model import RpcService
-from rpcregistry.plan.overview import Row, closest, of_name, row, rows, state_of
+from rpcregistry.plan.overview import Row, of_name, row, rows, state_of
 
 HEADERS = ("SERVICE", "NAMESPACE", "READY", "SYNCED", "REASON", "AGE")
 WIDE = (*HEADERS, "ORIGIN", "OBJECTS", "MESSAGE", "PATHS")
@@ -31,10 +30,9 @@ def get_services(
     interrupted.
     """
     try:
-        services = listed(kube, RPCSERVICES, namespaces)
+        services, unknown = services_named(kube, namespaces, names)
     except Failure as failure:
-        sys.stderr.write(f"rpcregistry: cannot look: {' '.join(str(failure).split())}\n")
-        return 2
+        return cannot_look(failure)
     found = rows(services)
     if names:
         wanted = {service.service_name for name in names for service in of_name(services, name)}
@@ -42,9 +40,6 @@ def get_services(
     if states:
         found = [one for one in found if state_of(one) in states]
     say(printed(found, output))
-    unknown = [name for name in names if not of_name(services, name)]
-    for name in unknown:
-        _say_unknown(name, services)
     if not services and not names and output in ("table", "wide"):
         where = f"namespace {' '.join(namespaces)}" if namespaces else "any namespace"
         sys.stderr.write(f"no RpcServices in {where}{'' if not namespaces else ' (-A looks in all)'}\n")
@@ -56,12 +51,6 @@ def get_services(
 
         follow(kube, namespaces, names, changed)
     return 1 if unknown else 0
-
-
-def _say_unknown(name: str, services: Sequence[RpcService]) -> None:
-    near = closest(name, (service.service_name for service in services))
-    meant = f"; did you mean {' or '.join(near)}?" if near else ""
-    sys.stderr.write(f"rpcregistry: no service is called {name}{meant}\n")
 
 
 def printed(found: Sequence[Row], output: str, *, headers: bool = True) -> str:

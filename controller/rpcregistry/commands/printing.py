@@ -12,6 +12,7 @@ from typing import Any, TextIO
 import msgspec
 import yaml
 
+from rpcregistry.errors import Failure
 from rpcregistry.plan.explain import Hop, Seen
 from rpcregistry.telemetry.logging import printable
 
@@ -100,6 +101,12 @@ def say(text: str) -> None:
     except BrokenPipeError:
         # At exit, Python would write the rest of the buffer, and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def cannot_look(failure: Failure) -> int:
+    """Print why in one line; return the exit code."""
+    sys.stderr.write(f"rpcregistry: cannot look: {' '.join(str(failure).split())}\n")
+    return 2
 
 
 def age(stamp: str, now: datetime | None = None) -> str:

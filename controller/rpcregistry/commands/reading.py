@@ -1,19 +1,30 @@
 """What commands read of a cluster and its registry, each with the reason if it cannot be read."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from rpcregistry.errors import Absent, Failure
 from rpcregistry.kube.client import Kube
-from rpcregistry.leases import LEASE
-from rpcregistry.manifests import EVENTS, LEASES, Named, Resource, annotations_of, read_lease
-from rpcregistry.model import HELD, MANAGED_BY, Lease
+from rpcregistry.leases import CLUSTER_ID, LEASE, ZOOKEEPER
+from rpcregistry.manifests import (
+    EVENTS,
+    LEASES,
+    RPCSERVICES,
+    Named,
+    Resource,
+    annotations_of,
+    read_lease,
+    regarding_lease,
+)
+from rpcregistry.model import HELD, MANAGED_BY, Lease, Regarding, RpcService
 from rpcregistry.plan import heartbeat
 from rpcregistry.plan.explain import Warned
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.held import named
+from rpcregistry.plan.overview import closest, of_name
 from rpcregistry.reconcile import ports
 
 T = TypeVar("T", bound=Named)
@@ -36,21 +47,71 @@ def listed(kube: Kube, resource: Resource[T], namespaces: Sequence[str], selecto
     return found
 
 
+def services_named(
+    kube: Kube, namespaces: Sequence[str], names: Collection[str]
+) -> tuple[list[RpcService], list[str]]:
+    """All RpcServices of *namespaces*, and which of *names* are none of theirs, as standard error then says.
+
+    A ``Failure`` if they may not be read.
+    """
+    services = listed(kube, RPCSERVICES, namespaces)
+    unknown = [name for name in names if not of_name(services, name)]
+    for name in unknown:
+        near = closest(name, (service.service_name for service in services))
+        meant = f"; did you mean {' or '.join(near)}?" if near else ""
+        sys.stderr.write(f"rpcregistry: no service is called {name}{meant}\n")
+    return services, unknown
+
+
+class Raw(Protocol):
+    """Reads the API server: see ``Kube``."""
+
+    def raw(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any: ...
+
+
 class FoundLease(msgspec.Struct, frozen=True):
-    """The Lease, and the services that it shows as held."""
+    """A Lease of controllers, with what they write on it; *regarding*: as an Event names it."""
 
+    regarding: Regarding
     lease: Lease
-    held: tuple[str, ...]
+    annotations: Mapping[str, str]
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> "FoundLease":
+        """The Lease in *manifest*."""
+        return cls(regarding_lease(manifest), read_lease(manifest), annotations_of(manifest))
+
+    @property
+    def name(self) -> str:
+        """``NAMESPACE/NAME``."""
+        return f"{self.regarding.namespace}/{self.regarding.name}"
+
+    @property
+    def held(self) -> tuple[frozenset[str], int]:
+        """The services that it names as held, and how many more there are."""
+        return named(self.annotations.get(HELD, ""))
+
+    @property
+    def cluster_id(self) -> str:
+        """The cluster whose registry its holder keeps up; ``""`` if it does not say."""
+        return self.annotations.get(CLUSTER_ID, "")
+
+    @property
+    def zookeeper(self) -> str:
+        """The ZooKeeper servers that its holder writes to; ``""`` if it does not say."""
+        return self.annotations.get(ZOOKEEPER, "")
+
+    def is_of(self, cluster_id: str, zookeeper: str) -> bool:
+        """Whether a controller of this registry may hold it: it names no other registry."""
+        return self.cluster_id in ("", cluster_id) and self.zookeeper in ("", zookeeper)
 
 
-def lease_of(kube: Kube, namespace: str) -> FoundLease | None:
-    """The Lease in *namespace*; None if there is none."""
+def lease_of(kube: Raw, namespace: str, name: str = LEASE) -> FoundLease | None:
+    """The Lease *name* in *namespace*; None if there is none."""
     try:
-        manifest = kube.raw("GET", LEASES.path(namespace, LEASE))
+        return FoundLease.of(kube.raw("GET", LEASES.path(namespace, name)))
     except Absent:
         return None
-    names, _ = named(annotations_of(manifest).get(HELD, ""))
-    return FoundLease(read_lease(manifest), tuple(sorted(names)))
 
 
 def beat_of(zookeeper: ports.ZooKeeper, cluster_id: str) -> Heartbeat | None:

@@ -14,25 +14,13 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-import msgspec
-
+from rpcregistry.commands.reading import FoundLease
 from rpcregistry.commands.whereabouts import Whereabouts
 from rpcregistry.errors import Absent, Conflict, Failure, Retry, Unknown
 from rpcregistry.kube.client import Kube
-from rpcregistry.leases import LEASE, NAMESPACE, ZOOKEEPER, own_namespace
-from rpcregistry.manifests import (
-    LEASES,
-    LOCALSERVICES,
-    RPCSERVICES,
-    Named,
-    Resource,
-    annotations_of,
-    made,
-    read_lease,
-    regarding_lease,
-)
-from rpcregistry.model import HELD, RELEASE, RESTORED, LocalService, ObjectKey, Regarding, RpcService
-from rpcregistry.plan.held import named
+from rpcregistry.leases import LEASE, NAMESPACE, own_namespace
+from rpcregistry.manifests import LEASES, LOCALSERVICES, RPCSERVICES, Named, Resource, made
+from rpcregistry.model import RELEASE, RESTORED, LocalService, ObjectKey, RpcService
 from rpcregistry.plan.release import Held, HeldLocal, HeldName, HeldServer, HeldService, Seen, held, outcome
 from rpcregistry.plan.restored import ALL
 from rpcregistry.telemetry.audit import audit
@@ -51,15 +39,6 @@ class Api(Protocol):
     def list(self, resource: Resource[T], namespace: str) -> Listing[T]: ...
     def patch(self, resource: Resource[T], key: ObjectKey, patch: Mapping[str, Any]) -> T: ...
     def raw(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any: ...
-
-
-class LeaseSeen(msgspec.Struct, frozen=True):
-    """The Lease: its *holder*, when that *renewed* it, and its annotations."""
-
-    regarding: Regarding
-    holder: str
-    renewed: str
-    annotations: Mapping[str, str]
 
 
 def release_held(
@@ -108,7 +87,7 @@ class Cluster:
         self._kube = kube
         self._where = where
         self._lease_path = LEASES.path(lease_namespace, LEASE)
-        self.lease: LeaseSeen | None = None
+        self.lease: FoundLease | None = None
         self.left_out = False
 
     def look(self, namespaces: Iterable[str]) -> Seen:
@@ -147,14 +126,12 @@ class Cluster:
         return self._seen(services, locals_)
 
     def _seen(self, services: list[RpcService], locals_: list[LocalService]) -> Seen:
-        noted, more = named(self.lease.annotations.get(HELD, "")) if self.lease else (frozenset[str](), 0)
+        noted, more = self.lease.held if self.lease else (frozenset[str](), 0)
         restored = self.lease.annotations.get(RESTORED, "") if self.lease else ""
         return Seen(services, locals_, noted, more, restored)
 
-    def _read_lease(self) -> LeaseSeen:
-        found = self._kube.raw("GET", self._lease_path)
-        lease = read_lease(found)
-        return LeaseSeen(regarding_lease(found), lease.holder, lease.renewed, annotations_of(found))
+    def _read_lease(self) -> FoundLease:
+        return FoundLease.of(self._kube.raw("GET", self._lease_path))
 
     def give(self, item: HeldService | HeldLocal, word: str) -> None:
         """Write *word* on the objects that hold something."""
@@ -181,18 +158,17 @@ class Cluster:
     @property
     def holder(self) -> str:
         """The leader; ``""`` if nobody leads, or the Lease cannot be read."""
-        return self.lease.holder if self.lease else ""
+        return self.lease.lease.holder if self.lease else ""
 
     def leads(self) -> str:
         """Say why the controller may not answer: whether one seems to lead."""
         if self.lease is None:
             return "does a controller run?"
-        name = f"the Lease {self.lease.regarding.namespace}/{self.lease.regarding.name}"
+        name = f"the Lease {self.lease.name}"
         if not self.holder:
             return f"nobody holds {name}: does a controller run?"
-        return (
-            f"{self.holder} holds {name}, renewed at {self.lease.renewed}: does it run, and reach ZooKeeper?"
-        )
+        renewed = self.lease.lease.renewed
+        return f"{self.holder} holds {name}, renewed at {renewed}: does it run, and reach ZooKeeper?"
 
     def leave_event(self, note: str) -> None:
         """Print who released what, and record the same as an Event on the Lease, if there is one."""
@@ -200,7 +176,7 @@ class Cluster:
             _complain("no Event Released is left: the Lease cannot be read")
             _say(audit(self._kube, None, "Released", f"{note}: {self._where}"))
             return
-        zookeeper = self.lease.annotations.get(ZOOKEEPER)
+        zookeeper = self.lease.zookeeper
         where = f"{self._where}, ZooKeeper {zookeeper}" if zookeeper else self._where
         _say(audit(self._kube, self.lease.regarding, "Released", f"{note}: {where}"))
 

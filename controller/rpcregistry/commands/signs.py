@@ -6,32 +6,19 @@ holds its Lease.  We compare no clocks: what lives changes while we watch.
 
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import msgspec
 
-from rpcregistry.errors import Absent, Rejected, Unknown
+from rpcregistry.commands.reading import FoundLease, lease_of
+from rpcregistry.errors import Rejected, Unknown
 from rpcregistry.kube.client import Kube
-from rpcregistry.leases import CLUSTER_ID, LEASE, ZOOKEEPER
-from rpcregistry.manifests import LEASES, annotations_of, read_lease
+from rpcregistry.leases import LEASE
+from rpcregistry.manifests import LEASES
 from rpcregistry.model import Lease
 from rpcregistry.plan.heartbeat import SURE, Candidate, Look
 from rpcregistry.reconcile.lookout import Lookout
 
 LOOK_AGAIN = 0.5  # seconds
-
-
-class FoundLease(msgspec.Struct, frozen=True):
-    """A Lease *name* (``NAMESPACE/NAME``), and the registry that its holder names ("": none)."""
-
-    name: str
-    lease: Lease
-    cluster_id: str = ""
-    zookeeper: str = ""
-
-    def is_of(self, cluster_id: str, zookeeper: str) -> bool:
-        """Whether a controller of this registry may hold it: it names no other registry."""
-        return self.cluster_id in ("", cluster_id) and self.zookeeper in ("", zookeeper)
 
 
 class Leases(msgspec.Struct, frozen=True):
@@ -50,31 +37,20 @@ def find_leases(kube: Kube, namespaces: Iterable[str]) -> Leases:
     query = {"fieldSelector": f"metadata.name={LEASE}"}
     try:
         listed = msgspec.json.decode(kube.read("list leases", LEASES.path(), query))
-        return Leases(tuple(_found(item) for item in listed["items"]))
+        return Leases(tuple(map(FoundLease.of, listed["items"])))
     except Unknown:
         pass
-    found, unread = [], []
+    found: list[FoundLease | None] = []
+    unread = []
     for namespace in sorted(set(namespaces)):
         try:
-            found.append(_found(kube.raw("GET", LEASES.path(namespace, LEASE))))
-        except Absent:
-            continue
+            found.append(lease_of(kube, namespace))
         except Unknown:
             unread.append(namespace)
     looked = sorted(set(namespaces) - set(unread))
     where = f"only those in {', '.join(looked)} were looked at" if looked else "none was looked at"
     unseen = f"the Leases of all namespaces may not be listed (list leases.coordination.k8s.io): {where}"
-    return Leases(tuple(found), unseen, blind=not looked)
-
-
-def _found(manifest: dict[str, Any]) -> FoundLease:
-    metadata, annotations = manifest["metadata"], annotations_of(manifest)
-    return FoundLease(
-        f"{metadata['namespace']}/{metadata['name']}",
-        read_lease(manifest),
-        annotations.get(CLUSTER_ID, ""),
-        annotations.get(ZOOKEEPER, ""),
-    )
+    return Leases(tuple(filter(None, found)), unseen, blind=not looked)
 
 
 class SignsOfLife:

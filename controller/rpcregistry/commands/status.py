@@ -1,11 +1,12 @@
 """``rpcregistry status``: is all well, and if not, what is wrong and what to type."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 from rpcregistry.commands.printing import report, seconds_since
+from rpcregistry.commands.progress import Progress
 from rpcregistry.commands.reading import FoundLease, attempt, beat_of, events, lease_of, listed
 from rpcregistry.commands.report import Inspection
 from rpcregistry.commands.verify import Inspector
@@ -14,6 +15,7 @@ from rpcregistry.errors import Retry
 from rpcregistry.kube.client import Kube
 from rpcregistry.leases import LEASE, NAMESPACE, own_namespace
 from rpcregistry.manifests import LOCALSERVICES, NODES, PODS, RPCSERVICES
+from rpcregistry.model import Pod
 from rpcregistry.plan.explain import exit_code
 from rpcregistry.plan.findings import Counts
 from rpcregistry.plan.heartbeat import Heartbeat
@@ -35,36 +37,41 @@ def show_status(
         sys.stderr.write(f"rpcregistry: cannot look: {where} (or give --cluster-id)\n")
         return 2
     with ExitStack() as stack:
+        progress = stack.enter_context(Progress())
+        progress("connecting to ZooKeeper …")
         zookeeper = attempt(
             lambda: stack.enter_context(ZooKeeper.connected_to(target.zk_servers, timeout, target.zk_access))
         )
         beat = (
             zookeeper if isinstance(zookeeper, str) else attempt(lambda: beat_of(zookeeper, where.cluster_id))
         )
-        inspection = _inspect(kube, target, scope, where.cluster_id, zookeeper)
-        look = _look(kube, target, lease_namespace, beat, inspection)
+        inspector = _inspector(kube, target, scope, where.cluster_id, zookeeper)
+        progress("reading pods and RpcServices …")
+        read = attempt(inspector.read)
+        inspection = read if isinstance(read, str) else attempt(lambda: inspector.compare(*read, progress))
+        pods = read if isinstance(read, str) else read[0].pods
+        look = _look(kube, target, lease_namespace, beat, pods, inspection)
     confirm = beat.guard_confirm if isinstance(beat, Heartbeat) else 0.0
     found = status(look, _until(confirm))
     report(where.describe(), found, output)
     return exit_code(found)
 
 
-def _inspect(
+def _inspector(
     kube: Kube, target: Target, scope: Scope, cluster_id: str, zookeeper: ZooKeeper | str
-) -> Inspection | str:
+) -> Inspector:
     def connect() -> ZooKeeper:
         if isinstance(zookeeper, str):
             raise Retry(zookeeper)
         return zookeeper
 
-    inspector = Inspector(
+    return Inspector(
         kube=kube,
         connect=connect,
         layouts=target.layouts,
         scope=scope,
         settings=target.publication(cluster_id),
     )
-    return attempt(inspector.inspect)
 
 
 def _look(
@@ -72,6 +79,7 @@ def _look(
     target: Target,
     lease_namespace: str,
     beat: Heartbeat | str | None,
+    pods: Sequence[Pod] | str,
     inspection: Inspection | str,
 ) -> Look:
     heard = beat.lease.partition("/")[0] if isinstance(beat, Heartbeat) else ""
@@ -80,24 +88,25 @@ def _look(
     services = attempt(lambda: listed(kube, RPCSERVICES, target.namespaces))
     locals_ = attempt(lambda: listed(kube, LOCALSERVICES, target.namespaces))
     one_of = target.namespaces[0] if target.namespaces else ""
-    pods = attempt(lambda: kube.reader(PODS, one_of).newest_resource_version())
+    readable = attempt(lambda: kube.reader(PODS, one_of).newest_resource_version())
     nodes = attempt(lambda: kube.reader(NODES).newest_resource_version())
     told = attempt(lambda: events(kube, namespace, "Lease", warnings=False))
     return Look(
         lease=lease.lease if isinstance(lease, FoundLease) else lease,
         lease_name=f"{namespace}/{LEASE}",
         renewed=_since(lease.lease.renewed) if isinstance(lease, FoundLease) else 0.0,
-        noted=lease.held if isinstance(lease, FoundLease) else (),
+        noted=sorted(lease.held[0]) if isinstance(lease, FoundLease) else (),
         beat=beat,
         beaten=_since(beat.at) if isinstance(beat, Heartbeat) else 0.0,
         services=services,
         locals=locals_,
         kinds={
-            "pods": _why(pods),
+            PODS.plural: _why(readable),
             "nodes": _why(nodes),
             "rpcservices": _why(services),
             "localservices": _why(locals_),
         },
+        pods=pods,
         findings=inspection.findings if not isinstance(inspection, str) else inspection,
         counts=inspection.counts if not isinstance(inspection, str) else Counts(),
         events=[] if isinstance(told, str) else told,

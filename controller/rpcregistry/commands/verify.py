@@ -4,21 +4,22 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from rpcregistry.commands.reading import beat_of
+from rpcregistry.commands.printing import cannot_look
+from rpcregistry.commands.progress import Progress
+from rpcregistry.commands.reading import beat_of, lease_of
 from rpcregistry.commands.report import REPORTS, Inspection
 from rpcregistry.commands.whereabouts import Whereabouts
-from rpcregistry.errors import Absent, Failure, Misconfigured, Rejected, Unknown
+from rpcregistry.errors import Absent, Failure, Misconfigured, Rejected, Retry, Unknown
 from rpcregistry.kube.client import Kube
 from rpcregistry.layouts import LAYOUTS, Layout
-from rpcregistry.manifests import LEASES, PODS, RPCSERVICES, Named, Resource, annotations_of
-from rpcregistry.model import HELD, Pod, Problem, Regarding, ServiceKey
+from rpcregistry.manifests import PODS, RPCSERVICES, Named, Resource
+from rpcregistry.model import Pod, Problem, Regarding, ServiceKey
 from rpcregistry.plan.findings import Counts, Finding, confirmed, exit_code
-from rpcregistry.plan.held import named
 from rpcregistry.plan.ledger import ledger_root, service_name_of
 from rpcregistry.plan.listing import owners
 from rpcregistry.plan.pods import silent_on
@@ -35,6 +36,7 @@ from rpcregistry.zookeeper.client import ZooKeeper
 
 T = TypeVar("T", bound=Named)
 
+AT_ONCE = 500  # services, whose znodes are read before that is told
 SECOND_LOOK = 5.0  # seconds after the first: longer than a change is in progress
 
 
@@ -68,13 +70,13 @@ def verify_registry(
                 settings=target.publication(where.cluster_id),
                 only=only,
             )
-            inspection = inspect_twice(inspector.inspect, lambda: time.sleep(SECOND_LOOK))
+            with Progress() as progress:
+                inspection = inspect_twice(partial(inspector.inspect, progress), partial(_pause, progress))
             while watching:
                 report.show(inspection)
-                inspection = _changed(inspector, inspection)
+                inspection = changed(inspector.inspect, inspection, lambda: time.sleep(SECOND_LOOK))
     except Failure as failure:
-        sys.stderr.write(f"rpcregistry: cannot look: {' '.join(str(failure).split())}\n")
-        return 2
+        return cannot_look(failure)
     report.show(inspection)
     return exit_code(inspection.findings, exit_on)
 
@@ -93,11 +95,24 @@ def compared(kube: Kube, target: Target, scope: Scope, service: str, timeout: fl
         return inspect_twice(inspector.inspect, lambda: time.sleep(SECOND_LOOK)).findings
 
 
-def _changed(inspector: "Inspector", before: Inspection) -> Inspection:
-    """Inspect until other findings are confirmed than *before*."""
+def _pause(progress: Callable[[str], None]) -> None:
+    progress(f"looking again in {SECOND_LOOK:g} s: what differs may be in progress")
+    time.sleep(SECOND_LOOK)
+
+
+def changed(inspect: Callable[[], Inspection], before: Inspection, wait: Callable[[], None]) -> Inspection:
+    """Inspect, after a *wait* each, until other findings are confirmed; go on if a server does not answer."""
+    said = ""
     while True:
-        time.sleep(SECOND_LOOK)
-        now = inspect_twice(inspector.inspect, lambda: time.sleep(SECOND_LOOK))
+        wait()
+        try:
+            now = inspect_twice(inspect, wait)
+        except Retry as failure:
+            if str(failure) != said:
+                said = str(failure)
+                sys.stderr.write(f"rpcregistry: cannot look, trying again: {' '.join(said.split())}\n")
+            continue
+        said = ""
         if now.findings != before.findings:
             return now
 
@@ -161,15 +176,24 @@ class Inspector:
         """Connected after the cluster was read, so that its failures need not wait for ZooKeeper."""
         return self._connect()
 
-    def inspect(self) -> Inspection:
-        """Compare once; some findings may be changes in progress."""
-        cluster, notes = self._cluster()
+    def inspect(self, progress: Callable[[str], None] = lambda _: None) -> Inspection:
+        """Read the cluster, and compare once; some findings may be changes in progress.
+
+        *progress* is called with what is done now, in words.
+        """
+        progress("reading pods and RpcServices …")
+        return self.compare(*self.read(), progress)
+
+    def compare(
+        self, cluster: Cluster, notes: tuple[str, ...], progress: Callable[[str], None] = lambda _: None
+    ) -> Inspection:
+        """Compare what ``read`` returned with ZooKeeper."""
         beat = beat_of(self._zookeeper, self._settings.cluster_id)
         if beat and beat.lease:
             cluster = msgspec.structs.replace(
                 cluster, held=self._held(beat.lease), restored=bool(beat.seen.restored)
             )
-        views, strange = self._views(cluster)
+        views, strange = self._views(cluster, progress)
         names = {service.service_name for service in cluster.services} | cluster.named
         return Inspection(
             findings=(
@@ -192,7 +216,8 @@ class Inspector:
 
     # the cluster
 
-    def _cluster(self) -> tuple[Cluster, tuple[str, ...]]:
+    def read(self) -> tuple[Cluster, tuple[str, ...]]:
+        """The pods and RpcServices, and notes on what could not be read."""
         pods = self._list(PODS, self._scope.pod_label_selector)
         services = self._list(RPCSERVICES)
         cluster = Cluster(
@@ -214,16 +239,14 @@ class Inspector:
     def _held(self, lease: str) -> frozenset[str]:
         """The names of services that are held by the Lease's annotation; none if we may not read it."""
         namespace, _, name = lease.partition("/")
-        try:
-            manifest = self._kube.raw("GET", LEASES.path(namespace, name))
-        except (Absent, Rejected):
-            return frozenset()
-        names, _ = named(annotations_of(manifest).get(HELD, ""))
-        return names
+        with suppress(Rejected):
+            found = lease_of(self._kube, namespace, name)
+            return found.held[0] if found else frozenset()
+        return frozenset()
 
     # the registry
 
-    def _views(self, cluster: Cluster) -> tuple[Views, list[Finding]]:
+    def _views(self, cluster: Cluster, progress: Callable[[str], None]) -> tuple[Views, list[Finding]]:
         """The znodes of every service in every layout, and findings of znodes that can be no service's."""
         clusters = self._settings.clusters
         listed = {service.service_name for service in cluster.services}
@@ -244,7 +267,10 @@ class Inspector:
                 if layout.names_services and layout.service_at(child) is None
             ]
         cache = ZnodeCache(self._zookeeper, self._layouts, clusters)
-        cache.read({name for _, services in names for name in services})
+        everything = sorted({name for _, services in names for name in services})
+        for start in range(0, len(everything), AT_ONCE):
+            progress(f"reading the znodes of {len(everything):,} services: {start:,} are read …")
+            cache.read(everything[start : start + AT_ONCE])
         views = [(layout, {name: cache.view(layout, name) for name in found}) for layout, found in names]
         return views, strange
 

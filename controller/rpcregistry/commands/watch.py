@@ -7,7 +7,9 @@ from datetime import datetime
 import msgspec
 
 from rpcregistry.commands.follow import follow
-from rpcregistry.commands.printing import say
+from rpcregistry.commands.printing import cannot_look, say
+from rpcregistry.commands.reading import services_named
+from rpcregistry.errors import Failure
 from rpcregistry.kube.client import Kube
 from rpcregistry.model import RpcService
 from rpcregistry.plan.overview import changes, row
@@ -25,7 +27,14 @@ class Line(msgspec.Struct, frozen=True):
 
 
 def watch_services(kube: Kube, namespaces: Sequence[str], names: Collection[str], *, output: str) -> int:
-    """Print each change of *names* (all, if none) as ``text`` or ``json``; return once interrupted."""
+    """Print each change of *names* (all, if none) as ``text`` or ``json``, until interrupted.
+
+    Return 2 if we could not look.  A name that is none's may be somebody's later.
+    """
+    try:
+        services_named(kube, namespaces, names)
+    except Failure as failure:
+        return cannot_look(failure)
     where = f"namespace {' '.join(namespaces)}" if namespaces else "all namespaces"
     sys.stderr.write(f"watching RpcServices in {where}; Ctrl-C ends it\n")
 

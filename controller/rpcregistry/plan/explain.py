@@ -88,7 +88,7 @@ def _pods(evidence: Evidence) -> Hop:
     if isinstance(evidence.pods, str):
         return Hop(seen=Seen.UNSEEN, what="pods", why=f"not looked at: {evidence.pods}")
     naming = _serving(evidence)
-    warned = {warning.name: warning for warning in evidence.warnings}
+    warned = {warning.name: warning for warning in _told(evidence)}
     ready = [pod for pod in naming if not why_not(pod)]
     details = [f"{pod.key}: {why}" for pod in naming if (why := why_not(pod))]
     details += [
@@ -96,8 +96,13 @@ def _pods(evidence: Evidence) -> Hop:
         for pod in naming
         if pod.name in warned
     ]
-    mistaken = [pod for pod in evidence.pods if pod.problems or pod.hints]
-    details += [f"{pod.key}: {said.message}" for pod in mistaken for said in (*pod.problems, *pod.hints)]
+    mistaken = [pod for pod in evidence.pods if pod in naming or not pod.declarations]
+    mistaken = [pod for pod in mistaken if pod.problems or pod.hints]
+    details += [
+        f"{pod.key}{'' if pod in naming else ', which names no service that can be read'}: {said.message}"
+        for pod in mistaken
+        for said in (*pod.problems, *pod.hints)
+    ]
     cut = _cut(details)
     denied = any(pod.name in warned for pod in naming)
     if not naming:
@@ -117,6 +122,18 @@ def _pods(evidence: Evidence) -> Hop:
         details=cut,
         next=f"kubectl describe pod {first.name} -n {first.namespace}",
     )
+
+
+def _told(evidence: Evidence) -> list[Warned]:
+    """The Events that still count: the API server keeps them for an hour, and much may be mended by then."""
+    services = () if isinstance(evidence.services, str) else evidence.services
+    listed = {line.pod_name for service in services for line in service.status.endpoints}
+    # The pod itself shows what is wrong with its annotation now.
+    return [
+        found
+        for found in evidence.warnings
+        if found.name not in listed and found.reason not in ("InvalidAnnotation", "IgnoredAnnotation")
+    ]
 
 
 def _serving(evidence: Evidence) -> list[Pod]:
@@ -170,7 +187,12 @@ def _listed(evidence: Evidence, services: Sequence[RpcService]) -> Hop:
         why = f"{why}; no controller has looked at {', '.join(unknown)} yet"
     wrong = bool(lacking or unknown)
     details = _cut([*lacking, *_held_rows(services)])
-    next_ = f"kubectl describe rpcservice {services[0].name} -n {services[0].namespace}" if wrong else ""
+    next_ = ""
+    if lacking:  # an Event says why, or it is the controller's trouble
+        told = {pod.name for pod in _serving(evidence)} & {found.name for found in _told(evidence)}
+        first = services[0]
+        describe = f"kubectl describe rpcservice {first.name} -n {first.namespace}"
+        next_ = describe if told else "rpcregistry status"
     return Hop(
         seen=Seen.WRONG if wrong else Seen.RIGHT,
         what="RpcService",
@@ -232,7 +254,8 @@ def _zookeeper(evidence: Evidence) -> Hop:
 def explain_pod(pod: Pod, evidence: Sequence[Evidence], warnings: Sequence[Warned]) -> list[Hop]:
     """The hops of one pod: what it says, then those of each service that it names (*evidence*)."""
     said = [f"{problem.reason}: {problem.message}" for problem in (*pod.problems, *pod.hints)]
-    said += [f"{found.reason}: {found.note}" for found in warnings if found.name == pod.name]
+    told = [_told(found) for found in evidence] or [list(warnings)]
+    said += [f"{found.reason}: {found.note}" for some in told for found in some if found.name == pod.name]
     details = _cut(dict.fromkeys(said))
     describe = f"kubectl describe pod {pod.name} -n {pod.namespace}"
     if not evidence:

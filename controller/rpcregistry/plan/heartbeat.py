@@ -14,6 +14,7 @@ clock of another machine.
 *seen* is what the next process has to know of the API server (``plan.restored``).
 """
 
+from collections.abc import Mapping
 from enum import Enum
 
 import msgspec
@@ -32,13 +33,25 @@ SURE = 25.0  # seconds without a beat, after which we take the writer for dead
 AFTER_RENEWAL = 5.0
 
 
+class Oldest(msgspec.Struct, frozen=True, rename="camel"):
+    """The change that had waited longest: of *service*, for *seconds*.
+
+    *listed*: a status lists it, so it waited for ZooKeeper; else for the API server.
+    """
+
+    service: str
+    seconds: float
+    listed: bool = False
+
+
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What the znode holds; 0.1.0 writes *at* and *waiting* only.
 
     *lease* (``NAMESPACE/NAME``) and *holder* name the process that writes it, *version* is its version; the
     others are its flags.  *guard_confirm*: seconds for which absences are held; 0 if unknown.  *format*:
     ``FORMAT`` of that version.  *stopped*: the holder shut down in order, and this was its last write.
-    *seen*: how far the API server had come.
+    *seen*: how far the API server had come.  *unread*: resources that the holder may not read, and why.
+    *oldest*: None if no change waits.
     """
 
     at: str = ""
@@ -54,6 +67,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     stopped: bool = False
     format: int = FORMAT
     seen: Record = Record()
+    unread: Mapping[str, str] = {}
+    oldest: Oldest | None = None
 
     @property
     def too_new(self) -> str:

@@ -38,6 +38,17 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         return self.status + self.wait + self.write
 
 
+class Waits(msgspec.Struct, frozen=True, order=True):
+    """A change of *service* that has not ended, *since* a time of our clock.
+
+    *listed*: a status lists it, so it waits for ZooKeeper; else for the API server.
+    """
+
+    since: float
+    service: str
+    listed: bool
+
+
 def ending(wrote: bool, outcomes: Sequence[Outcome]) -> Ending | None:
     """How a change ends in a layout once *outcomes* were written; None if something of it is put off.
 

@@ -7,6 +7,8 @@ from difflib import get_close_matches
 import msgspec
 
 from rpcregistry.model import Condition, LocalService, RpcService
+from rpcregistry.plan.held import is_endless
+from rpcregistry.plan.silence import SILENT
 
 # Reasons of Synced, the most pressing first; what is not among them comes after.
 PRESSING = (
@@ -23,7 +25,8 @@ UNKNOWN = "NotLookedAt"  # no controller has said anything of it yet
 NEXT = {  # what to type, by reason
     "Unreadable": "kubectl apply -f crds/",
     "Refused": "kubectl describe rpcservice {object} -n {namespace}",
-    "OwnedElsewhere": "rpcregistry verify --service {service}",
+    "OwnedElsewhere": "rpcregistry verify --service {service} shows its znodes; end what registers it there,"
+    " or run with --from-cluster if that was a cluster that is gone",
     "TooLarge": "kubectl get rpcservice {object} -n {namespace} -o wide",
     "InvalidName": "rpcregistry render FILE",
     "Held": "rpcregistry release {service}",
@@ -62,6 +65,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     @property
     def next(self) -> str:
         """What to type; ``""`` if all is well."""
+        if self.synced is not True and is_endless(self.message):
+            return "kubectl get nodes" if SILENT in self.message else "rpcregistry status"
         namespace, _, name = self.objects[0].partition("/")
         if self.reason in NEXT and self.synced is not True:
             return NEXT[self.reason].format(service=self.service, object=name, namespace=namespace)

@@ -16,6 +16,7 @@ CALM = 60.0  # seconds without a change
 MOST = 55  # percent
 FEW = 20  # percent
 FEW_NODES = 2  # are no common silence, unless there are no others
+SILENT = "Nodes are silent"
 
 
 class Silence(msgspec.Struct, frozen=True):
@@ -34,7 +35,7 @@ class Silence(msgspec.Struct, frozen=True):
     ended: float
 
     def __str__(self) -> str:
-        return f"Nodes are silent ({len(self.silent)} of {self.nodes})"
+        return f"{SILENT} ({len(self.silent)} of {self.nodes})"
 
     @property
     def ends(self) -> float:

@@ -1,19 +1,23 @@
 """Is all well?  The state of the whole registry as hops: each with what it is, why, and what to type."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from rpcregistry.model import Lease, LocalService, RpcService
+from rpcregistry.model import Lease, LocalService, Pod, RpcService
 from rpcregistry.plan.conditions import held_by
 from rpcregistry.plan.explain import Hop, Seen, Warned
 from rpcregistry.plan.findings import DRIFT, Counts, Finding
-from rpcregistry.plan.heartbeat import Heartbeat
+from rpcregistry.plan.heartbeat import Heartbeat, Oldest
+from rpcregistry.plan.held import is_endless
 from rpcregistry.plan.overview import NEXT, Row, rows, totals, unsynced
+from rpcregistry.plan.restored import UNTIL_RELEASED, Record
 
 MOST_NAMED = 5  # in a line
 OVERDUE = 30.0  # seconds after its last renewal in which a Lease that nobody renews may still be held
+SLOW = 10.0  # seconds after which a change that waits is worth a word
 STALE = 60.0  # seconds after which a heartbeat that is written every 10 s has stopped
 
 
@@ -22,7 +26,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
     *lease* and *beat* are None if there is none; *renewed* and *beaten*: how many seconds ago, by the clock
     of this machine.  *noted*: held services that only the Lease names.  *kinds*: for each kind why it cannot
-    be read, or ``""``.  *findings*: of one comparison, in which changes in progress show, too.
+    be read, or ``""``.  *pods*: all that name services, or seem to.  *findings*: of one comparison, in which
+    changes in progress show, too.
     """
 
     lease: Lease | str | None
@@ -34,6 +39,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     services: Sequence[RpcService] | str
     locals: Sequence[LocalService] | str
     kinds: Mapping[str, str]
+    pods: Sequence[Pod] | str = ()
     findings: Sequence[Finding] | str
     counts: Counts = Counts()
     events: Sequence[Warned] = ()
@@ -41,11 +47,18 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
 def status(look: Look, until: Callable[[str], str]) -> list[Hop]:
     """The hops; *until* says when a hold that began at an RFC 3339 time ends."""
-    hops = [leader(look), keeps_up(look), _kinds(look), _services(look), _sync(look)]
-    hops += _held(look, until)
-    hops.append(_registry(look))
-    hops += _events(look)
-    return hops
+    return [
+        leader(look),
+        keeps_up(look),
+        *trouble(look),
+        _kinds(look),
+        *_mistakes(look),
+        _services(look),
+        _sync(look),
+        *_held(look, until),
+        _registry(look),
+        *_events(look),
+    ]
 
 
 def leader(look: Look) -> Hop:
@@ -77,6 +90,7 @@ def leader(look: Look) -> Hop:
 def keeps_up(look: Look) -> Hop:
     """Whether somebody keeps ZooKeeper up."""
     beat = look.beat
+    pods = f"kubectl get pods -n {look.lease_name.partition('/')[0]}"
     if isinstance(beat, str):
         return Hop(
             seen=Seen.UNSEEN, what="heartbeat", why=f"not looked at: {beat}", next=NEXT["RegistryUnavailable"]
@@ -86,17 +100,73 @@ def keeps_up(look: Look) -> Hop:
             seen=Seen.WRONG,
             what="heartbeat",
             why="ZooKeeper has none of this cluster: no controller has written there",
-            next="rpcregistry check",
+            next=pods,
         )
     waiting = f"{beat.waiting:,} change{'' if beat.waiting == 1 else 's'} waiting"
     if beat.stopped:
         why = f"the last controller stopped at {beat.at}: nobody keeps the registry up"
-        return Hop(seen=Seen.WRONG, what="heartbeat", why=why, next="rpcregistry check")
+        return Hop(seen=Seen.WRONG, what="heartbeat", why=why, next=pods)
     why = f"written {ago(look.beaten)} by {beat.holder or 'an older version'}, {waiting}"
     if look.beaten > STALE:
         why = f"{why}: it has stopped, so changes do not reach ZooKeeper"
-        return Hop(seen=Seen.WRONG, what="heartbeat", why=why, next="rpcregistry check")
+        return Hop(seen=Seen.WRONG, what="heartbeat", why=why, next=pods)
     return Hop(seen=Seen.RIGHT, what="heartbeat", why=why)
+
+
+def trouble(look: Look) -> list[Hop]:
+    """What keeps the controller from its work, as the heartbeat says; empty if it has stopped since."""
+    beat = look.beat
+    if not isinstance(beat, Heartbeat) or beat.stopped or look.beaten > STALE:
+        return []
+    return [*_unread(beat.unread), *_restored(beat.seen), *_slow(beat.oldest)]
+
+
+def _unread(unread: Mapping[str, str]) -> list[Hop]:
+    if not unread:
+        return []
+    why = (
+        f"the controller cannot read {', '.join(unread)}: nothing of that is published or withdrawn meanwhile"
+    )
+    details = tuple(f"{resource}: {reason}" for resource, reason in unread.items())
+    resource, reason = next(iter(unread.items()))
+    user = re.search(r'User "([^"]+)"', reason)
+    can_i = f"kubectl auth can-i list {resource} -A" + (f" --as {user[1]}" if user else "")
+    next_ = "kubectl apply -f crds/" if "kubectl apply" in reason else can_i
+    return [Hop(seen=Seen.WRONG, what="reads", why=why, details=details, next=next_)]
+
+
+def _restored(seen: Record) -> list[Hop]:
+    if not seen.restored:
+        return []
+    why = f"{UNTIL_RELEASED}: {seen.restored}"
+    return [Hop(seen=Seen.WRONG, what="restored", why=why, next="rpcregistry release --all")]
+
+
+def _slow(oldest: Oldest | None) -> list[Hop]:
+    if oldest is None or oldest.seconds < SLOW:
+        return []
+    whom = "ZooKeeper takes its znode" if oldest.listed else "the API server takes its status"
+    why = f"one of {oldest.service} has waited for {oldest.seconds:.0f} s until {whom}"
+    return [Hop(seen=Seen.WRONG, what="changes", why=why, next=f"rpcregistry explain {oldest.service} -A")]
+
+
+def _mistakes(look: Look) -> list[Hop]:
+    if isinstance(look.pods, str):
+        return []  # the hop of the kinds has the reason
+    found = [pod for pod in look.pods if pod.problems or pod.hints]
+    if not found:
+        return []
+    said = [f"{pod.key}: {(*pod.problems, *pod.hints)[0].message}" for pod in found[:MOST_NAMED]]
+    more = [f"and {len(found) - MOST_NAMED} more"] if len(found) > MOST_NAMED else []
+    return [
+        Hop(
+            seen=Seen.WRONG if any(pod.problems for pod in found) else Seen.RIGHT,
+            what="pods",
+            why=f"{_count(len(found), 'pod')} with an annotation that cannot be read, or not in full",
+            details=(*said, *more),
+            next=f"rpcregistry explain pod/{found[0].name} -n {found[0].namespace}",
+        )
+    ]
 
 
 def _kinds(look: Look) -> Hop:
@@ -157,23 +227,30 @@ def _next(found: Sequence[Row], locals_: Sequence[LocalService]) -> str:
 def _held(look: Look, until: Callable[[str], str]) -> list[Hop]:
     details: list[str] = []
     which: list[str] = []
+    typed: list[str] = []
     if not isinstance(look.services, str):
         for one in rows(look.services):
             if one.held or one.reason == "Held":
                 which.append(one.service)
-                details.append(f"{one.service}: {_count(one.held, 'endpoint')}, {until(one.since)}")
+                ends = one.message.partition(";")[0] if is_endless(one.message) else until(one.since)
+                details.append(f"{one.service}: {_count(one.held, 'endpoint')}, {ends}")
+                typed.append(one.next)
     for local in () if isinstance(look.locals, str) else look.locals:
         condition = held_by(local)
         if condition:
             which.append(local.name)
             details.append(f"localservice {local.key}: {until(condition.last_transition_time)}")
+            typed.append(f"rpcregistry release {local.name}")
     only = sorted(set(look.noted) - set(which))
     details += [f"{name}: it has no object that could show it" for name in only]
+    typed += [f"rpcregistry release {name}" for name in only]
     if not details:
         return []
-    release = f"rpcregistry release {which[0]}" if len(details) == 1 and which else "rpcregistry release"
+    # Nobody is told to release what the Nodes or the API server may show again.
+    others = [one for one in typed if not one.startswith("rpcregistry release")]
+    next_ = others[0] if others else typed[0] if len(typed) == 1 else "rpcregistry release"
     why = f"{_count(len(details), 'service')} with something that is absent and stays until that is confirmed"
-    return [Hop(seen=Seen.WRONG, what="held", why=why, details=tuple(details), next=release)]
+    return [Hop(seen=Seen.WRONG, what="held", why=why, details=tuple(details), next=next_)]
 
 
 def _registry(look: Look) -> Hop:
@@ -182,12 +259,16 @@ def _registry(look: Look) -> Hop:
     found = Counter(finding.state for finding in look.findings)
     drift = {state: found[state] for state in DRIFT if found[state]}
     said = ", ".join(f"{number:,} {state}" for state, number in found.items())
-    if drift:
-        why = f"{said} ({look.counts}); changes in progress are among them"
-        return Hop(seen=Seen.WRONG, what="registry", why=why, next="rpcregistry verify")
-    return Hop(
-        seen=Seen.RIGHT, what="registry", why=f"in sync: {look.counts}" + (f" ({said})" if said else "")
+    layouts = Counter(finding.layout for finding in look.findings if finding.state == "left")
+    left = tuple(
+        f"left: {_count(number, 'znode')} of {layout}, which no --layout covers; clients still read them"
+        for layout, number in layouts.items()
     )
+    if drift:
+        why = f"{said} ({look.counts}); changes in progress may be among them"
+        return Hop(seen=Seen.WRONG, what="registry", why=why, details=left, next="rpcregistry verify")
+    why = f"in sync: {look.counts}" + (f" ({said})" if said else "")
+    return Hop(seen=Seen.RIGHT, what="registry", why=why, details=left)
 
 
 def _events(look: Look) -> list[Hop]:

@@ -13,7 +13,6 @@ from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.invariants import check_transaction
 from rpcregistry.plan.ledger import ledger_root
 from rpcregistry.plan.ops import OPS_A_TRANSACTION, Create, Delete, Op, Step, batches
-from rpcregistry.plan.restored import Record
 from rpcregistry.reconcile.cache import ZnodeCache, uncovered
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.ports import Clock, ZooKeeper
@@ -29,8 +28,8 @@ class RegistryWriter:
     The registry's thread calls it.  After that thread's end, the one that writes the last heartbeat does.
     Any thread may read ``compared``, and ``cache``, which is replaced as a whole.
 
-    *clusters*: the ids of the clusters whose paths are ours, our own first.  *heartbeat*: its constant part.
-    *seen*: what it says of the API server.
+    *clusters*: the ids of the clusters whose paths are ours, our own first.  *heartbeat*: returns what it
+    says now, but for what ``beat`` is told.
     *require_clear* fails while another process may keep the registry up.  *written* is called with the
     layout, operation and service name of each znode written, and what others had done to it, or ``""``.
     """
@@ -42,8 +41,7 @@ class RegistryWriter:
         layouts: Sequence[Layout],
         clusters: Sequence[str],
         fence: Fence | None,
-        heartbeat: Heartbeat,
-        seen: Callable[[], Record],
+        heartbeat: Callable[[], Heartbeat],
         require_clear: Callable[[], None],
         written: Callable[[str, str, str, str], None],
         clock: Clock,
@@ -53,7 +51,6 @@ class RegistryWriter:
         self._clusters = clusters
         self._fence = fence
         self._heartbeat = heartbeat
-        self._seen = seen
         self._require_clear = require_clear
         self._on_written = written
         self._clock = clock
@@ -149,7 +146,7 @@ class RegistryWriter:
         self._zookeeper.make_parents(path)
         observed = self._zookeeper.read([path])[path]
         says = msgspec.structs.replace(
-            self._heartbeat, at=self._clock.stamp(), waiting=waiting, stopped=stopped, seen=self._seen()
+            self._heartbeat(), at=self._clock.stamp(), waiting=waiting, stopped=stopped
         )
         self._commit(heartbeat.beat(path, observed, says))
 

@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Iterable, Mapping
 
+from rpcregistry.plan.journal import Waits
+
 
 class Unwritten:
     """Names with an unwritten change; for any thread."""
@@ -27,10 +29,11 @@ class Unwritten:
         with self._lock:
             self._since.update(taken)
 
-    def oldest(self) -> float | None:
-        """Since when the longest waiting name has waited; None if none waits."""
+    def oldest(self) -> Waits | None:
+        """The name that has waited longest; None if none waits."""
         with self._lock:
-            return min(self._since.values(), default=None)
+            waiting = [Waits(since, name, listed=True) for name, since in self._since.items()]
+        return min(waiting, default=None)
 
     def __contains__(self, name: str) -> bool:
         """Whether a change of *name* waits."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rpcregistry.errors import Partial, Rejected
 from rpcregistry.model import ServiceKey
-from rpcregistry.plan.journal import Ending, Entry, ending
+from rpcregistry.plan.journal import Ending, Entry, Waits, ending
 from rpcregistry.plan.outcome import Outcome
 from rpcregistry.reconcile.ports import Clock
 
@@ -169,14 +169,18 @@ class Journal:
             entries = list(self._entries)
         return [entry for entry in reversed(entries) if service in ("", entry.service)]
 
-    def oldest(self) -> float | None:
-        """When the oldest change that has not ended was seen; None if there is none."""
+    def oldest(self) -> Waits | None:
+        """The oldest change that has not ended, since it was seen; None if there is none."""
         with self._lock:
-            legs = (
-                leg
-                for waiting in (self._listed, self._writing)
-                for by in waiting.values()
-                for leg in by.values()
-            )
-            times = [*self._seen.values(), *self._looked.values(), *(leg.seen for leg in legs)]
-        return min(times, default=None)
+            waiting = [
+                Waits(since, key.service_name, listed=False)
+                for found in (self._seen, self._looked)
+                for key, since in found.items()
+            ]
+            waiting += [
+                Waits(leg.seen, name, listed=True)
+                for found in (self._listed, self._writing)
+                for name, legs in found.items()
+                for leg in legs.values()
+            ]
+        return min(waiting, default=None)

@@ -33,7 +33,7 @@ def readings(shared: Shared, parts: Sequence[Part], sources: Sequence[Source[Any
             map(_size, by_name(services()).values()), default=0
         ),
         "rpcregistry_endpoints": lambda: _size(services()),
-        "rpcregistry_oldest_waiting_seconds": lambda: shared.oldest_waiting(),
+        "rpcregistry_oldest_waiting_seconds": lambda: oldest.seconds if (oldest := shared.oldest()) else 0.0,
         "rpcregistry_invalid_pods": lambda: sum(bool(pod.problems) for pod in shared.pods.store.values()),
         "rpcregistry_events_waiting": lambda: shared.events.waiting,
         "rpcregistry_source_filled": lambda: {source.name: float(source.filled) for source in sources},

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 
+import msgspec
 import structlog
 
 from rpcregistry.errors import Failure, Rejected, Retry
@@ -172,17 +173,16 @@ def _writer(shared: Shared, publishing: PublicationSettings) -> RegistryWriter:
         if settings.dry_run
         else Fence(zookeeper, shared.cluster_id, shared.leadership.renew, shared.leadership.lease),
         heartbeat=_heartbeat(shared),
-        seen=lambda: shared.memory.record(shared.present),
         require_clear=shared.leadership.require_clear,
         written=written,
         clock=shared.clock,
     )
 
 
-def _heartbeat(shared: Shared) -> Heartbeat:
-    """The constant part of this process's heartbeat."""
+def _heartbeat(shared: Shared) -> Callable[[], Heartbeat]:
+    """Returns what this process's heartbeat says now."""
     settings = shared.settings
-    return Heartbeat(
+    constant = Heartbeat(
         lease=shared.leadership.lease.full_name,
         holder=shared.identity,
         layouts=tuple(f"{layout.name}={layout.base}" for layout in settings.target.layouts),
@@ -191,6 +191,12 @@ def _heartbeat(shared: Shared) -> Heartbeat:
         require_register_permission=settings.require_register_permission,
         guard_confirm=settings.guard_confirm,
         version=version("rpcregistry"),
+    )
+    return lambda: msgspec.structs.replace(
+        constant,
+        seen=shared.memory.record(shared.present),
+        unread=shared.unread,
+        oldest=shared.oldest(),
     )
 
 

@@ -10,6 +10,7 @@ from rpcregistry.kube.client import Kube
 from rpcregistry.manifests import EVENTS, LOCALSERVICES, NODES, PODS, RPCSERVICES, ApiType, Named, Resource
 from rpcregistry.model import Node, ObjectKey, Pod, RpcService, ServiceKey
 from rpcregistry.plan import rpcservices as planning
+from rpcregistry.plan.heartbeat import Oldest
 from rpcregistry.plan.journal import Ending, Entry
 from rpcregistry.plan.restored import Record
 from rpcregistry.reconcile import byname, localservices, observing, ports, room
@@ -226,10 +227,18 @@ class Shared:
                 entry.layout, seconds=entry.seconds, status=entry.status, write=entry.write
             )
 
-    def oldest_waiting(self) -> float:
-        """For how many seconds the oldest change has waited; 0 if none waits."""
-        began = [since for since in (self.journal.oldest(), self.unwritten.oldest()) if since is not None]
-        return self.clock.monotonic() - min(began) if began else 0.0
+    def oldest(self) -> Oldest | None:
+        """The change that has waited longest; None if none waits."""
+        waiting = min(filter(None, (self.journal.oldest(), self.unwritten.oldest())), default=None)
+        if waiting is None:
+            return None
+        return Oldest(waiting.service, self.clock.monotonic() - waiting.since, waiting.listed)
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        """The resources that the API server does not let us read, and why."""
+        why = {name: source.unknown for name, source in self.sources.items()}
+        return {name: reason for name, reason in why.items() if reason}
 
     def generated_labels(
         self, resource: Resource[Any], found: Source[Any], kind: str
