@@ -33,6 +33,7 @@ from rpcregistry.reconcile.rpcservices import RpcServiceReconciler
 from rpcregistry.reconcile.synced import SyncedReconciler
 from rpcregistry.reconcile.transactions import RegistryWriter
 from rpcregistry.reconcile.unwritten import Unwritten
+from rpcregistry.reconcile.withdrawn import Withdrawn
 from rpcregistry.runtime.store import Change
 from tests.builders import pod
 from tests.worlds import Clock, EventsInMemory, Held, KubeInMemory, NotesInMemory, ZooKeeperInMemory
@@ -57,6 +58,7 @@ class World:
         self.notes = NotesInMemory()
         self.crd_there = True
         self.clear = True  # nobody else keeps the registry up
+        self.confined = False  # the Lease is ours, but cannot be renewed
         self.denied: set[tuple[str, str]] = set()  # pod and RpcService: who may not register what
         self.node_now: Node | None = None  # what the API server says of a Node, ahead of its watch
         self.nodes_unread: Failure | None = None  # why it does not say
@@ -73,8 +75,9 @@ class World:
 
     def start(self) -> None:
         """A new process: it knows nothing but what is in the cluster and in ZooKeeper."""
-        self.memory = Memory(self.notes)
+        self.memory = Memory(self.notes, Withdrawn(self.notes, lambda: None))
         self.memory.follow(self.pods.values)
+        self.memory.hold_while(lambda: self.confined)
         self.memory.subscribe(self._remembered)
         on_lease = HeldOnLease(
             guarded=["RpcService"],
@@ -168,6 +171,7 @@ class World:
             settings=PublicationSettings("c1", cross_namespace=self.cross_namespace),
             grace=timedelta(hours=24),
             enqueue=lambda names: self.names.update(names),
+            confined=lambda: self.confined,
             unwritten=Unwritten(),
             clock=self.clock,
         )

@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from queue import Empty
 from socket import SHUT_RDWR, socket
 from typing import Any, NamedTuple
 
@@ -57,6 +58,7 @@ class Client:
             headers |= self._pool.proxy_headers
         self._prefix = url if forwarded else server.path or ""
         self._headers = _lines(headers)
+        self.written_at = float("-inf")  # when a request with a body left last; for clients of one thread
 
     def send(self, request: Request, authorization: Mapping[str, str]) -> "Answer":
         """Send *request*; return its answer once the headers are there, whatever the status.
@@ -75,17 +77,27 @@ class Client:
         )
         message = head.encode("ascii") + (request.body or b"")
         try:
-            return self._exchange(connection, message, request.timeout)
+            return self._exchange(connection, message, request)
         except _Stale:
             if not idle or request.method != "GET":
                 raise
-        return self._exchange(self._pool._new_conn(), message, request.timeout)
+        return self._exchange(self._pool._new_conn(), message, request)
 
-    def _exchange(self, connection: Any, message: bytes, timeout: tuple[float, float]) -> "Answer":
-        connect, read = timeout
+    def close_idle(self) -> None:
+        """Close the connections that wait for a request."""
+        idle = self._pool.pool
+        with suppress(Empty):
+            while idle is not None:
+                if connection := idle.get(block=False):  # None holds the place of one that may be
+                    connection.close()
+
+    def _exchange(self, connection: Any, message: bytes, request: Request) -> "Answer":
+        connect, read = request.timeout
         try:
             if connection.is_closed:
                 self._connect(connection, connect)
+            if request.body is not None:
+                self.written_at = time.monotonic()  # connecting may have taken seconds
             connection.sock.settimeout(read)
             answer = Answer(self._pool, connection)
             answer.begin(message, time.monotonic() + read)

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import msgspec
 import urllib3
 
-from rpcregistry.errors import Misconfigured, Retry
+from rpcregistry.errors import Misconfigured, Unanswered
 from rpcregistry.kube.access import ApiServer
 from rpcregistry.kube.failures import failure, kind_of, translated
 from rpcregistry.kube.http import Answer, Client, Request
@@ -26,19 +26,22 @@ CREDENTIALS_PERIOD = 5.0  # seconds at least between two readings of refused cre
 class Timeouts(NamedTuple):
     """Seconds to connect and to wait for the next bytes, by kind of request.
 
-    A silent watch ends, and starting the next shows whether the server still answers.  Few are silent that
-    long: the server sends bookmarks about once a minute.  It sends none while nothing has happened to a
+    A silent watch ends, and starting the next shows whether the server still answers.  Few are silent for
+    90 s: the server sends bookmarks about once a minute.  It sends none while nothing has happened to a
     resource since its start.  *body*: for an answer as a whole.
     """
 
-    watch: tuple[float, float] = (3, 90)
-    read: tuple[float, float] = (3, 15)
-    write: tuple[float, float] = (3, 10)
+    watch: tuple[float, float] = (10, 90)
+    read: tuple[float, float] = (10, 15)
+    write: tuple[float, float] = (10, 10)
     body: float = 60
 
 
 TIMEOUTS = Timeouts()
-LEASE_TIMEOUTS = Timeouts(read=(2, 4), write=(2, 4), body=4)
+# A server that is cut off from etcd goes on with its watches, bookmarks included, and says nothing new.  So a
+# controller ends a watch before the next bookmark: the quorum LIST of one object, which comes next, fails.
+CONTROLLER_TIMEOUTS = Timeouts(watch=(10, 30))
+LEASE_TIMEOUTS = Timeouts(read=(5, 5), write=(5, 5), body=5)
 
 
 class _Transport:
@@ -52,6 +55,15 @@ class _Transport:
     def send(self, request: Request) -> Answer:
         """Send *request*; the caller reads the body of the answer."""
         return self._client.send(request, self._authorization())
+
+    @property
+    def written_at(self) -> float:
+        """When a request with a body left last; for clients of one thread."""
+        return self._client.written_at
+
+    def close_idle(self) -> None:
+        """Close the connections that wait for a request."""
+        self._client.close_idle()
 
     def _authorization(self) -> dict[str, str]:
         with self._lock:
@@ -94,6 +106,11 @@ class Requests:
     def server(self) -> ApiServer:
         """The server and credentials in use."""
         return self._transport.server
+
+    @property
+    def written_at(self) -> float:
+        """When the last write left, in seconds of the monotonic clock; for clients of one thread."""
+        return self._transport.written_at
 
     def read(self, what: str, path: str, query: Mapping[str, str] | None = None) -> bytearray:
         """GET *path*; return the body."""
@@ -152,6 +169,8 @@ class Requests:
             self._answered(verb, code, time.monotonic() - began)
         if not 200 <= response.status < 300:
             body = _body(what, response, self._timeouts.body)
+            if response.status >= 500 and request.method == "GET":
+                transport.close_idle()  # behind a load balancer, a new connection may lead to another server
             after = response.header(b"retry-after")
             kind, status = kind_of(request.target), response.status
             raise failure(request.method, what, status, bytes(body), after, kind, self._roles)
@@ -197,5 +216,5 @@ def _body(what: str, response: Answer, seconds: float) -> bytearray:
         body += chunk
         if time.monotonic() > deadline:
             response.close()
-            raise Retry(f"{what}: the answer took longer than {seconds:g} s")
+            raise Unanswered(f"{what}: the answer took longer than {seconds:g} s")
     return body

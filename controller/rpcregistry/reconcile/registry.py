@@ -40,8 +40,8 @@ class RegistryReconciler:
     One thread calls ``reconcile``, ``compare…`` and ``beat``; any thread reports a change.  *initial_sync*:
     which names are not reconciled yet, and what their statuses lack.  *is_unlooked*: whether the pod
     controller has not checked some status of a name.  *grace*: how long a withdrawn path stays in the ledger.
-    *enqueue* is called with the names to reconcile again.  *unwritten*: the names with a change that is not
-    written yet.
+    *enqueue* is called with the names to reconcile again.  *confined*: whether to withdraw only.
+    *unwritten*: the names with a change that is not written yet.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class RegistryReconciler:
         settings: PublicationSettings,
         grace: timedelta,
         enqueue: Callable[[Iterable[str]], None],
+        confined: Callable[[], bool],
         unwritten: Unwritten,
         clock: Clock,
     ) -> None:
@@ -65,7 +66,7 @@ class RegistryReconciler:
         self._missing = missing
         self._reports = reports
         self._services = services
-        self._spared = Spared(missing, memory, settings.cluster_id)
+        self._spared = Spared(missing, memory, confined, settings.cluster_id)
         self._initial_sync = initial_sync
         self._is_unlooked = is_unlooked
         self._layouts = layouts
@@ -331,7 +332,7 @@ class RegistryReconciler:
             self._clock.stamp(),
             all(map(self._grace_over, self._writer.cache.claims(layout, name))),
             self._deferred.get(layout.path(name), ()),
-            self._spared.of(layout, name, view),
+            self._spared.of(layout, name, view, wanted),
         )
         if outcome.refusal or full is None or full is wanted:
             return outcome

@@ -105,6 +105,7 @@ def _reconciler(shared: Shared, name_queue: Workqueue[str], synced: SyncedReconc
         settings=publishing,
         grace=settings.ownership_grace,
         enqueue=name_queue.add_all,
+        confined=lambda: bool(shared.leadership.confined),
         unwritten=shared.unwritten,
         clock=shared.clock,
     )
