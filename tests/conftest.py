@@ -4,6 +4,7 @@ import logging
 import signal
 from collections.abc import Iterator
 
+import jsonschema  # noqa: F401  (a test whose example is the first with a mistake would pay for its import)
 import pytest
 import structlog
 
