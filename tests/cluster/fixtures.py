@@ -12,7 +12,7 @@ from kubernetes import client, config
 from hack.local.cluster import ADMIN_TOKEN
 from hack.local.controller import finished
 from hack.local.http_proxy import HttpProxy
-from tests.cluster.waiting import eventually
+from tests.cluster.waiting import TO_START, eventually
 from tests.cluster.world import Controller, World
 
 CRDS = Path(__file__).parents[2] / "crds"
@@ -75,7 +75,7 @@ def start_controller(
         )
         started.append(controller.start())
         if wait:
-            eventually(controller.leads)
+            eventually(controller.leads, TO_START)
         return controller
 
     yield start

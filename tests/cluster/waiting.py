@@ -7,6 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 PATIENCE = 30.0  # seconds; machines are shared, so this bounds a failure and measures nothing
+TO_START = 120.0  # the same, for a process that has to start and to lead
 
 
 def eventually(look: Callable[[], T], timeout: float = PATIENCE) -> T:

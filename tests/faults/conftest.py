@@ -11,7 +11,7 @@ from kazoo.client import KazooClient
 from hack.local.http_proxy import HttpProxy
 from hack.local.proxy import Proxy
 from tests.cluster.fixtures import pytest_runtest_makereport
-from tests.cluster.waiting import eventually
+from tests.cluster.waiting import TO_START, eventually
 from tests.cluster.world import World
 from tests.faults.harness.cluster import FaultCluster
 from tests.faults.harness.ground import Ground
@@ -127,7 +127,7 @@ def start_controller(stand: Stand) -> Callable[..., Replica]:
     def start(*flags: str, leader_elect: bool = True, wait: bool = True, **more: object) -> Replica:
         replica = stand.start(*flags, *([] if leader_elect else ["--no-leader-elect"]), **more)
         if wait:
-            eventually(replica.leads)
+            eventually(replica.leads, TO_START)
         return replica
 
     return start
