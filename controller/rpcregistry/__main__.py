@@ -1,6 +1,7 @@
 """``python -m rpcregistry``, ``rpcregistry``, and kubectl's plugin ``kubectl-rpcregistry``."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -27,7 +28,8 @@ def _import_structlog() -> None:
     with_rich = sys.modules.get("rich")
     sys.modules["rich"] = None  # type: ignore[assignment]  # to an import it is not there
     try:
-        import structlog  # noqa: F401
+        with suppress(ModuleNotFoundError):  # what else is missing then, is said by what needs it
+            import structlog  # noqa: F401
     finally:
         if with_rich:
             sys.modules["rich"] = with_rich
