@@ -44,6 +44,7 @@ COPIED = {
     "deploy/kustomize/base/rbac.yaml": "base",
     "deploy/kustomize/base/users.yaml": "base",
     "deploy/kustomize/base/pod-label-policy.yaml": "base",
+    "deploy/kustomize/base/priority.yaml": "base",
     "deploy/monitoring/rules.yaml": "",
     "deploy/kustomize/components/dashboard/rpcregistry.json": "",
 }
