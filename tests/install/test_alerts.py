@@ -336,6 +336,14 @@ def test_an_alert_fires_once_its_time_has_passed_and_not_before(tmp_path: Path, 
     assert "got:[\n" in judged(tmp_path, case.series, (alert, fires, [])).replace(" ", "")
 
 
+def test_the_first_error_counts_though_its_counter_begins_with_it(tmp_path: Path):
+    case = CASES["RpcRegistryUnhandledError"]
+    said = "1 errors in 10 minutes that it does not know."
+    born = expected("RpcRegistryUnhandledError", case._replace(description=said))
+    at = STEP * 60
+    assert judged(tmp_path, {ERRORS: "_x60 1x60"}, ("RpcRegistryUnhandledError", at, [born])) == ""
+
+
 @pytest.mark.parametrize("alert", ALERTS)
 def test_an_alert_does_not_fire_for_what_is_just_not_enough(tmp_path: Path, alert: str):
     assert (
