@@ -92,7 +92,7 @@ def test_the_kinds_and_all_objects_survive_what_helm_does(
     """Kinds that kubectl applied are taken over, as the page on the chart says."""
     chart = "deploy/charts/rpcregistry"
     servers = ("--set", f"zookeeper.servers={cluster.zk_servers.replace(',', chr(92) + ',')}")
-    said = run_helm("install", chart, "--create-namespace", "--take-ownership", "--force-conflicts", *servers)
+    said = run_helm("install", chart, "--create-namespace", "--take-ownership", *servers)
     assert f"publishes pods in {cluster.zk_servers}" in said
     rollout = ("rollout", "status", "-n", release, f"deployment/{release}", "--timeout=60s")
     cluster.kubectl(*rollout)
