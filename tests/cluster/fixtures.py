@@ -9,6 +9,7 @@ import pytest
 from kazoo.client import KazooClient
 from kubernetes import client, config
 
+from hack.local.binaries import operator_kinds
 from hack.local.cluster import ADMIN_TOKEN
 from hack.local.controller import finished
 from hack.local.http_proxy import HttpProxy
@@ -23,6 +24,14 @@ def crds(cluster: Any) -> None:
     """The CRDs, applied and served."""
     cluster.kubectl("apply", "-f", str(CRDS))
     cluster.kubectl("wait", "--for=condition=Established", "-f", str(CRDS), "--timeout=30s")
+
+
+@pytest.fixture(scope="session")
+def operator(cluster: Any) -> None:
+    """The kinds of the Prometheus Operator that we have manifests of, applied and served."""
+    files = [argument for file in operator_kinds() for argument in ("-f", str(file))]
+    cluster.kubectl("apply", "--server-side", *files)
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", *files)
 
 
 @pytest.fixture

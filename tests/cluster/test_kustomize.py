@@ -76,7 +76,7 @@ def tag(world: World) -> str:
 
 
 @pytest.fixture
-def apply(cluster: LocalCluster, crds: None) -> Iterator[Callable[[str], Installation]]:
+def apply(cluster: LocalCluster, crds: None, operator: None) -> Iterator[Callable[[str], Installation]]:
     """Applies manifests, and takes all but the kinds away again with the test."""
     items: list[dict[str, Any]] = []
 

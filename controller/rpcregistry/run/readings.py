@@ -11,6 +11,7 @@ from rpcregistry.reconcile.nodeservices import controlled
 from rpcregistry.run.part import Part
 from rpcregistry.run.shared import Shared
 from rpcregistry.run.sources import Source
+from rpcregistry.telemetry.cgroup import memory_limit
 from rpcregistry.telemetry.metrics import Reading
 
 
@@ -44,6 +45,7 @@ def readings(shared: Shared, parts: Sequence[Part], sources: Sequence[Source[Any
         "rpcregistry_source_heard_timestamp_seconds": lambda: {
             source.name: _timestamp(source.heard) for source in sources if source.heard is not None
         },
+        "rpcregistry_memory_limit_bytes": memory_limit,
         "rpcregistry_largest_znode_limit_bytes": lambda: shared.settings.target.max_znode_bytes,
     }
     by_kind = {source.name: source for source in sources}

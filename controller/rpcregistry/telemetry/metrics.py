@@ -80,6 +80,7 @@ GAUGES: Mapping[str, tuple[str, str]] = {
         "resource",
     ),
     "rpcregistry_events_waiting": ("Events that are not posted yet.", ""),
+    "rpcregistry_memory_limit_bytes": ("The most memory that the container may use; +Inf: any.", ""),
 }
 
 Reading = Callable[[], float | Mapping[str, float]]  # by label, if the gauge has one
