@@ -7,7 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hack.local.binaries import HACK, Unavailable, go, go_version, key_of, once, run_with_progress, texts
+from hack.local.binaries import (
+    HACK,
+    Unavailable,
+    debian,
+    go,
+    go_version,
+    key_of,
+    once,
+    run_with_progress,
+    texts,
+)
 
 CLIENTS = HACK / "clients"
 JAVA_FLAGS = ("-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true")
@@ -42,17 +52,7 @@ def prometheus() -> str:
     found = shutil.which("prometheus")
     if found:
         return found
-    version = _output("apt-cache", "show", "--no-all-versions", "prometheus")
-    if not version:
-        raise Unavailable("prometheus is not on PATH, and this is no Debian to take its package from")
-
-    def unpack_into(target: Path) -> None:
-        run_with_progress("fetching prometheus", ["apt-get", "download", "prometheus"], target, os.environ)
-        (package,) = target.glob("*.deb")
-        subprocess.run(["dpkg", "-x", str(package), str(target)], check=True)
-        package.unlink()
-
-    return str(once(f"prometheus-{key_of(version)}", unpack_into) / "usr" / "bin" / "prometheus")
+    return str(debian("prometheus") / "usr" / "bin" / "prometheus")
 
 
 def _go_build(client: str) -> Path:

@@ -56,7 +56,9 @@ PROGRAMS: Mapping[str, Program] = {
     ),
     "kube-scheduler": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", _KUBERNETES),
     "kube-proxy": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-proxy", _KUBERNETES),
+    "kubelet": Program("kubelet", "k8s.io/kubernetes/cmd/kubelet", _KUBERNETES),
     "coredns": Program("coredns", "."),
+    "test-server": Program("test-server", "."),
 }
 
 
@@ -153,6 +155,29 @@ def kwok_stages() -> list[Path]:
                 shutil.copy(stage, target)
 
     return sorted(once(f"kwok-stages-{key_of(*texts(module))}", copy_into).iterdir())
+
+
+def debian(name: str) -> Path:
+    """The folder in the cache with the files of a Debian package, which is unpacked and not installed."""
+    version = _candidate(name)
+    if not version:
+        raise Unavailable(f"{name} is not on PATH, and apt knows no package of that name")
+
+    def unpack_into(target: Path) -> None:
+        run_with_progress(f"fetching {name}", ["apt-get", "download", name], target, os.environ)
+        (package,) = target.glob("*.deb")
+        subprocess.run(["dpkg", "-x", str(package), str(target)], check=True)
+        package.unlink()
+
+    return once(f"{name}-{key_of(version)}", unpack_into)
+
+
+def _candidate(name: str) -> str:
+    """How apt describes the newest version of a package; empty if it knows none."""
+    if not shutil.which("apt-cache"):
+        return ""
+    line = ["apt-cache", "show", "--no-all-versions", name]
+    return subprocess.run(line, capture_output=True, text=True, check=False).stdout
 
 
 def texts(module: Path) -> list[str]:
