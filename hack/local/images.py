@@ -12,7 +12,7 @@ from hack.local.binaries import find, key_of, once
 
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 # What the pods of examples/ run: here, one small server stands in for each.
-TEST_SERVER = "docker.io/library/test-server:latest"
+TEST_SERVER = "docker.io/library/test-server:1"  # in a manifest: test-server:1
 STOOD_IN_FOR = ("registry.k8s.io/pause:3.10", "registry.k8s.io/e2e-test-images/agnhost:2.53")
 
 

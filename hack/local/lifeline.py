@@ -1,8 +1,8 @@
 """Ends what a process made as soon as that process has ended, in whatever way.
 
 The guard is a process that reads from a pipe whose other end only that process has.  When the pipe ends, the
-guard kills every process in the cgroups and network namespaces of a name, and those whose pids lie in a folder.
-It removes the cgroups, the namespaces and a folder.
+guard kills every process in the cgroups and network namespaces of a name, and those whose pids lie in a
+folder.  It removes the cgroups, the namespaces and a folder.
 """
 
 import shutil

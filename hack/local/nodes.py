@@ -1,8 +1,8 @@
 """Real nodes: kubelet and containerd in namespaces of their own, beside a local control plane.
 
 A node is one tree of processes, from an init on (``node/init``), in a network namespace, a PID namespace, a
-mount namespace and so on.  So neither kubelet nor containerd knows that there are several nodes, and nothing of
-the host is changed.  Pods reach the API server and Services by kube-proxy, and names by CoreDNS.
+mount namespace and so on.  So neither kubelet nor containerd knows that there are several nodes, and nothing
+of the host is changed.  Pods reach the API server and Services by kube-proxy, and names by CoreDNS.
 
 Needs root, and cgroup v1; root need not have CAP_SYS_RESOURCE.
 """
@@ -77,6 +77,7 @@ class Node:
         self.name = name
         self.machine = machine
         self.manifests = machine.directory / "manifests"  # static pods: kubelet runs what lies in here
+        self._addresses = machine.directory / "addresses"
         self._group = group
         self._init = init
 
@@ -96,6 +97,11 @@ class Node:
             if time.monotonic() > end:
                 raise RuntimeError(f"no new kubelet serves on {self.name}")
             time.sleep(0.05)
+
+    def give_out_again(self) -> None:
+        """Give the next pod the lowest address that is free, and not the one after the last."""
+        for file in self._addresses.glob("*/last_reserved_ip.*"):
+            file.unlink()
 
     def serves(self) -> bool:
         """Whether its kubelet is well."""
@@ -136,10 +142,9 @@ def real_cluster(
     count: int = 2,
     *,
     images: Sequence[Path] = (),
-    addresses: int = 256,
     patient: bool = False,
 ) -> Iterator[RealCluster]:
-    """A cluster with the nodes ``node1``…, all Ready; each has at most *addresses* for its pods.
+    """A cluster with the nodes ``node1``…, all Ready.
 
     *images* are archives that each node has besides the test server's.  A node that is silent for 10 s is not
     Ready, and its pods are evicted 5 s later; *patient*: after the 50 and 300 s that are the defaults.
@@ -159,7 +164,7 @@ def real_cluster(
         _serve_api(stack, network, control)
         dns = stack.enter_context(run_dns(network, control))
         machines = {
-            f"node{n}": (stack.enter_context(machine_of(f"node{n}", network, control)), _subnet(n, addresses))
+            f"node{n}": (stack.enter_context(machine_of(f"node{n}", network, control)), f"10.244.{n}.0/24")
             for n in range(1, count + 1)
         }
         for node, (machine, _) in machines.items():
@@ -175,10 +180,6 @@ def real_cluster(
         for node, (machine, _) in machines.items():
             start_kube_proxy(node, machine, control)
         yield RealCluster(control, nodes)
-
-
-def _subnet(number: int, addresses: int) -> str:
-    return f"10.244.{number}.0/{32 - (addresses - 1).bit_length()}"
 
 
 def _serve_api(stack: ExitStack, network: Network, control: LocalCluster) -> None:
@@ -221,7 +222,7 @@ def _start(
     }
     quoted = {key: json.dumps(value) for key, value in settings.items()}
     (folder / "containerd.toml").write_text(CONTAINERD.format(**quoted))
-    (folder / "network" / "10-pods.conflist").write_text(json.dumps(_network(subnet)))
+    (folder / "network" / "10-pods.conflist").write_text(json.dumps(_network(subnet, folder / "addresses")))
     (folder / "kubelet.yaml").write_text(yaml.safe_dump(_configuration(folder, dns)))
     environment = {
         "NODE": name,
@@ -243,9 +244,14 @@ def _start(
     return Node(name, machine, group, init)
 
 
-def _network(subnet: str) -> dict[str, Any]:
+def _network(subnet: str, addresses: Path) -> dict[str, Any]:
     """The pods' network of a node: a bridge, from which the node passes packets on."""
-    ranges = {"type": "host-local", "ranges": [[{"subnet": subnet}]], "routes": [{"dst": "0.0.0.0/0"}]}
+    ranges = {
+        "type": "host-local",
+        "dataDir": str(addresses),
+        "ranges": [[{"subnet": subnet}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+    }
     bridge = {"type": "bridge", "bridge": "pods", "isGateway": True, "hairpinMode": True, "ipam": ranges}
     return {"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge]}
 

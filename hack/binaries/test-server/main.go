@@ -20,16 +20,8 @@ func main() {
 	life := flags.Duration("life", 0, "how long until it ends by itself; 0: never")
 	code := flags.Int("code", 0, "the exit code then")
 	drain := flags.Duration("drain", 0, "how long it goes on after SIGTERM")
-	stubborn := flags.Bool("stubborn", false, "ignore SIGTERM")
+	unready := flags.Bool("unready", false, "do not be Ready until told to recover")
 	arguments := os.Args[1:]
-	if len(arguments) > 0 && arguments[0] == "sleep" { // `server sleep 3s`, for hooks
-		wait, err := time.ParseDuration(arguments[1])
-		if err != nil {
-			fail(err)
-		}
-		time.Sleep(wait)
-		return
-	}
 	if len(arguments) > 0 && arguments[0] == "netexec" { // as agnhost's is called, which it stands in for
 		arguments = arguments[1:]
 	}
@@ -39,27 +31,23 @@ func main() {
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, syscall.SIGTERM, syscall.SIGINT)
 	if *port > 0 {
-		go func() { fail(http.ListenAndServe(":"+strconv.Itoa(*port), handler())) }()
+		go func() { fail(http.ListenAndServe(":"+strconv.Itoa(*port), handler(*unready))) }()
 	}
 	var over <-chan time.Time
 	if *life > 0 {
 		over = time.After(*life)
 	}
-	for {
-		select {
-		case <-over:
-			os.Exit(*code)
-		case <-ended:
-			if !*stubborn {
-				time.Sleep(*drain)
-				return
-			}
-		}
+	select {
+	case <-over:
+		os.Exit(*code)
+	case <-ended:
+		time.Sleep(*drain)
 	}
 }
 
-func handler() http.Handler {
+func handler(toldUnready bool) http.Handler {
 	var unready atomic.Bool
+	unready.Store(toldUnready)
 	name, err := os.Hostname()
 	if err != nil {
 		fail(err)
