@@ -114,6 +114,16 @@ def zookeeper_command() -> list[str]:
     script = shutil.which("zkServer.sh")
     if script:
         return [script, "start-foreground"]
+    jars = zookeeper_jars()
+    return [
+        "java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        "-cp", f"{jars}/*", "org.apache.zookeeper.server.quorum.QuorumPeerMain",
+    ]  # fmt: skip
+
+
+def zookeeper_jars() -> Path:
+    """The folder in the cache with ZooKeeper's jars, fetched first if needed."""
     pom = HACK / "zookeeper" / "pom.xml"
 
     def fetch_into(target: Path) -> None:
@@ -127,12 +137,7 @@ def zookeeper_command() -> list[str]:
         ]  # fmt: skip
         run_with_progress("fetching ZooKeeper", command, HACK, os.environ)
 
-    jars = once(f"zookeeper-{key_of(pom.read_text())}", fetch_into)
-    return [
-        "java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
-        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-        "-cp", f"{jars}/*", "org.apache.zookeeper.server.quorum.QuorumPeerMain",
-    ]  # fmt: skip
+    return once(f"zookeeper-{key_of(pom.read_text())}", fetch_into)
 
 
 def kwok_stages() -> list[Path]:

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from hack.local import netns
 from hack.local.addons import machine_of, run_dns, start_kube_proxy
 from hack.local.binaries import debian, find
 from hack.local.cluster import LocalCluster, schedulable
-from hack.local.images import STOOD_IN_FOR, test_server
+from hack.local.images import PAUSE, test_server
 from hack.local.lifeline import CGROUPS, lifeline
 from hack.local.netns import Machine, Network, make_network
 from hack.local.process import Process
@@ -83,17 +83,17 @@ class Node:
 
     def silence(self) -> None:
         """Stop the kubelet as a machine does that hangs; its pods go on."""
-        os.kill(self._kubelet(), signal.SIGSTOP)
+        os.kill(self._pid("kubelet"), signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let the kubelet go on."""
-        os.kill(self._kubelet(), signal.SIGCONT)
+        os.kill(self._pid("kubelet"), signal.SIGCONT)
 
     def restart_kubelet(self) -> None:
         """Kill the kubelet; its init starts another, which serves when this returns."""
-        os.kill(before := self._kubelet(), signal.SIGKILL)
+        os.kill(before := self._pid("kubelet"), signal.SIGKILL)
         end = time.monotonic() + 60
-        while self._kubelet(missing_ok=True) in (before, 0) or not self.serves():
+        while self._find("kubelet") in (before, None) or not self.serves():
             if time.monotonic() > end:
                 raise RuntimeError(f"no new kubelet serves on {self.name}")
             time.sleep(0.05)
@@ -112,16 +112,24 @@ class Node:
         done = self.machine.run("curl", "--silent", "--fail", "--max-time", "5", url)
         return None if done.returncode else done.stdout
 
-    def _kubelet(self, *, missing_ok: bool = False) -> int:
+    def load(self, image: Path) -> None:
+        """Give the node one more image, an archive."""
+        enter = ["nsenter", f"--mount=/proc/{self._pid('containerd')}/ns/mnt"]
+        command = [str(debian("containerd") / "usr" / "bin" / "ctr"), "--namespace", "k8s.io"]
+        subprocess.run([*enter, *command, "images", "import", str(image)], check=True, capture_output=True)
+
+    def _pid(self, program: str) -> int:
+        """The host's pid of a program of the node."""
+        if not (found := self._find(program)):
+            raise RuntimeError(f"no {program} runs on {self.name}: see {self._init.log.parent}")
+        return found
+
+    def _find(self, program: str) -> int | None:
         for pid in (CGROUPS / "pids" / self._group / "cgroup.procs").read_text().split():
-            try:
-                if Path(f"/proc/{pid}/comm").read_text().strip() == "kubelet":
+            with suppress(OSError):  # it has ended meanwhile
+                if Path(f"/proc/{pid}/comm").read_text().strip() == program:
                     return int(pid)
-            except OSError:  # it has ended meanwhile
-                continue
-        if missing_ok:
-            return 0
-        raise RuntimeError(f"no kubelet runs on {self.name}: see {self._init.log.parent}")
+        return None
 
 
 class RealCluster(NamedTuple):
@@ -129,6 +137,12 @@ class RealCluster(NamedTuple):
 
     control: LocalCluster
     nodes: Mapping[str, Node]
+
+    def load(self, *archives: Path) -> None:
+        """Give all nodes more images."""
+        for node in self.nodes.values():
+            for archive in archives:
+                node.load(archive)
 
     def forward(self, host: str, port: int) -> Proxy:
         """A proxy by which programs of this machine reach a Service or pod, as programs on a node do."""
@@ -178,6 +192,7 @@ def real_cluster(
         }
         _wait_until_ready(control, nodes)
         for node, (machine, _) in machines.items():
+            machine.resolve_through(dns, "svc.cluster.local")
             start_kube_proxy(node, machine, control)
         yield RealCluster(control, nodes)
 
@@ -215,7 +230,7 @@ def _start(
         (state / part).mkdir(parents=True)
     containerd = debian("containerd") / "usr" / "bin"
     settings = {
-        "sandbox": STOOD_IN_FOR[0],
+        "sandbox": PAUSE,
         "runc": str(debian("runc") / "usr" / "sbin" / "runc"),
         "plugins": str(debian("containernetworking-plugins") / "usr" / "lib" / "cni"),
         "network": str(folder / "network"),

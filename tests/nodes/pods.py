@@ -1,10 +1,8 @@
 """Pods that a kubelet runs, and what another client sees of them in ZooKeeper."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-from kubernetes import client
 
 from hack.local.nodes import Node
 from tests.cluster.waiting import eventually
@@ -68,13 +66,13 @@ class Pods:
     def names(self) -> set[str]:
         """The pods that there are."""
         listed = self.world.core.list_namespaced_pod(self.world.namespace).items
-        return {pod.metadata.name for pod in listed}
+        return {str(pod.metadata.name) for pod in listed}
 
     def ready(self, app: str, node: str) -> list[str]:
         """The addresses of the app's Ready pods on a node, in order."""
         listed = self.world.core.list_namespaced_pod(self.world.namespace, label_selector=f"app={app}").items
         return sorted(
-            pod.status.pod_ip
+            str(pod.status.pod_ip)
             for pod in listed
             if pod.spec.node_name == node
             and not pod.metadata.deletion_timestamp
@@ -111,5 +109,5 @@ def template(name: str, *containers: Mapping[str, Any], **spec: Any) -> dict[str
 
 def is_ready(world: World, node: str) -> bool:
     """Whether the Node is Ready."""
-    conditions: Sequence[client.V1NodeCondition] = world.core.read_node(node).status.conditions
+    conditions = world.core.read_node(node).status.conditions or ()
     return any(c.type == "Ready" and c.status == "True" for c in conditions)
