@@ -31,6 +31,7 @@ from hack.local.process import Process
 from hack.local.proxy import Proxy
 
 SCRIPTS = Path(__file__).with_name("node")
+PACKAGES = ("containerd", "runc", "containernetworking-plugins")  # of Debian
 LEASE = 8  # seconds; kubelet renews it each quarter
 GRACE = 10  # seconds
 UNWELL = ("not-ready", "unreachable")

@@ -1,6 +1,7 @@
-"""The manifests of examples/, applied as they are: real images, rights, policies, probes and names of the DNS."""
+"""The manifests of examples/, applied as they are: real images, rights, policies, probes and DNS names."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -128,3 +129,56 @@ def test_the_other_replica_leads_once_the_leader_is_deleted(
     eventually(lambda: installed.kubectl(*HOLDER) not in ("", leader), PATIENCE)
     installed.kubectl("scale", "deployment/test-rpc-service", "--replicas=4")
     eventually(partial(published, installed, their_zookeeper, 4), PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def peer_cache(
+    real: RealCluster, installed: LocalCluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The address of the cache in its namespace, which all three pods hold."""
+    manifest = "peer-cache/manifest.yaml"
+    name = image_of(manifest, "peer-cache")
+    real.load(images.built(name, "examples/peer-cache/Dockerfile", tmp_path_factory.mktemp("images")))
+    apply(installed, "sdk-role.yaml", manifest)
+    rolled_out(installed, "peer-cache", "peer-cache")
+    yield "http://peer-cache.peer-cache/cache/1"
+    installed.kubectl("delete", "--wait=false", "-f", str(EXAMPLES / manifest))
+
+
+def test_the_peer_cache_loses_no_request_in_a_rolling_restart(
+    real: RealCluster, installed: LocalCluster, their_zookeeper: KazooClient, peer_cache: str
+) -> None:
+    machine = real.nodes["node1"].machine
+    done = machine.run("curl", "--silent", "--fail", "-X", "PUT", peer_cache, "-d", '{"colour": "green"}')
+    assert done.returncode == 0, done.stderr
+    eventually(lambda: len(servers(their_zookeeper, "peer-cache")) == 3, PATIENCE)
+    # Each request has to find its own way, and none may come by the connection of another.  curl ends at the
+    # first that fails.
+    reads = [
+        "curl",
+        "--silent",
+        "--show-error",
+        "--fail",
+        "--fail-early",
+        "--rate",
+        "20/s",
+        "--max-time",
+        "5",
+    ]
+    command = machine.command(*reads, "--header", "Connection: close", f"{peer_cache}?[1-100000]")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as reader:
+        before = names(installed)
+        installed.kubectl("rollout", "restart", "-n", "peer-cache", "deployment/peer-cache")
+        rolled_out(installed, "peer-cache", "peer-cache")
+        eventually(lambda: not names(installed) & before, PATIENCE)
+        still_reads = reader.poll() is None
+        reader.terminate()
+        answers = reader.stdout.read() if reader.stdout else ""
+    assert still_reads, answers[-500:]
+    assert answers.count("green") > 20
+    eventually(lambda: len(servers(their_zookeeper, "peer-cache")) == 3, PATIENCE)
+
+
+def names(cluster: LocalCluster) -> set[str]:
+    """The pods of the cache, those that end among them."""
+    return set(cluster.kubectl("get", "pods", "-n", "peer-cache", "-o", "name").split())
