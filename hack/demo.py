@@ -1,7 +1,7 @@
 """``make demo``: the whole journey, each step checked.
 
-It uses a local cluster of its own, or the one of ``$KUBECONFIG`` and ``$ZK_SERVERS``.  With ``NODES=real``, its
-own has real nodes, whose kubelets run the pods.
+It uses a local cluster of its own, or the one of ``$KUBECONFIG`` and ``$ZK_SERVERS``.  With
+``NODES=real``, the local cluster has kubelets, which run the pods.
 """
 
 import json

@@ -91,10 +91,6 @@ class Machine:
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(enter_and_make).result()
 
-    def route(self, subnet: str, gateway: str) -> None:
-        """Send what is for *subnet* to another machine."""
-        _ip("-n", self._namespace, "route", "add", subnet, "via", gateway)
-
     def add_address(self) -> str:
         """One more address of this machine, which all others reach; none is given out twice."""
         self._addresses += 1

@@ -35,6 +35,8 @@ PACKAGES = ("containerd", "runc", "containernetworking-plugins")  # of Debian
 LEASE = 8  # seconds; kubelet renews it each quarter
 GRACE = 10  # seconds
 UNWELL = ("not-ready", "unreachable")
+# All machines are on one link: a node takes, at once, what is for its pods, and passes it on.
+PASSES_ON = {"ip_forward": 1, "conf/eth0/proxy_arp": 1, "neigh/eth0/proxy_delay": 0}
 PROBE = "mkdir -p /tmp && mount -t tmpfs tmpfs /tmp && mkdir /tmp/1 /tmp/2 && \
 mount -t overlay -o lowerdir=/var,upperdir=/tmp/1,workdir=/tmp/2 overlay /var"
 CONTAINERD = """
@@ -182,10 +184,6 @@ def real_cluster(
             f"node{n}": (stack.enter_context(machine_of(f"node{n}", network, control)), f"10.244.{n}.0/24")
             for n in range(1, count + 1)
         }
-        for node, (machine, _) in machines.items():
-            for other, (gateway, subnet) in machines.items():
-                if other != node:
-                    machine.route(subnet, gateway.address)
         images = (test_server(), *images)
         nodes = {
             node: _start(node, machine, f"{name}-{node}", subnet, dns, control, images, state / node)
@@ -253,7 +251,8 @@ def _start(
     }
     lines = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in environment.items())
     (folder / "environment").write_text(lines)
-    machine.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+    for setting, value in PASSES_ON.items():
+        machine.run("sh", "-c", f"echo {value} > /proc/sys/net/ipv4/{setting}")
     command = [str(SCRIPTS / "start"), group, str(machine.file), str(folder)]
     init = Process("init", folder, command, lambda: True)
     init.start()
