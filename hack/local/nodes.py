@@ -13,7 +13,7 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -154,25 +154,21 @@ class RealCluster(NamedTuple):
 
 
 @contextmanager
-def real_cluster(
-    directory: Path,
-    count: int = 2,
-    *,
-    images: Sequence[Path] = (),
-    patient: bool = False,
-) -> Iterator[RealCluster]:
+def real_cluster(directory: Path, count: int = 2) -> Iterator[RealCluster]:
     """A cluster with the nodes ``node1``…, all Ready.
 
-    *images* are archives that each node has besides the test server's.  A node that is silent for 10 s is not
-    Ready, and its pods are evicted 5 s later; *patient*: after the 50 and 300 s that are the defaults.
+    They have the image of the test server, and what ``load`` gives them.  A node that is silent for 10 s is
+    not Ready, and its pods are evicted 5 s later.  By default, Kubernetes waits for 50 and 300 s.
     """
     name, directory = f"rpcregistry-nodes-{os.getpid()}", directory.resolve()
     state, folders = directory / "state", directory / "nodes"
     folders.mkdir(parents=True)
-    flags = () if patient else (f"--node-monitor-grace-period={GRACE}s", "--node-monitor-period=1s")
-    tolerations = () if patient else [f"--default-{what}-toleration-seconds=5" for what in UNWELL]
     control = LocalCluster(
-        directory, nodes=0, kubelets=True, apiserver_flags=tolerations, manager_flags=flags
+        directory,
+        nodes=0,
+        kubelets=True,
+        apiserver_flags=[f"--default-{what}-toleration-seconds=5" for what in UNWELL],
+        manager_flags=(f"--node-monitor-grace-period={GRACE}s", "--node-monitor-period=1s"),
     )
     with ExitStack() as stack:
         stack.enter_context(lifeline(name, directory, state))
@@ -184,9 +180,8 @@ def real_cluster(
             f"node{n}": (stack.enter_context(machine_of(f"node{n}", network, control)), f"10.244.{n}.0/24")
             for n in range(1, count + 1)
         }
-        images = (test_server(), *images)
         nodes = {
-            node: _start(node, machine, f"{name}-{node}", subnet, dns, control, images, state / node)
+            node: _start(node, machine, f"{name}-{node}", subnet, dns, control, state / node)
             for node, (machine, subnet) in machines.items()
         }
         _wait_until_ready(control, nodes)
@@ -219,7 +214,6 @@ def _start(
     subnet: str,
     dns: str,
     control: LocalCluster,
-    images: Sequence[Path],
     state: Path,
 ) -> Node:
     folder = machine.directory
@@ -246,7 +240,7 @@ def _start(
         "KUBELET": str(find("kubelet")),
         "CONTAINERD": str(containerd / "containerd"),
         "CTR": str(containerd / "ctr"),
-        "IMAGES": " ".join(map(str, images)),
+        "IMAGE": str(test_server()),
         "PATH": f"{containerd}:{os.environ['PATH']}",  # containerd finds its shim on it
     }
     lines = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in environment.items())
