@@ -10,11 +10,14 @@ Needs root, and cgroup v1; root need not have CAP_SYS_RESOURCE.
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +34,7 @@ from hack.local.process import Process
 from hack.local.proxy import Proxy
 
 SCRIPTS = Path(__file__).with_name("node")
+TOOLS = ("nsenter", "apt-get", "dpkg")
 PACKAGES = ("containerd", "runc", "containernetworking-plugins")  # of Debian
 LEASE = 8  # seconds; kubelet renews it each quarter
 GRACE = 10  # seconds
@@ -62,6 +66,9 @@ def missing() -> str | None:
     """Say what this machine lacks for real nodes; None if nothing."""
     if reason := netns.missing():
         return reason
+    absent = [tool for tool in TOOLS if not shutil.which(tool)]
+    if absent:
+        return f"real nodes need {', '.join(absent)} on PATH"
     if not (CGROUPS / "memory" / "cgroup.procs").exists():
         return "real nodes need cgroup v1"
     done = subprocess.run(
@@ -143,9 +150,9 @@ class RealCluster(NamedTuple):
 
     def load(self, *archives: Path) -> None:
         """Give all nodes more images."""
-        for node in self.nodes.values():
+        with ThreadPoolExecutor() as threads:
             for archive in archives:
-                node.load(archive)
+                list(threads.map(partial(Node.load, image=archive), self.nodes.values()))
 
     def forward(self, host: str, port: int) -> Proxy:
         """A proxy by which programs of this machine reach a Service or pod, as programs on a node do."""
