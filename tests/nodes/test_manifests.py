@@ -16,7 +16,7 @@ from hack.local.nodes import RealCluster
 from tests.cluster.waiting import eventually
 from tests.nodes.pods import PATIENCE
 
-pytestmark = [pytest.mark.full, pytest.mark.needs_root]
+pytestmark = [pytest.mark.deep, pytest.mark.needs_root]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HOLDER = ("get", "lease", "-n", "rpcregistry", "rpcregistry", "-o", "jsonpath={.spec.holderIdentity}")
@@ -165,7 +165,7 @@ def test_the_peer_cache_loses_no_request_in_a_rolling_restart(
         "--max-time",
         "5",
     ]
-    command = machine.command(*reads, "--header", "Connection: close", f"{peer_cache}?[1-100000]")
+    command = machine.command(*reads, "--header", "Connection: close", f"{peer_cache}#[1-100000]")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as reader:
         before = names(installed)
         installed.kubectl("rollout", "restart", "-n", "peer-cache", "deployment/peer-cache")
