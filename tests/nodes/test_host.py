@@ -32,7 +32,7 @@ PLACES = (
     "/run/containerd",
     "/opt/cni",
 )
-MOUNTED = (*PLACES, " /var ", " /run ", " /sys", " /proc", "-nodes-")
+MOUNTED = (*PLACES, " /var ", " /run ", " /sys", " /proc", "/cluster/state")
 
 pytestmark = [pytest.mark.full, pytest.mark.needs_root]
 
