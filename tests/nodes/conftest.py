@@ -12,9 +12,8 @@ from hack.local.cluster import LocalCluster
 from hack.local.nodes import Node, RealCluster, real_cluster
 from tests.cluster.conftest import zk
 from tests.cluster.fixtures import crds, pytest_runtest_makereport
-from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, World
-from tests.nodes.pods import Pods, is_ready
+from tests.nodes.pods import Pods, eventually, is_ready
 
 # Fixtures and hooks are found by their names in here.
 __all__ = ["crds", "pytest_runtest_makereport", "zk"]

@@ -1,17 +1,29 @@
 """Pods that a kubelet runs, and what another client sees of them in ZooKeeper."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hack.local.nodes import Node
-from tests.cluster.waiting import eventually
+from tests.cluster import waiting
+from tests.cluster.waiting import T
 from tests.cluster.world import World
 
 PORT = 8080
 PATIENCE = 120.0  # seconds, which only a failure takes
-PROBE = {"httpGet": {"path": "/ready", "port": PORT}, "periodSeconds": 1, "failureThreshold": 1}
+# "No" counts at once. No answer within 20 s says only that the machine is busy.
+PROBE = {
+    "httpGet": {"path": "/ready", "port": PORT},
+    "periodSeconds": 1,
+    "failureThreshold": 1,
+    "timeoutSeconds": 20,
+}
 STAYS = ({"operator": "Exists", "effect": "NoExecute"},)  # tolerations of who is not evicted
+
+
+def eventually(look: Callable[[], T]) -> T:
+    """Call *look* until it returns a true value; return that.  Kubelets take their time on a busy machine."""
+    return waiting.eventually(look, PATIENCE)
 
 
 def server(*arguments: str, probe: bool = True, **container: Any) -> dict[str, Any]:
@@ -39,7 +51,7 @@ class Pods:
     def run(self, name: str, *containers: Mapping[str, Any], **spec: Any) -> str:
         """Create a pod, and wait until it is published; return its address."""
         self.create(name, *containers, **spec)
-        eventually(lambda: self.servers(name) == [self.address(name)] != [None], PATIENCE)
+        eventually(lambda: self.servers(name) == [self.address(name)] != [None])
         return str(self.address(name))
 
     def address(self, name: str) -> str | None:
@@ -88,7 +100,7 @@ class Pods:
         """Delete all that the test has made, and wait until it is gone."""
         kinds = "deployments,jobs,poddisruptionbudgets,localservices,pods"
         self.world.kubectl("delete", kinds, "-n", self.world.namespace, "--all", "--wait=false")
-        eventually(lambda: not self.names(), PATIENCE)
+        eventually(lambda: not self.names())
 
 
 def ask(node: Node, address: str, path: str = "hostname") -> str | None:

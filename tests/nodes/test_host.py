@@ -10,8 +10,7 @@ import pytest
 from hack.local import nodes
 from hack.local.lifeline import CGROUPS
 from hack.local.netns import FILES, NAMESPACES
-from tests.cluster.waiting import eventually
-from tests.nodes.pods import PATIENCE
+from tests.nodes.pods import eventually
 
 TOP = Path(__file__).parents[2]
 # What kubelet, kube-proxy, containerd or their plugins set, where they are let.
@@ -87,7 +86,7 @@ def test_nothing_is_left_of_nodes_and_the_host_is_as_it_was(end: str, tmp_path: 
         else:
             holder.communicate(f"{end}\n")
             assert holder.returncode == (end == "fail")
-        eventually(lambda: not list(left(holder.pid, folder)), PATIENCE)
+        eventually(lambda: not list(left(holder.pid, folder)))
         assert host() == before
     finally:
         holder.kill()

@@ -13,8 +13,7 @@ from kazoo.client import KazooClient
 from hack.local import images
 from hack.local.cluster import LocalCluster
 from hack.local.nodes import RealCluster
-from tests.cluster.waiting import eventually
-from tests.nodes.pods import PATIENCE
+from tests.nodes.pods import eventually
 
 pytestmark = [pytest.mark.deep, pytest.mark.needs_root]
 
@@ -102,7 +101,7 @@ def published(cluster: LocalCluster, client: KazooClient, count: int) -> bool:
 
 
 def test_the_pods_of_the_example_are_published(installed: LocalCluster, their_zookeeper: KazooClient) -> None:
-    eventually(partial(published, installed, their_zookeeper, 3), PATIENCE)
+    eventually(partial(published, installed, their_zookeeper, 3))
 
 
 def test_a_local_service_answers_by_its_name_from_the_pods_of_its_node(
@@ -115,7 +114,7 @@ def test_a_local_service_answers_by_its_name_from_the_pods_of_its_node(
         pods = {pod["metadata"]["name"] for pod in listed if pod["spec"]["nodeName"] == target}
         for sender in real.nodes.values():
             url = f"http://localservice-app-{target}.default:8080/hostname"
-            eventually(partial(sender.get, url), PATIENCE)
+            eventually(partial(sender.get, url))
             assert {sender.get(url) for _ in range(10)} <= pods
 
 
@@ -126,9 +125,9 @@ def test_the_other_replica_leads_once_the_leader_is_deleted(
     names = installed.kubectl("get", "pods", "-n", "rpcregistry", "-o", "name").split()
     (pod,) = (name for name in names if name.removeprefix("pod/") in leader)
     installed.kubectl("delete", "-n", "rpcregistry", pod, "--wait=false")
-    eventually(lambda: installed.kubectl(*HOLDER) not in ("", leader), PATIENCE)
+    eventually(lambda: installed.kubectl(*HOLDER) not in ("", leader))
     installed.kubectl("scale", "deployment/test-rpc-service", "--replicas=4")
-    eventually(partial(published, installed, their_zookeeper, 4), PATIENCE)
+    eventually(partial(published, installed, their_zookeeper, 4))
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +150,7 @@ def test_the_peer_cache_loses_no_request_in_a_rolling_restart(
     machine = real.nodes["node1"].machine
     done = machine.run("curl", "--silent", "--fail", "-X", "PUT", peer_cache, "-d", '{"colour": "green"}')
     assert done.returncode == 0, done.stderr
-    eventually(lambda: len(servers(their_zookeeper, "peer-cache")) == 3, PATIENCE)
+    eventually(lambda: len(servers(their_zookeeper, "peer-cache")) == 3)
     # Each request has to find its own way, and none may come by the connection of another.  curl ends at the
     # first that fails.
     reads = [
@@ -170,13 +169,13 @@ def test_the_peer_cache_loses_no_request_in_a_rolling_restart(
         before = names(installed)
         installed.kubectl("rollout", "restart", "-n", "peer-cache", "deployment/peer-cache")
         rolled_out(installed, "peer-cache", "peer-cache")
-        eventually(lambda: not names(installed) & before, PATIENCE)
+        eventually(lambda: not names(installed) & before)
         still_reads = reader.poll() is None
         reader.terminate()
         answers = reader.stdout.read() if reader.stdout else ""
     assert still_reads, answers[-500:]
     assert answers.count("green") > 20
-    eventually(lambda: len(servers(their_zookeeper, "peer-cache")) == 3, PATIENCE)
+    eventually(lambda: len(servers(their_zookeeper, "peer-cache")) == 3)
 
 
 def names(cluster: LocalCluster) -> set[str]:

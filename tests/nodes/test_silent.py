@@ -5,9 +5,8 @@ from functools import partial
 import pytest
 
 from hack.local.nodes import Node, RealCluster
-from tests.cluster.waiting import eventually
 from tests.cluster.world import Recorder, World
-from tests.nodes.pods import PATIENCE, STAYS, Pods, ask, is_ready
+from tests.nodes.pods import STAYS, Pods, ask, eventually, is_ready
 
 pytestmark = [pytest.mark.full, pytest.mark.needs_root]
 
@@ -23,17 +22,17 @@ def test_one_node_falls_silent_and_comes_back(pods: Pods, world: World, node1: N
         pods.delete("forced", grace_period_seconds=0)
         eventually(lambda: pods.servers("forced") is None)
         assert ask(node1, forced) == "forced"
-        eventually(lambda: not is_ready(world, "node2"), PATIENCE)
-        eventually(lambda: pods.servers("evicted") is None, PATIENCE)
+        eventually(lambda: not is_ready(world, "node2"))
+        eventually(lambda: pods.servers("evicted") is None)
         assert world.pod("evicted")["metadata"]["deletionTimestamp"]
-        eventually(lambda: pods.servers("stays") is None, PATIENCE)
+        eventually(lambda: pods.servers("stays") is None)
         assert [ask(node1, address) for address in (evicted, stays)] == ["evicted", "stays"]
         assert pods.servers("other") == [other]
     finally:
         node2.resume()
-    eventually(lambda: pods.servers("stays") == [stays], PATIENCE)
-    eventually(lambda: pods.names() == {"other", "stays"}, PATIENCE)
-    eventually(lambda: ask(node1, forced) is None, PATIENCE)
+    eventually(lambda: pods.servers("stays") == [stays])
+    eventually(lambda: pods.names() == {"other", "stays"})
+    eventually(lambda: ask(node1, forced) is None)
 
 
 def test_all_nodes_fall_silent_and_nothing_is_withdrawn(pods: Pods, world: World, real: RealCluster):
@@ -43,12 +42,12 @@ def test_all_nodes_fall_silent_and_nothing_is_withdrawn(pods: Pods, world: World
         node.silence()
     try:
         for name in real.nodes:
-            eventually(partial(is_held, world, f"on-{name}"), PATIENCE)
+            eventually(partial(is_held, world, f"on-{name}"))
     finally:
         for node in real.nodes.values():
             node.resume()
     for name in real.nodes:
-        eventually(partial(is_synced, world, f"on-{name}"), PATIENCE)
+        eventually(partial(is_synced, world, f"on-{name}"))
     assert {name: recorder.states for name, recorder in seen.items()} == {
         name: [[address]] for name, address in addresses.items()
     }
