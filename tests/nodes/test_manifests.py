@@ -62,7 +62,7 @@ def installed(
     yield cluster
     names = ("localservice.yaml", "test-rpc-service.yaml", "zookeeper.yaml", "controller.yaml")
     for name in names:
-        cluster.kubectl("delete", "--wait=false", "-f", str(EXAMPLES / name))
+        cluster.kubectl("delete", "-f", str(EXAMPLES / name))
 
 
 @pytest.fixture(scope="module")
