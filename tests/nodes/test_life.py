@@ -58,6 +58,7 @@ def test_the_pod_of_a_job_is_withdrawn_as_it_ends(pods: Pods, world: World):
     pods.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"}, "spec": spec})
     world.kubectl("wait", "-n", world.namespace, "--for=condition=Complete", "job/job", "--timeout=120s")
     eventually(lambda: pods.servers("job") is None)
+    eventually(lambda: len(seen.states) > 2)
     assert [len(state or ()) for state in seen.states] == [0, 1, 0]
 
 
@@ -128,6 +129,7 @@ def test_a_kubelet_that_is_killed_and_started_again_changes_nothing(pods: Pods, 
     node2.restart_kubelet()
     ask(node2, address, "unready")  # which only the new one can notice
     eventually(lambda: pods.servers("stays") is None)
+    eventually(lambda: len(seen.states) > 1)
     assert seen.states == [[address], None]
 
 
