@@ -114,7 +114,8 @@ class LocalCluster:
         self.process("zookeeper").wait_until_ready()
         progress("ZooKeeper is ready")
         self._wait_for_nodes()
-        progress(f"{self._nodes} nodes are ready")
+        if self._nodes:
+            progress(f"{self._nodes} nodes are ready")
 
     def down(self) -> None:
         """Stop everything; the directory stays, and ``up`` uses its data."""
