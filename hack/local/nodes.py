@@ -30,7 +30,7 @@ from hack.local.cluster import LocalCluster, schedulable
 from hack.local.images import PAUSE, test_server
 from hack.local.lifeline import CGROUPS, lifeline
 from hack.local.netns import Machine, Network, make_network
-from hack.local.process import Process
+from hack.local.process import Process, pause
 from hack.local.proxy import Proxy
 
 SCRIPTS = Path(__file__).with_name("node")
@@ -93,7 +93,7 @@ class Node:
 
     def silence(self) -> None:
         """Stop the kubelet as a machine does that hangs; its pods go on."""
-        os.kill(self._pid("kubelet"), signal.SIGSTOP)
+        pause(self._pid("kubelet"))
 
     def resume(self) -> None:
         """Let the kubelet go on."""

@@ -8,7 +8,7 @@ from hack.local.nodes import Node, RealCluster
 from tests.cluster.world import Recorder, World
 from tests.nodes.pods import STAYS, Pods, ask, eventually, is_ready
 
-pytestmark = [pytest.mark.full, pytest.mark.needs_root]
+pytestmark = [pytest.mark.deep, pytest.mark.needs_root]
 
 
 def test_one_node_falls_silent_and_comes_back(pods: Pods, world: World, node1: Node, node2: Node):
@@ -36,7 +36,7 @@ def test_one_node_falls_silent_and_comes_back(pods: Pods, world: World, node1: N
 
 
 def test_all_nodes_fall_silent_and_nothing_is_withdrawn(pods: Pods, world: World, real: RealCluster):
-    addresses = {name: pods.run(f"on-{name}", node=name) for name in real.nodes}
+    addresses = {name: pods.run(f"on-{name}", node=name, tolerations=STAYS) for name in real.nodes}
     seen = {name: Recorder(world.zk, f"{world.base}/on-{name}") for name in real.nodes}
     for node in real.nodes.values():
         node.silence()
