@@ -1,7 +1,6 @@
 """``make demo``: the whole journey, each step checked.
 
-It uses a local cluster of its own, or the one of ``$KUBECONFIG`` and ``$ZK_SERVERS``.  With
-``NODES=real``, the local cluster has kubelets, which run the pods.
+It uses a local cluster of its own, or the one of ``$KUBECONFIG`` and ``$ZK_SERVERS``.
 """
 
 import json
@@ -10,10 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from kazoo.client import KazooClient
@@ -22,7 +20,6 @@ from rich.console import Console
 
 from hack.local.binaries import Unavailable, find
 from hack.local.controller import controller, finished
-from hack.local.nodes import Node, missing, real_cluster
 from hack.playground import CRDS, EXAMPLES, Playground
 
 PATIENCE = 60.0
@@ -40,12 +37,11 @@ class Unexpected(Exception):
 
 @dataclass
 class Stage:
-    """The cluster and ZooKeeper of the demo, whether kwok pretends to run pods, and our real nodes."""
+    """The cluster and ZooKeeper of the demo, and whether kwok runs the pods."""
 
     kubeconfig: Path
     zk_servers: str
     pretended: bool
-    nodes: Mapping[str, Node] = field(default_factory=dict)
 
     def kubectl(self, *arguments: str, show: bool = True) -> str:
         """Run kubectl; print the command and its output."""
@@ -97,21 +93,14 @@ def _stage() -> Iterator[Stage]:
             return
         if kubeconfig or zk_servers:
             raise Unexpected("set both KUBECONFIG and ZK_SERVERS to use a cluster that is there, or neither")
-        with ExitStack() as stack:
-            nodes: Mapping[str, Node] = {}
-            if os.environ.get("NODES") == "real":
-                _title("A real control plane, two real nodes and a real ZooKeeper")
-                if reason := missing():
-                    raise Unavailable(reason)
-                real = stack.enter_context(real_cluster(Path(temporary) / "cluster"))
-                nodes, playground = real.nodes, Playground(Path(temporary), real.control)
-            else:
-                _title("A real control plane, three kwok nodes and a real ZooKeeper, on loopback")
-                playground = Playground(Path(temporary))
-            stack.callback(playground.down)
-            stack.callback(_title, "Stopping it all")
+        _title("A real control plane, three kwok nodes and a real ZooKeeper, on loopback")
+        playground = Playground(Path(temporary))
+        try:
             playground.up(lambda message: console.print(f"  {message}"))
-            yield Stage(playground.cluster.kubeconfig, playground.cluster.zk_servers, not nodes, nodes)
+            yield Stage(playground.cluster.kubeconfig, playground.cluster.zk_servers, pretended=True)
+        finally:
+            _title("Stopping it all")
+            playground.down()
 
 
 @contextmanager
@@ -187,9 +176,6 @@ def _journey(stage: Stage, client: KazooClient) -> None:
     _until("each leads to the pods of its node, and to no others", lambda: _routes(stage))
     stage.kubectl("get", "localservices")
     stage.kubectl("get", "services", "-l", f"owner={APP}")
-    for sender in stage.nodes.values():
-        for node in stage.nodes:
-            _until(f"a request from {sender.name} lands on {node}", partial(_lands, stage, sender, node))
     stage.kubectl("delete", "-f", str(LOCAL), "--wait=true")
     _until("its Services are deleted", lambda: not _node_services(stage))
 
@@ -243,13 +229,6 @@ def _routes(stage: Stage) -> bool:
         for address in endpoint["addresses"]
     }
     return len(ready) == len(pods) > 0 and routed == ready
-
-
-def _lands(stage: Stage, sender: Node, node: str) -> bool:
-    """Whether a request to a node's Service, by its name, is answered by a pod of that node."""
-    listed = json.loads(stage.kubectl("get", "pods", "-l", f"kind={APP}", "-o", "json", show=False))["items"]
-    name = sender.get(f"http://{APP}-{node}.default:8080/hostname")
-    return name in [pod["metadata"]["name"] for pod in listed if pod["spec"]["nodeName"] == node]
 
 
 def _servers(client: KazooClient) -> list[str] | None:

@@ -26,10 +26,10 @@ EXAMPLES = TOP / "examples"
 
 
 class Playground:
-    """A local cluster in *directory*, or the one that is given, and the controller."""
+    """A local cluster in *directory*, and the controller."""
 
-    def __init__(self, directory: Path, cluster: LocalCluster | None = None) -> None:
-        self.cluster = cluster or LocalCluster(directory / "cluster")
+    def __init__(self, directory: Path) -> None:
+        self.cluster = LocalCluster(directory / "cluster")
         self._directory = directory.resolve()
         self._port_file = self._directory / "controller.port"
         self._environment_file = self._directory / "controller.env"
@@ -41,7 +41,7 @@ class Playground:
         self.cluster.kubectl("apply", "-f", str(CRDS))
         self.cluster.kubectl("wait", "--for=condition=Established", "-f", str(CRDS), "--timeout=60s")
         self.cluster.kubectl("apply", "-f", str(EXAMPLES / "controller.yaml"))
-        # kwok's nodes only pretend to run pods, and real ones have no image of it; the controller runs here.
+        # kwok's nodes only pretend to run pods; the controller itself runs here.
         self.cluster.kubectl("-n", ACCOUNT[0], "scale", "deployment/rpcregistry", "--replicas=0")
         self._start_controller()
         say("the controller is ready")
