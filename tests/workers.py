@@ -10,6 +10,7 @@ import pytest
 
 TOGETHER = {
     "tests/packets": "network",  # with a kube-proxy for each node
+    "tests/nodes": "nodes",  # with a kubelet each
     "tests/cluster/test_deployment.py": "images",  # which are built, on a base that is built, too
     "tests/peer_cache/test_image.py": "images",
     "tests/peer_cache/test_goclient.py": "go client",  # which is built

@@ -5,10 +5,19 @@ import platform
 import shutil
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
-from hack.local.binaries import HACK, Unavailable, go, go_version, key_of, once, run_with_progress, texts
+from hack.local.binaries import (
+    HACK,
+    Unavailable,
+    debian,
+    go,
+    go_version,
+    key_of,
+    once,
+    run_with_progress,
+    texts,
+)
 
 CLIENTS = HACK / "clients"
 JAVA_FLAGS = ("-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true")
@@ -48,22 +57,11 @@ def promtool() -> str:
     return _of_prometheus("promtool")
 
 
-@cache  # asking apt takes a second
 def _of_prometheus(program: str) -> str:
     found = shutil.which(program)
     if found:
         return found
-    version = _output("apt-cache", "show", "--no-all-versions", "prometheus")
-    if not version:
-        raise Unavailable("prometheus is not on PATH, and this is no Debian to take its package from")
-
-    def unpack_into(target: Path) -> None:
-        run_with_progress("fetching prometheus", ["apt-get", "download", "prometheus"], target, os.environ)
-        (package,) = target.glob("*.deb")
-        subprocess.run(["dpkg", "-x", str(package), str(target)], check=True)
-        package.unlink()
-
-    return str(once(f"prometheus-{key_of(version)}", unpack_into) / "usr" / "bin" / program)
+    return str(debian("prometheus") / "usr" / "bin" / program)
 
 
 def _go_build(client: str) -> Path:

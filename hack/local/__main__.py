@@ -2,18 +2,24 @@
 
 import sys
 
-from hack.local import netns
-from hack.local.binaries import Unavailable, find, kwok_stages, zookeeper_command
+from hack.local import images, netns, nodes
+from hack.local.binaries import Unavailable, debian, find, kwok_stages, zookeeper_command
 
 NEEDED = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "kubectl")
 OF_NETWORKS = ("kube-proxy", "coredns")
+OF_NODES = ("kubelet", "test-server")
 
 
 def main() -> int:
     """Return the exit code."""
     try:
-        for name in (*NEEDED, *(() if netns.missing() else OF_NETWORKS)):
+        of_nodes = () if nodes.missing() else OF_NODES
+        for name in (*NEEDED, *(() if netns.missing() else OF_NETWORKS), *of_nodes):
             find(name)
+        if of_nodes:
+            for package in nodes.PACKAGES:
+                debian(package)
+            images.test_server()
         kwok_stages()
         zookeeper_command()
     except Unavailable as error:

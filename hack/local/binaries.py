@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from rich.console import Console
@@ -58,8 +59,10 @@ PROGRAMS: Mapping[str, Program] = {
     ),
     "kube-scheduler": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", _KUBERNETES),
     "kube-proxy": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-proxy", _KUBERNETES),
+    "kubelet": Program("kubelet", "k8s.io/kubernetes/cmd/kubelet", _KUBERNETES),
     "coredns": Program("coredns", "."),
     "helm": Program("helm", "helm.sh/helm/v4/cmd/helm"),
+    "test-server": Program("test-server", "."),
 }
 
 
@@ -115,6 +118,16 @@ def zookeeper_command() -> list[str]:
     script = shutil.which("zkServer.sh")
     if script:
         return [script, "start-foreground"]
+    jars = zookeeper_jars()
+    return [
+        "java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        "-cp", f"{jars}/*", "org.apache.zookeeper.server.quorum.QuorumPeerMain",
+    ]  # fmt: skip
+
+
+def zookeeper_jars() -> Path:
+    """The folder in the cache with ZooKeeper's jars, fetched first if needed."""
     pom = HACK / "zookeeper" / "pom.xml"
 
     def fetch_into(target: Path) -> None:
@@ -128,12 +141,7 @@ def zookeeper_command() -> list[str]:
         ]  # fmt: skip
         run_with_progress("fetching ZooKeeper", command, HACK, os.environ)
 
-    jars = once(f"zookeeper-{key_of(pom.read_text())}", fetch_into)
-    return [
-        "java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
-        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-        "-cp", f"{jars}/*", "org.apache.zookeeper.server.quorum.QuorumPeerMain",
-    ]  # fmt: skip
+    return once(f"zookeeper-{key_of(pom.read_text())}", fetch_into)
 
 
 def kwok_stages() -> list[Path]:
@@ -168,6 +176,30 @@ def _module_files(folder: str, module: str, name: str, patterns: Sequence[str]) 
                 shutil.copyfile(file, target / file.name)
 
     return sorted(once(f"{name}-{key_of(*texts(directory))}", copy_into).iterdir())
+
+
+def debian(name: str) -> Path:
+    """The folder in the cache with the files of a Debian package, which is unpacked and not installed."""
+    version = _candidate(name)
+    if not version:
+        raise Unavailable(f"{name} is not on PATH, and apt knows no package of that name")
+
+    def unpack_into(target: Path) -> None:
+        run_with_progress(f"fetching {name}", ["apt-get", "download", name], target, os.environ)
+        (package,) = target.glob("*.deb")
+        subprocess.run(["dpkg", "-x", str(package), str(target)], check=True)
+        package.unlink()
+
+    return once(f"{name}-{key_of(version)}", unpack_into)
+
+
+@cache  # apt takes a second
+def _candidate(name: str) -> str:
+    """How apt describes the newest version of a package; empty if it knows none."""
+    if not shutil.which("apt-cache"):
+        return ""
+    line = ["apt-cache", "show", "--no-all-versions", name]
+    return subprocess.run(line, capture_output=True, text=True, check=False).stdout
 
 
 def texts(module: Path) -> list[str]:

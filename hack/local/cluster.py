@@ -39,19 +39,29 @@ class LocalCluster:
     """A cluster in *directory*.  ``up`` may be called again, by any process; ``down`` ends it.
 
     *durable*: etcd and ZooKeeper sync each write to the disk.  *nodes*: how many kwok nodes, ``node1``…;
-    with none, it is the caller alone who makes nodes and says how they and their pods are.
-    *apiserver_flags* are added to kube-apiserver's.
+    with none, it is the caller alone who makes nodes and says how they and their pods are, unless
+    *kubelets* will (``hack.local.nodes``).  *apiserver_flags* are added to kube-apiserver's,
+    *manager_flags* to kube-controller-manager's.
     """
 
     def __init__(
-        self, directory: Path, *, durable: bool = False, nodes: int = 3, apiserver_flags: Sequence[str] = ()
+        self,
+        directory: Path,
+        *,
+        durable: bool = False,
+        nodes: int = 3,
+        kubelets: bool = False,
+        apiserver_flags: Sequence[str] = (),
+        manager_flags: Sequence[str] = (),
     ) -> None:
         self.directory = directory.resolve()
         self.kubeconfig = self.directory / "kubeconfig"
         self.ca_file = self.directory / "pki" / "ca.crt"
         self._durable = durable
         self._nodes = nodes
+        self._kubelets = kubelets
         self._apiserver_flags = apiserver_flags
+        self._manager_flags = manager_flags
         self._controllers = [name for name in CONTROLLERS if nodes or name != "kwok"]
         self._processes: dict[str, Process] = {}
         ports = self.directory / "ports.json"
@@ -104,7 +114,8 @@ class LocalCluster:
         self.process("zookeeper").wait_until_ready()
         progress("ZooKeeper is ready")
         self._wait_for_nodes()
-        progress(f"{self._nodes} nodes are ready")
+        if self._nodes:
+            progress(f"{self._nodes} nodes are ready")
 
     def down(self) -> None:
         """Stop everything; the directory stays, and ``up`` uses its data."""
@@ -172,9 +183,10 @@ class LocalCluster:
             "kube-apiserver": (self._apiserver, self._answers(f"{self.server}/readyz")),
             "kube-controller-manager": (self._controller_manager, lambda: True),
             "kube-scheduler": (self._scheduler, lambda: True),
-            "kwok": (self._kwok, lambda: True),
             "zookeeper": (self._zookeeper, self._zookeeper_serves),
         }
+        if self._nodes:
+            makers["kwok"] = (self._kwok, lambda: True)
         for name, (command, ready) in makers.items():
             if name not in self._processes:
                 self._processes[name] = Process(name, self.directory, command(), ready)
@@ -223,10 +235,12 @@ class LocalCluster:
             "--secure-port=0",
             "--leader-elect=false",
             *UNTHROTTLED,
+            "--controllers=*",
             # Tests bind pods to a node that does not exist, so that nobody else writes their status.
-            "--controllers=*,-pod-garbage-collector-controller",
-            # Where kwok does not, nobody sends the heartbeats of nodes.
-            *([] if self._nodes else ["--controllers=-node-lifecycle-controller"]),
+            *([] if self._kubelets else ["--controllers=-pod-garbage-collector-controller"]),
+            # Without kwok or kubelets, nobody sends the heartbeats of nodes.
+            *([] if self._nodes or self._kubelets else ["--controllers=-node-lifecycle-controller"]),
+            *self._manager_flags,
         ]
 
     def _scheduler(self) -> list[str]:
@@ -245,6 +259,22 @@ class LocalCluster:
         return [*zookeeper_command(), str(self.directory / "zoo.cfg")]
 
     def _write_configuration(self) -> None:
+        if self._nodes:
+            self._write_kwok_configuration()
+        zookeeper = {
+            "tickTime": 1000,
+            "dataDir": self.directory / "zookeeper",
+            "clientPort": self._ports["zookeeper"],
+            "clientPortAddress": "127.0.0.1",
+            "admin.enableServer": "false",
+            "maxClientCnxns": 0,
+            "forceSync": "yes" if self._durable else "no",
+            "4lw.commands.whitelist": "*",
+        }
+        lines = "".join(f"{key}={value}\n" for key, value in zookeeper.items())
+        (self.directory / "zoo.cfg").write_text(lines)
+
+    def _write_kwok_configuration(self) -> None:
         options = {
             "manageAllNodes": True,
             "cidr": "10.0.0.1/16",
@@ -263,18 +293,6 @@ class LocalCluster:
         }
         stages = [stage.read_text() for stage in kwok_stages()]
         (self.directory / "kwok.yaml").write_text("\n---\n".join([yaml.safe_dump(kwok), *stages]))
-        zookeeper = {
-            "tickTime": 1000,
-            "dataDir": self.directory / "zookeeper",
-            "clientPort": self._ports["zookeeper"],
-            "clientPortAddress": "127.0.0.1",
-            "admin.enableServer": "false",
-            "maxClientCnxns": 0,
-            "forceSync": "yes" if self._durable else "no",
-            "4lw.commands.whitelist": "*",
-        }
-        lines = "".join(f"{key}={value}\n" for key, value in zookeeper.items())
-        (self.directory / "zoo.cfg").write_text(lines)
 
     def _add_nodes(self) -> None:
         nodes = [
@@ -296,7 +314,7 @@ class LocalCluster:
             for name in self._controllers:
                 self.process(name).wait_until_ready()
             nodes = json.loads(self.kubectl("get", "nodes", "-o", "json"))["items"]
-            waiting = [node["metadata"]["name"] for node in nodes if not _schedulable(node)]
+            waiting = [node["metadata"]["name"] for node in nodes if not schedulable(node)]
             # Pods need their namespace's ServiceAccount, which the controller manager makes.
             if not waiting and "default" in self.kubectl("get", "serviceaccounts", "-o", "name"):
                 return
@@ -334,7 +352,8 @@ class LocalCluster:
             return False
 
 
-def _schedulable(node: dict[str, Any]) -> bool:
+def schedulable(node: dict[str, Any]) -> bool:
+    """Whether a Node is Ready, and takes any pod."""
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"].get("conditions", []))
     return ready and not node["spec"].get("taints")
 

@@ -52,6 +52,11 @@ class Machine:
         """The command that runs *command* in here."""
         return ["ip", "netns", "exec", self._namespace, *command]
 
+    @property
+    def file(self) -> Path:
+        """What nsenter(1) and setns(2) enter."""
+        return NAMESPACES / self._namespace
+
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in here; return its outcome, also of a failure."""
         return subprocess.run(self.command(*command), capture_output=True, text=True, check=False)
@@ -69,16 +74,22 @@ class Machine:
 
     def listen(self, host: str, port: int) -> socket.socket:
         """A socket that listens in this machine's network, for a program that is not in it."""
+        return self._inside(lambda: socket.create_server((host, port)))
 
-        def enter_and_listen() -> socket.socket:
-            with (NAMESPACES / self._namespace).open() as namespace:
+    def connect(self, host: str, port: int) -> socket.socket:
+        """A connection that this machine makes, for a program that is not in it."""
+        return self._inside(lambda: socket.create_connection((host, port), timeout=5))
+
+    def _inside(self, make: Callable[[], socket.socket]) -> socket.socket:
+        def enter_and_make() -> socket.socket:
+            with self.file.open() as namespace:
                 if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
                     raise OSError(ctypes.get_errno(), f"setns {self._namespace}")
-            return socket.create_server((host, port))
+            return make()
 
         # setns(2) moves the thread that calls it, and no other; this one ends right after.
         with ThreadPoolExecutor(1) as thread:
-            return thread.submit(enter_and_listen).result()
+            return thread.submit(enter_and_make).result()
 
     def add_address(self) -> str:
         """One more address of this machine, which all others reach; none is given out twice."""
@@ -123,9 +134,9 @@ class Network:
 
 
 @contextmanager
-def make_network(directory: Path) -> Iterator[Network]:
-    """A network without machines; *directory* keeps what theirs write."""
-    name = f"rpcregistry-{os.getpid()}"
+def make_network(directory: Path, name: str | None = None) -> Iterator[Network]:
+    """A network without machines; *directory* keeps what theirs write.  All namespaces begin with *name*."""
+    name = name or f"rpcregistry-{os.getpid()}"
     with _namespace(name):
         _ip("-n", name, "link", "add", "bridge", "up", "type", "bridge")
         yield Network(name, directory)

@@ -68,10 +68,8 @@ class Process:
 
     def pause(self) -> None:
         """SIGSTOP: it hangs, and its kernel goes on answering."""
-        self.signal(signal.SIGSTOP)
-        # It takes a moment until none of its threads runs any more.
-        while self.pid and not all(map(_stopped, Path(f"/proc/{self.pid}/task").glob("*/stat"))):
-            time.sleep(0.001)
+        if pid := self.pid:
+            pause(pid)
 
     def resume(self) -> None:
         """SIGCONT."""
@@ -102,6 +100,13 @@ class Process:
                 return False
             time.sleep(0.02)
         return True
+
+
+def pause(pid: int) -> None:
+    """SIGSTOP, and wait until none of its threads runs any more, which takes a moment."""
+    os.kill(pid, signal.SIGSTOP)
+    while not all(map(_stopped, Path(f"/proc/{pid}/task").glob("*/stat"))):
+        time.sleep(0.001)
 
 
 def _stopped(stat: Path) -> bool:

@@ -50,7 +50,8 @@ class Proxy:
     """Passes bytes between its clients and the *target* (``HOST:PORT``), with faults on demand.
 
     A fault lasts until ``pass_through``; a lost request or answer is one only.  *on_answer* gets the bytes
-    that the server sends.  *listener*: where clients connect, if not at a port of its own.
+    that the server sends.  *listener*: where clients connect, if not at a port of its own.  *connect*: how
+    the target is reached, if it is in another network.
     """
 
     def __init__(
@@ -58,10 +59,12 @@ class Proxy:
         target: str,
         on_answer: Callable[[bytes], None] = lambda _: None,
         listener: socket.socket | None = None,
+        connect: Callable[[str, int], socket.socket] | None = None,
     ) -> None:
         host, port = target.rsplit(":", 1)
         self._target = host, int(port)
         self._on_answer = on_answer
+        self._connect = connect or (lambda host, port: socket.create_connection((host, port), timeout=5))
         self._lock = threading.Lock()
         self._pairs: set[_Pair] = set()
         self._refusing = False
@@ -162,7 +165,7 @@ class Proxy:
 
     def _serve(self, client: socket.socket) -> None:
         try:
-            server = socket.create_connection(self._target, timeout=5)
+            server = self._connect(*self._target)
         except OSError:
             client.close()
             return

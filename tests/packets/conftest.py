@@ -7,12 +7,13 @@ import pytest
 from kubernetes import client, config
 
 from hack.local import netns
+from hack.local.addons import run_dns
 from hack.local.cluster import LocalCluster
 from hack.local.netns import Network, make_network
 from tests.cluster.conftest import namespace, zk
 from tests.cluster.fixtures import controller, crds, start_controller, world
 from tests.cluster.world import World
-from tests.packets.nodes import Node, run_dns, run_node
+from tests.packets.nodes import Node, run_node
 
 # Fixtures are found by their names in here.
 __all__ = ["controller", "crds", "namespace", "start_controller", "world", "zk"]

@@ -8,28 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from kubernetes import client
 
-from hack.local.binaries import find
+from hack.local.addons import machine_of, start_kube_proxy
 from hack.local.cluster import LocalCluster
 from hack.local.netns import Machine, Network
 from hack.local.process import Process
-from hack.local.proxy import Proxy
 from tests.cluster.world import World
 
 PORT = 8080
 POD = Path(__file__).with_name("pod.py")
-COREFILE = """
-.:53 {{
-    errors
-    ready 127.0.0.1:8181
-    kubernetes cluster.local {{
-        kubeconfig {kubeconfig}
-        ttl 0
-    }}
-}}
-"""
 
 
 class Landing(NamedTuple):
@@ -101,7 +89,7 @@ def run_node(name: str, network: Network, cluster: LocalCluster, core: client.Co
     """A node with its kube-proxy; in the end it is switched off, and then deleted, as cloud providers do."""
     core.create_node({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}})
     try:
-        with _machine(name, network, cluster) as machine:
+        with machine_of(name, network, cluster) as machine:
             status = {
                 "addresses": [{"type": "InternalIP", "address": machine.address}],
                 "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
@@ -109,46 +97,7 @@ def run_node(name: str, network: Network, cluster: LocalCluster, core: client.Co
             core.patch_node_status(name, {"status": status})
             # Nodes pass packets on: what comes to a node port may be for a pod of another node.
             machine.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
-            _start_kube_proxy(name, machine, cluster)
+            start_kube_proxy(name, machine, cluster)
             yield Node(name, machine)
     finally:
         core.delete_node(name)
-
-
-@contextmanager
-def run_dns(network: Network, cluster: LocalCluster) -> Iterator[str]:
-    """A CoreDNS that knows the cluster's Services, on a machine of its own; its address."""
-    with _machine("dns", network, cluster) as machine:
-        corefile = machine.directory / "Corefile"
-        corefile.write_text(COREFILE.format(kubeconfig=cluster.kubeconfig))
-        command = [str(find("coredns")), "-conf", str(corefile)]
-        machine.start("coredns", command, lambda: machine.answers("http://127.0.0.1:8181/ready"))
-        yield machine.address
-
-
-@contextmanager
-def _machine(name: str, network: Network, cluster: LocalCluster) -> Iterator[Machine]:
-    """A machine that reaches the API server where the host does, so that kubeconfigs hold in it as well."""
-    target = cluster.server.removeprefix("https://")
-    host, port = target.split(":")
-    with network.machine(name) as machine, Proxy(target, listener=machine.listen(host, int(port))):
-        yield machine
-
-
-def _start_kube_proxy(name: str, machine: Machine, cluster: LocalCluster) -> None:
-    # https://kubernetes.io/docs/reference/config-api/kube-proxy-config.v1alpha1/
-    configuration = {
-        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
-        "kind": "KubeProxyConfiguration",
-        "mode": "nftables",
-        "hostnameOverride": name,
-        "clientConnection": {"kubeconfig": str(cluster.kubeconfig)},
-        "healthzBindAddress": "127.0.0.1:10256",
-        "metricsBindAddress": "127.0.0.1:10249",
-        # The host's limits of connection tracking are not a namespace's to set.
-        "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
-    }
-    file = machine.directory / "kube-proxy.yaml"
-    file.write_text(yaml.safe_dump(configuration))
-    command = [str(find("kube-proxy")), f"--config={file}"]
-    machine.start("kube-proxy", command, lambda: machine.answers("http://127.0.0.1:10256/healthz"))
