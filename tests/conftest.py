@@ -18,6 +18,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell that starts the suite in the background has it ignore Ctrl-C, and all that it starts would, too.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     allowed = skips.parse(skips.FILE.read_text())
     config.pluginmanager.register(skips.Skips(allowed, kernel=config.getoption("skips") == "kernel"))
     shares, wanted = budget.parse(budget.FILE.read_text()), config.getoption("budget")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from rpcregistry.errors import Conflict, Fenced, Rejected, Retry
+from rpcregistry.errors import Conflict, Fenced, Rejected, Retry, Unanswered
 from rpcregistry.manifests import made, read_lease
 from rpcregistry.model import Lease
 from rpcregistry.runtime.election import Elector, Lost, Timing, Wait, Write, decide
@@ -138,8 +138,8 @@ class Server:
 class Weather:
     """What becomes of one call: seconds until it arrives, seconds until the answer does, and which."""
 
-    def __init__(self, there=0.0, back=0.0, answer="arrives"):
-        self.there, self.back, self.answer = there, back, answer
+    def __init__(self, there=0.0, back=0.0, answer="arrives", connecting=0.0):
+        self.there, self.back, self.answer, self.connecting = there, back, answer, connecting
 
 
 MOMENT = 0.001  # seconds that each turn of a thread takes
@@ -153,6 +153,8 @@ class Process:
         self.elected = 0
         self.lost, self.lost_at = [], None
         self.weather = []  # of its next calls
+        self.failing = None  # what its writes fail with
+        self.written_at = float("-inf")
         self.calls = 0
         self.in_call = False
         self.paused_until = 0.0
@@ -170,16 +172,24 @@ class Process:
         return self._call(self.world.server.get)
 
     def create(self, lease):
-        return self._call(lambda: self.world.server.create(lease))
+        return self._write(lambda: self.world.server.create(lease))
 
     def update(self, lease):
-        return self._call(lambda: self.world.server.update(lease))
+        return self._write(lambda: self.world.server.update(lease))
+
+    def _write(self, operation):
+        if self.failing:
+            self.calls += 1
+            raise self.failing
+        return self._call(operation)
 
     def _call(self, operation):
         self.calls += 1
         weather = self.weather.pop(0) if self.weather else self.world.weather()
         self.in_call = True
         try:
+            self.world.run(weather.connecting)
+            self.written_at = self.elector._clock()
             self.world.run(weather.there)
             if weather.answer == "refused":
                 raise Rejected("forbidden")
@@ -291,13 +301,13 @@ def test_the_first_process_leads_at_once(world, leader):
     )
 
 
-def test_a_leader_goes_on_leading_with_one_call_every_two_seconds(world, leader, follower):
+def test_a_leader_goes_on_leading_with_two_calls_in_three_seconds(world, leader, follower):
     leader.calls = 0
     world.run(600)
 
     assert world.leaders == ["leader"]
     assert leader.elected == 1
-    assert leader.calls == 300
+    assert leader.calls == 400
 
 
 def test_of_two_that_start_together_one_leads(world):
@@ -582,6 +592,127 @@ def test_renew_fails_where_leadership_ended_meanwhile(world, leader):
         leader.elector.renew()
 
 
+# a Lease whose renewals are refused
+
+REFUSALS = [
+    pytest.param(Rejected("403 Forbidden"), id="403"),
+    pytest.param(Retry("429 Too Many Requests", 1.0), id="429"),
+    pytest.param(Retry("500 Internal Server Error"), id="500"),
+]
+
+
+@pytest.fixture
+def confined(world, leader):
+    leader.failing = Rejected("403 Forbidden")
+    world.run(30)
+    assert leader.elector.confined
+    return leader
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_leader_whose_renewals_are_refused_leads_no_more_and_stays(world, leader, refusal):
+    leader.failing = refusal
+    world.run(8)
+    assert (world.leaders, leader.elector.confined) == (["leader"], "")
+    world.run_until(lambda: not world.leaders)
+    for _ in range(600):
+        assert (leader.elector.leading, leader.elector.confined) == (False, str(refusal))
+        world.run(0.1)
+
+    assert leader.lost == []
+
+
+def test_a_confined_process_leads_again_once_it_renews_the_lease(world, confined):
+    confined.failing = None
+    world.run(2)
+
+    assert (world.leaders, confined.elector.confined) == (["leader"], "")
+    assert (confined.elected, confined.lost) == (1, [])
+
+
+def test_another_replica_takes_the_lease_and_the_confined_one_ends(world, leader, follower):
+    leader.failing = Rejected("403 Forbidden")
+    took = world.run_until(lambda: world.leaders == ["follower"])
+    assert 15 - 2 <= took <= 15 + 2
+    world.run(2)
+
+    assert leader.lost == ["follower holds the Lease"]
+    assert leader.elector.confined == ""
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param(lambda server: server.edit(holder="somebody"), id="somebody else's"),
+        pytest.param(lambda server: server.edit(holder=""), id="nobody's"),
+        pytest.param(lambda server: server.delete(), id="gone"),
+    ],
+)
+def test_a_confined_process_ends_once_the_lease_does_not_name_it(world, confined, edit):
+    edit(world.server)
+    world.run(5.1)
+
+    assert len(confined.lost) == 1
+
+
+def test_a_confined_process_ends_once_its_renewals_are_not_answered(world, confined):
+    confined.failing = Unanswered("no answer")
+    world.run(2)
+
+    assert len(confined.lost) == 1
+
+
+def test_a_confined_process_ends_once_the_lease_cannot_be_read(world, confined):
+    confined.weather = [Weather(answer="never sent")]
+    world.run(2)
+
+    assert len(confined.lost) == 1
+
+
+def test_a_confined_process_ends_before_what_it_read_is_five_seconds_old(world, confined):
+    confined.weather = [Weather(back=100)]
+    world.run(5.1)
+
+    assert len(confined.lost) == 1
+
+
+def test_a_leader_that_cannot_look_is_not_confined(world, leader):
+    leader.failing = Unanswered("no answer")
+    world.run(12)
+
+    assert (leader.lost, leader.elector.confined) == (["it could not be renewed for 10 s"], "")
+
+
+def test_a_confined_process_renews_nothing_at_demand(world, confined):
+    with pytest.raises(Fenced):
+        confined.elector.renew()
+
+
+# a slow connection
+
+
+def test_answers_that_take_four_seconds_cost_no_leadership(world, leader, follower):
+    leader.weather = [Weather(there=2, back=2)] * 100
+    world.run(300)
+
+    assert (world.leaders, leader.lost) == (["leader"], [])
+
+
+def test_a_new_connection_and_an_answer_of_four_seconds_each_cost_no_leadership(world, leader, follower):
+    leader.weather = [Weather(connecting=4, there=2, back=2), *[Weather(there=2, back=2)] * 100]
+    world.run(300)
+
+    assert (world.leaders, leader.lost) == (["leader"], [])
+
+
+def test_a_connection_that_broke_is_made_anew_at_once(world, leader):
+    leader.failing = Unanswered("the connection broke")
+    leader.calls = 0
+    leader.step()
+
+    assert leader.calls == 3  # the write, then the look and the write
+
+
 def test_what_goes_on_is_logged_once(world):
     with capture_logs() as logs:
         leader = world.start("leader")
@@ -642,6 +773,8 @@ FAST = Timing(lease=0.6, renew=0.4, retry=0.05)
 
 class Running:
     """An elector with its two threads, on a server whose ``update`` may be stopped."""
+
+    written_at = NEVER * -1
 
     def __init__(self, server, name="a"):
         self._server = server

@@ -178,6 +178,12 @@ def a_pod_is_deleted_and_the_harness_hears_it_late(journey: Journey) -> None:
     journey.saw(1050.2, "DELETED", rpcservice())
 
 
+def a_pod_comes_and_the_harness_hears_it_late(journey: Journey) -> None:
+    journey.publish(1040, SetData(ECHO, servers("10.0.0.1", "10.0.0.2"), 1))
+    journey.saw(1050, "ADDED", pod("b", "10.0.0.2"))
+    journey.saw(1050, "MODIFIED", rpcservice(pod("a", "10.0.0.1"), pod("b", "10.0.0.2")))
+
+
 def a_pod_flaps(journey: Journey) -> None:
     journey.saw(1050, "MODIFIED", pod("a", "10.0.0.1", ready=False))
     journey.saw(1050.3, "MODIFIED", pod("a", "10.0.0.1"))
@@ -253,6 +259,7 @@ def a_heartbeat_and_a_lease_in_quiet(journey: Journey) -> None:
     [
         a_pod_is_deleted,
         a_pod_is_deleted_and_the_harness_hears_it_late,
+        a_pod_comes_and_the_harness_hears_it_late,
         a_pod_flaps,
         another_pod_gets_the_address,
         an_etcd_that_was_restored_lacks_the_pod,

@@ -7,7 +7,8 @@ replays a whole run.
 import base64
 import itertools
 import json
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -241,30 +242,76 @@ TRUSTED = [
 
 # Layouts of a person's own
 
-FIELDS = ["service", "pod", "node", "ip", "host", "address", "port", "version", "group", "protocol", "weight"]
-FIELDS += ["started", "metadata", "metadata.zone", "instance"]
+TEXT_FIELDS = ["service", "pod", "node", "ip", "host", "address", "version", "group", "protocol"]
+DEFAULTS = {
+    **dict.fromkeys([*TEXT_FIELDS, "metadata.zone"], "a b~"),
+    **dict.fromkeys(["port", "weight"], "07"),
+}
+FIELDS = [*TEXT_FIELDS, "port", "weight", "started", "metadata", "metadata.zone", "instance"]
+FIELDS += [f"{field}:-{default}" for field, default in {**DEFAULTS, "group": ""}.items()]
 PLACEHOLDERS = st.sampled_from([f"${{{field}{url}}}" for field in FIELDS for url in ("", "", "|url")])
-TEXTS_OF_FIELDS = st.lists(PLACEHOLDERS | st.sampled_from(["x", "$$", "/"]), max_size=3).map("".join)
-DATA = st.recursive(
-    PLACEHOLDERS | TEXTS_OF_FIELDS | st.sampled_from([1, True]),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["a", "b", "${pod}", "${version}$$"]), inner, max_size=3)
-    ),
-    max_leaves=5,
-).filter(lambda data: isinstance(data, str | dict | list))
-TEMPLATES = st.fixed_dictionaries(
-    {
-        "name": st.lists(PLACEHOLDERS | st.just("x"), max_size=3)
-        .flatmap(lambda parts: st.permutations([*parts, "${id}"]) | st.permutations([*parts, "${digits}"]))
-        .map("_".join),
-    },
-    optional={
-        "data": DATA,
-        "below": st.sampled_from(["services", "a/b"]),
-        "protocol": st.just("http"),
-    },
+
+
+def data_of(placeholders: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
+    """What a template may say of a znode's data."""
+    texts_of_fields = st.lists(placeholders | st.sampled_from(["x", "$$", "/"]), max_size=3).map("".join)
+    return st.recursive(
+        placeholders | texts_of_fields | st.sampled_from([1, True, None]),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["a", "b", "$$"]) | placeholders, inner, max_size=3)
+        ),
+        max_leaves=5,
+    ).filter(lambda data: isinstance(data, str | dict | list))
+
+
+DIRECTORIES = [
+    *("", "flat", "${service}", "uris/${service|url}/$$", "${service}/${version:-v}/${service}"),
+    *("${group:-main}/${service}/server", "${group|url}-${service}", "${version:-v|url}/${group}"),
+]
+LYING = st.fixed_dictionaries({}, optional={"below": st.sampled_from(["services", "a/b"])}) | (
+    st.fixed_dictionaries({"directory": st.sampled_from(DIRECTORIES)})
 )
+# None begins with the name of a service, whose endpoints could lie there.
+STATIC_PATHS = ["$$/all", "$$/of-${service|url}/x/y", "$$/x/y/${service}", "${service}/$$/${service}"]
+CONTENTS = st.one_of(
+    st.fixed_dictionaries({}, optional={"data": data_of(PLACEHOLDERS)}),
+    st.fixed_dictionaries(
+        {
+            "encoding": st.just("java-string"),
+            "data": st.lists(PLACEHOLDERS | st.sampled_from(["\0", "\U0001f600"])).map("".join),
+        }
+    ),
+)
+
+
+def is_accepted(says: Mapping[str, Any]) -> bool:
+    """Whether it is a template; which are is for ``test_templates``."""
+    with suppress(ValueError):
+        return bool(template.layout(says))
+    return False
+
+
+TEMPLATES = st.builds(
+    lambda *parts: {key: value for part in parts for key, value in part.items()},
+    st.fixed_dictionaries(
+        {
+            "name": st.lists(PLACEHOLDERS | st.just("x"), max_size=3)
+            .flatmap(
+                lambda parts: st.permutations([*parts, "${id}"]) | st.permutations([*parts, "${digits}"])
+            )
+            .map("_".join),
+        },
+        optional={
+            "protocol": st.just("http"),
+            "static": st.dictionaries(
+                st.sampled_from(STATIC_PATHS), data_of(st.sampled_from(["${service}", "${service|url}"]))
+            ),
+        },
+    ),
+    LYING,
+    CONTENTS,
+).filter(is_accepted)
 OWN = ("mine", "/mine")
 
 FLAGS = st.fixed_dictionaries(
@@ -301,6 +348,8 @@ class Controllers:
         memory.cross_namespace = CrossNamespace(world.cross_namespace)
         templates = {name: template.layout(fields) for name, fields in world.templates.items()}
         memory.layouts = tuple(Layout(name, base, templates.get(name)) for name, base in world.layouts)
+        for base in (base for name, base in world.layouts if name in templates):
+            memory.zookeeper.znodes[base] = (b"", 0)  # ZooKeeper in memory makes no parents
         memory.start()
         self._shown: dict[ObjectKey, Manifest] = {}
         self._names = {object_name(name, ()) for name in SERVICES}  # of RpcServices that there may be
@@ -406,12 +455,15 @@ def observed(controllers: Controllers, world: oracle.World) -> oracle.World:
     return replace(world, rpcservices=controllers.rpcservices())
 
 
-def agree(controllers: Controllers, moment: oracle.World, frozen: Container[str] = ()) -> None:
+def agree(controllers: Controllers, moment: oracle.World, frozen: Iterable[str] = ()) -> None:
     """Assert that the statuses are as the oracle has them, and ZooKeeper, but for the services *frozen*."""
     world = observed(controllers, moment)
     assert oracle.listed(world.rpcservices) == oracle.statuses(world)
     right = entries_of(oracle.desired(world))
-    assert {e for e in entries_of(found(controllers, world)) ^ right if e[1] not in frozen} == set()
+    spared = {
+        (layout, oracle.known_as(layout[0], n, world.templates)) for layout in world.layouts for n in frozen
+    }
+    assert {e for e in entries_of(found(controllers, world)) ^ right if e[:2] not in spared} == set()
 
 
 def give_or_take(controllers: Controllers, moment: oracle.World) -> None:
@@ -637,6 +689,24 @@ def test_an_address_is_the_same_to_both(address: str, published: bool):
             "* 80*echo",
             id="what identifies the endpoint, between hex digits",
         ),
+        pytest.param(
+            {"name": "${id}", "directory": "${group:-main}/${service}", "data": ["${port:-07}", None]},
+            {},
+            "main/echo/* [7, null]",
+            id="a directory, and defaults",
+        ),
+        pytest.param(
+            {"name": "${id}", "directory": "${group}/${service}"},
+            {"port": 80},
+            None,
+            id="no directory's name",
+        ),
+        pytest.param(
+            {"name": "${id}", "encoding": "java-string", "data": "\0" + "x" * 2**16},
+            {},
+            "* \0" + "x" * 2**16,
+            id="a long text of Java's",
+        ),
     ],
 )
 def test_a_layout_of_ones_own_is_as_its_page_says(
@@ -649,6 +719,20 @@ def test_a_layout_of_ones_own_is_as_its_page_says(
     )
     agree(controllers, world)
     assert found(controllers, world)[OWN] == ({"echo": {child}} if child else {})
+
+
+def test_what_lies_beside_the_endpoints_or_among_those_of_others_is_as_the_page_says():
+    fields = {"name": "${id}", "directory": "flat", "static": {"$$/${service|url}": {"a": "${service}"}}}
+    own = {"layouts": [OWN], "templates": {OWN[0]: fields}}
+    controllers, world = show(own, oracle.World(pods=[pod(1, "echo", "a$b"), pod(2, "echo")]))
+    agree(controllers, world)
+    shown = {
+        name: {e for e in found if "static" in e} for name, found in found(controllers, world)[OWN].items()
+    }
+    assert shown == {
+        oracle.known_as(OWN[0], "echo", world.templates): {'static $/echo {"a": "echo"}'},
+        oracle.known_as(OWN[0], "a$b", world.templates): {'static $/a%24b {"a": "a$b"}'},
+    }
 
 
 def test_what_ends_with_its_namespace_is_undecided():

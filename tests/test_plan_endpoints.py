@@ -28,6 +28,7 @@ from tests.worlds.endpoints import (
     SOFA,
     SPRING_CLOUD,
     OneLayout,
+    divided,
     row,
     wanted,
 )
@@ -483,3 +484,15 @@ def test_a_static_znode_is_made_with_its_service_and_never_changed_nor_deleted()
     del registry.zookeeper.znodes["/b/clusters/echo"]
     registry.settle(wanted(row(1)))
     assert znodes(registry)["/b/clusters/echo"] == b'{"name":"echo"}'
+
+
+@pytest.mark.parametrize("path", ["${service}/conf", "${service}", "main"])
+def test_a_static_znode_on_the_way_to_endpoints_is_made_once(path: str):
+    first = "main" if path == "main" else "${service}"
+    layout = divided("divided", f"{first}/${{version:-v}}/${{service}}", static={path: "static"})
+    registry = OneLayout(layout)
+    registry.settle(wanted(row(1)))
+
+    at = f"/b/{path.replace('${service}', 'echo')}"
+    assert znodes(registry)[at] == b"static"
+    assert registry.children() == registry.names(wanted(row(1)))

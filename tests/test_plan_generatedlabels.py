@@ -34,7 +34,9 @@ def test_a_new_object_has_them_and_nothing_is_written_again():
 
 
 def test_an_existing_object_gets_them():
-    assert plan(stored({}), TEAM) == {
+    op = plan(stored({}), TEAM)
+    assert op
+    assert op.patch == {
         "metadata": {
             "uid": "u",
             "resourceVersion": "7",
@@ -54,17 +56,17 @@ def test_an_existing_object_gets_them():
 def test_what_is_wanted_no_more_is_removed(
     wanted: dict[str, str], labels: dict[str, str | None], annotation: str | None
 ):
-    patch = plan(stored(TEAM, {"theirs": "1"}), wanted)
-    assert patch
-    assert patch["metadata"]["labels"] == labels
-    assert patch["metadata"]["annotations"] == {"rpcregistry.dev/generated-labels": annotation}
+    op = plan(stored(TEAM, {"theirs": "1"}), wanted)
+    assert op
+    assert op.labels == labels
+    assert op.annotations == {"rpcregistry.dev/generated-labels": annotation}
 
 
 @pytest.mark.parametrize("edited", [{"team": "else"}, {"team": None}], ids=["changed", "removed"])
 def test_an_edit_is_put_back(edited: dict[str, Any]):
-    patch = plan(stored(TEAM, edited), TEAM)
-    assert patch
-    assert patch["metadata"]["labels"]["team"] == "shop"
+    op = plan(stored(TEAM, edited), TEAM)
+    assert op
+    assert op.labels["team"] == "shop"
 
 
 def test_a_declared_object_is_left_alone():

@@ -187,7 +187,7 @@ def test_the_writes_for_one_service(want, znode, ledger, ops):
             id="adopt=never",
         ),
         pytest.param(
-            Znode(content("10.0.0.9"), 1),
+            Znode(content("10.0.0.1"), 1),
             entry(),
             PublicationSettings("c1", max_znode_bytes=20),
             "TooLarge",
@@ -335,8 +335,9 @@ def test_what_is_encoded_is_what_go_would_read():
     assert parse(encode(Content(("a",), ("b",), {"k": b"1"}))) == Content(("a",), ("b",), {"k": b"1"})
 
 
-READY, UNREADY, PENDING = (
+READY, SHORT, UNREADY, PENDING = (
     row("10.0.0.1"),
+    row("10.0.0.4", ready=False, phase="", ips=()),
     row("10.0.0.2", ready=False),
     row("10.0.0.3", ready=False, phase="Pending"),
 )
@@ -373,6 +374,12 @@ READY, UNREADY, PENDING = (
             ["10.0.0.1", "10.0.0.2"],
             ("default",),
             id="protectThreshold: too few Ready, all that have started",
+        ),
+        pytest.param(
+            [service(READY, SHORT, PENDING, generated=False, spec=RpcServiceSpec(protect_threshold=60))],
+            ["10.0.0.1", "10.0.0.4"],
+            ("default",),
+            id="protectThreshold: a row that names no phase has started",
         ),
         pytest.param(
             [service(READY, UNREADY, PENDING, generated=False, spec=RpcServiceSpec(protect_threshold=50))],

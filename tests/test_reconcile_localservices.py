@@ -29,6 +29,7 @@ class Server:
         self.locals = locals_
         self.writes: list[str] = []
         self.failure: Failure | None = None
+        self.refuses_new: Failure | None = None  # ports
         self.ports: list[Mapping[str, Any]] | None = None  # what admission writes instead
 
     def create(
@@ -39,6 +40,11 @@ class Server:
     def patch(
         self, resource: Resource[Any], key: ObjectKey, patch: Mapping[str, Any], subresource: str = ""
     ) -> LocalService:
+        before = self.locals.get(key)
+        known = {port.port for port in before.spec.ports} if before else set()
+        if self.refuses_new and not {port["port"] for port in patch["spec"]["ports"]} <= known:
+            self.writes.append(f"patch {key.name}, refused")
+            raise self.refuses_new
         return self._write("patch", key.namespace, key.name, patch["spec"])
 
     def delete(self, resource: Resource[Any], key: ObjectKey, uid: str, resource_version: str) -> None:
@@ -180,3 +186,21 @@ def test_while_a_permission_is_unknown_the_local_service_stays_as_it_is(unknown:
     world.unknown = set()
     assert world.work()
     assert world.ports() == [80, 81, 82]
+
+
+def test_a_port_that_nobody_serves_leaves_while_a_new_one_is_refused():
+    world = World()
+    world.ask(80, 81)
+    assert world.work()
+    world.server.refuses_new = Rejected("422 Invalid")
+    world.ask(81, 82)
+    assert not world.work()
+    assert world.ports() == [81]
+    writes = len(world.server.writes)
+    assert not world.work()
+    assert len(world.server.writes) == writes, "what is new waits for its pause"
+
+    world.server.refuses_new = None
+    world.clock.seconds += LONGEST_PAUSE
+    assert world.work()
+    assert world.ports() == [81, 82]

@@ -229,6 +229,7 @@ class Machine(RuleBasedStateMachine):
         self.worked = False
         self.published.discard(number)
         self.provided.discard(number)
+        served = self.world.pods.get(pod_key(number)).declarations[0].service_name == "echo"
         match how:
             case "deleted":
                 self.world.pods.drop(pod_key(number))
@@ -241,7 +242,8 @@ class Machine(RuleBasedStateMachine):
                 self._put(number, ready=False)
             case "other":
                 self._put(number, declarations=(Declaration(service_name="other", port=80),))
-        self.seen_to_go.add(number)
+        if served:
+            self.seen_to_go.add(number)
 
     @rule(number=NUMBERS)
     def a_pod_is_ready_again(self, number):

@@ -48,6 +48,7 @@ from rpcregistry.reconcile.rewrites import Rewrites
 from rpcregistry.reconcile.room import IN_NAMESPACE, Room
 from rpcregistry.reconcile.room import service_indexes as room_indexes
 from rpcregistry.reconcile.selections import Selections
+from rpcregistry.reconcile.shown import Shown
 from rpcregistry.reconcile.slow import SLOW, SlowNamespaces
 from rpcregistry.reconcile.stalepaths import StalePaths
 from rpcregistry.reconcile.troubles import LONGEST_PAUSE, Troubles
@@ -597,6 +598,22 @@ def test_what_one_explains_and_another_confirms_is_left_over_no_more():
     assert leftovers.of("echo") == set()
 
 
+def test_who_is_seen_to_go_as_a_service_is_met_leaves_nothing_over():
+    layout = Layout("kube2zk", "/rpc_v2")
+    numbers = range(40)
+    content = msgspec.json.encode({"config": [], "servers": [f"10.0.0.{number}" for number in numbers]})
+    view = ObservedZnodes(Znode(content, 1), Znode(Ledger("c1").encode(), 1))
+    leftovers = Leftovers([layout], "c1")
+
+    def go() -> None:
+        for number in numbers:
+            leftovers.note_went("echo", [row(number)])
+
+    at_once(lambda: step_by_step(go), lambda: step_by_step(lambda: leftovers.left(layout, "echo", view, ())))
+
+    assert leftovers.of("echo") == set()
+
+
 class Services:
     """An informer's store alone."""
 
@@ -622,6 +639,29 @@ def test_two_that_make_objects_make_no_more_than_there_is_room_for():
         raise AssertionError
     with room.to_make(ObjectKey("another", "one")):
         pass
+
+
+def test_what_the_watch_shows_while_another_thread_begins_to_wait_is_not_missed():
+    services = Services()
+    shown = Shown(services, lambda: True, longest=30.0)
+    turns = threading.Barrier(2, timeout=60.0)
+    made = [service(f"s{number}") for number in range(ROUNDS)]
+    results: list[bool] = []
+
+    def watch() -> None:
+        for one in made:
+            turns.wait()
+            services.store.put(one, 1)
+            shown.note(Change(None, one))
+
+    def write() -> None:
+        for one in made:
+            turns.wait()
+            results.append(shown.wait(one))
+
+    at_once(lambda: step_by_step(watch, "/reconcile/shown"), lambda: step_by_step(write, "/reconcile/shown"))
+    assert results == [True] * ROUNDS
+    assert not Shown(services, lambda: False).wait(service("alone"))  # it does not wait at all
 
 
 def test_what_two_say_of_two_namespaces_is_not_lost():

@@ -1,8 +1,11 @@
 """Nodes fall silent, come back or are deleted: what becomes of their pods, in a world in memory."""
 
+import contextlib
+
 import pytest
 
-from rpcregistry.model import RELEASE
+from rpcregistry.errors import Partial, Rejected
+from rpcregistry.model import RELEASE, ObjectKey
 from rpcregistry.plan.silence import CALM, LEAST
 from tests.builders import address, pod
 from tests.worlds.fleet import PODS, Fleet
@@ -270,6 +273,70 @@ def test_a_process_that_starts_after_a_node_was_deleted_keeps_what_was_held():
     fleet.end(fleet.on(2))
     assert fleet.published() == fleet.all - fleet.of(2)
     assert fleet.condition().reason == "InRegistry"
+
+
+def test_a_process_that_starts_after_a_node_was_deleted_publishes_nobody_again():
+    fleet = Fleet(10)
+    fleet.delete(2)
+    fleet.wait(CONFIRM)
+    assert fleet.published() == fleet.all - fleet.of(2)
+    for _ in range(2):
+        fleet.start()
+        fleet.settle()
+        fleet.wait(10 * CONFIRM)
+        assert fleet.published() == fleet.all - fleet.of(2)
+    fleet.node(2, ready=True)
+    fleet.settle()
+    assert fleet.published() == fleet.all
+
+
+def test_where_there_are_no_nodes_a_pod_that_became_ready_while_nobody_ran_is_published():
+    fleet = Fleet(0)
+    name = "p1"
+    fleet.pods.put(fleet.pod(name, ready=False))
+    fleet.settle()
+    fleet.pods._items[ObjectKey("default", name)] = fleet.pod(name)
+    fleet.start()
+    fleet.settle()
+    assert fleet.published() == {address(name)}
+
+
+class Patient(Fleet):
+    """Its queue takes back what is refused, and goes on."""
+
+    def settle(self) -> "Patient":
+        for _ in range(20):
+            with contextlib.suppress(Partial):
+                super().settle()
+                break
+        return self
+
+    def look_and_wait(self, seconds: float) -> None:
+        for _ in range(10):
+            self.keys |= self.rpcservices.every_key()
+            self.wait(seconds / 10)
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["", "it cannot be made again"])
+def test_who_is_held_stays_held_when_the_rpcservice_is_deleted(refused: bool):
+    fleet = Patient(10)
+    fleet.silence(*range(10))
+    fleet.wait(CONFIRM)
+    if refused:
+        fleet.kube.refuses = lambda verb, _: Rejected("quota") if verb == "create" else None
+    fleet.services.drop(ObjectKey("default", "echo"))
+    fleet.look_and_wait(20 * CONFIRM)
+    assert fleet.published() == fleet.all
+
+    fleet.pods.drop(ObjectKey("default", "p1"))
+    fleet.look_and_wait(1)
+    assert fleet.published() == fleet.all - {address("p1")}, "who is seen to go goes"
+    for node in range(1, 10):
+        fleet.node(node, ready=True)
+        for name in fleet.on(node):
+            fleet.pods.put(fleet.pod(name))
+    fleet.look_and_wait(20 * CONFIRM)
+    assert fleet.published() == fleet.of(*range(1, 10)), "one silent Node is no common silence"
 
 
 def test_holds_that_lose_their_time_limit_say_so():

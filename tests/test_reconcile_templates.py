@@ -10,12 +10,20 @@ from rpcregistry.reconcile.cache import REARM
 from tests.builders import pod, pod_key
 from tests.worlds.registry import CONFIRM, World
 
+STATIC = {"/d2": {"clusters/${service}": "static"}}
 DIRECTORIES = {"/motan": "${group:-main}/${service}/server", "/flat": "", "/d2": "uris/${service}"}
 LAYOUTS = tuple(
     Layout(
         base.strip("/"),
         base,
-        from_template({"name": "x-${id}", "data": "${service} ${ip}", "directory": directory}),
+        from_template(
+            {
+                "name": "x-${id}",
+                "data": "${service} ${ip}",
+                "directory": directory,
+                "static": STATIC.get(base, {}),
+            }
+        ),
     )
     for base, directory in DIRECTORIES.items()
 )
@@ -45,6 +53,11 @@ def published(world: World) -> dict[str, set[str]]:
 
 def everywhere(world: World, *says: str) -> bool:
     return all(found == set(says) for found in published(world).values())
+
+
+def statics(world: World) -> dict[str, bytes]:
+    found = world.zookeeper.znodes
+    return {name: found[f"/d2/clusters/{name}"][0] for name in world.zookeeper.children("/d2/clusters")}
 
 
 def paths(world: World, says: str) -> list[str]:
@@ -108,6 +121,20 @@ def test_what_others_delete_is_put_back(world: World, at_once: bool):
     world.settle()
 
     assert everywhere(world, "echo 10.0.0.1", "other 10.0.0.2")
+
+
+def test_a_static_znode_that_others_delete_is_made_again_and_one_that_they_change_stays(world: World):
+    world.serve(1)
+    world.serve(2, service="other")
+    world.settle()
+    told(world)  # what was written is read, and watched from then on
+    world.settle()
+    del world.zookeeper.znodes["/d2/clusters/echo"]
+    world.zookeeper.znodes["/d2/clusters/other"] = (b"theirs", 1)
+    told(world, "/d2/clusters/echo", "/d2/clusters/other")
+    world.settle()
+
+    assert statics(world) == {"echo": b"static", "other": b"theirs"}
 
 
 def test_a_directory_of_several_services_that_others_delete_is_made_again(world: World):
@@ -174,3 +201,4 @@ def test_a_crash_before_any_write_leaves_no_orphan(world: World, number: int):
     world.settle()
 
     assert everywhere(world, "echo 10.0.0.3", "other 10.0.0.99")
+    assert statics(world) == {"echo": b"static", "other": b"static"}

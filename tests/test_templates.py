@@ -80,6 +80,11 @@ from tests.test_layouts import C1, ENDPOINT, EXAMPLES, MARK, RICH
             {"name": "${id}", "static": {"a/b": "${ip}"}}, "ip.* endpoint's", id="static: an endpoint's data"
         ),
         pytest.param(
+            {"name": "${id}", "static": {"a/b": "${service}"}},
+            "one for all",
+            id="static: whose it is by chance",
+        ),
+        pytest.param(
             {"name": "${id}", "static": {"${service}/a": ""}}, "among the endpoints", id="static: a child"
         ),
     ],

@@ -18,6 +18,8 @@ from rpcregistry.commands.verify import Inspector, inspect_twice, require_namesp
 from rpcregistry.commands.whereabouts import Whereabouts
 from rpcregistry.errors import Absent, Misconfigured, Rejected, Unknown
 from rpcregistry.layouts import Layout
+from rpcregistry.layouts.directories import upwards
+from rpcregistry.layouts.forms import Child, PerEndpoint
 from rpcregistry.manifests import RPCSERVICES, Resource
 from rpcregistry.model import (
     Condition,
@@ -38,10 +40,11 @@ from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.plan.publication import Adopt, PublicationSettings
 from rpcregistry.plan.scope import Scope, differences, keeper
 from rpcregistry.plan.verify import Cluster, findings_of, findings_of_znodes
+from rpcregistry.reconcile.cache import ZnodeCache
 from rpcregistry.watch import Listing, Unreadable
 from tests.builders import pod, row, rpcservice
 from tests.worlds import ZooKeeperInMemory
-from tests.worlds.endpoints import BESIDE, CURATOR, SPRING_CLOUD
+from tests.worlds.endpoints import BESIDE, CURATOR, FLAT, JOINED, MOTAN, SPRING_CLOUD, OneLayout
 
 LAYOUT = Layout("kube2zk", "/rpc_v2")
 DUBBO = Layout("dubbo", "/dubbo")
@@ -416,6 +419,41 @@ def test_a_static_znode_that_is_missing_shows_and_its_directories_do_not():
     found = list(findings_of_znodes(BESIDE, Cluster((), [service("echo")]), {"echo": view}, OURS))
 
     assert [(finding.path, finding.state) for finding in found] == [("/b/clusters/echo", "missing")]
+
+
+@pytest.mark.parametrize("layout", [MOTAN, FLAT, JOINED, BESIDE], ids=lambda layout: layout.name)
+def test_in_a_directory_of_groups_or_of_several_services_each_service_has_its_own_findings(layout: Layout):
+    services = {name: service(name, "10.0.0.1", "10.0.0.2", port=80) for name in ("echo", "other")}
+    registry = OneLayout(layout)
+    form = layout.form
+    assert isinstance(form, PerEndpoint)
+    znodes = registry.zookeeper.znodes
+    znodes["/b"] = (b"", 0)
+    for name, made in services.items():
+        for path in layout.parents(name):
+            znodes[path] = (layout.content(name, path), 0)
+        znodes[ledger_path(layout, name, "c1")] = (entry("default"), 0)
+        for endpoint in made.status.endpoints:
+            child = form.place(name, endpoint, "c1")
+            assert isinstance(child, Child)
+            path = f"{layout.directory(name)}/{child.name}"
+            znodes |= {f"/b/{way}": (b"", 0) for way in upwards(path[3:])} | {path: (child.data, 0)}
+
+    def found() -> list[tuple[str, str]]:
+        cache = ZnodeCache(registry.zookeeper, [layout], OURS.clusters)
+        cache.read(services)
+        views = {name: cache.view(layout, name) for name in services}
+        shown = findings_of_znodes(layout, Cluster((), [*services.values()]), views, OURS)
+        return sorted((finding.state, finding.path) for finding in shown)
+
+    assert found() == []
+    del znodes[path]  # the last one's
+    gone = services.pop("echo")
+    orphans = [
+        f"{layout.directory('echo')}/{form.place('echo', e, 'c1').name}" for e in gone.status.endpoints
+    ]
+    services["echo"] = service("echo", port=80)
+    assert found() == sorted([("missing", path), *(("orphaned", orphan) for orphan in orphans)])
 
 
 def test_what_other_namespaces_publish_is_no_drift_to_who_looks_at_one():

@@ -56,6 +56,10 @@ class Ending(Rejected):
     """The namespace is being deleted, or was deleted: the refused write is no longer needed."""
 
 
+class Unkept(Rejected):
+    """The server made the write, and something of it otherwise."""
+
+
 class Unknown(Rejected):
     """The source refuses to be read (401, 403, 404): what it holds is unknown, not empty.
 

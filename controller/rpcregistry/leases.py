@@ -96,6 +96,11 @@ class KubeLease:
         with self._lock:
             return self._annotations
 
+    @property
+    def written_at(self) -> float:
+        """When the last write left; it cannot have arrived before."""
+        return self._kube.written_at
+
     def annotate(self, name: str, value: str | None) -> None:
         """Have the next write set an annotation to *value*, or remove it if that is None."""
         with self._lock:

@@ -1,8 +1,10 @@
 """A proxy in front of kube-apiserver that sees requests and answers, and may change or lose them."""
 
 import json
+import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPException, HTTPResponse, HTTPSConnection
@@ -43,6 +45,8 @@ class HttpProxy:
     ``Cut``: ``instead(method, path)`` answers in the server's place, or returns None; ``rewrite(method,
     path, status, body)`` returns what becomes of a whole answer.  Watches are no whole answers: they are
     passed on as they come, up to *watch_bytes* where that is set, and broken there.
+
+    *latency*: the seconds that a new connection takes, and each request on it.
     """
 
     def __init__(self, server: str, pki: Path) -> None:
@@ -50,6 +54,7 @@ class HttpProxy:
         self.instead: Callable[[str, str], Answer | None] = unanswered
         self.rewrite: Callable[[str, str, int, bytes], Answer] = untouched
         self.watch_bytes: int | None = None
+        self.latency = 0.0
         self._lock = threading.Lock()
         self._watches: dict[HTTPSConnection, str] = {}
         self._target = urlsplit(server).netloc
@@ -69,6 +74,13 @@ class HttpProxy:
     def reset(self) -> None:
         """Pass everything on from now on."""
         self.instead, self.rewrite, self.watch_bytes = unanswered, untouched, None
+        self.latency = 0.0
+
+    def cut_all(self) -> None:
+        """Break the connections of all clients."""
+        for connection in self._http.connections():
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def cut_watches(self, resource: str = "") -> None:
         """Break the watches of *resource* (a plural; ``""``: all) that run now."""
@@ -176,10 +188,27 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, proxy: HttpProxy, pki: Path) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.proxy = proxy
+        self._lock = threading.Lock()  # protects _connections
+        self._connections: set[socket.socket] = set()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pki / "apiserver.crt", pki / "apiserver.key")
         # The handler makes the handshake, since a slow client must not keep the listener waiting.
         self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+
+    def opened(self, connection: socket.socket) -> None:
+        """Note a client's connection."""
+        with self._lock:
+            self._connections.add(connection)
+
+    def ended(self, connection: socket.socket) -> None:
+        """Forget it."""
+        with self._lock:
+            self._connections.discard(connection)
+
+    def connections(self) -> list[socket.socket]:
+        """All that there are."""
+        with self._lock:
+            return list(self._connections)
 
     def handle_error(self, *_: object) -> None:
         """Clients come and go."""
@@ -190,16 +219,20 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def setup(self) -> None:
+        time.sleep(self.server.proxy.latency)  # before the handshake, which the first read makes
         super().setup()
+        self.server.opened(self.connection)
         self._upstream = self.server.proxy.connect()
 
     def finish(self) -> None:
+        self.server.ended(self.connection)
         self._upstream.close()
         super().finish()
 
     def _pass(self) -> None:
         proxy = self.server.proxy
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        time.sleep(proxy.latency)
         proxy.requests.append((self.command, self.path))
         try:
             answer = proxy.instead(self.command, self.path)

@@ -95,6 +95,11 @@ class Proxy:
         self._held.clear()
         self._passing.set()
 
+    def lead(self, target: str) -> None:
+        """Connect new clients to another server; those that are connected stay where they are."""
+        host, port = target.rsplit(":", 1)
+        self._target = host, int(port)
+
     def cut(self) -> None:
         """Break all connections; new ones are served."""
         for pair in self._taken():

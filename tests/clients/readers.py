@@ -1,30 +1,32 @@
 """How each client is asked to follow a service, and what it has to have seen."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import pytest
 
 from hack.clients.watcher import Endpoints, Watcher
 
+OTHERWISE: Mapping[str, object] = {"metadata": {"zone": "z2"}, "weight": 7}
+ZONE = {"zone": "z2"}
 PATIENCE = 120.0  # seconds, on a machine that others load; Finagle takes 20 of them to believe a change
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reader:
     """A client that reads *layout*; *follow(base, service)*: what it is told to follow.
 
-    With *sees_metadata* it shows what an endpoint declares besides its address; kube2zk's clients know no
-    *ports*.  If an endpoint's metadata changes, it lists the endpoint without a gap, unless it *blinks*.
-    *own_faults*: the client's own errors, which no registry causes.  *name*: of a client that
+    *sees*: what it shows of an endpoint with the metadata and weight of ``OTHERWISE``; kube2zk's clients
+    know no *ports*.  If an endpoint's metadata changes, it lists the endpoint without a gap, unless it
+    *blinks*.  *own_faults*: the client's own errors, which no registry causes.  *name*: of a client that
     has several readers.
     """
 
     client: str
     layout: str
     follow: Callable[[str, str], tuple[str, ...]]
-    sees_metadata: bool = False
+    sees: Mapping[str, str] = field(default_factory=dict)
     ports: bool = True
     blinks: bool = False
     own_faults: tuple[str, ...] = ()
@@ -53,13 +55,13 @@ def _pair(base: str, service: str) -> tuple[str, ...]:
 
 
 GO_KIT = Reader("go-kit", "go-kit", _directory)
-CURATOR = Reader("curator", "curator", _pair, sees_metadata=True)
+CURATOR = Reader("curator", "curator", _pair, sees=ZONE)
 SERVERSET_SD = Reader("serverset_sd", "serverset", _directory)
 NERVE_SD = Reader("nerve_sd", "nerve", lambda base, service: (f"{base}/{service}/services",))
-DUBBO = Reader("dubbo", "dubbo", lambda base, service: (base, service, "1.0.0"), sees_metadata=True)
-FINAGLE = Reader("finagle", "serverset", _directory, sees_metadata=True)
-SPRING_CLOUD = Reader("spring-cloud", "spring-cloud", _pair, sees_metadata=True)
-SOFA = Reader("sofa", "sofa", _pair, sees_metadata=True)
+DUBBO = Reader("dubbo", "dubbo", lambda base, service: (base, service, "1.0.0"), sees=ZONE)
+FINAGLE = Reader("finagle", "serverset", _directory, sees=ZONE)
+SPRING_CLOUD = Reader("spring-cloud", "spring-cloud", _pair, sees=ZONE)
+SOFA = Reader("sofa", "sofa", _pair, sees=ZONE)
 ZKCLI = Reader("zkcli", "kube2zk", _directory, ports=False)
 ARMERIA_CURATOR = Reader(
     "armeria", "curator", lambda base, service: ("curator", base, service), name="armeria-curator"
@@ -71,13 +73,13 @@ ARMERIA_SERVERSET = Reader(  # a member with other metadata is another one, and 
     blinks=True,
     name="armeria-serverset",
 )
-D2 = Reader("d2", "d2", _pair)
+D2 = Reader("d2", "d2", _pair, sees={"weight": "7.0"})
 MOTAN = Reader(
     "motan", "motan", lambda base, service: (base.removesuffix("/motan"), "default_rpc", "1.0.0", service)
 )
 # A query of Vert.x that lists a record, and no longer finds it, never ends.
-VERTX = Reader("vertx", "vertx", _pair, sees_metadata=True, own_faults=("TimeoutException",))
-KRATOS = Reader("kratos", "kratos", _pair, sees_metadata=True)
+VERTX = Reader("vertx", "vertx", _pair, sees=ZONE, own_faults=("TimeoutException",))
+KRATOS = Reader("kratos", "kratos", _pair, sees=ZONE)
 
 SMOKE = (GO_KIT, CURATOR)
 FULL = (SERVERSET_SD, DUBBO, FINAGLE, SPRING_CLOUD, SOFA)

@@ -1,13 +1,24 @@
-"""A rolling update as every client at once sees it: all layouts in one controller."""
+"""A rolling update as many clients at once see it: all their layouts in one controller."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import pytest
 
 from hack.clients.watcher import Watcher
 from tests.clients.journeys import entry, layout_flags, published
-from tests.clients.readers import FULL, NERVE_SD, PATIENCE, SMOKE, ZKCLI, Reader, lists, smallest
+from tests.clients.readers import (
+    ARMERIA,
+    BY_TEMPLATE,
+    FULL,
+    NERVE_SD,
+    PATIENCE,
+    SMOKE,
+    ZKCLI,
+    Reader,
+    lists,
+    smallest,
+)
 from tests.cluster.waiting import eventually
 from tests.cluster.world import World
 
@@ -15,10 +26,16 @@ PODS, BATCH = 100, 10
 
 
 @pytest.mark.full
+@pytest.mark.parametrize(
+    "readers",
+    [
+        pytest.param((*SMOKE, *FULL, NERVE_SD, ZKCLI), id="of the formats"),
+        pytest.param((*ARMERIA, *BY_TEMPLATE), id="Armeria and of templates"),
+    ],
+)
 def test_no_client_lists_fewer_than_the_pods_outside_the_batch_in_hand(
-    world: World, start_controller, follow: Callable[[Reader], Watcher]
+    readers: Sequence[Reader], world: World, start_controller, follow: Callable[[Reader], Watcher]
 ):
-    readers = (*SMOKE, *FULL, NERVE_SD, ZKCLI)
     start_controller(*layout_flags(world, *readers))
     for number in range(PODS):
         world.create_pod(f"old-{number}", entry(), ip=f"172.16.1.{number}")
@@ -36,9 +53,9 @@ def test_no_client_lists_fewer_than_the_pods_outside_the_batch_in_hand(
 
     for reader, watcher in watchers.items():
         eventually(partial(lists, watcher, *addresses(reader, "172.16.2")), PATIENCE)
-    fewest = {reader.client: smallest(watcher) for reader, watcher in watchers.items()}
+    fewest = {reader.id: smallest(watcher) for reader, watcher in watchers.items()}
     assert {client: number for client, number in fewest.items() if number < PODS - BATCH} == {}
-    assert [error for watcher in watchers.values() for error in watcher.errors()] == []
+    assert [error for reader, watcher in watchers.items() for error in reader.errors(watcher)] == []
 
 
 def addresses(reader: Reader, network: str) -> list[str]:

@@ -184,10 +184,7 @@ def test_all_components_at_once_are_applied_and_nothing_differs_then(
         pytest.param((), id="all that it can do"),
         pytest.param(("namespaced",), id="in one namespace"),
         pytest.param(("no-localservice",), id="without LocalServices", marks=pytest.mark.full),
-        pytest.param(("priority",), id="with seats of its own", marks=pytest.mark.full),
-        pytest.param(
-            ("namespaced", "no-localservice", "priority"), id="with the least rights", marks=pytest.mark.full
-        ),
+        pytest.param(("namespaced", "no-localservice"), id="with the least rights", marks=pytest.mark.full),
     ],
 )
 def test_the_controller_is_refused_nothing(world: World, tag: str, install, run, components: tuple[str, ...]):
@@ -334,7 +331,7 @@ def test_users_of_a_namespace_read_and_write_what_is_declared_and_only_read_stat
 
 
 def test_its_requests_have_seats_of_their_own(cluster: LocalCluster, install, tmp_path: Path):
-    installed = install("priority")
+    installed = install()
     api = config.new_client_from_config(str(installed.kubeconfig(tmp_path / "kubeconfig")))
     levels = {
         found["metadata"]["uid"]: found["metadata"]["name"]

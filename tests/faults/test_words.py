@@ -118,14 +118,16 @@ def test_a_pods_end_is_published_though_its_rpcservice_is_gone_and_cannot_be_mad
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("room", [100, 2], ids=["one object has room", "one object has no room"])
 def test_a_pods_end_is_published_after_a_restart_though_its_rpcservice_is_gone_and_cannot_be_made(
+    room: int,
     world: World,
     start_controller: Callable[..., Replica],
     api: HttpProxy,
     through_api: Path,
     zk: KazooClient,
 ):
-    controller = start_controller(kubeconfig=through_api)
+    controller = start_controller("--endpoints-per-object", str(room), kubeconfig=through_api)
     for number in (1, 2, 3):
         world.create_pod(f"p{number}", "echo", ip=address(number))
     eventually(lambda: len(world.servers("echo") or ()) == 3)

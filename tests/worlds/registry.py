@@ -57,6 +57,7 @@ class World:
         self.notes = NotesInMemory()
         self.crd_there = True
         self.clear = True  # nobody else keeps the registry up
+        self.confined = False  # the Lease is ours, but cannot be renewed
         self.denied: set[tuple[str, str]] = set()  # pod and RpcService: who may not register what
         self.node_now: Node | None = None  # what the API server says of a Node, ahead of its watch
         self.nodes_unread: Failure | None = None  # why it does not say
@@ -75,6 +76,7 @@ class World:
         """A new process: it knows nothing but what is in the cluster and in ZooKeeper."""
         self.memory = Memory(self.notes)
         self.memory.follow(self.pods.values)
+        self.memory.hold_while(lambda: self.confined)
         self.memory.subscribe(self._remembered)
         on_lease = HeldOnLease(
             guarded=["RpcService"],
@@ -109,6 +111,7 @@ class World:
             enqueue=lambda keys: self.keys.update(keys),
             initial_sync=initial_sync,
             services_per_namespace=self.services_per_namespace,
+            crowded=lambda: False,
             lease=on_lease,
             events=self.events,
         )
@@ -167,6 +170,7 @@ class World:
             settings=PublicationSettings("c1", cross_namespace=self.cross_namespace),
             grace=timedelta(hours=24),
             enqueue=lambda names: self.names.update(names),
+            confined=lambda: self.confined,
             unwritten=Unwritten(),
             clock=self.clock,
         )
@@ -194,6 +198,7 @@ class World:
         self.memory.note_pod(change)
         self.rpcservices.note_pod(change)
         self.keys |= self.rpcservices.pod_keys(change)
+        self.names |= self.registry.pod_names(change)
 
     def _node_changed(self, change):
         self.rpcservices.absences.note_node(change)

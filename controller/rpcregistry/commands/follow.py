@@ -10,6 +10,9 @@ from rpcregistry.model import ObjectKey, RpcService
 from rpcregistry.runtime.informer import Informer
 from rpcregistry.runtime.store import Change
 
+# Seconds between two looks whether a signal came: one that comes as we begin to wait interrupts no wait.
+TICK = 0.5
+
 
 def follow(
     kube: Kube,
@@ -51,7 +54,10 @@ def _tell(
     known: dict[str, dict[ObjectKey, RpcService]] = {}
     first = True
     while True:
-        change = arrived.get()
+        try:
+            change = arrived.get(timeout=TICK)
+        except queue.Empty:
+            continue
         one = change.new or change.old
         if one is None:
             continue

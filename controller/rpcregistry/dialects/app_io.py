@@ -15,24 +15,23 @@ from rpcregistry.dialects.entries import (
     Invalid,
     Repeated,
     check,
-    compiled,
     details_of,
-    is_text,
     parse,
     shown,
 )
+from rpcregistry.dialects.schemas import Schema, is_text
 from rpcregistry.model import Declaration
 
-_schema = compiled(
+_schema = Schema(
     {
         "type": "object",
         "required": ["k", "v"],
         "properties": {"k": {"type": "string"}, "v": {"type": ["string", "object"]}},
     }
 )
-_name = compiled(SERVICE_NAME)
-_known_details = compiled({"properties": DETAILS})
-_metadata = compiled(METADATA)
+_name = Schema(SERVICE_NAME)
+_known_details = Schema({"properties": DETAILS})
+_metadata = Schema(METADATA)
 
 
 def _base64(annotation: str) -> str:

@@ -1,24 +1,15 @@
-"""What every dialect is made of: strict JSON, JSON Schemas, and what to say of mistakes."""
+"""What every dialect is made of: strict JSON, parts of JSON Schemas, and what to say of mistakes."""
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from jsonschema import Draft202012Validator, FormatChecker, validators
-from jsonschema.exceptions import ValidationError
-from jsonschema.protocols import Validator
-
+from rpcregistry.dialects.schemas import Schema
 from rpcregistry.model import Declaration
-from rpcregistry.names import is_service_name
 
 MOST_MISTAKES = 8  # reported for an entry
-
-_UNPRINTABLE = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,38 +91,7 @@ def cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-# Schemas.  "message" is ours: what to say in place of the validator's own words.
-
-_formats = FormatChecker(formats=())
-
-
-@_formats.checks("service name")
-def _is_service_name(name: object) -> bool:
-    return not isinstance(name, str) or is_service_name(name)
-
-
-@_formats.checks("text")
-def is_text(text: object) -> bool:
-    """Whether *text* is short, can be written as UTF-8, and is one line that shows all there is in it."""
-    return not isinstance(text, str) or (not _UNPRINTABLE.search(text) and len(text.encode()) <= 256)
-
-
-def _is_integer(_checker: object, value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-# To JSON Schema 8080.0 is an integer.
-_types = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
-_Validator: type[Validator] = validators.extend(  # type: ignore[no-untyped-call]
-    Draft202012Validator, type_checker=_types
-)
-
-
-def compiled(schema: dict[str, Any]) -> Validator:
-    """What ``check`` needs; the schema itself is checked here, as its module is imported."""
-    _Validator.check_schema(schema)
-    return _Validator(schema, format_checker=_formats)
-
+# Parts of schemas
 
 TEXT = {
     "type": "string",
@@ -162,10 +122,12 @@ METADATA = {
 }
 
 
-def check(validator: Validator, value: Any, pointer: str = "") -> None:
+def check(schema: Schema, value: Any, pointer: str = "") -> None:
     """Raise ``Invalid`` with the first mistakes in *value*, which lies at *pointer* in the entry."""
+    if schema.holds(value):
+        return
     mistakes: dict[str, str] = {}
-    for error in islice(validator.iter_errors(value), MOST_MISTAKES):
+    for error in islice(schema.errors(value), MOST_MISTAKES):
         path = "".join(f"/{_escaped(part)}" for part in error.absolute_path)
         mistakes.setdefault(pointer + path, _what(error))
     if mistakes:
@@ -176,12 +138,12 @@ def _escaped(part: str | int) -> str:
     return cut(json.dumps(str(part))[1:-1].replace("~", "~0").replace("/", "~1"), 60)
 
 
-def _what(error: ValidationError) -> str:
+def _what(error: Any) -> str:
     if isinstance(error.instance, Repeated):
         return f"the key {shown(error.instance.key)} is there twice"
     if error.validator != "type" and isinstance(error.schema, Mapping) and "message" in error.schema:
         return f"{shown(error.instance)} {error.schema['message']}"
-    return error.message.replace(repr(error.instance), shown(error.instance), 1)
+    return str(error.message).replace(repr(error.instance), shown(error.instance), 1)
 
 
 def details_of(declared: Declaration) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from rpcregistry.dialects.entries import (
     SERVICE_NAME,
     Dialect,
     check,
-    compiled,
     details_of,
 )
+from rpcregistry.dialects.schemas import Schema
 from rpcregistry.model import Declaration
 
-_schema = compiled(
+_schema = Schema(
     {
         "type": "object",
         "required": ["serviceName"],

@@ -82,6 +82,11 @@ class Kube:
         """The API server's URL."""
         return self._requests.server.host
 
+    @property
+    def written_at(self) -> float:
+        """When the last write left, in seconds of the monotonic clock; for clients of one thread."""
+        return self._requests.written_at
+
     def reader(self, resource: Resource[T], namespace: str = "", label_selector: str = "") -> Reader[T]:
         """What an informer needs: LIST and WATCH of one resource."""
         return Reader(self._requests, resource, namespace, label_selector, self._page)

@@ -14,9 +14,10 @@ from urllib.parse import urlencode
 import msgspec
 import urllib3
 
-from rpcregistry.errors import Misconfigured, Retry
+from rpcregistry.errors import Misconfigured, Unanswered
 from rpcregistry.kube.access import ApiServer
 from rpcregistry.kube.failures import failure, kind_of, translated
+from rpcregistry.kube.http import Answer, Client, Request
 from rpcregistry.manifests import FIELD_MANAGER
 
 CREDENTIALS_PERIOD = 5.0  # seconds at least between two readings of refused credentials
@@ -25,55 +26,44 @@ CREDENTIALS_PERIOD = 5.0  # seconds at least between two readings of refused cre
 class Timeouts(NamedTuple):
     """Seconds to connect and to wait for the next bytes, by kind of request.
 
-    A silent watch ends, and starting the next shows whether the server still answers.  Few are silent that
-    long: the server sends bookmarks about once a minute.  It sends none while nothing has happened to a
+    A silent watch ends, and starting the next shows whether the server still answers.  Few are silent for
+    90 s: the server sends bookmarks about once a minute.  It sends none while nothing has happened to a
     resource since its start.  *body*: for an answer as a whole.
     """
 
-    watch: tuple[float, float] = (3, 90)
-    read: tuple[float, float] = (3, 15)
-    write: tuple[float, float] = (3, 10)
+    watch: tuple[float, float] = (10, 90)
+    read: tuple[float, float] = (10, 15)
+    write: tuple[float, float] = (10, 10)
     body: float = 60
 
 
 TIMEOUTS = Timeouts()
-LEASE_TIMEOUTS = Timeouts(read=(2, 4), write=(2, 4), body=4)
-
-
-class _Request(NamedTuple):
-    """*what* begins the message of a failure; *target*: the path with its query; *timeout*: connect, read."""
-
-    what: str
-    method: str
-    target: str
-    headers: Mapping[str, str]
-    timeout: tuple[float, float]
-    body: bytes | None = None
-
-    @property
-    def verb(self) -> str:
-        """The method; ``WATCH`` for a watch."""
-        return "WATCH" if "watch=" in self.target else self.method
+# A server that is cut off from etcd goes on with its watches, bookmarks included, and says nothing new.  So a
+# controller ends a watch before the next bookmark: the quorum LIST of one object, which comes next, fails.
+CONTROLLER_TIMEOUTS = Timeouts(watch=(10, 30))
+LEASE_TIMEOUTS = Timeouts(read=(5, 5), write=(5, 5), body=5)
 
 
 class _Transport:
-    """A pool of connections and its credentials, of one reading of the configuration."""
+    """Connections and credentials, of one reading of the configuration."""
 
     def __init__(self, server: ApiServer) -> None:
         self.server = server
+        self._client = Client(server.host, server.pool)
         self._lock = threading.Lock()  # protects what server.authorization keeps
 
-    def send(self, request: _Request) -> urllib3.BaseHTTPResponse:
+    def send(self, request: Request) -> Answer:
         """Send *request*; the caller reads the body of the answer."""
-        connect, read = request.timeout
-        return self.server.pool.request(
-            request.method,
-            self.server.host + request.target,
-            body=request.body,
-            headers={**request.headers, **self._authorization()},
-            timeout=urllib3.Timeout(connect=connect, read=read),
-            preload_content=False,
-        )
+        return self._client.send(request, self._authorization())
+
+    @property
+    def written_at(self) -> float:
+        """When a request with a body left last; for clients of one thread."""
+        return self._client.written_at
+
+    def close_idle(self) -> None:
+        """Close the connections that wait for a request."""
+        self._client.close_idle()
 
     def _authorization(self) -> dict[str, str]:
         with self._lock:
@@ -81,10 +71,6 @@ class _Transport:
         if not (value.isascii() and value.isprintable()):
             raise ValueError("the token has characters that no HTTP header can have")
         return {"Authorization": value} if value else {}
-
-    def close(self) -> None:
-        """Close idle connections; urllib3 closes the others after their request."""
-        self.server.pool.clear()
 
 
 def unmeasured(_verb: str, _code: str, _seconds: float) -> None:
@@ -111,7 +97,7 @@ class Requests:
         self._timeouts = timeouts
         self._roles = roles
         self._lock = threading.Lock()  # protects _watches, _stopped, _renewed_at and _transport (to write)
-        self._watches: set[urllib3.BaseHTTPResponse] = set()
+        self._watches: set[Answer] = set()
         self._stopped = False
         self._renewed_at = float("-inf")
         self._transport = _Transport(load())  # replaced as a whole
@@ -121,18 +107,24 @@ class Requests:
         """The server and credentials in use."""
         return self._transport.server
 
+    @property
+    def written_at(self) -> float:
+        """When the last write left, in seconds of the monotonic clock; for clients of one thread."""
+        return self._transport.written_at
+
     def read(self, what: str, path: str, query: Mapping[str, str] | None = None) -> bytearray:
         """GET *path*; return the body."""
         target = f"{path}?{urlencode(query)}" if query else path
         headers = {"Accept": "application/json", "Accept-Encoding": "gzip"}
-        return self._answer(_Request(what, "GET", target, headers, self._timeouts.read))
+        return self._answer(what, Request("GET", target, headers, self._timeouts.read))
 
     @contextmanager
     def stream(self, what: str, path: str, query: Mapping[str, str]) -> Iterator[Iterator[bytes]]:
         """Open a watch, and yield its bytes as they come."""
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         target = f"{path}?{urlencode(query)}"
-        response = self._respond(_Request(what, "GET", target, headers, self._timeouts.watch))
+        response = self._respond(what, Request("GET", target, headers, self._timeouts.watch))
+        response.kept = False  # ``stop`` may come when it has ended, and breaks nothing else then
         try:
             with self._lock:
                 self._watches.add(response)
@@ -150,19 +142,20 @@ class Requests:
         target = path if method == "DELETE" else f"{path}?fieldManager={FIELD_MANAGER}"
         target += "&dryRun=All" if trial else ""
         content = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        headers = {"Accept": "application/json", "Content-Type": content}
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity", "Content-Type": content}
         encoded = msgspec.json.encode(body)
-        return self._answer(_Request(what, method, target, headers, self._timeouts.write, encoded))
+        return self._answer(what, Request(method, target, headers, self._timeouts.write, encoded))
 
-    def _answer(self, request: _Request) -> bytearray:
-        return _body(request.what, self._respond(request), self._timeouts.body)
+    def _answer(self, what: str, request: Request) -> bytearray:
+        return _body(what, self._respond(what, request), self._timeouts.body)
 
-    def _respond(self, request: _Request) -> urllib3.BaseHTTPResponse:
+    def _respond(self, what: str, request: Request) -> Answer:
         """Send *request*; return a successful answer, and raise the failure that any other means."""
         transport = self._transport
+        verb = "WATCH" if "watch=" in request.target else request.method
         began, code = time.monotonic(), "none"
         try:
-            with translated(request.what, transport.server.host):
+            with translated(what, transport.server.host):
                 try:
                     response = transport.send(request)
                 except urllib3.exceptions.SSLError:
@@ -173,12 +166,14 @@ class Requests:
                     response = self._transport.send(request)
             code = str(response.status)
         finally:
-            self._answered(request.verb, code, time.monotonic() - began)
+            self._answered(verb, code, time.monotonic() - began)
         if not 200 <= response.status < 300:
-            body = _body(request.what, response, self._timeouts.body)
-            after = response.headers.get("Retry-After")
+            body = _body(what, response, self._timeouts.body)
+            if response.status >= 500 and request.method == "GET":
+                transport.close_idle()  # behind a load balancer, a new connection may lead to another server
+            after = response.header(b"retry-after")
             kind, status = kind_of(request.target), response.status
-            raise failure(request.method, request.what, status, bytes(body), after, kind, self._roles)
+            raise failure(request.method, what, status, bytes(body), after, kind, self._roles)
         return response
 
     def _renew(self, used: _Transport) -> bool:
@@ -188,8 +183,8 @@ class Requests:
                 self._renewed_at = time.monotonic()
                 # If it cannot be read now, the next refusal tries again.
                 with suppress(Misconfigured):
+                    # The old one's idle connections end with it.
                     self._transport = _Transport(self._load())
-                    used.close()
             return self._transport is not used
 
     def stop(self) -> None:
@@ -197,22 +192,20 @@ class Requests:
         with self._lock:
             self._stopped = True
             for response in self._watches:
-                # RuntimeError: the watch has ended already.
-                with suppress(OSError, RuntimeError):
+                with suppress(OSError):  # it has ended already
                     response.shutdown()
 
 
-def _chunks(what: str, response: urllib3.BaseHTTPResponse, *, silence_ends: bool = False) -> Iterator[bytes]:
+def _chunks(what: str, response: Answer, *, silence_ends: bool = False) -> Iterator[bytes]:
     with translated(what):
         try:
-            while chunk := response.read1(65536):
-                yield chunk
-        except urllib3.exceptions.ReadTimeoutError:
+            yield from response.chunks()
+        except TimeoutError:
             if not silence_ends:
                 raise
 
 
-def _body(what: str, response: urllib3.BaseHTTPResponse, seconds: float) -> bytearray:
+def _body(what: str, response: Answer, seconds: float) -> bytearray:
     """Read the whole body within *seconds*; a server that sends byte by byte never meets the read timeout.
 
     It returns a bytearray, since copying a large body to ``bytes`` would cost memory.
@@ -223,5 +216,5 @@ def _body(what: str, response: urllib3.BaseHTTPResponse, seconds: float) -> byte
         body += chunk
         if time.monotonic() > deadline:
             response.close()
-            raise Retry(f"{what}: the answer took longer than {seconds:g} s")
+            raise Unanswered(f"{what}: the answer took longer than {seconds:g} s")
     return body

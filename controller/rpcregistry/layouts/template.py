@@ -226,6 +226,9 @@ def _beside(template: Template, directory: Directory) -> Iterator[Directory]:
         if wrong:
             message = f"${{{wrong[0]}}} is an endpoint's; a static znode knows ${{service}} only"
             raise Wrong(("static", path), message)
+        if "service" in _fields(value) - _fields(path):
+            message = "its path is one for all services, so its data cannot have ${service}"
+            raise Wrong(("static", path), message)
         yield fixed
 
 

@@ -27,8 +27,8 @@ PERIOD = 10.0  # seconds between two beats
 # keep up what a newer one wrote.
 FORMAT = 1
 SURE = 25.0  # seconds without a beat, after which we take the writer for dead
-# Seconds after the Lease's last renewal in which its holder may still beat: it renews every 2 s, and we look
-# every 2 s.  A later beat shows that the holder lives and renews another Lease: our etcd is a copy.
+# Seconds after the Lease's last renewal in which its holder may still beat: it renews every 1.5 s, and we
+# look as often.  A later beat shows that the holder lives and renews another Lease: our etcd is a copy.
 AFTER_RENEWAL = 5.0
 
 

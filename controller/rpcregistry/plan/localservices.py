@@ -41,10 +41,11 @@ class Create(msgspec.Struct, frozen=True):
 
 
 class SetSpec(msgspec.Struct, frozen=True):
-    """Replace the ports of a generated LocalService."""
+    """Replace the ports of a generated LocalService; *only_removes*: none of them is new."""
 
     local: LocalService
     spec: LocalServiceSpec
+    only_removes: bool = False
 
 
 class Delete(msgspec.Struct, frozen=True):
@@ -61,10 +62,21 @@ def write_of(op: Op) -> tuple[object, ...]:
     match op:
         case Create(name=name):
             return "create", name
-        case SetSpec(local):
-            return "spec", local.uid
+        case SetSpec(local, _, only_removes):
+            return "spec", local.uid, only_removes
         case Delete(local):
             return "delete", local.uid
+
+
+def without_additions(op: Op) -> SetSpec | None:
+    """*op* without the ports that it adds; None if it adds none, or does nothing else."""
+    if not isinstance(op, SetSpec):
+        return None
+    before = op.local.spec.ports
+    ports = tuple(port for port in op.spec.ports if port in before)
+    if not ports or ports == op.spec.ports or len(ports) == len(before):
+        return None
+    return SetSpec(op.local, msgspec.structs.replace(op.spec, ports=ports), only_removes=True)
 
 
 def local_label(name: str) -> str:

@@ -30,11 +30,12 @@ class Create(msgspec.Struct, frozen=True):
 
 
 class Patch(msgspec.Struct, frozen=True):
-    """Merge *patch* into a Service, to make it as *manifest* says."""
+    """Merge *patch* into a Service, to make it as *manifest* says; *only_removes*: but for what that adds."""
 
     service: KubeService
     patch: Mapping[str, Any]
     manifest: Mapping[str, Any]
+    only_removes: bool = False
 
 
 class Replace(msgspec.Struct, frozen=True):
@@ -61,8 +62,8 @@ def write_of(op: Op) -> tuple[object, ...]:
     match op:
         case Create():
             return ("create",)
-        case Patch(service, patch):
-            return "patch", service.uid, tuple(fields_of(patch))
+        case Patch(service, patch, _, only_removes):
+            return "patch", service.uid, tuple(fields_of(patch)), only_removes
         case Replace(service):
             return "replace", service.name
         case Delete(service):
@@ -165,9 +166,41 @@ def _without_unset(manifest: dict[str, Any]) -> dict[str, Any]:
     return {**manifest, "spec": spec}
 
 
-def unkept(manifest: Mapping[str, Any], answer: KubeService) -> list[str]:
-    """The fields of *answer*, the server's to our patch, that are not as *manifest* says."""
-    patch = _patch(manifest, answer, _spec(answer))
+def without_additions(op: Op) -> Patch | None:
+    """*op* without what it adds; None if it adds nothing, or does nothing else.
+
+    What it replaces goes with what it removes: the former value leads callers elsewhere.
+    """
+    if not isinstance(op, Patch):
+        return None
+    left = _without_additions(op.patch, op.service)
+    if left == op.patch or not fields_of(left):
+        return None
+    return Patch(op.service, left, op.manifest, only_removes=True)
+
+
+def _without_additions(patch: Mapping[str, Any], service: KubeService) -> dict[str, Any]:
+    """*patch* without the labels, annotations, ports and fields that *service* does not have."""
+    metadata, spec, observed = {**patch["metadata"]}, {**patch.get("spec", {})}, _spec(service)
+    for kind, found in (("labels", service.labels), ("annotations", service.annotations)):
+        gone = {key: None for key, value in metadata.pop(kind, {}).items() if value is None and key in found}
+        metadata |= {kind: gone} if gone else {}
+    if not service.owners:
+        metadata.pop("ownerReferences", None)
+    before = observed.get("ports") or []
+    wanted = spec.pop("ports", before)
+    ports = [port for port in before if any(_covers(one, port) for one in wanted)]
+    spec = {key: value for key, value in spec.items() if observed.get(key) is not None}
+    if ports and ports != before:
+        spec["ports"] = ports
+    return {"metadata": metadata, **({"spec": spec} if spec else {})}
+
+
+def unkept(op: Patch, answer: KubeService) -> list[str]:
+    """The fields of *answer*, the server's to *op*, that are not as that wants them."""
+    patch = _patch(op.manifest, answer, _spec(answer))
+    if patch and op.only_removes:
+        patch = _without_additions(patch, answer)
     return fields_of(patch) if patch else []
 
 

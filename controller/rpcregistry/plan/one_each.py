@@ -13,6 +13,7 @@ The claim in the ledger is written before the first child and removed after the 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
+from urllib.parse import unquote
 
 import msgspec
 
@@ -114,10 +115,10 @@ class OneEach(msgspec.Struct, frozen=True, dict=True):
 
     # desired
 
-    def desired(self) -> tuple[Mapping[str, bytes], Collection[str | None], Problem | None]:
-        """Return the desired children, the slots to leave alone, and why some endpoints have no child."""
+    def desired(self) -> tuple[Mapping[str, bytes], Collection[str], Problem | None]:
+        """Return the desired children, those to leave alone, and why some endpoints have no child."""
         desired: dict[str, bytes] = {}
-        kept: set[str | None] = set()
+        kept: set[str] = set()
         refusals: list[Problem] = []
         limit = self.settings.max_znode_bytes
         for endpoint in self.wanted.endpoints:
@@ -129,7 +130,7 @@ class OneEach(msgspec.Struct, frozen=True, dict=True):
                     refusals.append(
                         Problem("TooLarge", f"the znode of {endpoint.pod_name} would take {size}")
                     )
-                    kept.add(self.slot(name))
+                    kept |= self.lasting(endpoint, Child(name, data))
                 case Child(name, _) if self.observed.children.get(name, _NONE).ephemeral:
                     message = (
                         f"{self.path(name)} is an RPC server's own, ephemeral znode, which is left alone"
@@ -140,16 +141,26 @@ class OneEach(msgspec.Struct, frozen=True, dict=True):
         for endpoint in self.wanted.unlisted:
             child = self.place(endpoint)
             if isinstance(child, Child):
-                kept.add(self.slot(child.name))
-        kept.update(self.spared)
+                kept |= self.lasting(endpoint, child)
+        kept.update(name for slot in self.spared for name in self.by_slot.get(slot, ()))
         return dict(sorted(desired.items())), kept, _summed_up(refusals)
+
+    def lasting(self, endpoint: Endpoint, child: Child) -> set[str]:
+        """The names under which *endpoint* stays although it cannot be written as *child*.
+
+        A name of a former address is none; but a layout that spells no address in name or data cannot tell.
+        """
+        there = {name: self.observed.children[name] for name in self.by_slot.get(self.slot(child.name), ())}
+        if not _spells(endpoint.ip, child.name, child.data):
+            return set(there)
+        return {name for name, znode in there.items() if _spells(endpoint.ip, name, znode.data)}
 
     def place(self, endpoint: Endpoint) -> Child | Problem:
         """The endpoint's child: under its former name, if that one is there and has its address."""
         placed = self.form.place(self.service_name, endpoint, self.settings.cluster_id)
         if self.form.former is None or isinstance(placed, Problem) or placed.name in self.observed.children:
             return placed
-        if self.slot(placed.name) not in self.slots:
+        if self.slot(placed.name) not in self.by_slot:
             return placed
         former = self.form.place_before(self.service_name, endpoint, self.settings.cluster_id)
         there = self.observed.children.get(former.name, _NONE) if former else _NONE
@@ -161,7 +172,7 @@ class OneEach(msgspec.Struct, frozen=True, dict=True):
             return former
         return placed
 
-    def changes(self, desired: Mapping[str, bytes], kept: Collection[str | None]) -> Changes:
+    def changes(self, desired: Mapping[str, bytes], kept: Collection[str]) -> Changes:
         """Compare *desired* with the observed children."""
         leaving: dict[str | None, list[str]] = {}
         for name in sorted(self.ours - desired.keys()):
@@ -172,7 +183,8 @@ class OneEach(msgspec.Struct, frozen=True, dict=True):
         taken_over = self.inherited if self.observed.previous and self.takes_over(desired) else set()
         slots = {self.slot(name) for name in desired}
         frozen = self.wanted.frozen
-        leaving = {slot: names for slot, names in leaving.items() if frozen or slot not in kept}
+        if not frozen:
+            leaving = {slot: [n for n in names if n not in kept] for slot, names in leaving.items()}
         superseded = [name for slot, names in leaving.items() if slot in slots for name in names]
         removed = [name for slot, names in leaving.items() if slot not in slots for name in names]
         return Changes(
@@ -199,9 +211,12 @@ class OneEach(msgspec.Struct, frozen=True, dict=True):
         return self.form.slot_of(self.service_name, name, self.settings.cluster_id)
 
     @cached_property
-    def slots(self) -> set[str | None]:
-        """The slots of our children."""
-        return {self.slot(name) for name in self.ours}
+    def by_slot(self) -> Mapping[str | None, Sequence[str]]:
+        """Our children, by their slots."""
+        found: dict[str | None, list[str]] = {}
+        for name in self.ours:
+            found.setdefault(self.slot(name), []).append(name)
+        return found
 
     @property
     def ours(self) -> set[str]:
@@ -232,8 +247,8 @@ class OneEach(msgspec.Struct, frozen=True, dict=True):
         found = [Create(path, self.layout.content(self.service_name, path)) for path in self.observed.missing]
         if self.form.directory.varies:
             ways = {way for name in desired for way in upwards(name.rpartition("/")[0])}
-            missing = sorted(ways.difference(self.observed.directories))
-            found += [Create(self.path(way), b"") for way in missing]
+            missing = sorted(map(self.path, ways.difference(self.observed.directories)))
+            found += [Create(path, b"") for path in missing if path not in self.observed.missing]
         return tuple(found)
 
     def replacement(self, name: str, data: bytes, old: Sequence[str]) -> Step:
@@ -293,6 +308,10 @@ class OneEach(msgspec.Struct, frozen=True, dict=True):
 
 
 _NONE = Znode(b"", 0)
+
+
+def _spells(address: str, name: str, data: bytes) -> bool:
+    return address in unquote(name) or address.encode() in data
 
 
 def _summed_up(refusals: Sequence[Problem]) -> Problem | None:

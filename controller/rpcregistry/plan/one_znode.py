@@ -9,7 +9,7 @@ from rpcregistry.model import Problem
 from rpcregistry.plan.ledger import Ledger, decode_ledger
 from rpcregistry.plan.ops import Delete, Op, Set, Znode, write
 from rpcregistry.plan.outcome import ObservedZnodes, Outcome
-from rpcregistry.plan.publication import Adopt, Publication, PublicationSettings
+from rpcregistry.plan.publication import Adopt, Publication, PublicationSettings, without_additions
 
 
 class OneZnode(msgspec.Struct, frozen=True):
@@ -33,7 +33,12 @@ class OneZnode(msgspec.Struct, frozen=True):
         if refusal:
             return Outcome(refusal=refusal if self.wanted.endpoints else None)
         if self.wanted.endpoints:
-            return self.publish(grace_over)
+            outcome = self.publish(grace_over)
+            if outcome.refusal is None:
+                return outcome
+            # It costs only what it would add: remove what is to go.
+            less = msgspec.structs.replace(self, wanted=without_additions(self.wanted))
+            return msgspec.structs.replace(less.plan(now, grace_over), refusal=outcome.refusal)
         if ledger is None or self.wanted.frozen:
             return Outcome()
         if ledger.cluster != self.settings.cluster_id and self.wanted.services:
@@ -66,9 +71,9 @@ class OneZnode(msgspec.Struct, frozen=True):
         remembered = None if ledger is None or (grace_over and ledger.withdrawn_at) else ledger.config
         rendered = self.render(remembered)
         limit = self.settings.max_znode_bytes
-        if len(rendered.data) > limit:
+        if len(rendered.data) > limit and wanted.endpoints:
             size = f"{len(rendered.data)} bytes, more than --max-znode-bytes={limit}"
-            message = f"{self.path} would take {size}; its last content stays"
+            message = f"{self.path} would take {size}; nothing is added"
             return Outcome(refusal=Problem("TooLarge", message))
         stays = wanted.frozen or wanted.unlisted or self.spared
         kept = ledger.namespaces if stays and ledger else ()

@@ -60,8 +60,10 @@ def write(path: str, data: bytes, observed: Znode | None) -> tuple[Op, ...]:
     return () if observed.data == data else (Set(path, data, observed.version),)
 
 
-def batches(steps: Iterable[tuple[T, Step]]) -> Iterator[list[tuple[T, Step]]]:
+def batches(steps: Iterable[tuple[T, Step]], most: int = OPS_A_TRANSACTION) -> Iterator[list[tuple[T, Step]]]:
     """Group steps, each with its purpose, into as few transactions as fit; keep their order.
+
+    A transaction has at most *most* operations, or one step.
 
     >>> [len(batch) for batch in batches([("x", (Delete("/a", 0),) * 200)] * 3)]
     [2, 1]
@@ -71,7 +73,7 @@ def batches(steps: Iterable[tuple[T, Step]]) -> Iterator[list[tuple[T, Step]]]:
     for purpose, step in steps:
         ops += len(step)
         size += _size(step)
-        if batch and (ops > OPS_A_TRANSACTION or size > BYTES_A_TRANSACTION):
+        if batch and (ops > most or size > BYTES_A_TRANSACTION):
             yield batch
             batch, ops, size = [], len(step), _size(step)
         batch.append((purpose, step))

@@ -1,8 +1,9 @@
 """Which of an RpcService's rows are by our own word, where others have written its status."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 
-from rpcregistry.model import Endpoint, RpcService
+from rpcregistry.model import Endpoint, Pod, RpcService
+from rpcregistry.plan.pods import is_listed
 from rpcregistry.plan.publication import Place, place, places
 
 
@@ -49,15 +50,42 @@ def is_altered(wrote: Iterable[Endpoint], answered: Iterable[Endpoint]) -> bool:
 
 
 def outdated(
-    relied: Iterable[RpcService],
+    relied: Collection[RpcService],
     wanted: Mapping[Place, Endpoint],
-    has_ended: Callable[[RpcService, Endpoint], bool],
+    pods: Mapping[str, Pod | None],
+    confirmed: Container[str],
+    judged: Container[str],
 ) -> tuple[frozenset[Place], frozenset[Place]]:
-    """The endpoints of *relied* whose pods ended, and those that are not Ready any more.
+    """The endpoints of *relied* whose pods ended or moved, and those that are not Ready any more.
 
-    *has_ended*: whether a pod that is not *wanted* shows that; one that is merely absent shows nothing.
+    *pods*: by name, all that *relied* lists; a pod that is merely absent shows nothing.  *confirmed*: the
+    uids of pods that no longer exist.  *judged*: the uids of the objects that exist and can be read, so that
+    *wanted* has all that they select.
     """
+    heads = {service.uid: service for service in relied}
+
+    def has_ended(service: RpcService, row: Endpoint) -> bool:
+        pod = pods.get(row.pod_name)
+        if row.pod_uid in confirmed or pod is None:
+            return row.pod_uid in confirmed
+        return pod.uid != row.pod_uid or not is_listed(pod) or not may_select(service)
+
+    def may_select(service: RpcService) -> bool:
+        """Whether *service* listed pods that do not name the service, and nobody can ask it any more."""
+        uid = service.owner_uid if service.is_part else service.uid
+        head = heads.get(uid)
+        return uid not in judged and (head is None or head.spec.selector is not None)
+
     rows = [(service, row) for service in relied for row in service.status.endpoints]
-    obsolete = {place(row) for service, row in rows if place(row) not in wanted and has_ended(service, row)}
+    obsolete = {
+        place(row)
+        for service, row in rows
+        if (_has_moved(row, wanted[place(row)]) if place(row) in wanted else has_ended(service, row))
+    }
     unready = {place(row) for _, row in rows if row.ready and not wanted.get(place(row), row).ready}
     return frozenset(obsolete), frozenset(unready)
+
+
+def _has_moved(row: Endpoint, shown: Endpoint) -> bool:
+    """Whether the pod of *row* has another address by now."""
+    return row.ip not in (shown.ip, *shown.ips)

@@ -49,6 +49,16 @@ def names_service(pod: Pod, service_name: str) -> bool:
     return not is_finished(pod) and any(d.service_name == service_name for d in pod.declarations)
 
 
+def left_services(old: Pod, new: Pod | None) -> set[str]:
+    """The services of which a watch event shows that the pod *old* is no endpoint (any more)."""
+    if is_finished(old):
+        return set()
+    serves = (
+        {d.service_name for d in new.declarations} if new and new.uid == old.uid and is_listed(new) else ()
+    )
+    return {d.service_name for d in old.declarations}.difference(serves)
+
+
 def asks_locality(pod: Pod, service_name: str) -> bool:
     """Whether the pod asks for node-local routing to the service and is not finished."""
     return not is_finished(pod) and any(

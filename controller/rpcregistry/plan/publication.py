@@ -193,4 +193,4 @@ def _protected(rows: Sequence[Endpoint], threshold: int) -> bool:
 
 
 def _started(row: Endpoint) -> bool:
-    return row.ready or row.phase == "Running"
+    return row.ready or row.phase in ("", "Running")  # a row that says nothing means the usual

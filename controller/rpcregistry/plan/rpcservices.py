@@ -18,7 +18,7 @@ from rpcregistry.model import Condition, Declaration, Endpoint, Pod, RpcService,
 from rpcregistry.names import object_name, part_name
 from rpcregistry.plan.conditions import with_condition
 from rpcregistry.plan.pods import is_listed, is_unheard, keeping, names_service
-from rpcregistry.plan.publication import place, places
+from rpcregistry.plan.publication import Place, place, places
 
 ROWS_BYTES = 1024 * 1024  # of one object, as JSON; etcd takes 1.5 MiB, metadata and conditions included
 
@@ -26,7 +26,8 @@ ROWS_BYTES = 1024 * 1024  # of one object, as JSON; etcd takes 1.5 MiB, metadata
 class Create(msgspec.Struct, frozen=True):
     """Create a generated RpcService (a part of *head*, if given) and write its status.
 
-    *partial*: it has no room for all endpoints; their parts follow once it exists.
+    *partial*: more endpoints are to be listed in its parts, which follow once it exists.  *rest*: those of
+    them that no other object lists.
     """
 
     namespace: str
@@ -35,6 +36,7 @@ class Create(msgspec.Struct, frozen=True):
     status: RpcServiceStatus
     head: RpcService | None = None
     partial: bool = False
+    rest: tuple[Endpoint, ...] = ()
 
 
 class SetStatus(msgspec.Struct, frozen=True):
@@ -61,6 +63,7 @@ class ObservedRpcServices(msgspec.Struct, frozen=True):
     RpcServices.  *silent_nodes*: the Nodes of *pods* that report nothing.  *unheard*: the uids of silenced
     pods whose Node cannot be read, so that nobody knows whether they failed.  *remembered*: by uid, the rows
     of an RpcService before others wrote its status, and those of the others' rows that may be true.
+    *deleted*: RpcServices that are not there any more, and whose endpoints stay published meanwhile.
     *unplaced*: how many endpoints no object lists, because a write is refused.
     """
 
@@ -70,6 +73,7 @@ class ObservedRpcServices(msgspec.Struct, frozen=True):
     silent_nodes: Container[str] = ()
     unheard: Container[str] = ()
     remembered: Mapping[str, Sequence[Endpoint]] = {}
+    deleted: Sequence[RpcService] = ()
     unplaced: int = 0
 
     @property
@@ -145,22 +149,23 @@ def plan(
     # 2. Compute the desired rows of each head, including those whose absence is not confirmed.
     rows = desired_rows(key, services, owner, observed, absences)
     named = any(names_service(pod, key.service_name) for pod in observed.pods.values())
-    # 3. Without an owner, create the head.  Its parts need its uid, so they follow in the next plan.  If
-    #    nothing is to be listed, remove parts that a former head left because their emptying was refused.
+    # 3. Without an owner, create the head, and have the parts of a former one list the rest.  Its own parts
+    #    need its uid, so they follow in the next plan.
     if owner is None:
+        left = [service for service in services if service.generated]
+        ops: list[Op] = []
         if named or rows:
-            return [_create(key, rows.get("", []), observed, settings, now)]
-        left = [service for service in services if service.generated and not absences.unknown]
-        return sorted(
-            chain.from_iterable(_remove(part, settings, now) for part in left), key=_additions_first
-        )
+            ops = [*_begin(key, rows.get("", []), left, observed, settings, now)]
+        elif not absences.unknown:
+            ops = [op for part in left for op in _remove(part, settings, now)]
+        return _in_order(ops, observed)
     # 4. Choose the heads to keep.  A generated one goes with the last pod that names the service, but not
     #    while the pods are unknown.
     heads = declared or [owner]
     if owner.generated and not named and not rows and not absences.unknown:
         heads = []
     # 5. Distribute the rows over each head and its parts.
-    ops: list[Op] = []
+    ops = []
     for head in heads:
         parts = [service for service in services if service.is_part and service.owner_uid == head.uid]
         unplaced = observed.unplaced if head is owner else 0
@@ -175,8 +180,14 @@ def plan(
             and not (service.is_part and service.owner_uid in kept)
         ):
             ops += _remove(service, settings, now)
-    # 7. Order the operations over all objects: a row may move from any of them to any other.  A row that
-    #    others wrote into one is not listed there before we have written that object ourselves.
+    return _in_order(ops, observed)
+
+
+def _in_order(ops: Sequence[Op], observed: ObservedRpcServices) -> list[Op]:
+    """*ops*, ordered over all objects: a row may move from any of them to any other.
+
+    A row that others wrote into an object is not listed there before we have written that object ourselves.
+    """
     changed = {op.service.uid for op in ops if isinstance(op, SetStatus)}.intersection(observed.remembered)
     return sorted(
         (
@@ -217,10 +228,27 @@ def desired_rows(
                 # A row stays held until the guard has decided: after a start, it has not looked yet.
                 held = row.held or row.pod_uid in absences.held
                 rows[row.pod_uid, row.port] = head, _with_held(row, held)
+    for row in _unheard_of_deleted(observed, rows):
+        if row.pod_uid not in absences.confirmed:
+            home, _ = rows[place(row)]
+            rows[place(row)] = home, _with_held(row, row.held or row.pod_uid in absences.held)
     by_head: dict[str, list[Endpoint]] = {}
     for head, row in rows.values():
         by_head.setdefault(head, []).append(row)
     return by_head
+
+
+def _unheard_of_deleted(
+    observed: ObservedRpcServices, shown: Mapping[Place, tuple[str, Endpoint]]
+) -> list[Endpoint]:
+    """The rows of deleted RpcServices, and of no other one, whose pods are there and count as absent.
+
+    Who deletes an RpcService says nothing of its pods: what was held stays held.
+    """
+    listed = {place(row) for service in observed.services for row in observed.rows_of(service)}
+    rows = (row for service in observed.deleted for row in service.status.endpoints)
+    found = (row for row in rows if place(row) in shown and place(row) not in listed)
+    return [row for row in found if is_absent(row, shown[place(row)][1], observed)]
 
 
 def wanted_rows(key: ServiceKey, observed: ObservedRpcServices, absences: Absences) -> list[Endpoint]:
@@ -239,6 +267,8 @@ def suspects(key: ServiceKey, observed: ObservedRpcServices) -> dict[str, int]:
             _, shown = rows.get((row.pod_uid, row.port), ("", None))
             if is_absent(row, shown, observed):
                 weights[row.pod_uid] = weights.get(row.pod_uid, 0) + 1
+    for row in _unheard_of_deleted(observed, rows):
+        weights[row.pod_uid] = weights.get(row.pod_uid, 0) + 1
     return weights
 
 
@@ -307,6 +337,11 @@ def _membership(
     return home, []
 
 
+def declared_rows(pod: Pod, service_name: str) -> list[Endpoint]:
+    """The rows of a pod for what it declares of one service; none without an address."""
+    return [endpoint_of(pod, d) for d in pod.declarations if pod.ips and d.service_name == service_name]
+
+
 def endpoint_of(pod: Pod, declaration: Declaration) -> Endpoint:
     """The row of a pod with an address."""
     return Endpoint(
@@ -328,20 +363,27 @@ def endpoint_of(pod: Pod, declaration: Declaration) -> Endpoint:
     )
 
 
-def _create(
+def _begin(
     key: ServiceKey,
     rows: list[Endpoint],
+    left: Sequence[RpcService],
     observed: ObservedRpcServices,
     settings: ProjectionSettings,
     now: str,
-) -> Create:
-    """Create a head.  Rows that do not fit follow once it exists: parts need its uid."""
-    name = object_name(key.service_name, observed.taken)
-    blank = _blank(key.namespace, name)
+) -> Iterable[Op]:
+    """Create a head, and have the parts *left* by a former one list only those of *rows* that do not fit."""
     first = _Page(settings)
-    partial = not all(map(first.take, _by_pod(rows)))
-    status = status_of(blank, key.service_name, first.rows, settings, now)
-    return Create(key.namespace, name, key.service_name, status, partial=partial)
+    rest: dict[Place, Endpoint] = {}
+    for pod_rows in _by_pod(rows):
+        if not first.take(pod_rows):
+            rest.update((place(row), row) for row in pod_rows)
+    partial = bool(rest)
+    for part in left:
+        staying = [rest.pop(place(row)) for row in observed.rows_of(part) if place(row) in rest]
+        yield from _set_status(part, staying, settings, now) if staying else _remove(part, settings, now)
+    name = object_name(key.service_name, observed.taken)
+    status = status_of(_blank(key.namespace, name), key.service_name, first.rows, settings, now)
+    yield Create(key.namespace, name, key.service_name, status, partial=partial, rest=tuple(rest.values()))
 
 
 def _blank(namespace: str, name: str) -> RpcService:

@@ -1,6 +1,7 @@
 """In which order the operations of a plan are made, where some may be refused."""
 
 from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from itertools import chain
 
 import msgspec
 
@@ -40,7 +41,9 @@ class Writes:
         # By uid: the objects as written so far, and the rows whose write was refused last.
         self._services = {op.service.uid: op.service for op in ops if not isinstance(op, Create)}
         self._refused_rows: dict[str, tuple[Endpoint, ...]] = {}
-        self.unlisted = {place(row): row for op in ops for row in added(op)}
+        # What a new head has no room for is listed by no operation yet.
+        rest = [row for op in ops if isinstance(op, Create) for row in op.rest]
+        self.unlisted = {place(row): row for row in chain(rest, *map(added, ops))}
 
     def refused(self, *, slow: bool = False) -> None:
         """Note that the last operation was refused; *slow*: after a wait, which the others may take as well.

@@ -86,14 +86,15 @@ class Absences:
             self.guard.wake()
 
     def begin(self) -> None:
-        """Take up the holds of an earlier process on Ready pods whose Nodes were deleted.
+        """Take up what an earlier process made of Ready pods whose Nodes were deleted: held or withdrawn.
 
-        Nothing but the row's mark tells of them.
+        Nothing but their rows tells of it.  Where no Node is there at all, none says anything.
         """
+        there = {node.name for node in self._nodes.store.values()}
         for service, row in self._rows():
             pod = self._pods.store.get(ObjectKey(service.namespace, row.pod_name))
-            is_there = self._nodes.store.get(ObjectKey("", row.node_name)) is not None
-            if row.held and pod and pod.ready and not is_there:
+            judged = row.held or (there and not row.ready)
+            if judged and pod and pod.uid == row.pod_uid and pod.ready and row.node_name not in there:
                 self._turns.take_up(row.node_name)
 
     def forget_withdrawn(self) -> None:
@@ -103,8 +104,11 @@ class Absences:
         self._turns.retain_only({pod.node_name for pod in self._pods.store.values()})
 
     def _rows(self) -> list[tuple[RpcService, Endpoint]]:
-        services = self._services.store.values()
-        return [(service, row) for service in services for row in service.status.endpoints]
+        return [(service, row) for service in self._listing() for row in service.status.endpoints]
+
+    def _listing(self) -> list[RpcService]:
+        """The RpcServices that are there, and those that were deleted and whose endpoints stay published."""
+        return [*self._services.store.values(), *self._relied.deleted()]
 
     # what a plan asks
 
@@ -119,7 +123,7 @@ class Absences:
     def _of(self, namespace: str, observed: planning.ObservedRpcServices) -> planning.Absences:
         held, services = self.guard.held, observed.services
         confirmed = self.guard.confirmed.among(
-            row.pod_uid for service in services for row in observed.rows_of(service)
+            row.pod_uid for service in (*services, *observed.deleted) for row in observed.rows_of(service)
         )
         if self._pods.unknown_in(namespace) is None:
             self._unknown_words.forget(namespace)
@@ -212,7 +216,7 @@ class Absences:
 
     def _suspects(self) -> dict[str, int]:
         weights: dict[str, int] = {}
-        for key in {service.service_key for service in self._services.store.values()}:
+        for key in {service.service_key for service in self._listing()}:
             for uid, weight in planning.suspects(key, self._observe(key)).items():
                 weights[uid] = weights.get(uid, 0) + weight
         return weights
@@ -224,7 +228,7 @@ class Absences:
             return
         touched = {
             service.service_key: {row.pod_uid for row in service.status.endpoints}
-            for service in self._services.store.values()
+            for service in self._listing()
             if any(row.pod_uid in changed for row in service.status.endpoints)
         }
         if decision.released:

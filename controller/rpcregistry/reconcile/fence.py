@@ -14,11 +14,11 @@ fence makes it higher than that.
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from rpcregistry.errors import Conflict, Fenced
+from rpcregistry.errors import Conflict, Fenced, Unanswered
 from rpcregistry.manifests import Named, Resource
 from rpcregistry.model import ObjectKey
 from rpcregistry.plan.ledger import FENCES
@@ -29,6 +29,13 @@ from rpcregistry.reconcile.slow import SlowNamespaces
 T = TypeVar("T", bound=Named)
 
 log = structlog.get_logger(__name__)
+
+
+class Poster(Protocol):
+    """Posts Events; fails with an ``errors.Failure``."""
+
+    def raw(self, method: str, path: str, body: Mapping[str, Any]) -> Any: ...
+
 
 FENCE = "rpcregistry.dev/fence"  # on the Lease
 DIGITS = 4  # of a version noted there; there are no more leaders than that in years
@@ -115,17 +122,41 @@ def _anew(path: str, data: bytes, observed: Znode | None, highest: int) -> Itera
         yield ops[start : start + OPS_A_TRANSACTION]
 
 
+def require_free(confined: Callable[[], str]) -> None:
+    """Raise an ``Unanswered`` while *confined* says why nothing may be written to the API server."""
+    reason = confined()
+    if reason:
+        raise Unanswered(reason)
+
+
+class ConfinedPoster:
+    """Posts Events, but none while *confined* says why not; they wait."""
+
+    def __init__(self, kube: Poster, confined: Callable[[], str]) -> None:
+        self._kube = kube
+        self._confined = confined
+
+    def raw(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
+        """Post an Event."""
+        require_free(self._confined)
+        return self._kube.raw(method, path, body)
+
+
 class FencedKube:
     """Writes to the API server while *leading* holds; raises ``Fenced`` afterwards.
 
-    *slow* learns how long each write takes.
+    While *confined* says why we do not lead and need not end, a write is not made, and counts as one that got
+    no answer.  *slow* learns how long each write takes.
     """
 
     dry_run = False
 
-    def __init__(self, kube: Kube, leading: Callable[[], bool], slow: SlowNamespaces) -> None:
+    def __init__(
+        self, kube: Kube, leading: Callable[[], bool], confined: Callable[[], str], slow: SlowNamespaces
+    ) -> None:
         self._kube = kube
         self._leading = leading
+        self._confined = confined
         self._slow = slow
 
     def create(
@@ -157,6 +188,7 @@ class FencedKube:
     @contextmanager
     def _write(self, resource: Resource[Any], namespace: str) -> Iterator[None]:
         if not self._leading():
+            require_free(self._confined)
             raise Fenced("the Lease was not renewed in time: another process may lead now")
         with self._slow.timed(resource, namespace):
             yield

@@ -6,7 +6,8 @@ from typing import Generic, TypeVar
 from rpcregistry.manifests import Resource
 from rpcregistry.model import LocalService, ObjectKey, RpcService
 from rpcregistry.plan import generatedlabels as planning
-from rpcregistry.reconcile.ports import Change, Kube, Source
+from rpcregistry.reconcile.ports import Change, Clock, Kube, Source
+from rpcregistry.reconcile.refusals import Backoffs
 
 T = TypeVar("T", RpcService, LocalService)
 
@@ -15,8 +16,9 @@ class GeneratedLabelReconciler(Generic[T]):
     """Patches the labels of one object of *resource*, and only if one is missing, wrong or left over."""
 
     def __init__(
-        self, *, kube: Kube, resource: Resource[T], found: Source[T], labels: Mapping[str, str]
+        self, *, kube: Kube, resource: Resource[T], found: Source[T], labels: Mapping[str, str], clock: Clock
     ) -> None:
+        self._backoffs: Backoffs[ObjectKey, planning.SetLabels] = Backoffs(planning.write_of, clock)
         self._kube = kube
         self._resource: Resource[T] = resource
         self._found: Source[T] = found
@@ -31,10 +33,17 @@ class GeneratedLabelReconciler(Generic[T]):
         return {found.key for found in self._found.store.values() if planning.plan(found, self._labels)}
 
     def reconcile(self, key: ObjectKey) -> bool:
-        """Put the object's labels right; return whether that was needed."""
+        """Put the object's labels right; return whether that was needed.
+
+        A refused write costs only what it would add: what is to go goes, then this raises ``Partial``.
+        """
         found = self._found.store.get(key)
-        patch = planning.plan(found, self._labels) if found else None
-        if patch is None:
-            return False
-        self._found.observe(self._kube.patch(self._resource, key, patch))
-        return True
+        op = planning.plan(found, self._labels) if found else None
+        attempt = self._backoffs.of(key)
+        if op:
+            attempt.make(op, lambda op: self._write(key, op), planning.without_additions(op))
+        attempt.finish()
+        return op is not None
+
+    def _write(self, key: ObjectKey, op: planning.SetLabels) -> None:
+        self._found.observe(self._kube.patch(self._resource, key, op.patch))

@@ -207,7 +207,10 @@ class LocalServiceReconciler:
         attempt = self._backoffs.of(key)
         for op in ops:
             # If the server refuses the new LocalService, the others stay.
-            if attempt.make(op, lambda op: self._apply(op, key)) and not isinstance(op, planning.Delete):
+            less = planning.without_additions(op)
+            if attempt.make(op, lambda op: self._apply(op, key), less) and not isinstance(
+                op, planning.Delete
+            ):
                 break
         if attempt.reported:
             problem = Problem("LocalServiceRefused", str(attempt.reported))

@@ -41,6 +41,7 @@ class Memory:
 
     def __init__(self, notes: LeaseNotes) -> None:
         self._notes = notes
+        self._confined: Callable[[], bool] = bool  # set before anything starts, too
         self._pods: Callable[[], Iterable[Pod]] = tuple  # set before anything starts, as the next two
         self._checks: list[Callable[[], None]] = []
         self._on_change: list[Callable[[], None]] = []
@@ -56,6 +57,10 @@ class Memory:
     def follow(self, pods: Callable[[], Iterable[Pod]]) -> None:
         """Have *pods* return the known pods; before anything starts."""
         self._pods = pods
+
+    def hold_while(self, confined: Callable[[], bool]) -> None:
+        """Hold all absences while *confined*, too; before anything starts."""
+        self._confined = confined
 
     def add(self, check: Callable[[], None]) -> None:
         """Have ``check`` call *check*, too; before anything starts."""
@@ -79,8 +84,11 @@ class Memory:
 
     @property
     def holds(self) -> bool:
-        """Whether an absence confirms nothing: the server was restored, or nobody knows yet."""
-        return bool(self._restored) or not self._compared
+        """Whether an absence confirms nothing: the server was restored, or nobody knows yet.
+
+        Or we do not lead: then only what we see go is withdrawn.
+        """
+        return bool(self._restored) or not self._compared or self._confined()
 
     @property
     def accepted(self) -> int:

@@ -13,7 +13,8 @@ from rpcregistry.manifests import RPCSERVICES
 from rpcregistry.model import Endpoint, Pod, RpcService, ServiceKey
 from rpcregistry.plan.ledger import Ledger
 from rpcregistry.plan.outcome import ObservedZnodes
-from rpcregistry.plan.pods import is_listed, names_service
+from rpcregistry.plan.pods import is_listed, left_services, names_service
+from rpcregistry.plan.rpcservices import declared_rows
 from rpcregistry.reconcile.byname import listing, services_of
 from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
 from rpcregistry.reconcile.held import HeldOnLease, WithoutObject
@@ -92,6 +93,16 @@ class Missing:
         elif new:
             self.guard.forget((new.service_name, new.namespace, ""))
             self._note_listed(new)
+
+    def note_pod(self, change: Change[Pod]) -> set[str]:
+        """Note what a pod is seen to leave; return the names of which an earlier process published it.
+
+        A LIST shows nothing: it may be of an API server that was restored.
+        """
+        if change.old is None or change.listed:
+            return set()
+        went = {name: declared_rows(change.old, name) for name in left_services(change.old, change.new)}
+        return {name for name, rows in went.items() if self._leftovers.note_went(name, rows)}
 
     def _note_deleted(self, service: RpcService, shown: bool) -> None:
         """Note a deleted RpcService; *shown*: by a watch event, not by a LIST that lacks it."""

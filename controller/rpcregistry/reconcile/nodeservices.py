@@ -220,7 +220,8 @@ class NodeServiceReconciler:
             attempt.make(orphan, self._apply)
         for op in outcome.ops:
             # Additions stand first: an old Service stays until its replacement exists.
-            if attempt.make(op, self._apply) and not isinstance(op, planning.Delete):
+            less = planning.without_additions(op)
+            if attempt.make(op, self._apply, less) and not isinstance(op, planning.Delete):
                 break
         refusal = attempt.reported
         if refusal or not attempt.first:
@@ -285,12 +286,12 @@ class NodeServiceReconciler:
         match op:
             case planning.Create(manifest):
                 self._create(manifest)
-            case planning.Patch(service, patch, manifest):
+            case planning.Patch(service, patch):
                 log.info("patch", service=str(service.key), fields=planning.fields_of(patch))
                 written = self._kube.patch(SERVICES, service.key, patch)
                 self._services.observe(written)
                 if not self._kube.dry_run:
-                    require_kept(f"patch Service {service.key}", planning.unkept(manifest, written))
+                    require_kept(f"patch Service {service.key}", planning.unkept(op, written))
             case planning.Replace(service, manifest):
                 log.info("replace", service=str(service.key))
                 # Try the new Service before the deletion, so that a refusal does not cost the old one.

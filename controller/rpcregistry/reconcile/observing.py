@@ -82,11 +82,12 @@ class Observer:
         taken = Taken(self._services.store, key.namespace)
         owner = planning.owner_name(key, services, taken)
         remembered = self._remembered(services)
+        deleted = self._relied.deleted_of(key)
 
         @cache
         def listed() -> set[Place]:
             rows = (remembered.get(service.uid, service.status.endpoints) for service in services)
-            return places(chain.from_iterable(rows))
+            return places(chain(*rows, *(service.status.endpoints for service in deleted)))
 
         def as_permitted(pod: Pod) -> Pod:
             """The pod with what it may declare; while that is unknown, with what is listed already."""
@@ -115,6 +116,7 @@ class Observer:
             taken=taken,
             silent_nodes=self._turns.silent_among(_nodes_of(pods.values())),
             remembered=remembered,
+            deleted=deleted,
             unplaced=self._unplaced(key),
         )
 
@@ -128,7 +130,10 @@ class Observer:
         unread: list[Unread] = []
         observed = self._observe(key, unread)
         listed = {
-            row.pod_uid for service in observed.services for row in service.status.endpoints if row.ready
+            row.pod_uid
+            for service in (*observed.services, *observed.deleted)
+            for row in service.status.endpoints
+            if row.ready
         }
         silenced = [pod for pod in observed.pods.values() if pod.silenced and pod.uid in listed]
         unsure = {name for name in _nodes_of(silenced) if name not in observed.silent_nodes}

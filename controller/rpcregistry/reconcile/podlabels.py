@@ -84,12 +84,8 @@ class PodLabelReconciler:
         self, pod: Pod, labels: planning.Labels, attempt: Attempt[ObjectKey, planning.SetLabels]
     ) -> None:
         removals = planning.removals(labels)
-        additions = {key: value for key, value in labels.items() if key not in removals}
-        if removals and additions and attempt.is_wary:
-            for part in (removals, additions):
-                attempt.make(planning.SetLabels(pod, part), self._apply)
-        elif attempt.make(planning.SetLabels(pod, labels), self._apply) and removals and additions:
-            attempt.make(planning.SetLabels(pod, removals), self._apply)
+        less = planning.SetLabels(pod, removals) if removals and removals != labels else None
+        attempt.make(planning.SetLabels(pod, labels), self._apply, less)
 
     def _apply(self, op: planning.SetLabels) -> None:
         answer = self._kube.patch(PODS, op.pod.key, made.pod_labels(op.pod, op.labels))

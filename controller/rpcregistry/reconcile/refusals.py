@@ -5,7 +5,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from rpcregistry.errors import Conflict, Ending, Partial, Rejected, Retry, Unanswered
+from rpcregistry.errors import Conflict, Ending, Partial, Rejected, Retry, Unanswered, Unkept
 from rpcregistry.plan.invariants import Broken
 from rpcregistry.reconcile.ports import Clock
 from rpcregistry.reconcile.troubles import FIRST_PAUSE, REPORTED_AFTER, Troubles
@@ -36,9 +36,9 @@ def log_refused(key: object, failure: Rejected | Retry) -> None:
 
 
 def require_kept(what: str, changed: Collection[str]) -> None:
-    """Raise ``Rejected`` if fields of the answer to our write *what* are *changed* from what was written."""
+    """Raise ``Unkept`` if fields of the answer to our write *what* are *changed* from what was written."""
     if changed:
-        raise Rejected(
+        raise Unkept(
             f"{what}: the API server does not keep {', '.join(sorted(changed))}: "
             "a mutating admission policy or webhook changes it"
         )
@@ -113,12 +113,28 @@ class Attempt(Refusals[Op], Generic[K, Op]):
         """Whether a write of the key was refused before, so that removals should go first."""
         return self._troubles.get(self._key) is not None
 
-    def make(self, op: Op, apply: Callable[[Op], None]) -> Rejected | Retry | None:
-        """Apply *op*, unless its pause is not over; return why it was refused, or None."""
-        write, begun = self._write_of(op), self._clock.monotonic()
+    def make(self, op: Op, apply: Callable[[Op], None], less: Op | None = None) -> Rejected | Retry | None:
+        """Apply *op*, unless its pause is not over; return why it was refused, or None.
+
+        *less*: *op* without what it adds, if it removes something as well.  It is made if *op* is refused,
+        and first if a write of the key was refused before.
+        """
+        first = less is not None and self.is_wary and not isinstance(self._waiting(op), Unkept)
+        if less is not None and first:
+            self._make(less, apply)
+        failure = self._make(op, apply)
+        if less is not None and not first and failure and not isinstance(failure, Unkept):
+            self._make(less, apply)
+        return failure
+
+    def _waiting(self, op: Op) -> Rejected | Retry | None:
+        """Why *op* was refused, if its pause is not over."""
         trouble = self._troubles.get(self._key)
-        waiting = trouble.waiting(write, begun) if trouble else None
-        if waiting:
+        return trouble.waiting(self._write_of(op), self._clock.monotonic()) if trouble else None
+
+    def _make(self, op: Op, apply: Callable[[Op], None]) -> Rejected | Retry | None:
+        write, begun = self._write_of(op), self._clock.monotonic()
+        if waiting := self._waiting(op):
             self.note(op, waiting)
             return waiting
         failure = self.of(op, apply)

@@ -11,7 +11,7 @@ import structlog
 
 from rpcregistry.errors import Conflict, Fenced, Partial, Rejected, Retry
 from rpcregistry.layouts import Layout
-from rpcregistry.model import RpcService
+from rpcregistry.model import Pod, RpcService
 from rpcregistry.plan import znodes as planning
 from rpcregistry.plan.invariants import check_transaction
 from rpcregistry.plan.ledger import Ledger
@@ -40,8 +40,8 @@ class RegistryReconciler:
     One thread calls ``reconcile``, ``compare…`` and ``beat``; any thread reports a change.  *initial_sync*:
     which names are not reconciled yet, and what their statuses lack.  *is_unlooked*: whether the pod
     controller has not checked some status of a name.  *grace*: how long a withdrawn path stays in the ledger.
-    *enqueue* is called with the names to reconcile again.  *unwritten*: the names with a change that is not
-    written yet.
+    *enqueue* is called with the names to reconcile again.  *confined*: whether to withdraw only.
+    *unwritten*: the names with a change that is not written yet.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class RegistryReconciler:
         settings: PublicationSettings,
         grace: timedelta,
         enqueue: Callable[[Iterable[str]], None],
+        confined: Callable[[], bool],
         unwritten: Unwritten,
         clock: Clock,
     ) -> None:
@@ -65,7 +66,7 @@ class RegistryReconciler:
         self._missing = missing
         self._reports = reports
         self._services = services
-        self._spared = Spared(missing, memory, settings.cluster_id)
+        self._spared = Spared(missing, memory, confined, settings.cluster_id)
         self._initial_sync = initial_sync
         self._is_unlooked = is_unlooked
         self._layouts = layouts
@@ -90,6 +91,10 @@ class RegistryReconciler:
         self._missing.note(change)
         if _asks_anew(change):
             self._unwritten.note(_names(change), self._clock.monotonic())
+
+    def pod_names(self, change: Change[Pod]) -> set[str]:
+        """The names of which a pod is seen to leave something that an earlier process published."""
+        return self._missing.note_pod(change)
 
     def every_name(self) -> set[str]:
         """All names: those of RpcServices and those in the ledger; for any thread."""
@@ -335,7 +340,7 @@ class RegistryReconciler:
             self._clock.stamp(),
             all(map(self._grace_over, self._writer.cache.claims(layout, name))),
             self._deferred.get(layout.path(name), ()),
-            self._spared.of(layout, name, view),
+            self._spared.of(layout, name, view, wanted),
         )
         if outcome.refusal or full is None or full is wanted:
             return outcome

@@ -11,6 +11,7 @@ from collections.abc import Callable, Container, Hashable, Iterable, Sequence
 import msgspec
 
 from rpcregistry.model import ObjectKey, RpcService, ServiceKey
+from rpcregistry.plan.publication import Place, place
 from rpcregistry.reconcile.byname import BY_NAME
 from rpcregistry.reconcile.ports import Change, Source
 
@@ -110,11 +111,21 @@ class Relied:
                 if service.uid not in seen:
                     self._drop(service, self._deleted.get(service.key, True))
 
-    def withdraw(self, key: ServiceKey, pods: Container[str]) -> None:
-        """Drop the rows of *pods*, by uid, from the deleted RpcServices of *key*: these pods are gone."""
+    def deleted_of(self, key: ServiceKey) -> list[RpcService]:
+        """The RpcServices of *key* that are not there any more and still relied on, noted in time or not."""
+        with self._lock:
+            return self._deleted_of(key)
+
+    def deleted(self) -> list[RpcService]:
+        """The RpcServices of all keys that were deleted, and are still relied on."""
+        with self._lock:
+            return [self._services[key] for key in self._deleted]
+
+    def withdraw(self, key: ServiceKey, obsolete: Container[Place]) -> None:
+        """Drop the *obsolete* rows from the deleted RpcServices of *key*: their pods show that they ended."""
         with self._lock:
             for service in self._deleted_of(key):
-                rows = tuple(row for row in service.status.endpoints if row.pod_uid not in pods)
+                rows = tuple(row for row in service.status.endpoints if place(row) not in obsolete)
                 if rows != service.status.endpoints:
                     listed = self._deleted.get(service.key, True)
                     status = msgspec.structs.replace(service.status, endpoints=rows)
@@ -122,7 +133,6 @@ class Relied:
                     self._deleted[service.key] = listed
 
     def _deleted_of(self, key: ServiceKey) -> list[RpcService]:
-        """Those of *key* that are not there any more, whether or not that was noted in time."""
         latest = ((service, self._watched.store.get(service.key)) for service in self.listing(key))
         return [service for service, now in latest if now is None or now.uid != service.uid]
 

@@ -36,6 +36,7 @@ from rpcregistry.reconcile.relied import Relied
 from rpcregistry.reconcile.rewrites import Rewrites
 from rpcregistry.reconcile.room import Room
 from rpcregistry.reconcile.selections import Selections
+from rpcregistry.reconcile.shown import Shown
 from rpcregistry.reconcile.troubles import FIRST_PAUSE, REPORTED_AFTER, Troubles
 
 OLD_CRD = "the API server loses fields of the status: its CRD is too old, run kubectl apply -f crds/"
@@ -45,7 +46,7 @@ class RpcServiceReconciler:
     """Makes the RpcServices of one key equal to what the pods of its namespace say.
 
     Any thread calls ``note_…`` with a change, then asks ``…_keys`` what to reconcile; one thread at a time
-    reconciles a key.
+    reconciles a key.  *crowded*: whether other keys wait.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class RpcServiceReconciler:
         enqueue: Callable[[Iterable[ServiceKey]], None],
         initial_sync: InitialSync,
         services_per_namespace: int,
+        crowded: Callable[[], bool],
         lease: HeldOnLease,
         events: Events,
     ) -> None:
@@ -85,6 +87,7 @@ class RpcServiceReconciler:
         )
         turns = NodeTurns(clock.monotonic)
         self._room = Room(services, services_per_namespace)
+        self._shown = Shown(services, crowded)
         self._observer = Observer(
             pods=pods,
             turns=turns,
@@ -129,6 +132,7 @@ class RpcServiceReconciler:
         """Note which pods an RpcService selects, and a new word that may release a hold."""
         self._selected.note(change)
         self.absences.note_service(change)
+        self._shown.note(change)
 
     def service_keys(self, change: Change[RpcService]) -> set[ServiceKey]:
         """The keys that an RpcService's change touches."""
@@ -170,21 +174,23 @@ class RpcServiceReconciler:
         """
         observed, unread = self._observer.observe_surely(key)
         absences = self.absences.of(key, observed)
-        self._relied.withdraw(key, self.absences.guard.confirmed)
+        wanted = _Wanted(lambda: planning.wanted_rows(key, observed, absences))
+        if observed.deleted:
+            obsolete, _ = self._outdated(key, observed, wanted)
+            self._relied.withdraw(key, obsolete)
         self._report_addresses(observed.pods.values())
         ops = planning.plan(key, observed, absences, self._settings, self._clock.stamp())
         check_objects(key, ops)
-        wanted = _Wanted(lambda: planning.wanted_rows(key, observed, absences))
         leaving = self._vouch(key, observed, wanted, ops)
         try:
             writes, refusals = self._write(key, ops, observed)
         except Conflict:
             # We plan again; but the store may be behind for long, and addresses of dead pods cannot wait.
-            self._initial_sync.note_obsolete(key, *self._outdated(key, wanted))
+            self._initial_sync.note_obsolete(key, *self._outdated(key, observed, wanted))
             raise
         partial = any(isinstance(op, planning.Create) and op.partial for op in ops)
         self._rely(key, observed, writes, refusals, leaving, partial)
-        if not partial:
+        if not partial or refusals.first:
             self._initial_sync.done(key)  # after a refusal, too: the statuses list all that they can
         if refusals.first:
             raise self._refused(key, observed, wanted, writes, refusals, refusals.first)
@@ -192,7 +198,7 @@ class RpcServiceReconciler:
         unlisted = msgspec.structs.replace(unlisted, endless=self.absences.why_endless(observed))
         if observed.remembered:
             # The registry may still rely on rows that others have replaced: not on those of dead pods.
-            obsolete, unready = self._outdated(key, wanted)
+            obsolete, unready = self._outdated(key, observed, wanted)
             unlisted = msgspec.structs.replace(unlisted, obsolete=obsolete, unready=unready)
         self._initial_sync.note_unlisted(key, unlisted)
         self._troubles.end(key)
@@ -314,7 +320,7 @@ class RpcServiceReconciler:
         trouble = self._troubles.begin(key, now)
         lasts = now - trouble.since >= REPORTED_AFTER
         is_reported = not isinstance(failure, Ending) and (lasts or not isinstance(failure, Retry))
-        obsolete, unready = self._outdated(key, wanted)
+        obsolete, unready = self._outdated(key, observed, wanted)
         unlisted = Unlisted(
             endpoints=tuple(writes.unlisted.values()),
             # The registry keeps their published endpoints without freezing the name.  If it froze the name, a
@@ -353,14 +359,19 @@ class RpcServiceReconciler:
             with suppress(Rejected, Retry):
                 self._set_status(latest, planning.with_unplaced(latest.status, unplaced))
 
-    def _outdated(self, key: ServiceKey, wanted: "_Wanted") -> tuple[frozenset[Place], frozenset[Place]]:
+    def _outdated(
+        self, key: ServiceKey, observed: planning.ObservedRpcServices, wanted: "_Wanted"
+    ) -> tuple[frozenset[Place], frozenset[Place]]:
         """Relied-on endpoints that their pods show to have ended, and those shown not to be Ready."""
-
-        def has_ended(service: RpcService, row: Endpoint) -> bool:
-            there = self._pods.store.get(ObjectKey(service.namespace, row.pod_name))
-            return there is not None or row.pod_uid in self.absences.guard.confirmed
-
-        return ownword.outdated(self._relied.listing(key), wanted.rows, has_ended)
+        relied = self._relied.listing(key)
+        names = {row.pod_name for service in relied for row in service.status.endpoints}
+        return ownword.outdated(
+            relied,
+            wanted.rows,
+            {name: self._pods.store.get(ObjectKey(key.namespace, name)) for name in names},
+            self.absences.guard.confirmed,
+            () if observed.is_unreadable else {service.uid for service in observed.services},
+        )
 
     def _report_addresses(self, pods: Iterable[Pod]) -> None:
         for pod in pods:
@@ -378,7 +389,9 @@ class RpcServiceReconciler:
             case planning.Create(namespace, name, service_name, status, head):
                 manifest = made.rpcservice(namespace, name, service_name, head, self._settings.labels)
                 with self._room.to_make(ObjectKey(namespace, name)):
-                    self._set_status(self._kube.create(RPCSERVICES, namespace, manifest), status)
+                    service = self._kube.create(RPCSERVICES, namespace, manifest)
+                    self._shown.wait(service)
+                    self._set_status(service, status)
             case planning.SetStatus(service, status):
                 latest[service.uid] = self._set_status(latest.get(service.uid, service), status)
             case planning.Delete(service):

@@ -1,6 +1,6 @@
 """Which published items stay, though nothing that we read publishes them."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 
@@ -8,11 +8,12 @@ from rpcregistry.layouts import Layout
 from rpcregistry.model import Endpoint, Problem
 from rpcregistry.plan.leftovers import items_of, published_items
 from rpcregistry.plan.outcome import ObservedZnodes
-from rpcregistry.plan.publication import Place, Publication, place, places
+from rpcregistry.plan.publication import Place, Publication, place, places, without_additions
 from rpcregistry.plan.restored import ALL
 from rpcregistry.reconcile.memory import Memory
 from rpcregistry.reconcile.missing import Missing
 
+CONFINED = Problem("Refused", "the Lease could not be renewed, so nothing was added")
 UNSHOWN = Problem(
     "Held",
     "the API server was restored to an older state: pods that it lists are published once a watch event shows"
@@ -26,8 +27,12 @@ class Spared:
     For each plan of a name, ``note`` is called first.
     """
 
-    def __init__(self, missing: Missing, memory: Memory, cluster_id: str) -> None:
+    def __init__(
+        self, missing: Missing, memory: Memory, confined: Callable[[], bool], cluster_id: str
+    ) -> None:
         self._missing = missing
+        self._confined = confined
+        self._withdraws_only = False  # as the name was noted last, as the next one
         self._memory = memory
         self._cluster_id = cluster_id
         self._rows: dict[str, tuple[Endpoint, ...]] = {}  # by name: listed now, or shown by pods
@@ -48,6 +53,7 @@ class Spared:
         if rows:
             self._rows[name] = rows
         self._restored = bool(self._memory.restored)
+        self._withdraws_only = self._confined()
         self._lost.discard(name)
         if lost:
             self._lost.add(name)
@@ -59,14 +65,28 @@ class Spared:
         self._explained.setdefault(name, {}).update((place(row), row) for row in explained)
 
     def wanted(self, wanted: Publication) -> Publication:
-        """*wanted* without the pods that may be long gone, if the server was restored."""
-        if not self._restored:
-            return wanted
-        rows = tuple(row for row in wanted.endpoints if self._memory.may_publish(row.pod_uid))
-        return msgspec.structs.replace(wanted, endpoints=rows)
+        """*wanted* without the pods that may be long gone, if the server was restored.
 
-    def of(self, layout: Layout, name: str, view: ObservedZnodes) -> Collection[str]:
-        """The items of *view* that stay."""
+        Without any addition, if we only withdraw.
+        """
+        if self._restored:
+            rows = tuple(row for row in wanted.endpoints if self._memory.may_publish(row.pod_uid))
+            wanted = msgspec.structs.replace(wanted, endpoints=rows)
+        return without_additions(wanted) if self._withdraws_only else wanted
+
+    def of(self, layout: Layout, name: str, view: ObservedZnodes, wanted: Publication) -> Collection[str]:
+        """The items of *view* that stay, besides those that *wanted* publishes."""
+        stay = self._unexplained(layout, name, view)
+        if not self._withdraws_only:
+            return stay
+        published = published_items(layout, view, self._cluster_id)
+        rows = (*wanted.endpoints, *wanted.unlisted)
+        kept = stay | items_of(layout, name, rows, self._cluster_id)
+        # Never the last ones: it may be we who see wrong.
+        return published if published.isdisjoint(kept) else stay
+
+    def _unexplained(self, layout: Layout, name: str, view: ObservedZnodes) -> frozenset[str]:
+        """The items of *view* that nobody saw go."""
         left = self._missing.left(layout, name, view, self._rows.get(name, ()))
         if not (self._restored or name in self._lost):
             return left
@@ -83,4 +103,6 @@ class Spared:
         kept = places(wanted.endpoints)
         left_out = [row for row in full.endpoints if place(row) not in kept]
         lacking = items_of(layout, name, left_out, self._cluster_id)
-        return UNSHOWN if lacking - published_items(layout, view, self._cluster_id) else None
+        if not lacking - published_items(layout, view, self._cluster_id):
+            return None
+        return UNSHOWN if self._restored else CONFINED

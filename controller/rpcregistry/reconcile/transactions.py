@@ -12,13 +12,15 @@ from rpcregistry.plan import heartbeat
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.invariants import check_transaction
 from rpcregistry.plan.ledger import ledger_root
-from rpcregistry.plan.ops import Create, Delete, Op, Step, batches
+from rpcregistry.plan.ops import OPS_A_TRANSACTION, Create, Delete, Op, Step, batches
 from rpcregistry.plan.restored import Record
 from rpcregistry.reconcile.cache import ZnodeCache, uncovered
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.ports import Clock, ZooKeeper
 
 log = structlog.get_logger(__name__)
+
+QUICK = 1.0  # seconds for a transaction
 
 
 class RegistryWriter:
@@ -57,6 +59,7 @@ class RegistryWriter:
         self._clock = clock
         self.cache = ZnodeCache(zookeeper, layouts, clusters, clock.monotonic)
         self._generation = -1  # of the connection that read everything last
+        self._most = OPS_A_TRANSACTION  # operations in one: fewer while answers are late
         self._written: set[str] = set()  # names, until ``take_written``
         self._repaired: dict[str, dict[str, str]] = {}  # by name: paths, and what others did to them
 
@@ -108,11 +111,13 @@ class RegistryWriter:
     def write(self, steps: Iterable[tuple[tuple[str, Layout], Step]]) -> None:
         """Write *steps*, each of a name in a layout, in their order, in as few transactions as fit.
 
-        Any prefix of them is safe, so any transaction may be the last one.
+        Any prefix of them is safe, so any transaction may be the last one.  One that was not answered is not
+        sent again as it was: what is too much for a slow server or link would be too much for ever.
         """
-        for batch in batches(_once(steps)):
+        for batch in batches(_once(steps), self._most):
             ops = [op for _, step in batch for op in step]
             check_transaction(ops)
+            begun = self._clock.monotonic()
             try:
                 self._transact(ops)
             except Conflict:
@@ -120,7 +125,10 @@ class RegistryWriter:
             except Retry:
                 # The server may have written it: forget, lest the next read take our own write for an edit.
                 self.cache.forget({name for (name, _), _ in batch})
+                self._most = max(1, len(ops) // 2)
                 raise
+            if self._clock.monotonic() - begun < QUICK:
+                self._most = min(OPS_A_TRANSACTION, 2 * self._most)
             for (name, layout), step in batch:
                 self._note(name, layout, step)
 

@@ -180,6 +180,7 @@ class DryRunLeadership:
     """Leads at once.  It takes no Lease and no fence, and looks for no other process."""
 
     leading = True
+    confined = ""
     trouble = ""
 
     def __init__(self, lease: DryRunLease) -> None:

@@ -99,6 +99,12 @@ class Leadership:
         """Whether this process leads, so that no other one can."""
         return not self._settings.leader_elect or self._elector.leading
 
+    @property
+    def confined(self) -> str:
+        """Why this process only withdraws: the Lease is ours, and cannot be renewed; else ``""``."""
+        reason = self._elector.confined if self._settings.leader_elect else ""
+        return f"the Lease cannot be renewed, so nothing is added: {reason}" if reason else ""
+
     def renewed(self) -> float | None:
         """When the Lease was renewed last, in seconds of the monotonic clock; None if it never was."""
         return self._elector.renewed

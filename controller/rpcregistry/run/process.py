@@ -16,6 +16,7 @@ from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_ty
 
 from rpcregistry.errors import Failure, Rejected
 from rpcregistry.kube.client import Kube
+from rpcregistry.kube.requests import CONTROLLER_TIMEOUTS
 from rpcregistry.model import RELEASE, Problem
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.restored import ALL, UNTIL_RELEASED
@@ -53,7 +54,12 @@ def run_controllers(settings: RunSettings) -> int:
         sys.setswitchinterval(SWITCH)
         metrics, probes = Metrics(), Probes()
         target = settings.target
-        kube = Kube.from_config(target.kubeconfig, target.context, answered=metrics.kube_answered)
+        kube = Kube.from_config(
+            target.kubeconfig,
+            target.context,
+            timeouts=CONTROLLER_TIMEOUTS,
+            answered=metrics.kube_answered,
+        )
         serve(settings.bind_address, metrics, Health(probes.why_not_live, probes.why_not_ready))
         cluster_id = settings.target.cluster_id or _patiently(kube.cluster_id, stop, probes)
         if cluster_id is None:
@@ -152,6 +158,7 @@ def make_process(settings: RunSettings, kube: Kube, cluster_id: str, metrics: Me
             stopping=stopping,
         )
     )
+    memory.hold_while(lambda: bool(leadership.confined))
     shared = Shared(
         settings=settings,
         kube=kube,
@@ -183,6 +190,7 @@ class Process:
         self._sources = list(needed.values())
         self._started = threading.Event()
         self._missing: dict[str, str | None] = {}  # kinds, as last reported; belongs to the main thread
+        self._confined = ""  # why this process only withdraws, as last reported; of the main thread
         self._word: str | None = None  # on the Lease, once read; belongs to the thread that reads the Lease
         self._told = float(
             "-inf"
@@ -218,6 +226,7 @@ class Process:
         while not stop.requested and not self._crew.wait(TICK):
             self._report_missing_kinds()
             self._report_restored()
+            self._report_confined()
             if shared.settings.dry_run:
                 idle = idle + 1 if self._is_idle() else 0
                 if idle == IDLE:
@@ -257,6 +266,22 @@ class Process:
             note = f"{shared.clock.stamp()}: {UNTIL_RELEASED}: {reason}; {ALL}"
             shared.events.record(lease, Problem("Restored", note), "Hold", warning=True)
 
+    def _report_confined(self) -> None:
+        """Report that this process only withdraws, and the end of that, after which all is looked at anew."""
+        shared, reason = self._shared, self._shared.leadership.confined
+        if bool(reason) == bool(self._confined):
+            return
+        self._confined = reason
+        lease = shared.leadership.lease.regarding
+        if reason:
+            log.error("only withdrawing", reason=reason)
+            if lease:  # posted once the Lease can be renewed
+                problem = Problem("NotRenewed", f"{shared.clock.stamp()}: {reason}")
+                shared.events.record(lease, problem, "Lead", warning=True)
+        else:
+            log.info("leading again")
+            self._remembered()
+
     def _judge(self, found: Heartbeat) -> None:
         """Compare the API server with what *found* says of it; raises a ``Retry`` if it does not answer."""
         memory, lease = self._shared.memory, self._shared.leadership.lease
@@ -268,7 +293,10 @@ class Process:
         memory.compared()
 
     def _remembered(self) -> None:
-        """Look at everything anew: the API server counts as restored, or does not any more."""
+        """Look at everything anew: the API server counts as restored, or does not any more.
+
+        Or we lead again after a time in which we only withdrew.
+        """
         for part in self._parts:
             self._resync(part)
 
@@ -363,6 +391,7 @@ class Process:
         restored = self._shared.memory.restored
         reasons = (
             self._shared.leadership.trouble,
+            self._shared.leadership.confined,
             restored and f"{UNTIL_RELEASED}: {restored}; {ALL}",
             *(part.why_not_ready() for part in self._parts),
         )

@@ -72,7 +72,7 @@ def registry_part(shared: Shared) -> Part:
     )
     reconciler = _reconciler(shared, name_queue, synced)
     loop = RegistryLoop(shared, reconciler, name_queue)
-    _subscribe_shown(shared, name_queue)
+    _subscribe_shown(shared, reconciler, name_queue)
     _subscribe(shared, reconciler, name_queue)
     shared.memory.subscribe(loop.beat_soon)  # what it says is to outlive this process
     projected = (shared.pods, shared.nodes) if shared.runs("rpcservice") else ()
@@ -108,6 +108,7 @@ def _reconciler(shared: Shared, name_queue: Workqueue[str], synced: SyncedReconc
         settings=publishing,
         grace=settings.ownership_grace,
         enqueue=name_queue.add_all,
+        confined=lambda: bool(shared.leadership.confined),
         unwritten=shared.unwritten,
         clock=shared.clock,
     )
@@ -228,7 +229,7 @@ def _subscribe(shared: Shared, reconciler: RegistryReconciler, name_queue: Workq
     shared.changed.subscribe(path_changed)
 
 
-def _subscribe_shown(shared: Shared, name_queue: Workqueue[str]) -> None:
+def _subscribe_shown(shared: Shared, reconciler: RegistryReconciler, name_queue: Workqueue[str]) -> None:
     """Subscribe to what watch events show of pods, or, without a pod controller, of their rows."""
 
     def rows_shown(change: Change[RpcService]) -> None:
@@ -236,9 +237,14 @@ def _subscribe_shown(shared: Shared, name_queue: Workqueue[str]) -> None:
             shared.memory.note_rows(_changed_rows(change))
 
     def pod_shown(change: Change[Pod]) -> None:
-        if shared.memory.restored and shared.began.is_set() and not change.listed:
+        pod = change.new or change.old
+        if pod is None or not shared.began.is_set():
+            return
+        names = reconciler.pod_names(change)
+        if shared.memory.restored and not change.listed:
             pods = (pod for pod in (change.old, change.new) if pod)
-            name_queue.add_all({declared.service_name for pod in pods for declared in pod.declarations})
+            names |= {declared.service_name for pod in pods for declared in pod.declarations}
+        name_queue.add_all(names, pod.namespace)
 
     if shared.runs("rpcservice"):
         shared.pods.subscribe(pod_shown)

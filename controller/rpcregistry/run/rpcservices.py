@@ -40,6 +40,7 @@ def rpcservices_part(shared: Shared) -> Part:
         enqueue=service_queue.add_all,
         initial_sync=shared.initial_sync,
         services_per_namespace=settings.services_per_namespace,
+        crowded=lambda: service_queue.depth > 0,
         lease=shared.on_lease,
         events=shared.events,
     )

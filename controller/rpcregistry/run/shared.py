@@ -13,7 +13,7 @@ from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.journal import Ending, Entry
 from rpcregistry.plan.restored import Record
 from rpcregistry.reconcile import byname, localservices, observing, ports, room
-from rpcregistry.reconcile.fence import FencedKube
+from rpcregistry.reconcile.fence import ConfinedPoster, FencedKube
 from rpcregistry.reconcile.generatedlabels import GeneratedLabelReconciler
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.initialsync import InitialSync
@@ -127,7 +127,7 @@ class Shared:
         self.clock = SystemClock()
         self.slow = SlowNamespaces(self.clock.monotonic)
         self.events = EventRecorder(
-            NoPoster() if settings.dry_run else kube,
+            NoPoster() if settings.dry_run else ConfinedPoster(kube, lambda: leadership.confined),
             identity,
             dropped=metrics.event_dropped,
             is_slow=self.slow.of(EVENTS),
@@ -156,7 +156,7 @@ class Shared:
         self.writer: ports.Kube = (
             DryRunKube(self.sources, self.diff)
             if settings.dry_run
-            else FencedKube(kube, lambda: leadership.leading, self.slow)
+            else FencedKube(kube, lambda: leadership.leading, lambda: leadership.confined, self.slow)
         )
         self.initial_sync = InitialSync()
         memory.add(self.services.check)
@@ -238,7 +238,9 @@ class Shared:
     ) -> Controller[ObjectKey]:
         """What keeps ``--generated-labels`` on the objects of *resource*; *kind*: its name in the metrics."""
         labels = self.settings.generated_labels
-        reconciler = GeneratedLabelReconciler(kube=self.writer, resource=resource, found=found, labels=labels)
+        reconciler = GeneratedLabelReconciler(
+            kube=self.writer, resource=resource, found=found, labels=labels, clock=self.clock
+        )
         queue: Workqueue[ObjectKey] = self.queue(self.settings.batch_window, resource, workers=4)
         controller = Controller(
             f"{kind}-labels", queue, reconciler.reconcile, kind=kind, every_key=reconciler.every_key

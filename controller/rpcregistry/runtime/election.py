@@ -4,6 +4,9 @@ No two clocks are compared.  A follower takes the Lease over once it saw it unch
 seconds.  The leader stops ``Timing.renew`` seconds after it *sent* its last successful renewal; that is
 always earlier.  A Lease fences nothing: a write in progress when leadership ends needs a precondition of its
 own.
+
+If the server answers, and refuses to have the Lease renewed, leadership ends as early, but the process need
+not.  While a fresh look shows that the Lease still names it, nobody else leads: it is *confined*.
 """
 
 import math
@@ -17,21 +20,26 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from rpcregistry.errors import Conflict, Failure, Fenced
+from rpcregistry.errors import Conflict, Failure, Fenced, Rejected, Retry, Unanswered
 from rpcregistry.model import Lease
 
 log = structlog.get_logger(__name__)
+
+OVER = float("-inf")  # on any clock
 
 
 class Timing(msgspec.Struct, frozen=True):
     """Seconds: a Lease unchanged for *lease* is free; a leader that cannot renew it for *renew* stops.
 
-    In between, the old leader's last requests end.  Each process looks every *retry* seconds.
+    In between, the old leader's last requests end.  Each process looks every *retry* seconds.  So *renew* has
+    room for a new connection and an answer of 4 s each.  A leader that is refused the renewal may rely for
+    *fresh* on a look that showed the Lease to be its own.
     """
 
     lease: float = 15.0
     renew: float = 10.0
-    retry: float = 2.0
+    retry: float = 1.5
+    fresh: float = 5.0
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -85,9 +93,12 @@ class LeaseClient(Protocol):
     """The Lease in the API server.  A failing call should raise an ``errors.Failure`` within a few seconds.
 
     ``create`` and ``update`` return what was written.  ``update`` fails unless the Lease is still at
-    ``resource_version``; it should leave alone all fields that ``Lease`` lacks.
+    ``resource_version``; it should leave alone all fields that ``Lease`` lacks.  *written_at*: when the last
+    write left, on the elector's clock; minus infinity if that is not known.
     """
 
+    @property
+    def written_at(self) -> float: ...
     def get(self) -> Lease | None: ...
     def create(self, lease: Lease) -> Lease: ...
     def update(self, lease: Lease) -> Lease: ...
@@ -132,8 +143,10 @@ class Elector:
         # Both are set once, before *on_elected* is called.
         self.predecessor = ""  # the process that we took it over from, or that released it; "" if unknown
         self.still_since = float("-inf")  # since when it was unchanged as we took it
-        self._state = threading.Lock()  # protects _until and _over; never held during a call
+        self._state = threading.Lock()  # protects what follows; never held during a call
         self._until: float | None = None  # when leadership ends unless it is renewed; None before it began
+        self._confined_until = OVER  # when the process has to end, if it does not lead then
+        self._refusal = ""  # why the Lease was not renewed, if the server refused it
         self._over = False
 
     @property
@@ -147,6 +160,26 @@ class Elector:
         """Whether this process leads now.  After a long pause it does not."""
         with self._state:
             return not self._over and self._until is not None and self._clock() < self._until
+
+    @property
+    def confined(self) -> str:
+        """Why this process only holds the Lease, and does not lead; ``""`` if it leads, or holds none."""
+        with self._state:
+            now = self._clock()
+            if self._over or self._until is None or now < self._until or now >= self._confined_until:
+                return ""
+            return self._refusal
+
+    @property
+    def _holding(self) -> bool:
+        """Whether this process leads, or is confined."""
+        with self._state:
+            return not self._over and self._until is not None and self._clock() < self._end
+
+    @property
+    def _end(self) -> float:
+        """When the process has to end unless the Lease is renewed, or looked at; under ``_state``."""
+        return self._confined_until if self._until is None else max(self._until, self._confined_until)
 
     def run(self) -> None:
         """Become the leader and renew the Lease, until it is lost or released."""
@@ -196,19 +229,24 @@ class Elector:
             self._turn.release()
 
     def step(self) -> float:
-        """Look at the Lease and write it if need be; return the seconds until the next look."""
+        """Look at the Lease and write it if need be; return the seconds until the next look.
+
+        A call that took long shortens them: on a slow connection, a leader has no time to lose.
+        """
+        began = self._clock()
         with self._turn:
             try:
-                return self._attempt()
+                pause = self._attempt()
             except Failure as failure:
-                event = "cannot renew the Lease" if self.leading else "cannot get the Lease"
+                event = "cannot renew the Lease" if self._holding else "cannot get the Lease"
                 self._say(log.warning, event, reason=str(failure))
-                return self._timing.retry * random.uniform(0.8, 1.0)
+                pause = self._timing.retry * random.uniform(0.8, 1.0)
+        return max(0.0, pause - (self._clock() - began)) if self._holding else pause
 
     def check(self) -> float:
         """End leadership if it was not renewed in time; return the seconds until the next look."""
         with self._state:
-            left = self._timing.retry if self._until is None else self._until - self._clock()
+            left = self._timing.retry if self._until is None else self._end - self._clock()
         if left <= 0:
             self._lose(f"it could not be renewed for {self._timing.renew:g} s")
         return min(max(left, 0.0), self._timing.retry)
@@ -216,19 +254,23 @@ class Elector:
     def _attempt(self) -> float:
         try:
             return self._look_and_write()
-        except Conflict:  # perhaps a person only put a label on it
+        except (Conflict, Unanswered):  # perhaps a person only put a label on it, or an old connection broke
             return self._look_and_write()
 
     def _look_and_write(self) -> float:
         """Read the Lease, unless it is known to be as we wrote it, then do what ``decide`` says."""
-        up_to_date, self._up_to_date = self._up_to_date, False
-        if not up_to_date:
-            self._observe(self._leases.get())
+        looked_at, self._up_to_date = None if self._up_to_date else self._clock(), False
+        if looked_at is not None:
+            try:
+                self._observe(self._leases.get())
+            except Failure:
+                self._confine("", OVER)
+                raise
         match decide(
             self._observed,
             self._clock() - self._observed_at,
             self._identity,
-            leading=self.leading,
+            leading=self._holding,
             stamp=self._stamp(),
             timing=self._timing,
         ):
@@ -238,15 +280,35 @@ class Elector:
             case Lost(reason):
                 self._lose(reason)
             case Write(lease):
-                if not self.leading:
+                if not self._holding:
                     self._note_predecessor()
-                sent = self._clock()
-                self._observe(
-                    self._leases.update(lease) if lease.resource_version else self._leases.create(lease)
-                )
-                self._up_to_date = True
-                self._lead(sent + self._timing.renew)
+                self._lead(self._write(lease, looked_at) + self._timing.renew)
         return self._timing.retry
+
+    def _write(self, lease: Lease, looked_at: float | None) -> float:
+        """Write the Lease; return when that was sent.  *looked_at*: when it was read, just now."""
+        sent = self._clock()
+        try:
+            self._observe(
+                self._leases.update(lease) if lease.resource_version else self._leases.create(lease)
+            )
+        except Conflict:
+            raise
+        except Unanswered:  # who knows what the Lease says now
+            self._confine("", OVER)
+            raise
+        except (Rejected, Retry) as refusal:
+            if looked_at is not None and lease.resource_version:
+                self._confine(str(refusal), looked_at + self._timing.fresh)
+            raise
+        self._up_to_date = True
+        return max(sent, self._leases.written_at)
+
+    def _confine(self, refusal: str, until: float) -> None:
+        """Note until when a *refusal* to have the Lease renewed need not end the process."""
+        with self._state:
+            self._refusal, self._confined_until = refusal, until
+        self.check()
 
     def _note_predecessor(self) -> None:
         before = self._observed or Lease()

@@ -92,7 +92,7 @@ def main(
             signal.sigwait(STOP)
             _log.info("stopping")
             rest.shutdown()
-            calls.stop(CALLS_END_WITHIN).wait()
+            calls.stop(CALLS_END_WITHIN).wait(CALLS_END_WITHIN + 1)
             replica.stop()
 
 

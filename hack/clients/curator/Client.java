@@ -10,9 +10,13 @@ import org.apache.curator.x.discovery.ServiceCache;
 import org.apache.curator.x.discovery.ServiceDiscovery;
 import org.apache.curator.x.discovery.ServiceDiscoveryBuilder;
 import org.apache.curator.x.discovery.ServiceInstance;
+import org.apache.curator.x.discovery.ServiceProvider;
 import org.apache.curator.x.discovery.details.ServiceCacheListener;
 
-/** Curator's ServiceDiscovery: {@code watch SERVERS BASE SERVICE}, {@code write SERVERS BASE SERVICE ID HOST PORT}. */
+/**
+ * Curator's ServiceDiscovery: {@code watch SERVERS BASE SERVICE}, {@code write SERVERS BASE SERVICE ID HOST PORT};
+ * {@code call SERVERS BASE SERVICE} asks the instances that its ServiceProvider gives.
+ */
 final class Client {
     public static void main(String[] args) throws Exception {
         CuratorFramework zookeeper = CuratorFrameworkFactory.newClient(args[1], new ExponentialBackoffRetry(100, 10));
@@ -22,6 +26,13 @@ final class Client {
         discovery.start();
         if (args[0].equals("watch")) {
             watch(discovery, args[3]);
+        } else if (args[0].equals("call")) {
+            ServiceProvider<Object> provider = discovery.serviceProviderBuilder().serviceName(args[3]).build();
+            provider.start();
+            Lines.poll("call", () -> {
+                ServiceInstance<Object> instance = provider.getInstance();
+                return Pod.asked(instance.getAddress(), instance.getPort());
+            });
         } else {
             discovery.registerService(ServiceInstance.builder()
                     .name(args[3]).id(args[4]).address(args[5]).port(Integer.parseInt(args[6])).build());

@@ -3,11 +3,17 @@ package watcher;
 import com.twitter.finagle.Addr;
 import com.twitter.finagle.Address;
 import com.twitter.finagle.Announcer$;
+import com.twitter.finagle.Http;
 import com.twitter.finagle.Name;
 import com.twitter.finagle.Resolver$;
+import com.twitter.finagle.Service;
+import com.twitter.finagle.http.Request;
+import com.twitter.finagle.http.Response;
 import com.twitter.finagle.partitioning.zk.ZkMetadata$;
 import com.twitter.finagle.partitioning.zk.ZkMetadata;
+import com.twitter.finagle.service.RetryBudgets;
 import com.twitter.util.Await;
+import com.twitter.util.Duration;
 import com.twitter.util.Event;
 import com.twitter.util.Var;
 import java.net.InetSocketAddress;
@@ -17,7 +23,10 @@ import scala.jdk.javaapi.CollectionConverters;
 import scala.runtime.AbstractFunction1;
 import scala.runtime.BoxedUnit;
 
-/** Finagle's serversets: {@code watch SERVERS PATH}, {@code write SERVERS PATH HOST PORT}. */
+/**
+ * Finagle's serversets: {@code watch SERVERS PATH}, {@code write SERVERS PATH HOST PORT}; {@code call SERVERS PATH} asks
+ * by its HTTP client, without the retries that it has by default.
+ */
 final class Client {
     public static void main(String[] args) throws Exception {
         if (args[0].equals("watch")) {
@@ -28,6 +37,14 @@ final class Client {
                     show(addr);
                     return BoxedUnit.UNIT;
                 }
+            });
+        } else if (args[0].equals("call")) {
+            Service<Request, Response> service = Http.client().withRetryBudget(RetryBudgets.EMPTY)
+                    .newService("zk2!" + args[1] + "!" + args[2], "pods");
+            Lines.poll("call", () -> {
+                Response response = Await.result(service.apply(Request.apply("/")), Duration.fromSeconds(20));
+                String[] answer = response.contentString().split(":");
+                return new Lines.Endpoints().add(answer[0], answer[1], Map.of());
             });
         } else {
             InetSocketAddress address = new InetSocketAddress(args[3], Integer.parseInt(args[4]));

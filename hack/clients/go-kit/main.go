@@ -2,19 +2,26 @@
 //
 //	go-kit watch SERVERS PATH
 //	go-kit write SERVERS PATH NAME ADDRESS
+//	go-kit call SERVERS PATH
 //
-// It prints one JSON line for every list of instances that the instancer tells of.  It ends with its
-// standard input.
+// It prints one JSON line for every list of instances that the instancer tells of; or for every call, by
+// go-kit's round robin and without a retry, that comes out otherwise than the one before.  It ends with
+// its standard input.
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
+	"time"
 
+	"github.com/go-kit/kit/endpoint"
 	"github.com/go-kit/kit/sd"
+	"github.com/go-kit/kit/sd/lb"
 	"github.com/go-kit/kit/sd/zk"
 	"github.com/go-kit/log"
 )
@@ -28,6 +35,8 @@ func main() {
 	switch os.Args[1] {
 	case "watch":
 		watch(client, os.Args[3], logger)
+	case "call":
+		call(client, os.Args[3], logger)
 	case "write":
 		write(client, os.Args[3], os.Args[4], os.Args[5], logger)
 	}
@@ -54,6 +63,50 @@ func watch(client zk.Client, path string, logger log.Logger) {
 			printLine(map[string]any{"via": "instancer", "endpoints": endpoints})
 		}
 	}()
+}
+
+func call(client zk.Client, path string, logger log.Logger) {
+	instancer, err := zk.NewInstancer(client, path, logger)
+	if err != nil {
+		fail(err)
+	}
+	balancer := lb.NewRoundRobin(sd.NewEndpointer(instancer, asking, logger))
+	go func() {
+		for _, err := balancer.Endpoint(); err != nil; _, err = balancer.Endpoint() {
+			time.Sleep(20 * time.Millisecond) // the instancer has told of nothing yet
+		}
+		before := ""
+		for {
+			line := map[string]any{"via": "call"}
+			if ask, err := balancer.Endpoint(); err != nil {
+				line["error"] = err.Error()
+			} else if address, err := ask(context.Background(), nil); err != nil {
+				line["error"] = err.Error()
+			} else {
+				line["endpoints"] = map[string]any{address.(string): map[string]string{}}
+			}
+			if text := fmt.Sprint(line); text != before {
+				printLine(line)
+				before = text
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}()
+}
+
+// asking makes an endpoint of an instance: it asks for the address of the server that answers.
+func asking(instance string) (endpoint.Endpoint, io.Closer, error) {
+	transport := &http.Transport{DisableKeepAlives: true} // Go asks again where a connection that it kept is closed
+	client := &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	return func(context.Context, any) (any, error) {
+		answer, err := client.Get("http://" + instance + "/")
+		if err != nil {
+			return nil, err
+		}
+		defer answer.Body.Close()
+		address, err := io.ReadAll(answer.Body)
+		return string(address), err
+	}, nil, nil
 }
 
 func write(client zk.Client, path, name, address string, logger log.Logger) {

@@ -7,13 +7,17 @@ import org.springframework.boot.builder.SpringApplicationBuilder;
 import org.springframework.boot.WebApplicationType;
 import org.springframework.cloud.client.ServiceInstance;
 import org.springframework.cloud.client.discovery.DiscoveryClient;
+import org.springframework.cloud.client.loadbalancer.reactive.ReactiveLoadBalancer;
+import org.springframework.cloud.loadbalancer.support.LoadBalancerClientFactory;
 import org.springframework.cloud.zookeeper.discovery.ZookeeperInstance;
 import org.springframework.cloud.zookeeper.serviceregistry.ServiceInstanceRegistration;
 import org.springframework.cloud.zookeeper.serviceregistry.ZookeeperServiceRegistry;
 import org.springframework.context.ConfigurableApplicationContext;
+import reactor.core.publisher.Mono;
 
 /**
- * Spring Cloud Zookeeper: {@code watch SERVERS BASE APPLICATION}, {@code write SERVERS BASE APPLICATION ID HOST PORT}.
+ * Spring Cloud Zookeeper: {@code watch SERVERS BASE APPLICATION}, {@code write SERVERS BASE APPLICATION ID HOST PORT};
+ * {@code call SERVERS BASE APPLICATION} asks the instances that Spring Cloud LoadBalancer chooses.
  */
 @SpringBootApplication
 class Client {
@@ -33,6 +37,13 @@ class Client {
         if (args[0].equals("watch")) {
             DiscoveryClient discovery = context.getBean(DiscoveryClient.class);
             Lines.poll("discovery", () -> endpoints(discovery.getInstances(application)));
+        } else if (args[0].equals("call")) {
+            ReactiveLoadBalancer<ServiceInstance> balancer =
+                    context.getBean(LoadBalancerClientFactory.class).getInstance(application);
+            Lines.poll("call", () -> {
+                ServiceInstance chosen = Mono.from(balancer.choose()).block().getServer();
+                return Pod.asked(chosen.getHost(), chosen.getPort());
+            });
         } else {
             context.getBean(ZookeeperServiceRegistry.class).register(ServiceInstanceRegistration.builder()
                     .name(application).id(args[4]).address(args[5]).port(Integer.parseInt(args[6])).defaultUriSpec()

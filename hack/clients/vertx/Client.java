@@ -1,15 +1,26 @@
 package watcher;
 
+import io.vertx.core.Future;
 import io.vertx.core.Vertx;
+import io.vertx.core.http.HttpClient;
+import io.vertx.core.http.HttpClientRequest;
+import io.vertx.core.http.HttpClientResponse;
+import io.vertx.core.http.HttpMethod;
 import io.vertx.core.json.JsonObject;
 import io.vertx.servicediscovery.Record;
 import io.vertx.servicediscovery.ServiceDiscovery;
 import io.vertx.servicediscovery.ServiceDiscoveryOptions;
+import io.vertx.servicediscovery.ServiceReference;
 import io.vertx.servicediscovery.backend.zookeeper.ZookeeperBackendService;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 
-/** Vert.x service discovery on its ZooKeeper backend: {@code watch SERVERS BASE SERVICE}. */
+/**
+ * Vert.x service discovery on its ZooKeeper backend: {@code watch SERVERS BASE SERVICE} lists records, {@code call …}
+ * asks each in turn, by the HTTP client that the discovery makes of it.
+ */
 final class Client {
     public static void main(String[] args) throws Exception {
         JsonObject backend = new JsonObject()
@@ -19,9 +30,32 @@ final class Client {
                 .put("basePath", args[2]);
         ServiceDiscovery discovery = ServiceDiscovery.create(
                 Vertx.vertx(), new ServiceDiscoveryOptions().setBackendConfiguration(backend));
-        Lines.poll("records", () -> endpoints(discovery.getRecords(record -> record.getName().equals(args[3]))
-                .toCompletionStage().toCompletableFuture().get(2, TimeUnit.SECONDS)));
+        if (args[0].equals("watch")) {
+            Lines.poll("records", () -> endpoints(records(discovery, args[3])));
+        } else {
+            AtomicInteger turn = new AtomicInteger();
+            Lines.poll("call", () -> {
+                List<Record> found = records(discovery, args[3]);
+                ServiceReference reference = discovery.getReference(found.get(turn.getAndIncrement() % found.size()));
+                try {
+                    String[] answer = got(reference.getAs(HttpClient.class)
+                            .request(HttpMethod.GET, "/").compose(HttpClientRequest::send)
+                            .compose(HttpClientResponse::body), 20).toString().split(":");
+                    return new Lines.Endpoints().add(answer[0], answer[1], Map.of());
+                } finally {
+                    reference.release();
+                }
+            });
+        }
         Lines.untilInputEnds();
+    }
+
+    private static List<Record> records(ServiceDiscovery discovery, String service) throws Exception {
+        return got(discovery.getRecords(record -> record.getName().equals(service)), 2);
+    }
+
+    private static <T> T got(Future<T> future, int seconds) throws Exception {
+        return future.toCompletionStage().toCompletableFuture().get(seconds, TimeUnit.SECONDS);
     }
 
     private static Lines.Endpoints endpoints(List<Record> records) {

@@ -17,12 +17,23 @@ from hack.local.netns import Machine, make_network
 from hack.local.process import Process
 from hack.local.proxy import Proxy
 from tests.clients.journeys import SERVICE, base, entry, layout_flags, published
-from tests.clients.readers import ARMERIA_CURATOR, ARMERIA_SERVERSET, D2, PATIENCE, Reader
+from tests.clients.readers import (
+    ARMERIA,
+    CURATOR,
+    D2,
+    FINAGLE,
+    GO_KIT,
+    PATIENCE,
+    SPRING_CLOUD,
+    VERTX,
+    Reader,
+)
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, World
 
 SERVER = Path(__file__).parents[1] / "server.py"
 PORT = 8080
+CALLERS = (*ARMERIA, D2, CURATOR, GO_KIT, SPRING_CLOUD, VERTX, FINAGLE)
 LATELY = 30  # calls in a row: that many leave out one of five addresses by chance once in 800 times
 
 
@@ -84,9 +95,7 @@ def left(caller: Watcher, address: str) -> bool:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(
-    "reader", [pytest.param(r, id=r.id) for r in (ARMERIA_CURATOR, ARMERIA_SERVERSET, D2)]
-)
+@pytest.mark.parametrize("reader", [pytest.param(reader, id=reader.id) for reader in CALLERS])
 def test_no_call_fails_while_pods_come_move_and_go(
     reader: Reader,
     machine: Machine,
@@ -124,4 +133,4 @@ def test_no_call_fails_while_pods_come_move_and_go(
         world.delete_pod(name)
     settles(on=(), off=(moved, c))
 
-    assert caller.errors() == []
+    assert reader.errors(caller) == []

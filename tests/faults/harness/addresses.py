@@ -72,7 +72,9 @@ def _own_changes(evidence: Evidence, present: bool) -> Iterator[tuple[Address, S
     for address, changes in times.shown.items():
         for change in changes:
             span = times.span(address, change.at)
-            heard = span.until - WATCH_LAG <= change.at and span.until < evidence.ended
+            # Nobody can guess an address: if a pod has it later, the harness heard of that pod late.
+            known = span.since == NEVER or span.until - WATCH_LAG <= change.at
+            heard = known and span.until < evidence.ended
             if change.own and change.present is present and not heard:
                 yield address, change, span
 

@@ -290,8 +290,9 @@ class FaultHttpProxy(HttpProxy):
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        if name in ("instead", "rewrite", "watch_bytes") and hasattr(self, "server"):
-            if self.instead is unanswered and self.rewrite is untouched and self.watch_bytes is None:
+        if name in ("instead", "rewrite", "watch_bytes", "latency") and hasattr(self, "server"):
+            hooks = self.instead is unanswered and self.rewrite is untouched
+            if hooks and self.watch_bytes is None and not self.latency:
                 self._faults.end(self.server)
             else:
                 self._faults.begin(self.server, "refused")

@@ -1,12 +1,12 @@
 """What a stand reads: flags, a log, a tree, a status."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 
-from tests.faults.harness import oracle, zklog
+from tests.faults.harness import oracle
 from tests.faults.harness.evidence import Log
 
 TIMEOUT = 5.0  # seconds: ZooKeeper's answer to the harness
@@ -29,18 +29,16 @@ def parsed(flags: Sequence[str]) -> Mapping[str, list[str]]:
     return found
 
 
-def within(log: Log, chroot: str, since: float, unjudged: Collection[str] = ()) -> Log | None:
+def within(log: Log, chroot: str, since: float) -> Log | None:
     """What a log says of a chroot, with paths as its clients see them; None where it ends before *since*.
 
-    What another test did is no part of it, but for sessions: they have no path; nor is what lies below
-    *unjudged*.
+    What another test did is no part of it, but for sessions: they have no path.
     """
     if log.transactions and log.transactions[-1].at < since:
         return None
 
     def counts(path: str) -> bool:
-        below = path.startswith(f"{chroot}/")
-        return below and not any(zklog.is_below(path[len(chroot) :], other) for other in unjudged)
+        return path.startswith(f"{chroot}/")
 
     start = {path[len(chroot) :]: data for path, data in log.start.items() if counts(path)}
     kept = []

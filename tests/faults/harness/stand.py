@@ -34,7 +34,6 @@ from tests.faults.harness.reading import TIMEOUT, agrees, is_in_sync, parsed, su
 
 USER = "system:serviceaccount:rpcregistry:rpcregistry"
 LEASE = "rpcregistry"
-OWNED = "/rpcregistry/owned"  # where the ledger lies
 BASE = "/rpc_v2"  # of the default layout
 FOREIGN = {f"{BASE}-of-others/echo": b"theirs", "/elsewhere": b"", "/elsewhere/echo": b"theirs"}
 HURRY = 10.0  # a back-off of 10 s becomes one of 1 s: a kubelet's patience is not what is tested
@@ -105,7 +104,6 @@ class Stand:
         self._layouts: list[tuple[str, str]] = []
         self._everywhere = everywhere
         self._templates: dict[str, oracle.Manifest] = {}
-        self._unjudged: set[str] = set()  # paths below which the oracle does not know what is right
         self._flags: dict[str, Any] = {"templates": self._templates}
         if not everywhere:
             self._flags["namespace"] = tuple(namespaces)
@@ -381,11 +379,7 @@ class Stand:
     def _evidence(self, texts: Mapping[str, str]) -> Evidence:
         ended = time.time()
         data = self._zookeeper.data if self._zookeeper else self.ground.cluster.zookeeper_data
-        logs = [
-            part
-            for path in data
-            if (part := within(zklog.read(path), self.chroot, self._began, self._unjudged))
-        ]
+        logs = [part for path in data if (part := within(zklog.read(path), self.chroot, self._began))]
         return Evidence(
             began=self._began,
             ended=ended,
@@ -432,16 +426,11 @@ class Stand:
     def _note(self, flags: Sequence[str]) -> None:
         """What of a replica's flags decides what is published, and where."""
         given = dict(parsed(flags))
-        templates = dict(text.split("=", 1) for text in given.get("--template", ()))
-        for name, file in templates.items():
-            template = yaml.safe_load(Path(file).read_text())
-            if oracle.is_known(template):
-                self._templates[name] = template
+        for name, file in (text.split("=", 1) for text in given.get("--template", ())):
+            self._templates[name] = yaml.safe_load(Path(file).read_text())
         for text in given.get("--layout", [f"kube2zk={BASE}"]):
             name, base = text.split("=", 1)
-            if name in templates and name not in self._templates:
-                self._unjudged |= {base, f"{OWNED}/{name}"}
-            elif (name, base) not in self._layouts:
+            if (name, base) not in self._layouts:
                 self._layouts.append((name, base))
         for flag, field in ORACLES_FLAGS.items():
             if flag in given:

@@ -253,26 +253,27 @@ def _shown(evidence: Evidence) -> dict[Address, list[Shown]]:
     shown: dict[Address, list[Shown]] = defaultdict(list)
     for layout, base in evidence.layouts:
         found: set[Address] = set()
+        part_of = _part if layout not in evidence.flags.get("templates", {}) else _whole
         for log in evidence.logs:
             # What the life of the data before this one left behind is lost, and not by the product.
             begun = log.transactions[0].at if log.transactions else evidence.began
             parts: dict[str, dict[str, bytes]] = defaultdict(dict)
             for path, content in log.start.items():
                 if zklog.is_below(path, base):
-                    parts[_part(path, base)][path] = content
+                    parts[part_of(path, base)][path] = content
             now = {a for part in parts.values() for a in _read(evidence, layout, base, part)}
             _note(shown, found, now, Shown(begun, False, False, 0))
             found = now
             for state in zklog.states(log, base):
                 transaction = state.transaction
                 own = transaction.session not in evidence.other_sessions
-                touched = {_part(path, base) for path in state.changed}
+                touched = {part_of(path, base) for path in state.changed}
                 before = {a for part in touched for a in _read(evidence, layout, base, parts[part])}
                 for path, data in state.changed.items():
                     if data is None:
-                        parts[_part(path, base)].pop(path, None)
+                        parts[part_of(path, base)].pop(path, None)
                     else:
-                        parts[_part(path, base)][path] = data
+                        parts[part_of(path, base)][path] = data
                 after = {a for part in touched for a in _read(evidence, layout, base, parts[part])}
                 _note(shown, before, after, Shown(transaction.at, False, own, transaction.zxid))
                 found = (found - before) | after
@@ -287,6 +288,11 @@ def _note(shown: dict[Address, list[Shown]], before: set[Address], after: set[Ad
 def _part(path: str, base: str) -> str:
     """Which of the directories below *base* a path is in: readers look at each by itself."""
     return path.removeprefix(base.rstrip("/")).lstrip("/").partition("/")[0]
+
+
+def _whole(*_: str) -> str:
+    """As ``_part``, for a layout in which what a reader finds of a service may lie in several directories."""
+    return ""
 
 
 def _read(evidence: Evidence, layout: str, base: str, znodes: Mapping[str, bytes]) -> Iterator[Address]:

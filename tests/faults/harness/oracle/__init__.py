@@ -9,12 +9,11 @@ compares it with the controller on random worlds.
 Not in here: ``--max-znode-bytes``.
 """
 
-from tests.faults.harness.oracle.layouts import owned, read
+from tests.faults.harness.oracle.layouts import known_as, owned, read
 from tests.faults.harness.oracle.nodeservices import wrong_node_services
 from tests.faults.harness.oracle.objects import Manifest
 from tests.faults.harness.oracle.published import Found, desired, undecided
 from tests.faults.harness.oracle.services import KINDS, Row, Statuses, World, listed, statuses, world_of
-from tests.faults.harness.oracle.templates import is_known
 
 __all__ = [
     "KINDS",
@@ -24,7 +23,7 @@ __all__ = [
     "Statuses",
     "World",
     "desired",
-    "is_known",
+    "known_as",
     "listed",
     "owned",
     "read",

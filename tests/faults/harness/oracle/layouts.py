@@ -38,6 +38,16 @@ def written(layout: str, endpoint: Endpoint, templates: Templates = NONE) -> str
     return _joined(ip, entry.port)
 
 
+def beside(layout: str, service: str, templates: Templates = NONE) -> frozenset[str]:
+    """What clients find of a service with endpoints besides these."""
+    return templating.static(templates[layout], service) if layout in templates else frozenset()
+
+
+def known_as(layout: str, service: str, templates: Templates = NONE) -> str:
+    """The name under which ``read`` has what clients find of a service."""
+    return templating.known_as(templates[layout], service) if layout in templates else service
+
+
 def _fits_url(entry: Entry) -> bool:
     """Whether clients that decode a URL first and take it apart afterwards read what was meant."""
     return re.fullmatch(r"([a-z][a-z0-9+.-]*)?", entry.protocol) is not None and not any(
@@ -66,12 +76,17 @@ def read(
             continue
         try:
             if layout in templates:
-                found[service].add(templating.found(templates[layout], name or "", data))
+                found[service].add(templating.found(templates[layout], _below(base, path), data))
             else:
                 found[service].update(_READERS[layout](name or service, data))
         except (ValueError, KeyError, TypeError, AttributeError):
             found[service].add(f"unreadable {name or service}")
-    return {service: frozenset(addresses) for service, addresses in found.items() if addresses}
+    services = {service: addresses for service, addresses in found.items() if addresses}
+    if layout in templates:
+        contents = {"/".join(_below(base, path)): data for path, data in znodes.items()}
+        for service, static in templating.found_static(templates[layout], list(services), contents):
+            services[service].add(static)
+    return {service: frozenset(addresses) for service, addresses in services.items()}
 
 
 def owned(layout: str, base: str, path: str, templates: Templates = NONE) -> str | None:
@@ -90,13 +105,9 @@ def owned(layout: str, base: str, path: str, templates: Templates = NONE) -> str
 
 def _place(layout: str, base: str, path: str, templates: Templates) -> tuple[str | None, str | None]:
     """Which service's directory *path* is in, and the child's name; no child: the service's own znode."""
-    root = base.rstrip("/") + "/"
-    below = path.removeprefix(root).split("/") if path.startswith(root) else []
+    below = _below(base, path)
     if layout in templates:
-        directories = [part for part in templates[layout].get("below", "").split("/") if part]
-        if len(below) == len(directories) + 2 and below[1:-1] == directories:
-            return below[0], below[-1]
-        return None, None
+        return templating.place(templates[layout], below) if below else (None, None)
     match layout, below:
         case "dubbo", [directory, "providers", name]:
             # Consumers look for the encoded name of their interface, and nowhere else.
@@ -111,6 +122,12 @@ def _place(layout: str, base: str, path: str, templates: Templates) -> tuple[str
         case _, [service] if service:
             return service, None
     return None, None
+
+
+def _below(base: str, path: str) -> list[str]:
+    """The names on the way from *base* to *path*; none where it is not below."""
+    root = base.rstrip("/") + "/"
+    return path.removeprefix(root).split("/") if path.startswith(root) else []
 
 
 def _kube2zk(_: str, data: bytes) -> Iterator[str]:

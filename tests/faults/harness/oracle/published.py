@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from tests.faults.harness.oracle.layouts import written
+from tests.faults.harness.oracle.layouts import beside, known_as, written
 from tests.faults.harness.oracle.objects import has_condition, name_of
 from tests.faults.harness.oracle.services import Endpoint, World, services
 
@@ -46,7 +46,7 @@ def undecided(world: World) -> Found:
 def _found(world: World, endpoints: Mapping[str, Iterable[Endpoint]]) -> Found:
     return {
         (layout, base): {
-            name: found
+            known_as(layout, name, world.templates): found | beside(layout, name, world.templates)
             for name, chosen in endpoints.items()
             if (found := frozenset(filter(None, (written(layout, e, world.templates) for e in chosen))))
         }
