@@ -105,7 +105,8 @@ def test_rows_are_found(query: dict[str, Any], names: list[str]):
 
 @given(limit=st.integers(1, 4), sort=st.sampled_from(services.SORTS))
 def test_each_row_is_on_one_page(limit: int, sort: str):
-    names, after = [], 0
+    names: list[str] = []
+    after: int | None = 0
     while after is not None:
         found = services.page(EVERY, facts(), services.Query(limit=limit, after=after, sort=sort))
         names += [row.name for row in found.services]

@@ -33,6 +33,7 @@ NO_QUEUES = {
     "commands/follow.py": "what one person watches, in order",
     "reconcile/guard.py": "what was withdrawn a moment ago",
     "run/journal.py": "what has happened, the newest of it",
+    "run/timeline.py": "what has happened, the newest of it",
     "run/sources.py": "the newest of several numbers",
     "runtime/store.py": "the newest of several numbers",
     "runtime/workqueue.py": "the queue itself, and the retries of the last second",

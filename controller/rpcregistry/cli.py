@@ -187,7 +187,7 @@ def main() -> None:
     type=Parsed("host:port", page_address),
     default="127.0.0.1:8081",
     show_default=True,
-    help="Where to serve the page; `rpcregistry ui` opens it.  Empty: nowhere.",
+    help="Where to serve the page, which `rpcregistry ui` opens.  none: nowhere.",
 )
 @click.option(
     "--ui-host",
@@ -201,8 +201,7 @@ def main() -> None:
     "--ui-auth",
     type=click.Choice(["none", "kubernetes"]),
     default="none",
-    show_default=True,
-    help="Who may look: everybody who reaches the page, or who has the verb get on the URL /ui.",
+    help="Who may look: everybody who reaches the page (none), or only who has the verb get on the URL /ui.",
 )
 @click.option(
     "--ui-insecure",

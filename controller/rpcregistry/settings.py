@@ -195,8 +195,11 @@ def bind_address(text: str) -> str:
 
 
 def page_address(text: str) -> str:
-    """Parse an address to listen at, as ``bind_address``; ``""`` means none."""
-    return bind_address(text) if text else ""
+    """Parse an address to listen at, as ``bind_address``; ``none`` and ``""`` mean nowhere.
+
+    A variable needs the word: an empty one counts as not set.
+    """
+    return bind_address(text) if text not in ("", "none") else ""
 
 
 def is_loopback(address: str) -> bool:
