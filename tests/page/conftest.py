@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
+from hack.local.binaries import Unavailable
 from hack.local.chromium import chromium
 from tests.cluster.conftest import cluster, namespace, zk
 from tests.cluster.fixtures import (
@@ -97,8 +98,12 @@ def served(start_page: Callable[..., Served]) -> Served:
 def browser() -> Iterator[Browser]:
     """Chromium, without a window."""
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    try:
+        program = chromium()
+    except Unavailable as error:
+        pytest.skip(str(error))
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=str(chromium()), args=sandbox)
+        found = playwright.chromium.launch(executable_path=str(program), args=sandbox)
         yield found
         found.close()
 

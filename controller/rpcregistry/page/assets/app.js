@@ -1,6 +1,6 @@
 // The shell: which screen the address names, its data, the bar on top, keys.  A screen is a function of one answer.
 import { render } from './vendor/lit-html/lit-html.js';
-import { html, icon, notice, nothing, now, number, plural, setClock, span } from './parts.js';
+import { html, icon, notice, nothing, now, number, setClock, span } from './parts.js';
 import * as services from './services.js';
 
 const SCREENS = {

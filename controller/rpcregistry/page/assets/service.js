@@ -1,5 +1,5 @@
 // One service: endpoints, pods that are none, what clients read, changes, commands.
-import { age, bytes, chip, command, empty, html, icon, look, ms, nothing, number, pill, plural, search, spark, status, unix, wide, word } from './parts.js';
+import { age, bytes, chip, command, empty, html, look, ms, nothing, number, pill, plural, search, spark, status, unix, wide, word } from './parts.js';
 import { timeline } from './changes.js';
 import { repeat } from './vendor/lit-html/directives/repeat.js';
 
