@@ -5,6 +5,7 @@ import pytest
 from rpcregistry.model import RELEASE, RESTORED, Pod
 from rpcregistry.plan.restored import Record
 from rpcregistry.reconcile.memory import Memory
+from rpcregistry.reconcile.withdrawn import Withdrawn
 from rpcregistry.runtime.store import Change
 from tests.builders import pod
 from tests.worlds import NotesInMemory
@@ -14,7 +15,8 @@ GONE_BACK = "pods: the server's resourceVersion went back from 50 to 20"
 
 
 def memory(notes: NotesInMemory | None = None) -> Memory:
-    return Memory(notes or NotesInMemory())
+    kept = notes or NotesInMemory()
+    return Memory(kept, Withdrawn(kept, lambda: None))
 
 
 def judged(record: Record = RECORD, before: tuple[str, int] | None = None) -> Memory:

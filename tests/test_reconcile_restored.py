@@ -5,9 +5,9 @@ import json
 import msgspec
 import pytest
 
-from rpcregistry.errors import Fenced, Partial, Rejected
+from rpcregistry.errors import Fenced, Partial, Rejected, Retry
 from rpcregistry.layouts import Layout
-from rpcregistry.model import RELEASE, RESTORED, ObjectKey, Pod
+from rpcregistry.model import RELEASE, RESTORED, Declaration, ObjectKey, Pod
 from rpcregistry.plan.ledger import Ledger
 from rpcregistry.plan.ops import Create, Znode
 from rpcregistry.plan.outcome import ObservedZnodes
@@ -15,6 +15,7 @@ from rpcregistry.plan.restored import Record
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.guard import Guard, Snapshot
 from rpcregistry.reconcile.leftovers import Leftovers
+from rpcregistry.reconcile.withdrawn import WITHDRAWN, Withdrawn
 from rpcregistry.runtime.store import Change
 from tests.builders import pod
 from tests.worlds import Clock, NotesInMemory, Remembered, ZooKeeperInMemory
@@ -289,6 +290,57 @@ def test_without_a_pod_controller_nothing_counts_as_left_over():
     assert Leftovers([], "c1").left(layout, "echo", view, ()) == frozenset()
 
 
+def test_what_is_left_in_several_layouts_counts_as_one_endpoint():
+    world = World()
+    world.layouts = tuple(Layout(name, f"/{name}") for name in ("kube2zk", "curator", "dubbo", "serverset"))
+    world.start()
+    numbers = range(11, 31)
+    for number in numbers:
+        world.pods.put(pod(number, "echo", declarations=(Declaration(service_name="echo", port=80),)))
+    leave(world, *numbers[:3]).settle()
+    published = world.zookeeper.children("/serverset/echo")
+    assert len(published) == 17
+
+
+# What guards withdrew a moment ago
+
+
+def test_few_after_few_are_held_by_the_next_process():
+    world = World()
+    world.serve(*range(11, 41))
+    leave(world, *range(11, 15)).settle()
+    assert world.servers() == addresses(range(15, 41))
+    assert world.notes.annotations[WITHDRAWN] == "registry=4"
+    leave(world, *range(15, 19)).settle()
+    assert world.servers() == addresses(range(15, 41)), "8 of 26 are not few"
+    later(world, CONFIRM)
+    assert world.servers() == addresses(range(19, 41))
+    later(world, CONFIRM)
+    assert WITHDRAWN not in world.notes.annotations
+
+
+def test_nothing_is_withdrawn_that_could_not_be_noted():
+    notes = NotesInMemory()
+
+    def renew() -> None:
+        raise Retry("500")
+
+    past = Remembered()
+    past.withdrawn = Withdrawn(notes, renew)
+    guard: Guard[str] = Guard(
+        "pods",
+        look=lambda _: Snapshot({"a": 1}, 100),
+        decided=lambda _: None,
+        past=past,
+        confirm=CONFIRM,
+        clock=Clock(),
+    )
+    with pytest.raises(Retry):
+        guard.look_once()
+    assert "a" not in guard.confirmed
+    assert notes.annotations[WITHDRAWN] == "pods=1"
+
+
 # What a guard holds while the server counts as restored
 
 
@@ -296,6 +348,7 @@ def test_only_a_person_who_takes_the_server_as_it_is_lets_a_guard_go_on():
     clock, past = Clock(), Remembered()
     words = {"Lease": "first"}
     guard: Guard[str] = Guard(
+        "pods",
         look=lambda confirmed: Snapshot(
             {"a": 50} if "a" not in confirmed else {}, 100, words={"a": dict(words)}
         ),
@@ -320,6 +373,7 @@ def test_only_a_person_who_takes_the_server_as_it_is_lets_a_guard_go_on():
 def test_a_guard_looks_at_what_shows_a_restored_server_before_it_confirms_anything():
     past = Remembered()
     guard: Guard[str] = Guard(
+        "pods",
         look=lambda confirmed: Snapshot({"a": 1} if "a" not in confirmed else {}, 100),
         decided=lambda _: None,
         past=past,

@@ -54,6 +54,7 @@ from rpcregistry.reconcile.stalepaths import StalePaths
 from rpcregistry.reconcile.troubles import LONGEST_PAUSE, Troubles
 from rpcregistry.reconcile.unreadable import UnknownWords
 from rpcregistry.reconcile.unwritten import Unwritten
+from rpcregistry.reconcile.withdrawn import WITHDRAWN, Withdrawn
 from rpcregistry.runtime.store import Change, Store
 from tests.builders import pod, row
 from tests.threads import at_once, step_by_step, twice
@@ -272,6 +273,7 @@ def test_what_is_being_confirmed_is_never_neither_held_nor_confirmed():
     clock = Clock()
     absent: list[int] = []
     guard: Guard[int] = Guard(
+        "pods",
         look=lambda _: Snapshot({absent[-1]: 100}, 100),
         decided=lambda _: None,
         past=Remembered(),
@@ -562,7 +564,8 @@ def test_the_guard_reads_the_cache_while_the_registry_changes_it():
 
 
 def test_every_pod_that_two_watches_show_is_known_to_be_shown():
-    memory = Memory(NotesInMemory())
+    notes = NotesInMemory()
+    memory = Memory(notes, Withdrawn(notes, lambda: None))
     memory.judge(Record({"pods": 1}, restored="it went back"), None, {})
     memory.compared()
 
@@ -693,3 +696,17 @@ def test_a_namespace_is_slow_from_a_long_request_until_a_short_one():
     with slow.timed(RPCSERVICES, "a"):
         clock.seconds += SLOW
     assert not is_slow("a")
+
+
+def test_what_guards_withdraw_at_once_is_counted_and_shown():
+    notes = NotesInMemory()
+    withdrawn = Withdrawn(notes, lambda: None)
+
+    def work(me: int) -> None:
+        for _ in range(ROUNDS):
+            withdrawn.note("pods" if me else "nodes", 0.0, 1)
+            withdrawn.within("pods", 0.0, 30.0)
+
+    twice(work)
+    assert withdrawn.within("pods", 0.0, 30.0) == withdrawn.within("nodes", 0.0, 30.0) == ROUNDS
+    assert notes.annotations[WITHDRAWN] == f"nodes={ROUNDS} pods={ROUNDS}"

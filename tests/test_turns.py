@@ -15,6 +15,7 @@ from rpcregistry.model import NodeServiceKey, ObjectKey, ServiceKey
 from rpcregistry.plan.publication import Adopt, CrossNamespace, Policy
 from rpcregistry.plan.turns import KEPT_FREE, InFlight
 from rpcregistry.reconcile.memory import Memory
+from rpcregistry.reconcile.withdrawn import Withdrawn
 from rpcregistry.run import PARTS
 from rpcregistry.run.dryrun import DryRunLeadership, DryRunLease
 from rpcregistry.run.part import Part
@@ -31,7 +32,8 @@ PACKAGE = Path(rpcregistry.__file__).parent
 # What has an order of its own and is no queue of keys, by module: why.
 NO_QUEUES = {
     "commands/follow.py": "what one person watches, in order",
-    "reconcile/guard.py": "what was withdrawn a moment ago",
+    "kube/http.py": "connections that wait for a request",
+    "reconcile/withdrawn.py": "what was withdrawn a moment ago",
     "run/journal.py": "what has happened, the newest of it",
     "run/timeline.py": "what has happened, the newest of it",
     "run/sources.py": "the newest of several numbers",
@@ -107,7 +109,7 @@ def shared() -> Shared:
         cluster_id="c1",
         identity="me",
         leadership=DryRunLeadership(lease),
-        memory=Memory(lease),
+        memory=Memory(lease, Withdrawn(lease, lambda: None)),
         metrics=Metrics(),
         stopping=threading.Event(),
     )

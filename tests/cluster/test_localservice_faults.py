@@ -249,6 +249,38 @@ def test_a20_a_policy_that_denies_changes_of_a_service(world: World, start_local
 
 
 @pytest.mark.full
+def test_a20_a_policy_that_denies_what_is_new_of_a_service_lets_the_rest_go(world: World, start_local, deny):
+    world.create_node("a20-n")
+    start_local()
+    one, two, three = ({"name": f"p{port}", "port": port} for port in (80, 81, 82))
+    world.create_localservice(type="NodePort", ports=[one, two])
+    eventually(lambda: world.serves("a20-n"))
+    mend = deny(
+        "services",
+        "!has(object.metadata.labels) || !('new' in object.metadata.labels)",
+        lambda: is_denied(
+            lambda: world.core.patch_namespaced_service(
+                "app-a20-n", world.namespace, {"metadata": {"labels": {"new": "1"}}}, dry_run="All"
+            )
+        ),
+    )
+    before = world.services()["app-a20-n"]["spec"]["ports"][1]["nodePort"]
+    world.edit_localservice(ports=[two, three], selector={"app": "another"}, serviceLabels={"new": "1"})
+
+    def ports() -> list[int]:
+        return [port["port"] for port in world.services()["app-a20-n"]["spec"]["ports"]]
+
+    eventually(lambda: ports() == [81])
+    service = world.services()["app-a20-n"]
+    assert service["spec"]["selector"]["app"] == "another"
+    assert service["spec"]["ports"][0]["nodePort"] == before
+    eventually(lambda: "not that one" in (world.failing() or ("", ""))[1])
+    mend()
+    eventually(lambda: ports() == [81, 82], LONG)
+    eventually(world.is_fine)
+
+
+@pytest.mark.full
 def test_a20_a_policy_that_denies_the_label_of_a_pod(world: World, start_local, deny):
     world.create_node("a20-p")
     world.run_pod("denied", "a20-p")

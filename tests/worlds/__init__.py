@@ -12,6 +12,7 @@ from rpcregistry.model import ObjectKey, Problem, Regarding
 from rpcregistry.plan.invariants import clashes
 from rpcregistry.plan.ledger import FENCES
 from rpcregistry.plan.ops import Check, Create, Delete, Op, Set, Znode
+from rpcregistry.reconcile.withdrawn import Withdrawn
 from rpcregistry.runtime.store import Change
 
 T = TypeVar("T", bound=Named)
@@ -200,6 +201,7 @@ class Remembered:
     def __init__(self) -> None:
         self.holds = False
         self.accepted = 0
+        self.withdrawn = Withdrawn(NotesInMemory(), lambda: None)
 
     def check(self) -> None:
         pass

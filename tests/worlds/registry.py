@@ -33,6 +33,7 @@ from rpcregistry.reconcile.rpcservices import RpcServiceReconciler
 from rpcregistry.reconcile.synced import SyncedReconciler
 from rpcregistry.reconcile.transactions import RegistryWriter
 from rpcregistry.reconcile.unwritten import Unwritten
+from rpcregistry.reconcile.withdrawn import Withdrawn
 from rpcregistry.runtime.store import Change
 from tests.builders import pod
 from tests.worlds import Clock, EventsInMemory, Held, KubeInMemory, NotesInMemory, ZooKeeperInMemory
@@ -74,7 +75,7 @@ class World:
 
     def start(self) -> None:
         """A new process: it knows nothing but what is in the cluster and in ZooKeeper."""
-        self.memory = Memory(self.notes)
+        self.memory = Memory(self.notes, Withdrawn(self.notes, lambda: None))
         self.memory.follow(self.pods.values)
         self.memory.hold_while(lambda: self.confined)
         self.memory.subscribe(self._remembered)

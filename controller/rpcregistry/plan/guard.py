@@ -51,6 +51,25 @@ def is_released(since: Words, now: Words) -> bool:
     return any(word not in ("", since.get(carrier, word)) for carrier, word in now.items())
 
 
+def counts_of(text: str) -> dict[str, int]:
+    """The counts by name that *text* has: ``NAME=COUNT …``.
+
+    >>> counts_of("pods=3 registry=11 ?")
+    {'pods': 3, 'registry': 11}
+    """
+    pairs = (word.partition("=") for word in text.split())
+    return {name: int(count) for name, _, count in pairs if count.isdecimal() and len(count) < 10}
+
+
+def text_of(counts: Mapping[str, int]) -> str:
+    """*counts* as a text, without those that are 0.
+
+    >>> text_of({"registry": 11, "pods": 3, "nodes": 0})
+    'pods=3 registry=11'
+    """
+    return " ".join(f"{name}={count}" for name, count in sorted(counts.items()) if count)
+
+
 def judge(
     absent: Mapping[Id, int],
     total: int,

@@ -4,6 +4,7 @@ An *item* is what a plan can take away by itself: an address in a layout with on
 slot of an endpoint's znode.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 
 from rpcregistry.layouts import Layout
@@ -22,6 +23,20 @@ def published_items(layout: Layout, view: ObservedZnodes, cluster_id: str) -> fr
         case PerEndpoint() as form:
             slots = (form.slot(name, cluster_id) for name in view.children)
             return frozenset(slot for slot in slots if slot is not None)
+
+
+def endpoints_in(leftovers: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
+    """For how many endpoints each of *leftovers* stands: (service name, path in a layout, item).
+
+    An endpoint is left in each layout.  So only those of a service's fullest path count.
+
+    >>> endpoints_in([("echo", "/a", "1"), ("echo", "/a", "2"), ("echo", "/b", "x")])
+    {('echo', '/a', '1'): 1, ('echo', '/a', '2'): 1, ('echo', '/b', 'x'): 0}
+    """
+    leftovers = list(leftovers)
+    sizes = Counter((name, path) for name, path, _ in leftovers)
+    fullest = {name: path for (name, path), _ in sorted(sizes.items(), key=lambda size: (size[1], size[0]))}
+    return {(name, path, item): int(path == fullest[name]) for name, path, item in leftovers}
 
 
 def items_of(layout: Layout, service_name: str, rows: Iterable[Endpoint], cluster_id: str) -> set[str]:

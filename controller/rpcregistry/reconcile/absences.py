@@ -54,7 +54,12 @@ class Absences:
         self._unknown_words = UnknownWords()
         self.silences: Silences[str] = Silences(clock, lease)
         self.guard: Guard[str] = Guard(
-            look=self._look, decided=self._decided, past=past, confirm=confirm, clock=clock.monotonic
+            "pods",
+            look=self._look,
+            decided=self._decided,
+            past=past,
+            confirm=confirm,
+            clock=clock.monotonic,
         )
 
     # what changes mean

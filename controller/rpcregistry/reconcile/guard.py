@@ -1,7 +1,6 @@
 """Confirming absences: a second LIST, and a wait, before the controller withdraws what is missing."""
 
 import threading
-from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from math import inf
 from typing import Generic, TypeVar
@@ -120,12 +119,12 @@ class Guard(Generic[Id]):
     ``Failure`` if the source cannot be read.  The guard calls *decided* after each look.
 
     The beginning and the words of a hold are lost with the process.  The next process begins each hold anew,
-    so it withdraws less, never more.  Lost, too, is how much was withdrawn a moment ago: so each start may
-    withdraw a few more at once, each confirmed by a LIST.
+    so it withdraws less, never more.  How much was withdrawn a moment ago, *past* keeps under *name*.
     """
 
     def __init__(
         self,
+        name: str,
         *,
         look: Callable[[Collection[Id]], Snapshot[Id] | None],
         decided: Callable[[Decision[Id]], None],
@@ -133,6 +132,7 @@ class Guard(Generic[Id]):
         confirm: float,
         clock: Callable[[], float],
     ) -> None:
+        self._name = name
         self._look = look
         self._decided = decided
         self._past = past
@@ -143,7 +143,6 @@ class Guard(Generic[Id]):
         self._stopping = False  # set once, before the Event
         self._confirmed: Confirmed[Id] = Confirmed()
         self._held: Mapping[Id, Hold] = {}  # replaced as a whole, so that any thread may read it
-        self._withdrawn: deque[tuple[float, int]] = deque()  # endpoints, within the time of a confirmation
 
     @property
     def confirmed(self) -> Confirmed[Id]:
@@ -198,7 +197,8 @@ class Guard(Generic[Id]):
         now = self._clock()
         snapshot = snapshot or Snapshot({}, 0)
         self._decided(self._judge(snapshot, now))
-        due = min([snapshot.again, *(hold.until for hold in self._held.values())])
+        forgotten = self._past.withdrawn.ends(self._name, now, self._confirm_after)
+        due = min([snapshot.again, forgotten, *(hold.until for hold in self._held.values())])
         return None if due == inf else max(0.0, due - now)
 
     def _judge(self, snapshot: Snapshot[Id], now: float) -> Decision[Id]:
@@ -212,9 +212,7 @@ class Guard(Generic[Id]):
         }
         if holds and not taken:
             released = {}  # a restored server may show an old word for a new one
-        while self._withdrawn and self._withdrawn[0][0] + self._confirm_after <= now:
-            self._withdrawn.popleft()
-        besides = snapshot.expected + sum(weight for _, weight in self._withdrawn)
+        besides = snapshot.expected + self._past.withdrawn.within(self._name, now, self._confirm_after)
         since = {subject: hold.since for subject, hold in before.items()}
         verdict = (
             hold_all(snapshot.absent, released)
@@ -230,9 +228,11 @@ class Guard(Generic[Id]):
                 snapshot.begins,
             )
         )
+        if verdict.withdraw:  # a process that dies between the two has withdrawn less than it says
+            self._past.withdrawn.note(
+                self._name, now, sum(snapshot.absent[subject] for subject in verdict.withdraw)
+            )
         self._confirmed.add(verdict.withdraw)  # before the hold ends: at no moment is a subject neither
-        if verdict.withdraw:
-            self._withdrawn.append((now, sum(snapshot.absent[subject] for subject in verdict.withdraw)))
         self._held = self._holds(verdict, snapshot, now)
         if verdict.hold:
             log.warning(

@@ -10,6 +10,7 @@ import structlog
 from rpcregistry.model import RELEASE, RESTORED, Pod
 from rpcregistry.plan.restored import Record, advanced, lease_behind, releases_all
 from rpcregistry.reconcile.ports import Change, LeaseNotes
+from rpcregistry.reconcile.withdrawn import Withdrawn
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +23,10 @@ class Past(Protocol):
     *holds*: while true, an absence confirms nothing, however long it lasts.  *accepted*: how often a person
     took the server as it is, which releases what was held for that reason.  ``check`` reads once more what
     shows a restored server first: the Lease, and an RpcService; it may raise a ``Retry``.
+    *withdrawn*: what guards withdrew a moment ago.
     """
+
+    withdrawn: Withdrawn
 
     @property
     def holds(self) -> bool: ...
@@ -39,8 +43,9 @@ class Memory:
     each, so it publishes and withdraws less, never more.
     """
 
-    def __init__(self, notes: LeaseNotes) -> None:
+    def __init__(self, notes: LeaseNotes, withdrawn: Withdrawn) -> None:
         self._notes = notes
+        self.withdrawn = withdrawn
         self._confined: Callable[[], bool] = bool  # set before anything starts, too
         self._pods: Callable[[], Iterable[Pod]] = tuple  # set before anything starts, as the next two
         self._checks: list[Callable[[], None]] = []

@@ -12,6 +12,7 @@ from rpcregistry.layouts import Layout
 from rpcregistry.manifests import RPCSERVICES
 from rpcregistry.model import Endpoint, Pod, RpcService, ServiceKey
 from rpcregistry.plan.ledger import Ledger
+from rpcregistry.plan.leftovers import endpoints_in
 from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.plan.pods import is_listed, left_services, names_service
 from rpcregistry.plan.rpcservices import declared_rows
@@ -78,7 +79,12 @@ class Missing:
         self._lock = threading.Lock()  # protects _shown; held while the Lease is annotated
         self._shown: frozenset[str] = frozenset()  # names on the Lease: held, or not withdrawn yet
         self.guard: Guard[Subject] = Guard(
-            look=self._look, decided=self._decided, past=past, confirm=confirm, clock=clock.monotonic
+            "registry",
+            look=self._look,
+            decided=self._decided,
+            past=past,
+            confirm=confirm,
+            clock=clock.monotonic,
         )
 
     # what changes mean
@@ -214,7 +220,8 @@ class Missing:
             named |= self._leftovers.explained_by(naming, name)
         sizes = {name: self._writer.cache.size(name) for name in ledgered}
         absent = missing - set(confirmed) - listed - named
-        weights = {(name, namespace, uid): 1 if uid else sizes[name] for name, namespace, uid in absent}
+        left = endpoints_in(subject for subject in absent if _is_path(subject[1]))
+        weights = {subject: left.get(subject, 1 if subject[2] else sizes[subject[0]]) for subject in absent}
         words = {subject: self._on_lease.words([subject[0]]) for subject in absent}
         return Snapshot(weights, sum(sizes.values()), words=words)
 

@@ -87,7 +87,12 @@ class NodeServiceReconciler:
         self._turns = NodeTurns(clock.monotonic)
         self.silences: Silences[Missing] = Silences(clock, lease)
         self.guard: Guard[Missing] = Guard(
-            look=self._look, decided=self._decided, past=past, confirm=confirm, clock=clock.monotonic
+            "nodes",
+            look=self._look,
+            decided=self._decided,
+            past=past,
+            confirm=confirm,
+            clock=clock.monotonic,
         )
 
     # what changes mean

@@ -22,6 +22,7 @@ from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.restored import ALL, UNTIL_RELEASED
 from rpcregistry.reconcile.memory import Memory
 from rpcregistry.reconcile.registration import ALLOWED_FOR
+from rpcregistry.reconcile.withdrawn import Withdrawn
 from rpcregistry.run import PARTS
 from rpcregistry.run.dryrun import DryRunLeadership, DryRunLease, to_standard_output
 from rpcregistry.run.leadership import Leadership, make_lease
@@ -141,7 +142,7 @@ def make_process(settings: RunSettings, kube: Kube, cluster_id: str, metrics: Me
         if settings.dry_run
         else make_lease(settings, cluster_id, identity, zookeeper if writes else None)
     )
-    memory = Memory(lease)
+    memory = Memory(lease, Withdrawn(lease, lambda: leadership.renew()))
     memory.add(lease.check)
     lease.on_went_back(memory.went_back)
     leadership = (
