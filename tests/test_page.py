@@ -72,7 +72,7 @@ class ApiServer:
 
 def answer(reviews: Reviews, header: str = "Bearer secret") -> int:
     try:
-        asyncio.run(reviews({"authorization": header}))  # type: ignore[arg-type]
+        asyncio.run(reviews({"authorization": header}))
     except Refused as refused:
         return 0 if "secret" in str(refused) else refused.status
     return 200
