@@ -32,6 +32,7 @@ class Playground:
         self.cluster = LocalCluster(directory / "cluster")
         self._directory = directory.resolve()
         self._port_file = self._directory / "controller.port"
+        self._page_file = self._directory / "page.port"
         self._environment_file = self._directory / "controller.env"
 
     def up(self, say: Callable[[str], None]) -> None:
@@ -63,11 +64,19 @@ class Playground:
             zk_servers=self.cluster.zk_servers,
             lease_namespace=ACCOUNT[0],
             bind_address=f"127.0.0.1:{port}",
+            ui_bind_address=self.page,
         )
+
+    @property
+    def page(self) -> str:
+        """Where the controller serves its page; that outlives a restart, so that a browser finds it again."""
+        return f"127.0.0.1:{self._page_file.read_text()}"
 
     def _start_controller(self) -> None:
         if not self._port_file.exists():
             self._port_file.write_text(str(free_ports(1)[0]))
+        if not self._page_file.exists():
+            self._page_file.write_text(str(free_ports(1)[0]))
         namespace, name = ACCOUNT
         token = self.cluster.kubectl("-n", namespace, "create", "token", name, "--duration=8760h").strip()
         self.cluster.kubeconfig_for(token, self._directory / "controller.kubeconfig")
@@ -86,6 +95,7 @@ class Playground:
             f"export KUBECONFIG={shlex.quote(str(self.cluster.kubeconfig))}\n"
             f"export ZK_SERVERS={self.cluster.zk_servers}\n"
             f"export RPCREGISTRY_ZK_SERVERS={self.cluster.zk_servers}\n"
+            f"export RPCREGISTRY_URL=http://{self.page}/\n"
             f"export PATH={shlex.quote(':'.join(programs))}:$PATH\n"
         )
 
@@ -113,6 +123,7 @@ def up() -> None:
     except (Unavailable, RuntimeError) as error:
         raise click.ClickException(str(error)) from error
     playground.write_env(DIRECTORY / "env")
+    click.echo(f"The page:  http://{playground.page}/")
     click.echo("Ready.  Now:  . .local/env && kubectl apply -f examples/test-rpc-service.yaml")
 
 

@@ -116,6 +116,10 @@ DEFAULTS: dict[str, Any] = {
     "max_znode_bytes": 512 * 1024,
     "generated_labels": {},
     "bind_address": "0.0.0.0:8080",
+    "ui_bind_address": "127.0.0.1:8081",
+    "ui_hosts": (),
+    "ui_auth": "none",
+    "ui_insecure": False,
     "log_format": None,
     "log_level": "info",
     "zkpath": None,
@@ -163,6 +167,11 @@ def test_the_defaults_are_those_of_the_contract():
         ("SERVICES_PER_NAMESPACE", "100", "services_per_namespace", 100),
         ("MAX_ZNODE_BYTES", "1MiB", "max_znode_bytes", 1024 * 1024),
         ("BIND_ADDRESS", "127.0.0.1:0", "bind_address", "127.0.0.1:0"),
+        ("UI_BIND_ADDRESS", "none", "ui_bind_address", ""),
+        ("UI_BIND_ADDRESS", ":8081", "ui_bind_address", "0.0.0.0:8081"),
+        ("UI_HOST", "a.example b.example", "ui_hosts", ("a.example", "b.example")),
+        ("UI_AUTH", "kubernetes", "ui_auth", "kubernetes"),
+        ("UI_INSECURE", "1", "ui_insecure", True),
         ("LOG_FORMAT", "json", "log_format", "json"),
         ("LOG_LEVEL", "DEBUG", "log_level", "debug"),
     ],
@@ -328,6 +337,7 @@ def test_wrong_usage_is_said_in_one_line_and_exits_with_2_before_anything_is_con
     [
         pytest.param(["--kubeconfig", "/nowhere"], "/nowhere", id="no kubeconfig"),
         pytest.param(["--bind-address", "192.0.2.1:1"], "HOST:PORT", id="another machine's address"),
+        pytest.param(["--ui-bind-address", ":8081"], "--ui-auth=kubernetes", id="a page for everybody"),
     ],
 )
 def test_a_wrong_configuration_is_said_in_one_line_and_exits_with_2(

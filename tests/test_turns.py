@@ -35,6 +35,7 @@ NO_QUEUES = {
     "kube/http.py": "connections that wait for a request",
     "reconcile/withdrawn.py": "what was withdrawn a moment ago",
     "run/journal.py": "what has happened, the newest of it",
+    "run/timeline.py": "what has happened, the newest of it",
     "run/sources.py": "the newest of several numbers",
     "runtime/store.py": "the newest of several numbers",
     "runtime/workqueue.py": "the queue itself, and the retries of the last second",

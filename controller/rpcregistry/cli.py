@@ -24,8 +24,18 @@ from rpcregistry.options import (
     target_options,
 )
 from rpcregistry.plan.publication import Policy
-from rpcregistry.settings import RunSettings, Target, bind_address, label_name, labels
-from rpcregistry.usage import ENVIRONMENT, Group, command
+from rpcregistry.settings import (
+    PageSettings,
+    RunSettings,
+    Target,
+    bind_address,
+    host_name,
+    is_loopback,
+    label_name,
+    labels,
+    page_address,
+)
+from rpcregistry.usage import ENVIRONMENT, Group, command, shown
 
 CONTROLLERS = ("rpcservice", "localservice", "registry")
 KUBE2ZK_FLAGS = {
@@ -173,6 +183,32 @@ def main() -> None:
     help="Where to serve metrics and probes.",
 )
 @click.option(
+    "--ui-bind-address",
+    type=Parsed("host:port", page_address),
+    default="127.0.0.1:8081",
+    show_default=True,
+    help="Where to serve the page, which `rpcregistry ui` opens.  none: nowhere.",
+)
+@click.option(
+    "--ui-host",
+    "ui_hosts",
+    type=Parsed("name", host_name),
+    multiple=True,
+    envvar="RPCREGISTRY_UI_HOST",
+    help="A name by which browsers may call the page, besides localhost (repeatable).",
+)
+@click.option(
+    "--ui-auth",
+    type=click.Choice(["none", "kubernetes"]),
+    default="none",
+    help="Who may look: everybody who reaches the page (none), or only who has the verb get on the URL /ui.",
+)
+@click.option(
+    "--ui-insecure",
+    is_flag=True,
+    help="Serve the page without --ui-auth at an address that other machines reach.",
+)
+@click.option(
     "--log-format", type=click.Choice(["json", "console"]), help="Default: console on a terminal, else json."
 )
 @click.option(
@@ -202,6 +238,10 @@ def run(
     services_per_namespace: int,
     generated_labels: Mapping[str, str],
     bind_address: str,
+    ui_bind_address: str,
+    ui_hosts: tuple[str, ...],
+    ui_auth: str,
+    ui_insecure: bool,
     log_format: str | None,
     log_level: str,
 ) -> None:
@@ -211,6 +251,12 @@ def run(
     """
     if once and not dry_run:
         raise click.UsageError("--once is for --dry-run: add it", click.get_current_context())
+    if ui_bind_address and ui_auth == "none" and not (ui_insecure or is_loopback(ui_bind_address)):
+        raise click.UsageError(
+            f"--ui-bind-address={ui_bind_address} is reached from other machines, and anybody could look at"
+            " all services: add --ui-auth=kubernetes (docs/page.md), or --ui-insecure if that is meant",
+            click.get_current_context(),
+        )
     from rpcregistry.run.process import run_controllers
     from rpcregistry.telemetry.logging import configure_logging
 
@@ -235,6 +281,9 @@ def run(
         services_per_namespace=services_per_namespace,
         generated_labels=generated_labels,
         bind_address=bind_address,
+        page=PageSettings(
+            address=ui_bind_address, hosts=ui_hosts, auth=ui_auth, shown=shown(click.get_current_context())
+        ),
     )
     sys.exit(run_controllers(settings))
 

@@ -370,4 +370,60 @@ def completion(shell: str) -> None:
     click.echo(script(click.get_current_context().find_root().command, shell, "rpcregistry"))
 
 
-LOOKING = (status, get, explain, watch, check, verify, render, completion)
+@command(
+    "ui",
+    examples=["rpcregistry ui", "rpcregistry ui --port 8081 --no-browser", "rpcregistry ui --url URL"],
+    exit_codes={
+        0: "done, or interrupted",
+        1: "nobody leads, or the port cannot be forwarded",
+        2: "a flag is wrong",
+    },
+)
+@KUBECONFIG
+@CONTEXT
+@LEASE_NAMESPACE
+@click.option(
+    "--url", default="", help="The address of a page that is reached without a port-forward: only open it."
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="The local port.  Default: any that is free."
+)
+@click.option(
+    "--page-port",
+    type=click.IntRange(1, 65535),
+    default=8081,
+    show_default=True,
+    help="The port of --ui-bind-address in the pod.",
+)
+@click.option("--browser/--no-browser", default=True, show_default=True, help="Open a browser, too.")
+@quietly
+def ui(
+    kubeconfig: str | None,
+    context: str | None,
+    lease_namespace: str,
+    url: str,
+    port: int,
+    page_port: int,
+    browser: bool,
+) -> None:
+    """Open the page of the controller that leads.
+
+    `kubectl port-forward` leads to its pod, and to the next leader's if another one takes over.
+    """
+    from rpcregistry.commands.ui import open_url, show_page
+    from rpcregistry.kube.client import Kube
+
+    if url:
+        open_url(url, browser)
+        return
+    flags = [
+        f"--{name}={value}" for name, value in (("kubeconfig", kubeconfig), ("context", context)) if value
+    ]
+    kube = Kube.from_config(kubeconfig, context)
+    code = show_page(
+        kube, flags=flags, namespace=lease_namespace, port=port, page_port=page_port, browser=browser
+    )
+    sys.exit(code)
+
+
+LOOKING = (status, get, explain, watch, check, verify, render, ui, completion)

@@ -67,7 +67,8 @@ class KubeLease:
     names it, or None before the first read.  One thread at a time reads and writes the Lease (under
     ``Elector._turn``, or the one of ``keep``); any thread may call the rest.
 
-    *seen*: the Lease as read or written last, None before that.  *identity*: this process.
+    *seen*: the Lease as read or written last, None before that, and *record* what it says.  *identity*: this
+    process.
     """
 
     def __init__(self, kube: Kube, namespace: str, name: str = LEASE, identity: str = "") -> None:
@@ -84,6 +85,7 @@ class KubeLease:
         self._on_went_back: list[Callable[[str], None]] = []  # so does this
         # Replaced as a whole by the thread that reads and writes.
         self.seen: LeaseVersion | None = None
+        self.record: Lease | None = None
         self._found: tuple[str, int, Notes] | None = None  # uid, version and notes before our first write
         self._wrote = False
         self._compared = False
@@ -225,7 +227,8 @@ class KubeLease:
         if changed:
             for notify in self._subscribers:
                 notify(annotations)
-        return read_lease(manifest)
+        self.record = read_lease(manifest)
+        return self.record
 
 
 def _version(manifest: Mapping[str, Any]) -> LeaseVersion:

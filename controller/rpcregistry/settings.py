@@ -8,7 +8,7 @@ time), ``512KiB`` or ``512Ki`` (Kubernetes quantities), ``kube2zk=/rpc_v2``.  A 
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from itertools import permutations
 from pathlib import Path
 
@@ -57,6 +57,23 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class Shown(msgspec.Struct, frozen=True):
+    """A flag, its value as text, and what gave it: flag, environment or default."""
+
+    flag: str
+    value: str
+    origin: str
+
+
+class PageSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The page: where it listens (``""``: nowhere), under which names, who may look, and all flags."""
+
+    address: str = ""
+    hosts: tuple[str, ...] = ()
+    auth: str = "none"
+    shown: tuple[Shown, ...] = ()
+
+
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The flags of ``rpcregistry run``; durations are in seconds."""
 
@@ -79,6 +96,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     services_per_namespace: int
     generated_labels: Mapping[str, str]
     bind_address: str
+    page: PageSettings = PageSettings()
 
 
 def duration(text: str) -> float:
@@ -174,6 +192,34 @@ def bind_address(text: str) -> str:
     if host:
         _check_host(host, text)
     return f"{host or '0.0.0.0'}:{int(port)}"  # noqa: S104  the user asked for all addresses
+
+
+def page_address(text: str) -> str:
+    """Parse an address to listen at, as ``bind_address``; ``none`` and ``""`` mean nowhere.
+
+    A variable needs the word: an empty one counts as not set.
+    """
+    return bind_address(text) if text not in ("", "none") else ""
+
+
+def is_loopback(address: str) -> bool:
+    """Whether ``HOST:PORT`` is reached from this machine (or pod) alone.
+
+    >>> [is_loopback(f"{host}:8081") for host in ("127.0.0.1", "[::1]", "localhost", "0.0.0.0")]
+    [True, True, True, False]
+    """
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def host_name(text: str) -> str:
+    """Check a name by which browsers call the page: as in a Host header, without a port."""
+    if not _HOST.fullmatch(text) and not _is_ipv6(text.strip("[]")):
+        raise ValueError(f"{text!r} is no host's name: write it like registry.example.com, without a port")
+    return text
 
 
 def zk_servers(text: str) -> str:

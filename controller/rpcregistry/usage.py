@@ -1,9 +1,13 @@
-"""What ``--help`` prints: options in groups with their variables, examples, exit codes."""
+"""What ``--help`` prints: options in groups with variables, examples, exit codes; and all flags as given."""
 
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 import click
+from click.core import ParameterSource
+
+from rpcregistry.settings import Shown
 
 ENVIRONMENT = {"auto_envvar_prefix": "RPCREGISTRY"}  # the same variables for every command
 
@@ -26,6 +30,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     ),
     "Leader election": ("leader_elect", "lease_namespace"),
     "Tuning": ("batch_window", "resync_period", "compare_period"),
+    "The page": ("ui_bind_address", "ui_hosts", "ui_auth", "ui_insecure"),
     "Metrics and logs": ("bind_address", "log_format", "log_level", "verbose"),
 }  # fmt: skip
 SHORTEST_GROUP = 12  # options; a shorter help is one list
@@ -90,3 +95,47 @@ class Group(click.Group):
 def command(name: str, **options: Any) -> Callable[[Callable[..., Any]], Command]:
     """Make a subcommand of a function; *options*: of ``Command``."""
     return click.command(name, cls=Command, **options)
+
+
+def shown(context: click.Context) -> tuple[Shown, ...]:
+    """All flags of a command as they were given; a file's name is shown, and not what it holds."""
+    found = []
+    for parameter in context.command.params:
+        if isinstance(parameter, click.Option) and not parameter.hidden and parameter.name:
+            source = context.get_parameter_source(parameter.name)
+            found.append(Shown(parameter.opts[-1], *_given(parameter, source, context)))
+    return tuple(found)
+
+
+def _given(option: click.Option, source: ParameterSource | None, context: click.Context) -> tuple[str, str]:
+    """The value of an option as text, and whether the flag, a variable or the default gave it."""
+    if source is ParameterSource.ENVIRONMENT:
+        return str(option.resolve_envvar_value(context) or ""), "environment"
+    if source is ParameterSource.COMMANDLINE:
+        return _text(context.params.get(option.name or "")), "flag"
+    return _text(option.get_default(context)), "default"
+
+
+def _text(value: Any) -> str:
+    """A parsed value as text.
+
+    >>> _text(0.1), _text(("a", "b")), _text({"team": "shop"}), _text(None), _text(True)
+    ('0.1s', 'a b', 'team=shop', '', 'true')
+    """
+    match value:
+        case str() | int() if not isinstance(value, bool):
+            return str(value)
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:g}s"
+        case Enum(value=str(name)):
+            return name
+        case Mapping():
+            return ",".join(f"{key}={each}" for key, each in value.items())
+        case (str(name), other) if not isinstance(other, str):
+            return name  # a template and its contents
+        case tuple() | list():
+            return " ".join(map(_text, value))
+        case _:
+            return ""

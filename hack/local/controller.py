@@ -19,6 +19,7 @@ class Where(TypedDict, total=False):
     cluster_id: str
     lease_namespace: str
     bind_address: str
+    ui_bind_address: str
 
 
 def command(name: str, *flags: str, **where: Unpack[Where]) -> list[str]:

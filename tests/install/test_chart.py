@@ -37,7 +37,7 @@ def values() -> dict[str, Any]:
 
 
 def plain(found: dict[tuple[str, str, str], Any]) -> dict[tuple[str, str, str], Any]:
-    """Without what only Helm adds; variables by name, since nobody sees their order."""
+    """Without what only Helm adds; variables and ports by name, since nobody sees their order."""
     result = {}
     for key, manifest in found.items():
         if key[0] == "Namespace":  # helm install --create-namespace
@@ -55,7 +55,8 @@ def plain(found: dict[tuple[str, str, str], Any]) -> dict[tuple[str, str, str], 
         copy = json.loads(text.replace('"app.kubernetes.io/instance": "rpcregistry", ', ""))
         if key[0] == "Deployment":
             container = copy["spec"]["template"]["spec"]["containers"][0]
-            container["env"] = sorted(container["env"], key=lambda variable: variable["name"])
+            for field in ("env", "ports"):
+                container[field] = sorted(container[field], key=lambda each: str(each["name"]))
         result[key] = copy
     return result
 
@@ -101,6 +102,11 @@ def test_by_default_it_is_what_kustomize_and_the_example_give(tmp_path: Path):
 def test_without_localservices_it_is_what_kustomize_gives(tmp_path: Path):
     ours = rendered("--set", SERVERS, "--set", "controllers={rpcservice,registry}")
     assert plain(objects(ours)) == plain(built(tmp_path, "no-localservice"))
+
+
+def test_with_the_page_for_users_it_is_what_kustomize_gives(tmp_path: Path):
+    ours = rendered("--set", SERVERS, "--set", "ui.auth=kubernetes,ui.hosts={rpcregistry.example.com}")
+    assert plain(objects(ours)) == plain(built(tmp_path, "page"))
 
 
 def test_what_watches_it_is_what_kustomize_gives(tmp_path: Path):

@@ -59,7 +59,8 @@ class ZnodeCache:
     """Reads each znode once; watch events and our own writes keep it up to date.
 
     Belongs to the registry's thread, with these exceptions.  Any thread may call ``changed`` and
-    ``unwatched``.  The guard's thread calls ``claimed``, ``claims`` and ``size``.
+    ``unwatched``.  The guard's thread calls ``claimed``, ``claims`` and ``size``; the page's calls ``found``
+    and ``view``, and may see half of a write.
 
     *clusters*: the ids of the clusters whose paths are ours, our own first.
     """
@@ -75,8 +76,8 @@ class ZnodeCache:
         self._zookeeper = zookeeper
         self._layouts = layouts
         self._clusters = clusters
-        # The guard's thread reads this and _listed, by one ``get`` or ``copy`` each: CPython does that in one
-        # step, and no value is ever changed.  A plan would take a lock once a znode.
+        # The guard's and the page's threads read this and _listed, by one ``get`` or ``copy`` each: CPython
+        # does that in one step, and no value is ever changed.  A plan would take a lock once a znode.
         self._znodes: dict[str, Znode | None] = {}
         self._listed: dict[str, frozenset[str]] = {}  # by directory: the names of all children
         self._began_with: dict[str, frozenset[str]] = {}  # by directory: the names in the first listing
@@ -407,6 +408,18 @@ class ZnodeCache:
     def size(self, name: str) -> int:
         """How many endpoints of a name are published, in the layout that has the most."""
         return max((self._count(layout, name) for layout in self._layouts), default=0)
+
+    def found(self, name: str) -> int:
+        """As ``size``, of the layouts in which the ledger says that the service is ours."""
+        ours = (
+            layout
+            for layout in self._layouts
+            if any(
+                claim.cluster in self._clusters and not claim.withdrawn_at
+                for claim in self.claims(layout, name)
+            )
+        )
+        return max((self._count(layout, name) for layout in ours), default=0)
 
     def _count(self, layout: Layout, name: str) -> int:
         match layout.form:

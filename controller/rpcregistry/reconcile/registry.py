@@ -16,7 +16,7 @@ from rpcregistry.plan import znodes as planning
 from rpcregistry.plan.invariants import check_transaction
 from rpcregistry.plan.ledger import Ledger
 from rpcregistry.plan.ops import Step
-from rpcregistry.plan.outcome import Outcome
+from rpcregistry.plan.outcome import ObservedZnodes, Outcome
 from rpcregistry.plan.publication import Publication, PublicationSettings, publication, without_additions
 from rpcregistry.reconcile.byname import services_of
 from rpcregistry.reconcile.cache import REARM, Sizes
@@ -151,6 +151,14 @@ class RegistryReconciler:
     def sizes(self) -> Sizes:
         """How much is in ZooKeeper."""
         return self._writer.cache.sizes()
+
+    def found(self, name: str) -> int:
+        """How many endpoints of ours clients find of a service, in the layout that has the most."""
+        return self._writer.cache.found(name)
+
+    def views(self, name: str) -> list[tuple[Layout, ObservedZnodes]]:
+        """The known znodes of a service, by layout."""
+        return [(layout, self._writer.cache.view(layout, name)) for layout in self._layouts]
 
     @property
     def compared(self) -> bool:

@@ -10,7 +10,7 @@ import structlog
 
 from rpcregistry.errors import Conflict
 from rpcregistry.manifests import Named, Resource
-from rpcregistry.model import ObjectKey, Regarding
+from rpcregistry.model import Lease, ObjectKey, Regarding
 from rpcregistry.plan.diff import Line, of_object, of_znode, summary
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.ops import Op, Set
@@ -153,6 +153,7 @@ class DryRunLease:
 
     full_name = ""
     seen: LeaseVersion | None = None
+    record: Lease | None = None
     annotations: Mapping[str, str] | None = None
     regarding: Regarding | None = None
 

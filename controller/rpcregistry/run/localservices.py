@@ -68,6 +68,7 @@ def localservices_part(shared: Shared) -> Part:
         guards={"nodes": services[0].guard},
         silent_nodes=lambda: services[0].silences.count,
         forget=services[0].forget_withdrawn,
+        node_services=services[0],
     )
 
 

@@ -5,6 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from rpcregistry.layouts import Layout
+from rpcregistry.model import LocalService, ObjectKey, Problem
+from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.reconcile.guard import Guard
 from rpcregistry.run.sources import Source
 from rpcregistry.runtime.crew import Crew
@@ -24,6 +27,30 @@ class Works(Protocol):
     def stop(self) -> None: ...
 
 
+class Znodes(Protocol):
+    """What a part knows of ZooKeeper, for those who only look; for any thread."""
+
+    def found(self, name: str) -> int | None:
+        """How many endpoints of ours clients find of a service; None before all was compared."""
+
+    def views(self, name: str) -> Sequence[tuple[Layout, ObservedZnodes]] | None:
+        """The known znodes of a service, by layout; None before all was compared."""
+
+    @property
+    def compared(self) -> float | None: ...
+    @property
+    def beaten(self) -> float | None: ...
+    @property
+    def differ(self) -> int: ...
+
+
+class NodeServices(Protocol):
+    """What a part knows of the Services of LocalServices; for any thread."""
+
+    def problems(self, local: ObjectKey) -> Mapping[str, Problem]: ...
+    def held(self, local: LocalService) -> set[str]: ...
+
+
 def nothing() -> None:
     """Do nothing: a part's default callback."""
 
@@ -41,7 +68,7 @@ class Part:
     *guards*, by what they guard.  *may_look*: whether they can already judge what is absent.
     *silent_nodes*: how many Nodes are silent, while something is held without time limit for that.
     *readings*: gauges of the part's own, by name.  *why_not_ready*: what keeps the part from its work, or
-    None.
+    None.  *znodes* and *node_services*: what the page shows of them, None if the part knows nothing of it.
     """
 
     name: str
@@ -57,6 +84,8 @@ class Part:
     why_not_ready: Callable[[], str | None] = lambda: None
     stopped: Callable[[], None] = nothing
     readings: Mapping[str, Reading] = field(default_factory=dict)
+    znodes: Znodes | None = None
+    node_services: NodeServices | None = None
 
     @property
     def filled(self) -> bool:

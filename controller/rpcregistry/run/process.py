@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, wait_random_exponential
@@ -35,6 +36,9 @@ from rpcregistry.telemetry.events import POSTERS
 from rpcregistry.telemetry.metrics import Metrics
 from rpcregistry.telemetry.probes import Health, serve
 from rpcregistry.zookeeper.client import ZooKeeper
+
+if TYPE_CHECKING:
+    from rpcregistry.page.server import PageServer
 
 log = structlog.get_logger(__name__)
 
@@ -199,10 +203,21 @@ class Process:
         shared.memory.subscribe(self._remembered)
         shared.leadership.lease.on_annotations(self._annotated)
         shared.metrics.measure(readings(shared, parts, self._sources))
+        self._page = self._make_page()
+
+    def _make_page(self) -> "PageServer | None":
+        """The page, if there is one; only then is it imported, since that takes memory."""
+        if self._shared.settings.dry_run or not self._shared.settings.page.address:
+            return None
+        from rpcregistry.run.page import make_page
+
+        return make_page(self._shared, self._parts, self._sources)
 
     def run(self, stop: Stop) -> int:
         """Run until *stop* is requested, the Lease is lost or a thread fails; return the exit code."""
         shared = self._shared
+        if self._page:
+            self._page.start()
         for source in self._sources:
             source.start(self._crew)
         for number in range(POSTERS):
@@ -345,6 +360,8 @@ class Process:
         deadline = time.monotonic() + SHUTDOWN
         shared = self._shared
         shared.stopping.set()
+        if self._page:
+            self._page.stop(0)
         for part in self._parts:
             part.stop()
         for source in self._sources:

@@ -10,10 +10,12 @@ import msgspec
 import structlog
 
 from rpcregistry.errors import Failure, Rejected, Retry
+from rpcregistry.layouts import Layout
 from rpcregistry.manifests import RPCSERVICES
 from rpcregistry.model import ObjectKey, Pod, RpcService, ServiceKey
 from rpcregistry.plan.heartbeat import PERIOD as HEARTBEAT
 from rpcregistry.plan.heartbeat import Heartbeat
+from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.plan.publication import PublicationSettings
 from rpcregistry.reconcile.byname import namespaces_of
 from rpcregistry.reconcile.cache import REARM, Sizes
@@ -86,6 +88,7 @@ def registry_part(shared: Shared) -> Part:
         why_not_ready=loop.why_not_ready,
         stopped=loop.say_stopped,
         readings=loop.readings(),
+        znodes=loop,
     )
 
 
@@ -268,8 +271,9 @@ def _keys(change: Change[RpcService]) -> set[ServiceKey]:
 class RegistryLoop:
     """Writes due names to ZooKeeper, and compares all services once in *compare_period* seconds.
 
-    It belongs to its thread, with these exceptions.  Any thread may call ``depth``, ``resync``, ``beat_soon``
-    and ``why_not_ready``; the main thread calls ``say_stopped``.
+    It belongs to its thread, with these exceptions.  Any thread may call ``depth``, ``resync``,
+    ``beat_soon``, ``why_not_ready`` and what the page shows (``part.Znodes``); the main thread calls
+    ``say_stopped``.
     """
 
     def __init__(self, shared: Shared, reconciler: RegistryReconciler, name_queue: Workqueue[str]) -> None:
@@ -307,6 +311,31 @@ class RegistryLoop:
             "rpcregistry_largest_znode_bytes": lambda: self._sizes.largest,
             "rpcregistry_ledger_services": lambda: self._sizes.ledger,
         }
+
+    # what the page shows
+
+    def found(self, name: str) -> int | None:
+        """How many endpoints of ours clients find of a service; None before all was compared."""
+        return None if self._compared_at is None else self._reconciler.found(name)
+
+    def views(self, name: str) -> Sequence[tuple[Layout, ObservedZnodes]] | None:
+        """The known znodes of a service, by layout; None before all was compared."""
+        return None if self._compared_at is None else self._reconciler.views(name)
+
+    @property
+    def compared(self) -> float | None:
+        """When ZooKeeper was compared last, by the monotonic clock."""
+        return self._compared_at
+
+    @property
+    def beaten(self) -> float | None:
+        """When the heartbeat was written last, by the monotonic clock."""
+        return self._beaten_at
+
+    @property
+    def differ(self) -> int:
+        """How many znodes others changed that are not repaired yet, when it was compared last."""
+        return sum(self._sizes.drift.values())
 
     def resync(self) -> None:
         """Enqueue every name."""

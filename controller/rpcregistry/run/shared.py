@@ -165,8 +165,10 @@ class Shared:
         self.relied = Relied(self.services)
         self.services.subscribe(self.relied.note)
         self.traffic = Traffic(stopping)
+        self.journal_ended: Relay[Entry] = Relay()
+        self.journal_ended.subscribe(self._change_ended)
         self.journal = Journal(
-            (layout.name for layout in settings.target.layouts), self._change_ended, self.clock
+            (layout.name for layout in settings.target.layouts), self.journal_ended, self.clock
         )
         self.unwritten = Unwritten()  # names with a change that is not in ZooKeeper yet
         registration = Registration(kube.raw, self.events, self.clock.monotonic)

@@ -79,6 +79,14 @@ labels:
   "LEASE_NAMESPACE" $values.leaseNamespace
   "LOG_LEVEL" $values.logLevel
   "LOG_FORMAT" $values.logFormat }}
+{{- with $values.ui }}
+{{- $_ := set $settings "UI_BIND_ADDRESS" (.bindAddress | default (eq .auth "kubernetes" | ternary "0.0.0.0:8081" "")) }}
+{{- $_ := set $settings "UI_AUTH" .auth }}
+{{- $_ := set $settings "UI_HOST" (join " " .hosts) }}
+{{- if .insecure }}
+{{- $_ := set $settings "UI_INSECURE" "true" }}
+{{- end }}
+{{- end }}
 {{- if ne (len (uniq $values.controllers)) 3 }}
 {{- $_ := set $settings "CONTROLLERS" (join "," $values.controllers) }}
 {{- end }}
@@ -112,9 +120,10 @@ labels:
 {{- end }}
 {{- end }}
 
-{{/* The rules of a role in deploy/kustomize/base/rbac.yaml. Argument: the root, the kind, the name. */}}
+{{/* The rules of a role in deploy/kustomize. Argument: the root, the kind, the name. */}}
 {{- define "rpcregistry.rules" -}}
-{{- range splitList "\n---\n" ((index . 0).Files.Get "files/base/rbac.yaml") }}
+{{- $files := (index . 0).Files }}
+{{- range splitList "\n---\n" (print ($files.Get "files/base/rbac.yaml") "\n---\n" ($files.Get "files/page/rbac.yaml")) }}
 {{- $object := fromYaml . }}
 {{- if and (eq $object.kind (index $ 1)) (eq $object.metadata.name (index $ 2)) }}
 {{- dict "rules" $object.rules | toYaml }}

@@ -1,0 +1,372 @@
+"""What the page shows, decided from values: rows, filters, changes, hops and notices."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rpcregistry.layouts import Layout
+from rpcregistry.model import Condition, Problem, RpcService
+from rpcregistry.page.app import encode
+from rpcregistry.plan.journal import Ending, Entry
+from rpcregistry.plan.ledger import Ledger
+from rpcregistry.plan.ops import Znode
+from rpcregistry.plan.outcome import ObservedZnodes
+from rpcregistry.plan.publication import PublicationSettings
+from rpcregistry.plan.screens import changes, one, others, services, state
+from rpcregistry.run.timeline import MOST, Pending, Timeline
+from rpcregistry.runtime.store import Change
+from tests.builders import localservice, pod, rpcservice
+from tests.builders import row as endpoint
+
+OK = Condition(type="Synced", status="True", reason="InRegistry")
+KUBE2ZK = Layout("kube2zk", "/rpc_v2")
+
+
+def service(
+    name: str, *rows: Any, synced: Condition | None = OK, paths: str = "", **fields: Any
+) -> RpcService:
+    made = rpcservice(name, *rows, **fields)
+    changed = msgspec.structs.replace(
+        made.status,
+        conditions=(synced,) if synced else (),
+        total_endpoints=len(rows),
+        registry_paths=paths,
+        origin=fields.pop("origin", "generated"),
+    )
+    return msgspec.structs.replace(made, status=changed)
+
+
+def false(reason: str) -> Condition:
+    return Condition(type="Synced", status="False", reason=reason, message="why")
+
+
+def facts(
+    found: Mapping[str, int] = {}, waits: str = "", last: Mapping[str, services.Last] = {}
+) -> services.Facts:
+    return services.Facts(
+        layouts=[KUBE2ZK],
+        found=found.get,
+        waits=lambda name: name == waits,
+        last=lambda name: last.get(name, services.Last()),
+    )
+
+
+EVERY = [
+    service("a.well", endpoint(1), paths="/rpc_v2/a.well"),
+    service("b.nobody", endpoint(2, ready=False)),
+    service("c.held", endpoint(3, ready=True, held=True), synced=false("Held")),
+    service("d.elsewhere", endpoint(4), synced=false("OwnedElsewhere"), namespace="other"),
+    service("e.part", endpoint(5, ip="10.9.0.5", node_name="node-b2"), endpoint(6, ready=False)),
+    service("f.port", endpoint(7), synced=false("MissingPort")),
+]
+
+
+# the list of services
+
+
+def test_those_that_need_a_look_come_first_and_are_counted():
+    found = services.page(EVERY, facts(), services.Query())
+    assert [(row.name, row.level) for row in found.services] == [
+        ("b.nobody", "bad"),
+        ("d.elsewhere", "bad"),
+        ("c.held", "hold"),
+        ("f.port", "warn"),
+        ("a.well", "ok"),
+        ("e.part", "part"),
+    ]
+    assert found.counts == {"all": 6, "look": 4, "held": 1, "nobody": 1, "partly": 1, "declared": 0}
+    assert found.namespaces == ["default", "other"]
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        pytest.param({"q": "WELL"}, ["a.well"], id="a part of a name, in any case"),
+        pytest.param({"q": "10.9.0"}, ["e.part"], id="the beginning of an address"),
+        pytest.param({"q": "9.0.5"}, [], id="not its end"),
+        pytest.param({"q": "node-b"}, ["e.part"], id="a node"),
+        pytest.param({"q": "p7"}, ["f.port"], id="a pod"),
+        pytest.param({"q": "other"}, ["d.elsewhere"], id="a namespace"),
+        pytest.param({"namespace": "other"}, ["d.elsewhere"], id="one namespace"),
+        pytest.param({"layout": "kube2zk"}, ["a.well"], id="one layout"),
+        pytest.param({"state": "look"}, ["b.nobody", "d.elsewhere", "c.held", "f.port"], id="need a look"),
+        pytest.param({"state": "partly"}, ["e.part"], id="partly Ready"),
+        pytest.param({"state": "look", "q": "held"}, ["c.held"], id="both"),
+        pytest.param({"sort": "name", "limit": 2, "after": 2}, ["c.held", "d.elsewhere"], id="the next rows"),
+    ],
+)
+def test_rows_are_found(query: dict[str, Any], names: list[str]):
+    assert [row.name for row in services.page(EVERY, facts(), services.Query(**query)).services] == names
+
+
+@given(limit=st.integers(1, 4), sort=st.sampled_from(services.SORTS))
+def test_each_row_is_on_one_page(limit: int, sort: str):
+    names: list[str] = []
+    after: int | None = 0
+    while after is not None:
+        found = services.page(EVERY, facts(), services.Query(limit=limit, after=after, sort=sort))
+        names += [row.name for row in found.services]
+        after = found.next
+    assert sorted(names) == sorted(each.name for each in EVERY)
+
+
+def test_a_change_that_waits_is_no_sync():
+    row = services.row([EVERY[0]], facts(waits="a.well"))
+    assert (row.reason, row.message, row.is_well) == ("Waiting", "a change waits for ZooKeeper", True)
+    assert services.row([EVERY[3]], facts(waits="d.elsewhere")).reason == "OwnedElsewhere"
+
+
+def test_a_row_has_what_clients_find_and_the_last_change():
+    last = services.Last(at=5.0, added=2, removed=1, lags=(3.0, 4.0))
+    row = services.row([EVERY[0]], facts({"a.well": 1}, last={"a.well": last}))
+    assert (row.found, row.changed_at, row.added, row.removed, row.lag_ms) == (1, 5.0, 2, 1, 4.0)
+    assert row.layouts == ("kube2zk",)
+
+
+# changes
+
+
+def test_addresses_that_come_and_go_are_told_with_their_pods():
+    old = service("echo", endpoint(1), endpoint(2), endpoint(3, port=80))
+    new = service("echo", endpoint(1), endpoint(2, ready=False), endpoint(4), synced=false("Held"))
+    assert [(line.kind, line.address, line.pod, line.text) for line in changes.said_of(old, new)] == [
+        ("added", "10.0.0.4", "p4", "is Ready"),
+        ("removed", "10.0.0.2", "p2", "is not Ready"),
+        ("removed", "10.0.0.3:80", "p3", "ended"),
+        ("synced", "", "", "why"),
+    ]
+
+
+def test_a_large_change_is_counted():
+    said = changes.said_of(
+        None, service("echo", *(endpoint(number) for number in range(1, 101)), synced=None)
+    )
+    assert len(said) == changes.MOST_NAMED + 1
+    assert sum(line.count for line in said) == 100
+
+
+def entry(name: str, ending: Ending = Ending.WRITTEN) -> Entry:
+    return Entry("", name, "kube2zk", ending, 0.004, 0.001, 0.006)
+
+
+def test_a_change_gets_its_time_once_it_is_written():
+    timeline, echo = Timeline(), service("echo", endpoint(1))
+    timeline.add([(1.0, Change(None, echo)), (1.1, entry("other")), (1.2, entry("echo"))])
+    added = timeline.lines("echo", "added")[0]
+    assert added.parts is not None
+    assert (added.parts.total, added.at) == (11.0, 1.0)
+    assert timeline.last("echo") == services.Last(at=1.0, added=1, removed=0, lags=(11.0,))
+    # The second layout's time is none of the first one's.
+    timeline.add([(2.0, Change(echo, service("echo", endpoint(1), endpoint(2))))])
+    assert [line.parts is None for line in timeline.lines("echo", "added")] == [True, False]
+
+
+def test_what_a_first_list_shows_is_no_change_and_refusals_are_told():
+    timeline = Timeline()
+    timeline.add(
+        [(1.0, Change(None, service("echo", endpoint(1)), listed=True)), (2.0, entry("x", Ending.REFUSED))]
+    )
+    assert [(line.service, line.kind) for line in timeline.lines()] == [("x", "refused")]
+
+
+def test_the_timeline_is_bounded():
+    timeline, pending = Timeline(), Pending(lambda: 1.0)
+    for number in range(MOST + 10):
+        pending.note(Change(None, service(f"s{number}", endpoint(1), synced=None)))
+    pending.note(None)
+    timeline.add(pending.take())
+    assert len(timeline.lines()) == MOST
+    assert pending.count == MOST + 11
+    assert pending.take() == []
+    timeline.forget_all_but(["s1"])
+    assert timeline.last("s2") == services.Last()
+    assert timeline.last("s1").added == 1
+
+
+# one service
+
+SETTINGS = PublicationSettings("c1")
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def view(data: bytes) -> ObservedZnodes:
+    return ObservedZnodes(Znode(data, 3), Znode(Ledger("c1", ("default",)).encode(), 0))
+
+
+def test_what_clients_read_stands_beside_what_they_should():
+    echo = service("echo", endpoint(1))
+    right = view(b'{"config":["zone kg 8M"],"servers":["10.0.0.1"]}')
+    found = one.one([echo], [pod(1, "echo")], facts(), [(KUBE2ZK, right)], SETTINGS, ())
+    assert found.registry is not None
+    assert (found.registry[0].differences, found.registry[0].should_be) == ([], "")
+    wrong = view(b'{"config":["zone kg 8M"],"servers":["10.0.0.1","10.66.0.1"]}')
+    (read,) = one.one([echo], [pod(1, "echo")], facts(), [(KUBE2ZK, wrong)], SETTINGS, ()).registry or ()
+    assert read.differences == ["echo: different"]
+    assert "10.66.0.1" in read.is_
+    assert "10.66.0.1" not in read.should_be
+    assert "10.0.0.1" in read.should_be
+
+
+def test_pods_that_are_no_endpoints_say_why():
+    pods = [
+        pod(1, "echo"),
+        pod(2, "echo", terminating=True),
+        pod(3, "echo", ready=False),
+        pod(4, "echo", problems=(Problem("InvalidAnnotation", "rpc-service: /0/port: 99999 is too much"),)),
+    ]
+    found = one.outside(pods, {"uid-p1", "uid-p3", "uid-p4"})
+    assert [(each.pod, each.why, each.mistake) for each in found] == [
+        ("p4", "rpc-service: /0/port: 99999 is too much", True),
+        ("p2", "it is terminating", False),
+    ]
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_text(data: bytes):
+    assert isinstance(one.text_of(data), str)
+    encode({"is": one.text_of(data)}).decode()
+
+
+@given(st.text(max_size=50))
+def test_no_text_turns_others_around(text: str):
+    shown = msgspec.json.decode(encode(text))
+    assert not set(shown) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\ufeff")
+
+
+# the other lists
+
+
+def test_a_localservice_is_shown_by_node():
+    from rpcregistry.model import LocalServiceStatus, Node, NodeServiceRow
+
+    status = LocalServiceStatus(
+        nodes=4,
+        ready_nodes=1,
+        services=(
+            NodeServiceRow(node="n1", service="app-n1", endpoints=("10.0.0.1",)),
+            NodeServiceRow(node="n2", service="app-n2"),
+        ),
+    )
+    local = msgspec.structs.replace(localservice(), status=status)
+    nodes = [Node(name=f"n{number}", uid="", ready=True) for number in (1, 2, 3)]
+    found = others.local_one(local, nodes, {"n3": Problem("NameTaken", "by another")}, {"n9"})
+    assert [(node.node, node.level) for node in found.nodes] == [
+        ("n1", "ok"),
+        ("n2", "none"),
+        ("n3", "bad"),
+        ("n9", "hold"),
+    ]
+    assert found.row.lacking == ["n2"]
+
+
+def test_mistakes_come_before_likely_ones():
+    pods = [
+        pod(1, hints=(Problem("IgnoredAnnotation", "the label is missing"),)),
+        pod(2, problems=(Problem("InvalidAnnotation", "rpc-service: /0/port: 99999 is too much"),)),
+    ]
+    assert [(each.pod, each.where, each.hint) for each in others.rejected(pods)] == [
+        ("p2", "rpc-service /0/port", False),
+        ("p1", "", True),
+    ]
+
+
+# the state of the whole
+
+
+def look(**changed: Any) -> state.Look:
+    known: dict[str, Any] = {
+        "version": "1", "python": "3", "memory": 1.0, "identity": "r-1_ab", "leads": True, "leader": "r-1_ab",
+        "lease": "ns/rpcregistry", "since": 1.0, "cluster": "c1", "trouble": "", "restored": "",
+        "registry": True,
+        "sources": [state.Source(resource="pods", filled=True, count=3, heard=1.0)],
+        "zookeeper": state.ZooKeeper(connected=True, since=1.0, servers="zk:2181", compared=2.0),
+        "queues": {}, "refused": {}, "waiting": 0, "oldest_waiting": 0.0,
+        "held": state.Held(count=0, guards={}, until=None, endless=False, services=()),
+        "counts": state.Counts(services=1, endpoints=3, ready=3, written=3),
+        "lag": state.Lag(), "replicas": (), "settings": (),
+    }  # fmt: skip
+    return state.Look(**{**known, **changed})
+
+
+AWAY = state.ZooKeeper(connected=False, since=9.0, servers="zk:2181", refused="zk:2181: connection refused")
+HELD = state.Held(count=14, guards={"pods": 14}, until=50.0, endless=False, services=("a", "b"))
+UNREAD = state.Source(resource="pods", filled=True, count=3, unknown="403: pods is forbidden", heard=5.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "levels", "links", "kinds", "command"),
+    [
+        pytest.param({}, "ok ok ok", "ok ok", [], "", id="all is well"),
+        pytest.param({"zookeeper": AWAY}, "ok ok bad", "ok bad", ["bad"], "", id="ZooKeeper is away"),
+        pytest.param(
+            {"held": HELD}, "warn ok ok", "ok ok", ["hold"], "rpcregistry release a b", id="pods are held"
+        ),
+        pytest.param(
+            {"leads": False, "leader": "r-2"},
+            "ok ok ok",
+            "ok ok",
+            ["info"],
+            "rpcregistry ui",
+            id="a follower",
+        ),
+        pytest.param(
+            {"sources": [UNREAD]},
+            "bad ok ok",
+            "ok ok",
+            ["bad"],
+            "kubectl auth can-i list pods -A",
+            id="pods cannot be read",
+        ),
+        pytest.param(
+            {"lag": state.Lag(1, 11_000.0, 11_000.0, 900.0, 900.0, 12_000.0, 12_000.0)},
+            "ok ok ok",
+            "warn ok",
+            ["warn"],
+            "",
+            id="changes are slow",
+        ),
+        pytest.param(
+            {"counts": state.Counts(services=1, endpoints=4, ready=4, written=0)},
+            "ok ok warn",
+            "ok ok",
+            [],
+            "",
+            id="a path is another's",
+        ),
+        pytest.param(
+            {"restored": "etcd went back"},
+            "ok ok ok",
+            "ok ok",
+            ["bad"],
+            "rpcregistry release --all",
+            id="etcd was restored",
+        ),
+        pytest.param(
+            {"registry": False}, "ok ok ok", "ok ok", [], "", id="another process writes the registry"
+        ),
+    ],
+)
+def test_each_situation_shows_where_it_is_stuck_and_what_to_type(
+    changed: dict[str, Any], levels: str, links: str, kinds: list[str], command: str
+):
+    found = state.state(look(**changed))
+    assert [hop.level for hop in found.hops] == levels.split()
+    assert [link.level for link in found.links] == links.split()
+    assert [notice.kind for notice in found.notices] == kinds
+    assert "".join(notice.command for notice in found.notices) == command
+
+
+def test_a_follower_says_nothing_of_zookeeper():
+    found = state.state(look(leads=False, leader="", zookeeper=AWAY))
+    assert found.hops[2].big == "Not looked at"
+    assert "Nobody leads" in found.notices[0].title
+
+
+def test_latencies_are_those_of_what_was_written():
+    lag = state.lag_of([entry("echo"), entry("x", Ending.REFUSED)])
+    assert (lag.changes, lag.api_p50, lag.zk_p99) == (1, 4.0, 7.0)
+    assert sum(count for _, count in lag.buckets) == 1
