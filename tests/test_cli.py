@@ -126,6 +126,12 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def default_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that run controllers give each a port of its own."""
+    monkeypatch.delenv("RPCREGISTRY_UI_BIND_ADDRESS")
+
+
 def test_the_defaults_are_those_of_the_contract():
     assert parsed("run") == DEFAULTS
 
