@@ -23,7 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell that starts the suite in the background has it ignore Ctrl-C, and all that it starts would, too.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Each controller has a page, as by default; but here all share one machine, so each has a port of its own.
+    # Each controller has a page, as by default, and a port of its own for it: all share one machine.
     os.environ.setdefault("RPCREGISTRY_UI_BIND_ADDRESS", "127.0.0.1:0")
     allowed = skips.parse(skips.FILE.read_text())
     config.pluginmanager.register(skips.Skips(allowed, kernel=config.getoption("skips") == "kernel"))
