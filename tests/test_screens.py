@@ -17,7 +17,7 @@ from rpcregistry.plan.ops import Znode
 from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.plan.publication import PublicationSettings
 from rpcregistry.plan.screens import changes, one, others, services, state
-from rpcregistry.run.timeline import MOST, Pending, Timeline
+from rpcregistry.run.timeline import MOST, MOST_NOTED, Pending, Timeline
 from rpcregistry.runtime.store import Change
 from tests.builders import localservice, pod, rpcservice
 from tests.builders import row as endpoint
@@ -165,6 +165,27 @@ def test_a_change_gets_its_time_once_it_is_written():
     assert [line.parts is None for line in timeline.lines("echo", "added")] == [True, False]
 
 
+def test_a_time_finds_its_lines_among_those_of_others():
+    timeline = Timeline()
+    others = [(1.1, Change(None, service(f"s{number}", endpoint(1)))) for number in range(5)]
+    timeline.add([(1.0, Change(None, service("echo", endpoint(1), endpoint(2)))), *others])
+    timeline.add([(1.2, entry("echo")), (1.3, entry("s3"))])
+    timed = {line.service for line in timeline.lines() if line.parts}
+    assert timed == {"echo", "s3"}
+    assert [bool(line.parts) for line in timeline.lines("echo", "added")] == [True, True]
+    # One that left the timeline gets none.
+    timeline.add([(2.0, Change(None, service(f"t{n}", endpoint(1), synced=None))) for n in range(MOST)])
+    timeline.add([(2.1, entry("s1"))])
+    assert not any(line.parts for line in timeline.lines())
+
+
+def test_what_nobody_reads_is_bounded():
+    pending = Pending(lambda: 1.0)
+    for _ in range(MOST_NOTED + 10):
+        pending.note(entry("echo"))
+    assert (len(pending.take()), pending.count) == (MOST_NOTED, MOST_NOTED + 10)
+
+
 def test_what_a_first_list_shows_is_no_change_and_refusals_are_told():
     timeline = Timeline()
     timeline.add(
@@ -181,7 +202,7 @@ def test_the_timeline_is_bounded():
     timeline.add(pending.take())
     assert len(timeline.lines()) == MOST
     assert pending.count == MOST + 11
-    assert pending.take() == []
+    assert not pending.take()
     timeline.forget_all_but(["s1"])
     assert timeline.last("s2") == services.Last()
     assert timeline.last("s1").added == 1

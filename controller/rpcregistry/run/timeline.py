@@ -14,14 +14,16 @@ from rpcregistry.plan.screens.services import Last
 from rpcregistry.runtime.store import Change
 
 MOST = 2_000  # lines
+MOST_NOTED = 20_000  # notes that nobody reads: the page may wait for its port
 LAGS = 20  # of a service
+WAITING = 100  # lines of a service that wait for their times
 SLACK = 1_000  # services that are remembered beside those there are
 
 Noted = tuple[float, Change[RpcService] | Entry | None]
 
 
 class Pending:
-    """What was noted and is not read yet; for any thread.
+    """What was noted last and is not read yet; for any thread.
 
     Informers note under their lock: so a note is one append, and all that takes time is left to the reader.
     """
@@ -29,7 +31,7 @@ class Pending:
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
         self._lock = threading.Lock()  # protects _noted and _count
-        self._noted: list[Noted] = []
+        self._noted: deque[Noted] = deque(maxlen=MOST_NOTED)
         self._count = 0
 
     def note(self, what: Change[RpcService] | Entry | None) -> None:
@@ -46,10 +48,10 @@ class Pending:
         with self._lock:
             return self._count
 
-    def take(self) -> list[Noted]:
+    def take(self) -> Collection[Noted]:
         """Take out what was noted."""
         with self._lock:
-            noted, self._noted = self._noted, []
+            noted, self._noted = self._noted, deque(maxlen=MOST_NOTED)
         return noted
 
 
@@ -59,6 +61,7 @@ class Timeline:
     def __init__(self) -> None:
         self._lines: deque[Said] = deque(maxlen=MOST)
         self._number = 0
+        self._waiting: dict[str, deque[int]] = {}  # by service, the numbers of lines without times
         self._last: dict[str, Last] = {}
 
     def add(self, noted: Iterable[Noted]) -> None:
@@ -72,6 +75,8 @@ class Timeline:
     def _changed(self, at: float, said: list[Said]) -> None:
         for line in said:
             self._append(at, line)
+            if line.kind in ("added", "removed"):
+                self._waiting.setdefault(line.service, deque(maxlen=WAITING)).append(self._number)
         counts = {
             kind: sum(line.count for line in said if line.kind == kind) for kind in ("added", "removed")
         }
@@ -87,13 +92,11 @@ class Timeline:
         parts = parts_of(entry)
         if parts is None:
             return
-        for index in range(len(self._lines) - 1, -1, -1):
-            line = self._lines[index]
-            if line.service == entry.service and line.kind in ("added", "removed"):
-                # The first layout in which it is written counts; the changes before have theirs already.
-                if line.parts is not None or at - line.at > entry.seconds + 60:
-                    break
-                self._lines[index] = msgspec.structs.replace(line, parts=parts)
+        # The first layout in which it is written counts.
+        for number in self._waiting.pop(entry.service, ()):
+            age = self._number - number
+            if age < len(self._lines) and at - self._lines[-1 - age].at <= entry.seconds + 60:
+                self._lines[-1 - age] = msgspec.structs.replace(self._lines[-1 - age], parts=parts)
         last = self.last(entry.service)
         lags = (*last.lags, round(parts.total, 1))[-LAGS:]
         self._last[entry.service] = msgspec.structs.replace(last, lags=lags, at=last.at or at)
@@ -118,3 +121,4 @@ class Timeline:
         """Forget the last changes of services that are gone, once there are many of them."""
         if len(self._last) > len(names) + SLACK:
             self._last = {name: last for name, last in self._last.items() if name in names}
+            self._waiting = {name: lines for name, lines in self._waiting.items() if name in names}
