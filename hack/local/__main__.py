@@ -1,4 +1,4 @@
-"""``python -m hack.local``: find or build all that the local cluster needs, and show the progress."""
+"""``python -m hack.local``: find or build what the tests run on local clusters, and show the progress."""
 
 import sys
 
@@ -6,6 +6,7 @@ from hack.local import images, netns, nodes
 from hack.local.binaries import Unavailable, debian, find, kwok_stages, zookeeper_command
 
 NEEDED = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "kubectl")
+OF_CHARTS = ("helm",)
 OF_NETWORKS = ("kube-proxy", "coredns")
 OF_NODES = ("kubelet", "test-server")
 
@@ -14,7 +15,7 @@ def main() -> int:
     """Return the exit code."""
     try:
         of_nodes = () if nodes.missing() else OF_NODES
-        for name in (*NEEDED, *(() if netns.missing() else OF_NETWORKS), *of_nodes):
+        for name in (*NEEDED, *(() if netns.missing() else OF_NETWORKS), *of_nodes, *OF_CHARTS):
             find(name)
         if of_nodes:
             for package in nodes.PACKAGES:
