@@ -70,7 +70,9 @@ def _not_ours(evidence: Evidence, op: Create | SetData | Delete | SetAcl) -> str
             fits = _is_of(evidence, path) and cluster in ("", evidence.cluster_id)
             return "" if fits else "is the ledger's entry of another base path or cluster"
         if path != base and zklog.is_below(path, base):
+            templates = evidence.flags.get("templates", {})
             fits = is_directory or _is_owned(evidence, layout, base, path)
+            fits |= isinstance(op, Create) and oracle.is_static(layout, base, path, op.data, templates)
             return "" if fits else "has not the shape of ours"
     return "lies outside of all that is ours"
 

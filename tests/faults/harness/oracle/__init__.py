@@ -9,7 +9,7 @@ compares it with the controller on random worlds.
 Not in here: ``--max-znode-bytes``.
 """
 
-from tests.faults.harness.oracle.layouts import known_as, owned, read
+from tests.faults.harness.oracle.layouts import is_static, known_as, owned, read
 from tests.faults.harness.oracle.nodeservices import wrong_node_services
 from tests.faults.harness.oracle.objects import Manifest
 from tests.faults.harness.oracle.published import Found, desired, undecided
@@ -23,6 +23,7 @@ __all__ = [
     "Statuses",
     "World",
     "desired",
+    "is_static",
     "known_as",
     "listed",
     "owned",

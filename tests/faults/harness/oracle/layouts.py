@@ -103,6 +103,11 @@ def owned(layout: str, base: str, path: str, templates: Templates = NONE) -> str
     return service if is_ours else None
 
 
+def is_static(layout: str, base: str, path: str, data: bytes, templates: Templates = NONE) -> bool:
+    """Whether a znode with *data* at *path* is one that the layout's template has beside the children."""
+    return layout in templates and templating.is_static(templates[layout], _below(base, path), data)
+
+
 def _place(layout: str, base: str, path: str, templates: Templates) -> tuple[str | None, str | None]:
     """Which service's directory *path* is in, and the child's name; no child: the service's own znode."""
     below = _below(base, path)

@@ -57,6 +57,18 @@ def static(template: Template, service: str) -> frozenset[str]:
     return frozenset(_static(_text(path, values), _content(data, values)) for path, data in said.items())
 
 
+def is_static(template: Template, below: Sequence[str], data: bytes) -> bool:
+    """Whether a znode with these names and *data* is a static one of a service."""
+    path = "/".join(below)
+    said: Mapping[str, Any] = template.get("static", {})
+    services = ((content, _service_in(says, path)) for says, content in said.items())
+    return any(
+        _found_static(path, content, data) in static(template, service)
+        for content, service in services
+        if service is not None
+    )
+
+
 def known_as(template: Template, service: str) -> str:
     """How a service is told from others."""
     return sha256(service.encode()).hexdigest()[:16] if _is_shared(template) else service
