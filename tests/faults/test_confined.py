@@ -55,6 +55,7 @@ def test_while_nobody_else_can_have_the_lease_the_dead_leave_and_nothing_else_ha
     eventually(lambda: world.servers("lonely") == addresses(9))
     refuse(api, "PATCH", LEASE, code)
     eventually(lambda: is_confined(leader), timeout=30)
+    eventually(lambda: "rpcregistry_leader 0.0" in ask(leader.port, "/metrics")[1])
     since = len(api.requests)
 
     serve(world, 5)
@@ -73,6 +74,7 @@ def test_while_nobody_else_can_have_the_lease_the_dead_leave_and_nothing_else_ha
 
     api.reset()
     eventually(lambda: world.servers("echo") == addresses(5), timeout=60)
+    eventually(lambda: "rpcregistry_leader 1.0" in ask(leader.port, "/metrics")[1])
     eventually(lambda: world.servers("new") == addresses(6))
     eventually(lambda: world.data("lonely") is None)
     eventually(lambda: world.events("NotRenewed", "rpcregistry"))

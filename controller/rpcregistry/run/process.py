@@ -273,6 +273,7 @@ class Process:
         if bool(reason) == bool(self._confined):
             return
         self._confined = reason
+        shared.metrics.leading(not reason)
         lease = shared.leadership.lease.regarding
         if reason:
             log.error("only withdrawing", reason=reason)
