@@ -72,6 +72,26 @@ def test_many_takeovers_keep_the_first_notes():
     assert lease.before("another") == ("u", 10)
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_an_answer_that_another_thread_overtook_is_no_sign(known: bool):
+    server, told = Server(10), []
+    lease = KubeLease(server, "ns", identity="p1")
+    lease.on_went_back(told.append)
+    if known:
+        lease.get()
+    answer, server.raw = server.raw, lambda *_: overtaken()
+
+    def overtaken() -> Any:
+        found = answer("GET", "")
+        server.raw = answer
+        lease.annotate("x", "y")
+        lease.update(Lease(resource_version="1"))  # the other thread
+        return found
+
+    assert lease.get() is not None
+    assert (told, lease.seen, lease.annotations) == ([], ("u", 11), server.annotations)
+
+
 @pytest.mark.parametrize("look", [KubeLease.get, KubeLease.check])
 def test_a_lease_that_is_older_than_it_was_is_told(look):
     server, told = Server(10), []

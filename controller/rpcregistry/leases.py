@@ -64,8 +64,8 @@ class KubeLease:
     """The Lease *name* in *namespace*; leaves alone all but a ``Lease``'s fields and our annotations.
 
     The next write of the Lease also writes what ``annotate`` was given.  *regarding*: the object as an Event
-    names it, or None before the first read.  One thread at a time reads and writes the Lease (under
-    ``Elector._turn``, or the one of ``keep``); any thread may call the rest.
+    names it, or None before the first read.  One thread at a time writes the Lease (under ``Elector._turn``,
+    or the one of ``keep``); any thread may read it, and call the rest.
 
     *seen*: the Lease as read or written last, None before that, and *record* what it says.  *identity*: this
     process.
@@ -78,12 +78,11 @@ class KubeLease:
         self._identity = identity
         self.full_name = f"{namespace}/{name}"
         self.regarding: Regarding | None = None  # replaced as a whole
-        self._lock = threading.Lock()  # protects _desired, _annotations and _compared
+        self._lock = threading.Lock()  # protects all that follows, but for reading what is public
         self._desired: dict[str, str | None] = {}  # None: no such annotation
         self._annotations: Mapping[str, str] | None = None
         self._subscribers: list[Callable[[Mapping[str, str]], None]] = []  # grows before anything starts
         self._on_went_back: list[Callable[[str], None]] = []  # so does this
-        # Replaced as a whole by the thread that reads and writes.
         self.seen: LeaseVersion | None = None
         self.record: Lease | None = None
         self._found: tuple[str, int, Notes] | None = None  # uid, version and notes before our first write
@@ -150,7 +149,7 @@ class KubeLease:
     def get(self) -> Lease | None:
         """The Lease, if there is one."""
         try:
-            return self._seen(self._kube.raw("GET", self._path))
+            return self._ask("GET", self._path)
         except Absent:
             return None
 
@@ -160,7 +159,7 @@ class KubeLease:
             annotations = {name: value for name, value in self._desired.items() if value is not None}
         manifest = made.lease(self._name, lease, annotations)
         try:
-            return self._written(self._kube.raw("POST", LEASES.path(self._namespace), manifest))
+            return self._write("POST", LEASES.path(self._namespace), manifest)
         except Ending as failure:
             mend = f"kubectl create namespace {self._namespace}, or give another --lease-namespace"
             raise Rejected(f"there is no namespace {self._namespace} for the Lease: {mend}") from failure
@@ -198,12 +197,37 @@ class KubeLease:
             with self._lock:
                 if not self._compared:
                     self._desired[TAKEN_AT] = " ".join(f"{who}={noted}" for who, noted in said)
-        patch = made.lease_patch(lease, self._missing())
-        return self._written(self._kube.raw("PATCH", self._path, patch))
+        return self._write("PATCH", self._path, made.lease_patch(lease, self._missing()))
 
-    def _written(self, manifest: Mapping[str, Any]) -> Lease:
+    def _write(self, method: str, path: str, manifest: Mapping[str, Any]) -> Lease:
+        written = self._ask(method, path, manifest)
         self._wrote = True
-        return self._seen(manifest)
+        return written
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Lease:
+        """Send a request, and note what the answer shows; return that.
+
+        It must not be older than what was noted before the request.  It may be older than what another thread
+        noted meanwhile; then that counts.
+        """
+        before = self.seen
+        manifest = self._kube.raw(method, path, body)
+        found, annotations, record = _version(manifest), annotations_of(manifest), read_lease(manifest)
+        with self._lock:
+            newer = self.seen if self.seen is not before else None
+            if newer and newer[0] == found[0] and newer[1] > found[1]:
+                return record
+            changed, self._annotations = annotations != self._annotations, annotations
+            self.regarding = regarding_lease(manifest)
+            self.seen, self.record = found, record
+            if not self._wrote and method == "GET":
+                self._found = *found, restored.notes_of(annotations.get(TAKEN_AT, ""))
+        if before:
+            self._compare(before, found)
+        if changed:
+            for notify in self._subscribers:
+                notify(annotations)
+        return record
 
     def _missing(self) -> dict[str, str | None]:
         """The annotations that have to be written."""
@@ -213,22 +237,6 @@ class KubeLease:
                 for name, value in self._desired.items()
                 if (self._annotations or {}).get(name) != value
             }
-
-    def _seen(self, manifest: Mapping[str, Any]) -> Lease:
-        annotations, found, seen = annotations_of(manifest), _version(manifest), self.seen
-        with self._lock:
-            changed, self._annotations = annotations != self._annotations, annotations
-        self.regarding = regarding_lease(manifest)
-        self.seen = found
-        if not self._wrote:
-            self._found = *found, restored.notes_of(annotations.get(TAKEN_AT, ""))
-        if seen:
-            self._compare(seen, found)
-        if changed:
-            for notify in self._subscribers:
-                notify(annotations)
-        self.record = read_lease(manifest)
-        return self.record
 
 
 def _version(manifest: Mapping[str, Any]) -> LeaseVersion:
