@@ -74,7 +74,7 @@ def test_many_takeovers_keep_the_first_notes():
 
 @pytest.mark.parametrize("known", [False, True])
 def test_an_answer_that_another_thread_overtook_is_no_sign(known: bool):
-    server, told = Server(10), []
+    server, told = Server(10), list[str]()
     lease = KubeLease(server, "ns", identity="p1")
     lease.on_went_back(told.append)
     if known:
