@@ -275,21 +275,6 @@ def test_a_process_that_starts_after_a_node_was_deleted_keeps_what_was_held():
     assert fleet.condition().reason == "InRegistry"
 
 
-def test_a_process_that_starts_after_a_node_was_deleted_publishes_nobody_again():
-    fleet = Fleet(10)
-    fleet.delete(2)
-    fleet.wait(CONFIRM)
-    assert fleet.published() == fleet.all - fleet.of(2)
-    for _ in range(2):
-        fleet.start()
-        fleet.settle()
-        fleet.wait(10 * CONFIRM)
-        assert fleet.published() == fleet.all - fleet.of(2)
-    fleet.node(2, ready=True)
-    fleet.settle()
-    assert fleet.published() == fleet.all
-
-
 def test_where_there_are_no_nodes_a_pod_that_became_ready_while_nobody_ran_is_published():
     fleet = Fleet(0)
     name = "p1"

@@ -91,15 +91,14 @@ class Absences:
             self.guard.wake()
 
     def begin(self) -> None:
-        """Take up what an earlier process made of Ready pods whose Nodes were deleted: held or withdrawn.
+        """Take up the holds of an earlier process on Ready pods whose Nodes were deleted.
 
-        Nothing but their rows tells of it.  Where no Node is there at all, none says anything.
+        Nothing but the row's mark tells of them.
         """
-        there = {node.name for node in self._nodes.store.values()}
         for service, row in self._rows():
             pod = self._pods.store.get(ObjectKey(service.namespace, row.pod_name))
-            judged = row.held or (there and not row.ready)
-            if judged and pod and pod.uid == row.pod_uid and pod.ready and row.node_name not in there:
+            is_there = self._nodes.store.get(ObjectKey("", row.node_name)) is not None
+            if row.held and pod and pod.ready and not is_there:
                 self._turns.take_up(row.node_name)
 
     def forget_withdrawn(self) -> None:
