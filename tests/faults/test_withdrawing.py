@@ -21,7 +21,7 @@ from tests.cluster.world import Recorder, World
 from tests.faults.harness.ground import Ground
 from tests.faults.harness.kubelet import Replica
 from tests.faults.harness.stand import Stand
-from tests.faults.test_sure_look import lease
+from tests.faults.test_sure_look import heartbeat, lease
 
 OURS = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
 
@@ -321,9 +321,12 @@ def test_an_etcd_restored_to_an_older_state_withdraws_nothing(
     serve(world, "before")
     eventually(lambda: is_published(world, OURS, "before"))
     backup = ground.cluster.save_etcd()
+    version = int(lease(world).metadata.resource_version)
     serve(world, "echo", count=12)
     eventually(lambda: is_published(world, MANY))
     seen = Recorder(zk, f"{world.base}/echo")
+    # What a process knows lies in ZooKeeper within ten seconds; the restore may last until it has ended.
+    eventually(lambda: heartbeat(world)["seen"]["leaseVersion"] > version)
     if not running:
         assert controller.stop() == 0
 
