@@ -164,6 +164,11 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
     metadata: Mapping[str, str] = {}
     held: bool = False
 
+    @property
+    def address(self) -> str:
+        """As people read it: ``IP:PORT``, or the IP alone if no port was declared."""
+        return self.ip if self.port is None else f"{self.ip}:{self.port}"
+
 
 class Requirement(msgspec.Struct, frozen=True, kw_only=True):
     """One of a label selector's matchExpressions."""

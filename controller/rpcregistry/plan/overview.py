@@ -222,8 +222,5 @@ def changes(before: Sequence[RpcService], after: Sequence[RpcService]) -> list[s
 
 def _addresses(services: Iterable[RpcService]) -> set[str]:
     return {
-        endpoint.ip if endpoint.port is None else f"{endpoint.ip}:{endpoint.port}"
-        for service in services
-        for endpoint in service.status.endpoints
-        if endpoint.ready
+        endpoint.address for service in services for endpoint in service.status.endpoints if endpoint.ready
     }

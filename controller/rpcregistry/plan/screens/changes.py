@@ -76,7 +76,7 @@ def parts_of(entry: Entry) -> Parts | None:
 
 def _rows(service: RpcService | None) -> Iterator[tuple[str, Endpoint]]:
     for row in service.status.endpoints if service else ():
-        yield row.ip if row.port is None else f"{row.ip}:{row.port}", row
+        yield row.address, row
 
 
 def _published(service: RpcService | None) -> dict[str, Endpoint]:

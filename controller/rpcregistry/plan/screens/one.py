@@ -151,7 +151,7 @@ def _endpoint(name: str, namespace: str, found: Endpoint, layouts: Iterable[Layo
         namespace=namespace,
         pod=found.pod_name,
         node=found.node_name,
-        address=found.ip if found.port is None else f"{found.ip}:{found.port}",
+        address=found.address,
         version=found.version,
         group=found.group,
         protocol=found.protocol,
