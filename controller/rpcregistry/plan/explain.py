@@ -12,6 +12,7 @@ from rpcregistry.model import ObjectKey, Pod, RpcService
 from rpcregistry.plan.findings import Finding
 from rpcregistry.plan.overview import NEXT, UNKNOWN, row
 from rpcregistry.plan.pods import is_finished, names_service
+from rpcregistry.plan.words import counted
 
 MOST_PODS = 10  # named in a hop
 
@@ -111,7 +112,7 @@ def _pods(evidence: Evidence) -> Hop:
         return Hop(
             seen=Seen.WRONG, what="pods", why=why, details=cut, next=next_ or "rpcregistry render FILE"
         )
-    why = f"{_count(naming, 'pod')} {'names' if len(naming) == 1 else 'name'} it, {len(ready)} Ready"
+    why = f"{counted(len(naming), 'pod')} {'names' if len(naming) == 1 else 'name'} it, {len(ready)} Ready"
     if ready and not denied:
         return Hop(seen=Seen.RIGHT, what="pods", why=why, details=cut)
     first = naming[0] if denied or not ready else ready[0]
@@ -242,7 +243,7 @@ def _zookeeper(evidence: Evidence) -> Hop:
     return Hop(
         seen=Seen.WRONG,
         what="ZooKeeper",
-        why=f"{_count(bad, 'znode')} not as they should be",
+        why=f"{counted(len(bad), 'znode')} not as they should be",
         details=details,
         next=f"rpcregistry verify --service {evidence.service}",
     )
@@ -292,7 +293,3 @@ def _cut(lines: Iterable[str]) -> tuple[str, ...]:
     found = list(lines)
     more = [f"and {len(found) - MOST_PODS} more"] if len(found) > MOST_PODS else []
     return (*found[:MOST_PODS], *more)
-
-
-def _count(found: Sequence[object], noun: str) -> str:
-    return f"{len(found):,} {noun}{'' if len(found) == 1 else 's'}"

@@ -5,6 +5,8 @@ from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
+from rpcregistry.plan.words import counted
+
 # Each state and its meaning: those of pods and RpcServices first, then those of znodes.
 STATES = {
     "not listed": "a pod serves it, and no RpcService lists that",
@@ -59,7 +61,7 @@ class Counts(msgspec.Struct, frozen=True):
         '1 service, 1,204 znodes, 4,000 pods'
         """
         numbers = zip(("service", "znode", "pod"), (self.services, self.znodes, self.pods), strict=True)
-        return ", ".join(f"{number:,} {noun}{'' if number == 1 else 's'}" for noun, number in numbers)
+        return ", ".join(counted(number, noun) for noun, number in numbers)
 
 
 def confirmed(first: Iterable[Finding], second: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -6,6 +6,7 @@ import msgspec
 
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.restored import ALL, UNTIL_RELEASED
+from rpcregistry.plan.words import counted
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,5 +64,5 @@ def keeper(beat: Heartbeat | None, cluster_id: str) -> str:
         return f"{nobody}: the last one stopped at {beat.at}{restored}"
     by = f" of {beat.holder}" if beat.holder else ""
     lease = f" (Lease {beat.lease})" if beat.lease else ""
-    changes = f"{beat.waiting:,} change{'' if beat.waiting == 1 else 's'} waiting"
+    changes = f"{counted(beat.waiting, 'change')} waiting"
     return f"the last heartbeat{by}{lease} is of {beat.at}, with {changes}{restored}"

@@ -14,6 +14,7 @@ from rpcregistry.plan.heartbeat import Heartbeat, Oldest
 from rpcregistry.plan.held import is_endless
 from rpcregistry.plan.overview import NEXT, Row, rows, totals, unsynced
 from rpcregistry.plan.restored import UNTIL_RELEASED, Record
+from rpcregistry.plan.words import counted
 
 MOST_NAMED = 5  # in a line
 OVERDUE = 30.0  # seconds after its last renewal in which a Lease that nobody renews may still be held
@@ -102,7 +103,7 @@ def keeps_up(look: Look) -> Hop:
             why="ZooKeeper has none of this cluster: no controller has written there",
             next=pods,
         )
-    waiting = f"{beat.waiting:,} change{'' if beat.waiting == 1 else 's'} waiting"
+    waiting = f"{counted(beat.waiting, 'change')} waiting"
     if beat.stopped:
         why = f"the last controller stopped at {beat.at}: nobody keeps the registry up"
         return Hop(seen=Seen.WRONG, what="heartbeat", why=why, next=pods)
@@ -162,7 +163,7 @@ def _mistakes(look: Look) -> list[Hop]:
         Hop(
             seen=Seen.WRONG if any(pod.problems for pod in found) else Seen.RIGHT,
             what="pods",
-            why=f"{_count(len(found), 'pod')} with an annotation that cannot be read, or not in full",
+            why=f"{counted(len(found), 'pod')} with an annotation that cannot be read, or not in full",
             details=(*said, *more),
             next=f"rpcregistry explain pod/{found[0].name} -n {found[0].namespace}",
         )
@@ -187,7 +188,7 @@ def _services(look: Look) -> Hop:
     if isinstance(look.services, str):
         return Hop(seen=Seen.UNSEEN, what="services", why=f"not looked at: {look.services}")
     found = rows(look.services)
-    local = "" if isinstance(look.locals, str) else f"; {_count(len(look.locals), 'LocalService')}"
+    local = "" if isinstance(look.locals, str) else f"; {counted(len(look.locals), 'LocalService')}"
     nobody = [one.service for one in found if one.total and not one.ready]
     return Hop(
         seen=Seen.RIGHT,
@@ -209,7 +210,7 @@ def _sync(look: Look) -> Hop:
     return Hop(
         seen=Seen.WRONG,
         what="sync",
-        why=f"{_count(sum(map(len, bad.values())), 'service')} not in sync",
+        why=f"{counted(sum(map(len, bad.values())), 'service')} not in sync",
         details=tuple(f"{reason} ({len(names)}): {_named(names)}" for reason, names in bad.items()),
         next=_next(found, locals_),
     )
@@ -233,7 +234,7 @@ def _held(look: Look, until: Callable[[str], str]) -> list[Hop]:
             if one.held or one.reason == "Held":
                 which.append(one.service)
                 ends = one.message.partition(";")[0] if is_endless(one.message) else until(one.since)
-                details.append(f"{one.service}: {_count(one.held, 'endpoint')}, {ends}")
+                details.append(f"{one.service}: {counted(one.held, 'endpoint')}, {ends}")
                 typed.append(one.next)
     for local in () if isinstance(look.locals, str) else look.locals:
         condition = held_by(local)
@@ -249,7 +250,9 @@ def _held(look: Look, until: Callable[[str], str]) -> list[Hop]:
     # Nobody is told to release what the Nodes or the API server may show again.
     others = [one for one in typed if not one.startswith("rpcregistry release")]
     next_ = others[0] if others else typed[0] if len(typed) == 1 else "rpcregistry release"
-    why = f"{_count(len(details), 'service')} with something that is absent and stays until that is confirmed"
+    why = (
+        f"{counted(len(details), 'service')} with something that is absent and stays until that is confirmed"
+    )
     return [Hop(seen=Seen.WRONG, what="held", why=why, details=tuple(details), next=next_)]
 
 
@@ -261,7 +264,7 @@ def _registry(look: Look) -> Hop:
     said = ", ".join(f"{number:,} {state}" for state, number in found.items())
     layouts = Counter(finding.layout for finding in look.findings if finding.state == "left")
     left = tuple(
-        f"left: {_count(number, 'znode')} of {layout}, which no --layout covers; clients still read them"
+        f"left: {counted(number, 'znode')} of {layout}, which no --layout covers; clients still read them"
         for layout, number in layouts.items()
     )
     if drift:
@@ -296,7 +299,3 @@ def ago(seconds: float) -> str:
 def _named(names: Sequence[str]) -> str:
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return ", ".join(names[:MOST_NAMED]) + more
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -8,6 +8,7 @@ import msgspec
 from rpcregistry.plan.journal import Ending, Entry
 from rpcregistry.plan.screens.changes import quantile
 from rpcregistry.plan.screens.services import Row
+from rpcregistry.plan.words import counted
 
 SLOW = 1_000.0  # ms, from which on a latency is shown as slow
 VERY_SLOW = 10_000.0
@@ -263,7 +264,7 @@ def _pods(look: Look) -> Hop:
     if look.counts.silent_nodes:
         sub = f"{look.counts.silent_nodes:,} of {look.counts.nodes:,} nodes are silent"
     elif look.counts.rejected:
-        sub += f" · {_count(look.counts.rejected, 'pod')} with a mistake"
+        sub += f" · {counted(look.counts.rejected, 'pod')} with a mistake"
     if unread:
         return Hop(
             level="bad",
@@ -283,7 +284,7 @@ def _pods(look: Look) -> Hop:
 
 def _objects(look: Look) -> Hop:
     counts = look.counts
-    big = f"{_count(counts.services, 'service')} · {_count(counts.endpoints, 'endpoint')}"
+    big = f"{counted(counts.services, 'service')} · {counted(counts.endpoints, 'endpoint')}"
     queue = look.queues.get("rpcservice", 0)
     sub = f"{counts.services - counts.declared:,} generated · {counts.declared:,} declared"
     return Hop(level="ok", name="RpcServices", big=big, sub=f"{sub} · queue {queue:,}")
@@ -298,7 +299,7 @@ def _zookeeper(look: Look) -> Hop:
             level="ok", name="ZooKeeper", big="Not looked at", sub="this replica waits; the leader writes"
         )
     if not zookeeper.connected:
-        waits = f" · {_count(look.waiting, 'change')} wait" if look.waiting else ""
+        waits = f" · {counted(look.waiting, 'change')} wait" if look.waiting else ""
         sub = f"{zookeeper.refused or zookeeper.servers}{waits} · what was published stays"
         return Hop(level="bad", name="ZooKeeper", big="Not connected", sub=sub, since=zookeeper.since)
     if zookeeper.refused:
@@ -313,7 +314,7 @@ def _zookeeper(look: Look) -> Hop:
         else f"{counts.written:,} written"
     )
     if zookeeper.differ:
-        note = f"{_count(zookeeper.differ, 'znode')} differ"
+        note = f"{counted(zookeeper.differ, 'znode')} differ"
         return Hop(level="warn", name="ZooKeeper", big=big, note=note, sub=zookeeper.servers)
     return Hop(
         level="warn" if lacking else "ok",
@@ -382,7 +383,7 @@ def _away(look: Look) -> Notice | None:
     if not (look.registry and look.leads) or look.zookeeper.connected:
         return None
     waits = (
-        f" {_count(look.waiting, 'change')} wait, and are written as soon as it is back."
+        f" {counted(look.waiting, 'change')} wait, and are written as soon as it is back."
         if look.waiting
         else ""
     )
@@ -399,11 +400,11 @@ def _held(look: Look) -> Notice | None:
     if not held.count:
         return None
     names = " ".join(held.services) if 0 < len(held.services) <= NAMED else "--all"
-    where = f" of {_count(len(held.services), 'service')}" if held.services else ""
+    where = f" of {counted(len(held.services), 'service')}" if held.services else ""
     how = "without time limit" if held.endless else "until that is confirmed"
     return Notice(
         kind="hold",
-        title=f"{_count(held.count, 'endpoint')}{where} held, and still published.",
+        title=f"{counted(held.count, 'endpoint')}{where} held, and still published.",
         text="Their pods or nodes are missing, though nobody saw them go. A list that is wrong must not empty"
         f" the registry, so they stay {how}. If they are really gone, let go now:",
         command=f"rpcregistry release {names}",
@@ -443,7 +444,3 @@ def _follower(look: Look) -> Notice | None:
         " leader's to tell.",
         command="rpcregistry ui",
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
