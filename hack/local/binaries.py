@@ -184,13 +184,15 @@ def debian(name: str) -> Path:
     if not version:
         raise Unavailable(f"{name} is not on PATH, and apt knows no package of that name")
 
-    def unpack_into(target: Path) -> None:
-        run_with_progress(f"fetching {name}", ["apt-get", "download", name], target, os.environ)
-        (package,) = target.glob("*.deb")
-        subprocess.run(["dpkg", "-x", str(package), str(target)], check=True)
-        package.unlink()
+    return once(f"{name}-{key_of(version)}", lambda target: unpack(name, [name], target))
 
-    return once(f"{name}-{key_of(version)}", unpack_into)
+
+def unpack(what: str, packages: Sequence[str], target: Path) -> None:
+    """Download Debian packages, which are *what* people read of, and unpack them into a folder."""
+    run_with_progress(f"fetching {what}", ["apt-get", "download", *packages], target, os.environ)
+    for archive in sorted(target.glob("*.deb")):
+        subprocess.run(["dpkg", "-x", str(archive), str(target)], check=True)
+        archive.unlink()
 
 
 @cache  # apt takes a second

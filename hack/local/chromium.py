@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from hack.local.binaries import Unavailable, key_of, once, run_with_progress
+from hack.local.binaries import Unavailable, key_of, once, unpack
 
 PACKAGE = "chromium"
 START = """#!/bin/sh
@@ -26,11 +26,7 @@ def chromium() -> Path:
     packages = _needed()
 
     def unpack_into(target: Path) -> None:
-        names = [name for name, _ in packages]
-        run_with_progress("fetching chromium", ["apt-get", "download", *names], target, os.environ)
-        for archive in sorted(target.glob("*.deb")):
-            subprocess.run(["dpkg-deb", "--extract", archive, target], check=True)
-            archive.unlink()
+        unpack("chromium", [name for name, _ in packages], target)
         start = target / "chromium"
         start.write_text(START)
         start.chmod(0o755)
