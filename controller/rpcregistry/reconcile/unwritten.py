@@ -32,8 +32,7 @@ class Unwritten:
     def oldest(self) -> Waits | None:
         """The name that has waited longest; None if none waits."""
         with self._lock:
-            waiting = [Waits(since, name, listed=True) for name, since in self._since.items()]
-        return min(waiting, default=None)
+            return min((Waits(since, name, listed=True) for name, since in self._since.items()), default=None)
 
     def __contains__(self, name: str) -> bool:
         """Whether a change of *name* waits."""

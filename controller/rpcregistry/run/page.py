@@ -233,8 +233,8 @@ class ProcessLooks:
                 rows,
                 rejected=self._once("mistaken", self._mistaken),
                 locals=len(self._locals()),
-                pods=len(shared.pods.store.values()),
-                nodes=len(shared.nodes.store.values()),
+                pods=len(shared.pods.store),
+                nodes=len(shared.nodes.store),
                 silent_nodes=max((part.silent_nodes() for part in self._parts), default=0),
             ),
             lag=self._once("lag", lambda: whole.lag_of(shared.journal.entries())),
@@ -254,7 +254,7 @@ class ProcessLooks:
         return whole.Source(
             resource=source.name,
             filled=source.filled,
-            count=len(source.store.values()),
+            count=len(source.store),
             unknown=source.unknown or source.kind_missing or "",
             heard=_wall(source.heard),
         )

@@ -41,7 +41,7 @@ def readings(shared: Shared, parts: Sequence[Part], sources: Sequence[Source[Any
         "rpcregistry_source_unknown": lambda: {
             source.name: float(source.unknown is not None) for source in sources
         },
-        "rpcregistry_source_objects": lambda: {source.name: len(source.store.values()) for source in sources},
+        "rpcregistry_source_objects": lambda: {source.name: len(source.store) for source in sources},
         "rpcregistry_source_heard_timestamp_seconds": lambda: {
             source.name: _timestamp(source.heard) for source in sources if source.heard is not None
         },
@@ -50,7 +50,7 @@ def readings(shared: Shared, parts: Sequence[Part], sources: Sequence[Source[Any
     }
     by_kind = {source.name: source for source in sources}
     if LOCALSERVICES.plural in by_kind:
-        found["rpcregistry_localservices"] = lambda: len(by_kind[LOCALSERVICES.plural].store.values())
+        found["rpcregistry_localservices"] = lambda: len(by_kind[LOCALSERVICES.plural].store)
         found["rpcregistry_node_services"] = lambda: _node_services(by_kind[SERVICES.plural])
     renewed = shared.leadership.renewed
     found["rpcregistry_lease_renewed_timestamp_seconds"] = lambda: _timestamp(renewed())

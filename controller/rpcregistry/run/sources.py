@@ -41,6 +41,9 @@ class Merged(Generic[T]):
         """The objects that an index has under *value*."""
         return [item for store in self._stores.values() for item in store.indexed(index, value)]
 
+    def __len__(self) -> int:
+        return sum(map(len, self._stores.values()))
+
 
 class Source(Generic[T]):
     """The informers of one resource, one a watched namespace.
