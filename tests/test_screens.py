@@ -305,7 +305,7 @@ def look(**changed: Any) -> state.Look:
         "registry": True,
         "sources": [state.Source(resource="pods", filled=True, count=3, heard=1.0)],
         "zookeeper": state.ZooKeeper(connected=True, since=1.0, servers="zk:2181", compared=2.0),
-        "queues": {}, "refused": {}, "waiting": 0, "oldest_waiting": 0.0,
+        "queues": {}, "refused": {}, "waiting": 0,
         "held": state.Held(count=0, guards={}, until=None, endless=False, services=()),
         "counts": state.Counts(services=1, endpoints=3, ready=3, written=3),
         "lag": state.Lag(), "replicas": (), "settings": (),

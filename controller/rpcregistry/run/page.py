@@ -227,7 +227,6 @@ class ProcessLooks:
             queues={part.name: part.depth for part in self._parts} | {"events": shared.events.waiting},
             refused={part.name: part.failing for part in self._parts},
             waiting=len(shared.unwritten),
-            oldest_waiting=oldest.seconds if (oldest := shared.oldest()) else 0.0,
             held=self._held(rows),
             counts=whole.counts_of(
                 rows,

@@ -121,27 +121,23 @@ class Setting(Protocol):
     def origin(self) -> str: ...
 
 
-class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the process, before anything is concluded from it."""
+class Known(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What is known of the process, and shown as it is."""
 
     version: str
     python: str
     memory: float
     identity: str
-    leads: bool
     leader: str
     lease: str
     since: float | None
     cluster: str
-    trouble: str
-    restored: str
     registry: bool
     sources: Sequence[Source]
     zookeeper: ZooKeeper
     queues: Mapping[str, int]
     refused: Mapping[str, int]
     waiting: int
-    oldest_waiting: float
     held: Held
     counts: Counts
     lag: Lag
@@ -149,33 +145,22 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     settings: Sequence[Setting]
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The answer of ``api/state``."""
+class Look(Known, frozen=True, kw_only=True):
+    """The same, with what something is concluded from."""
 
-    version: str
-    python: str
-    memory: float
-    identity: str
+    leads: bool
+    trouble: str
+    restored: str
+
+
+class State(Known, frozen=True, kw_only=True):
+    """The answer of ``api/state``: with what is concluded."""
+
     role: str
-    leader: str
-    lease: str
-    since: float | None
-    cluster: str
-    registry: bool
     filled: bool
-    sources: Sequence[Source]
-    zookeeper: ZooKeeper
-    queues: Mapping[str, int]
-    refused: Mapping[str, int]
-    waiting: int
-    held: Held
-    counts: Counts
-    lag: Lag
     hops: Sequence[Hop]
     links: Sequence[Link]
     notices: Sequence[Notice]
-    replicas: Sequence[tuple[str, bool]]
-    settings: Sequence[Setting]
 
 
 def counts_of(rows: Sequence[Row], **others: int) -> Counts:
@@ -222,35 +207,16 @@ def lag_of(entries: Sequence[Entry]) -> Lag:
 
 def state(look: Look) -> State:
     """What the page shows on top of every screen, and on the one of the controller."""
-    filled = all(source.filled for source in look.sources)
     return State(
-        version=look.version,
-        python=look.python,
-        memory=look.memory,
-        identity=look.identity,
+        **{name: getattr(look, name) for name in Known.__struct_fields__},
         role="leader" if look.leads else "waiting",
-        leader=look.leader,
-        lease=look.lease,
-        since=look.since,
-        cluster=look.cluster,
-        registry=look.registry,
-        filled=filled,
-        sources=look.sources,
-        zookeeper=look.zookeeper,
-        queues=look.queues,
-        refused=look.refused,
-        waiting=look.waiting,
-        held=look.held,
-        counts=look.counts,
-        lag=look.lag,
+        filled=all(source.filled for source in look.sources),
         hops=[_pods(look), _objects(look), _zookeeper(look)],
         links=[
             _link(look, look.lag.api_p50, look.lag.api_p99, cut=False),
             _link(look, look.lag.zk_p50, look.lag.zk_p99, cut=not look.zookeeper.connected),
         ],
-        notices=list(notices(look)),
-        replicas=look.replicas,
-        settings=look.settings,
+        notices=notices(look),
     )
 
 
