@@ -12,7 +12,7 @@ from rpcregistry.reconcile.fence import ConfinedPoster, FencedKube
 from rpcregistry.reconcile.slow import SlowNamespaces
 from rpcregistry.reconcile.troubles import LONGEST_PAUSE
 from tests.builders import pod, pod_key
-from tests.test_reconcile_refused import published, work_off
+from tests.test_reconcile_refused import published
 from tests.worlds import KubeInMemory
 from tests.worlds.registry import CONFIRM, World
 
@@ -46,7 +46,7 @@ def free(world: World) -> None:
     world.kube.refuses = lambda *_: None
     world.clock.seconds += LONGEST_PAUSE
     world._remembered()
-    work_off(world)
+    world.work_off()
 
 
 def test_who_goes_is_withdrawn_and_nobody_is_added(world: World):
@@ -55,7 +55,7 @@ def test_who_goes_is_withdrawn_and_nobody_is_added(world: World):
     serve(world, 2, ready=False)
     serve(world, 4)
     serve(world, 5, service="other")
-    work_off(world)
+    world.work_off()
     assert published(world) == {"3"}
     assert world.servers("other") is None
     assert len(world.kube.writes) == written
@@ -70,7 +70,7 @@ def test_who_was_listed_before_and_not_written_yet_is_not_added(world: World):
     while world.keys:
         world.rpcservices.reconcile(world.keys.pop())
     confine(world)
-    work_off(world)
+    world.work_off()
     assert published(world) == {"1", "2", "3"}
     free(world)
     assert published(world) == {"1", "2", "3", "4"}
@@ -79,7 +79,7 @@ def test_who_was_listed_before_and_not_written_yet_is_not_added(world: World):
 def test_the_last_address_of_a_service_stays(world: World):
     for number in (1, 2, 3):
         world.pods.drop(pod_key(number))
-        work_off(world)
+        world.work_off()
     assert published(world) == {"3"}
     free(world)
     assert world.servers() is None
@@ -88,15 +88,15 @@ def test_the_last_address_of_a_service_stays(world: World):
 def test_the_last_addresses_stay_if_they_go_at_once(world: World):
     for number in (1, 2, 3):
         world.pods.drop(pod_key(number))
-    work_off(world)
+    world.work_off()
     assert published(world) == {"1", "2", "3"}
 
 
 def test_who_is_merely_missing_from_a_list_stays(world: World):
     world.pods.drop(pod_key(1), listed=True)
-    work_off(world)
+    world.work_off()
     world.clock.seconds += 2 * CONFIRM
-    work_off(world)
+    world.work_off()
     assert published(world) == {"1", "2", "3"}
     free(world)
     assert published(world) == {"2", "3"}
@@ -104,14 +104,14 @@ def test_who_is_merely_missing_from_a_list_stays(world: World):
 
 def test_an_rpcservice_that_is_deleted_takes_nobody_with_it(world: World):
     world.services.drop(world.services.values()[0].key)
-    work_off(world)
+    world.work_off()
     assert published(world) == {"1", "2", "3"}
 
 
 def test_the_config_of_a_znode_is_not_changed_for_those_who_stay(world: World):
     before = json.loads(world.zookeeper.znodes["/rpc_v2/echo"][0])["config"]
     world.pods.drop(pod_key(1))
-    work_off(world)
+    world.work_off()
     assert json.loads(world.zookeeper.znodes["/rpc_v2/echo"][0])["config"] == before
 
 
@@ -126,7 +126,7 @@ def test_no_znode_is_made_while_one_is_withdrawn(world: World):
     world.zookeeper.commit = watched
     world.pods.drop(pod_key(1))
     serve(world, 7)
-    work_off(world)
+    world.work_off()
     assert made == []
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rpcregistry.errors import Rejected, Retry
+from rpcregistry.errors import Rejected
 from rpcregistry.layouts import Layout
 from rpcregistry.model import Declaration, LabelSelector, ObjectKey
 from rpcregistry.reconcile.reads import Unread
@@ -34,16 +34,6 @@ def serve(world: World, *numbers: int, service: str = "echo", **fields: object) 
     for number in numbers:
         declarations = (Declaration(service_name=service, port=80),)
         world.pods.put(pod(number, **{"declarations": declarations, **fields}))
-
-
-def work_off(world: World) -> None:
-    """Work until there is nothing left but what is refused."""
-    for _ in range(20):
-        try:
-            world.settle()
-        except (Rejected, Retry):
-            continue  # the key is given back to the queue; the others go on
-        return
 
 
 def published(world: World) -> set[int]:
@@ -94,16 +84,16 @@ def test_who_is_seen_to_go_with_the_object_that_lists_them_is_withdrawn_and_nobo
         if order != "pods first":
             delete(world, *objects)
         if order == "a look in between":
-            work_off(world)
+            world.work_off()
         for number in dead:
             GOES[how](world, number)
         if order == "pods first":
             delete(world, *objects)
-        work_off(world)
+        world.work_off()
         assert published(world) == {*PODS}.difference(dead), case
         if restarted:
             world.start()
-            work_off(world)
+            world.work_off()
             assert published(world) == {*PODS}.difference(dead), case
 
 
@@ -114,17 +104,17 @@ def test_the_dead_leave_though_this_process_began_without_the_head_and_cannot_ma
     delete(world, 0)
     refuse_creates(world)
     world.start()
-    work_off(world)
+    world.work_off()
     assert published(world) == {*PODS}, "whoever lives stays, without an object of theirs, too"
     for number in (1, 3):
         world.pods.drop(pod_key(number))
-        work_off(world)
+        world.work_off()
     assert published(world) == {2, 4}
 
     world.kube.refuses = lambda *_: None
     world.clock.seconds += 60
     world.keys |= world.rpcservices.every_key()
-    work_off(world)
+    world.work_off()
     assert published(world) == {2, 4}
     assert [service.is_part for service in world.services.values()] == [False]
 
@@ -137,7 +127,7 @@ def test_who_goes_before_the_first_look_at_its_service_is_withdrawn(world: World
     refuse_creates(world)
     world.start()
     world.pods.drop(pod_key(1))
-    work_off(world)
+    world.work_off()
     assert published(world) == {2, 3, 4}
 
 
@@ -149,10 +139,10 @@ def test_who_is_missing_from_the_list_is_held_when_its_rpcservice_is_gone_too(wo
     world.pods.drop(pod_key(1), listed=True)
     world.pods.drop(pod_key(2), listed=True)
     world.start()
-    work_off(world)
+    world.work_off()
     assert published(world) == {*PODS}, "nobody saw them go"
     world.clock.seconds += CONFIRM
-    work_off(world)
+    world.work_off()
     assert published(world) == {3, 4}
 
 
@@ -166,7 +156,7 @@ def test_who_was_selected_by_an_rpcservice_that_is_gone_is_held(world: World):
     refuse_creates(world)
     serve(world, 3)
     world.services.drop(ObjectKey("default", "mine"))
-    work_off(world)
+    world.work_off()
     assert published(world) == {1, 2}
 
 
@@ -177,5 +167,5 @@ def test_who_may_register_stays_as_it_is_while_nobody_can_say_and_the_object_is_
     delete(world, 0, 1)
     with pytest.raises(Unread):
         world.settle()
-    work_off(world)
+    world.work_off()
     assert published(world) == {*PODS}

@@ -40,17 +40,6 @@ def refuse(world: World, verb: str) -> None:
     world.kube.refuses = lambda asked, _: QUOTA if asked == verb else None
 
 
-def work_off(world: World) -> list[str] | None:
-    """Work until there is nothing left but what is refused; return what is published."""
-    for _ in range(30):
-        try:
-            world.settle()
-            break
-        except (Rejected, Retry):
-            continue  # the key is given back to the queue; the others go on
-    return world.servers()
-
-
 # Addresses that others write
 
 
@@ -60,7 +49,7 @@ def test_a_row_of_others_counts_by_what_its_pod_shows_while_pods_cannot_be_read(
     world.pods.unknown = "403"
     forge(world, row(1), row(2), row(1, FORGED, port=6666))
 
-    assert work_off(world) == before
+    assert world.work_off() == before
 
 
 def test_a_row_of_others_counts_by_what_its_pod_shows_though_our_store_lacks_the_pod(world: World):
@@ -69,7 +58,7 @@ def test_a_row_of_others_counts_by_what_its_pod_shows_though_our_store_lacks_the
     world.pods.elsewhere = [pod(3, "other"), pod(4, "echo")]
     forge(world, row(1), row(2), row(3, FORGED), row(4, FORGED, port=6666))
 
-    assert work_off(world) == ["10.0.0.1", "10.0.0.2", "10.0.0.4"]
+    assert world.work_off() == ["10.0.0.1", "10.0.0.2", "10.0.0.4"]
     assert not any(FORGED in str(data) for data, _ in world.zookeeper.znodes.values())
 
 
@@ -85,7 +74,7 @@ def test_a_pod_that_cannot_be_read_keeps_none_of_the_dead_published(
     forge(world, row(1), row(2), row(3, FORGED))
     world.pods.drop(pod_key(1))
 
-    assert work_off(world) == ["10.0.0.2"]
+    assert world.work_off() == ["10.0.0.2"]
 
 
 def test_of_many_rows_that_others_write_few_pods_are_read(world: World, monkeypatch: pytest.MonkeyPatch):
@@ -97,7 +86,7 @@ def test_of_many_rows_that_others_write_few_pods_are_read(world: World, monkeypa
     world.rpcservices.reconcile(KEY)
 
     assert 1 <= len(read) <= 10
-    assert work_off(world) == before
+    assert world.work_off() == before
 
 
 def test_what_a_mutating_policy_makes_of_our_rows_is_not_our_word(world: World):
@@ -112,9 +101,9 @@ def test_what_a_mutating_policy_makes_of_our_rows_is_not_our_word(world: World):
     world.settle()
     world.kube._write = mutate
     world.serve(2)
-    assert work_off(world) == ["10.0.0.1", "10.0.0.2"]
+    assert world.work_off() == ["10.0.0.1", "10.0.0.2"]
     world.pods.drop(pod_key(1))
-    assert work_off(world) == ["10.0.0.2"]
+    assert world.work_off() == ["10.0.0.2"]
     assert not any(FORGED in str(data) for data, _ in world.zookeeper.znodes.values())
     condition = world.services.get(ECHO).status.condition("Synced")
     assert (condition.status, condition.reason) == ("False", "Refused")
@@ -124,7 +113,7 @@ def test_what_a_mutating_policy_makes_of_our_rows_is_not_our_word(world: World):
     world.kube._write = write
     world.clock.seconds += LONGEST_PAUSE
     world.keys.add(KEY)
-    assert work_off(world) == ["10.0.0.2"]
+    assert world.work_off() == ["10.0.0.2"]
     assert [found.ip for found in world.services.get(ECHO).status.endpoints] == ["10.0.0.2"]
 
 
@@ -139,7 +128,7 @@ def test_an_object_that_no_operation_is_about_is_not_relied_on(world: World):
     status = msgspec.structs.replace(part.status, endpoints=(row(1, FORGED),))
     world.services.put(msgspec.structs.replace(part, uid="other", resource_version="900", status=status))
 
-    assert work_off(world) == before
+    assert world.work_off() == before
 
 
 def test_who_is_listed_by_others_too_stays_published_while_that_cannot_be_put_right(world: World):
@@ -156,7 +145,7 @@ def test_who_is_listed_by_others_too_stays_published_while_that_cannot_be_put_ri
     world.kube.refuses = lambda verb, name: QUOTA if (verb, name) == ("replace", "echo") else None
     world.services.put(msgspec.structs.replace(head, uid="other", resource_version="900", status=status))
 
-    assert work_off(world) == ["10.0.0.2", "10.0.0.3", "10.0.0.4"]
+    assert world.work_off() == ["10.0.0.2", "10.0.0.3", "10.0.0.4"]
 
 
 def part_of(world: World) -> ObjectKey:
@@ -189,11 +178,11 @@ def test_who_went_does_not_come_back_as_the_status_is_written_at_last(
     world.settle()
     refuse(world, "replace")
     world.pods.drop(pod_key(1))
-    assert work_off(world) == ["10.0.0.2"]
+    assert world.work_off() == ["10.0.0.2"]
 
     meanwhile(world, monkeypatch)
     assert world.servers() == ["10.0.0.2"]
-    assert work_off(world) == ["10.0.0.2"]
+    assert world.work_off() == ["10.0.0.2"]
 
 
 def test_who_was_published_stays_as_the_status_lists_him_at_last(
@@ -204,11 +193,11 @@ def test_who_was_published_stays_as_the_status_lists_him_at_last(
     forge(world, row(1))
     world.start()  # at a start all rows count as our own
     refuse(world, "replace")
-    assert work_off(world) == ["10.0.0.1", "10.0.0.2"]
+    assert world.work_off() == ["10.0.0.1", "10.0.0.2"]
 
     meanwhile(world, monkeypatch)
     assert world.servers() == ["10.0.0.1", "10.0.0.2"]
-    assert work_off(world) == ["10.0.0.1", "10.0.0.2"]
+    assert world.work_off() == ["10.0.0.1", "10.0.0.2"]
 
 
 def test_who_was_published_stays_as_the_key_is_reconciled_for_the_first_time(
@@ -223,7 +212,7 @@ def test_who_was_published_stays_as_the_key_is_reconciled_for_the_first_time(
 
     meanwhile(world, monkeypatch)
     assert world.servers() == ["10.0.0.1", "10.0.0.2"]
-    assert work_off(world) == ["10.0.0.1", "10.0.0.2"]
+    assert world.work_off() == ["10.0.0.1", "10.0.0.2"]
 
 
 # Who was seen to go
@@ -245,14 +234,14 @@ def test_a_resync_forgets_nobody_whom_only_our_own_word_lists(world: World):
     world.settle()
     refuse(world, "replace")
     forge(world)
-    work_off(world)
+    world.work_off()
     for number in range(1, 18):
         world.pods.drop(pod_key(number))
-    work_off(world)
+    world.work_off()
     world.rpcservices.absences.forget_withdrawn()
     world.keys |= world.rpcservices.every_key()
 
-    assert work_off(world) == ["10.0.0.18", "10.0.0.19"]
+    assert world.work_off() == ["10.0.0.18", "10.0.0.19"]
 
 
 def test_the_dead_leave_while_the_status_of_an_object_that_was_remade_cannot_be_written(world: World):
@@ -263,10 +252,10 @@ def test_the_dead_leave_while_the_status_of_an_object_that_was_remade_cannot_be_
     world.services.drop(ECHO)
     blank = msgspec.structs.replace(old, uid="other", resource_version="900", status=type(old.status)())
     world.services.put(blank)
-    assert work_off(world) == before
+    assert world.work_off() == before
 
     world.pods.drop(pod_key(1))
-    assert work_off(world) == ["10.0.0.2", "10.0.0.3"]
+    assert world.work_off() == ["10.0.0.2", "10.0.0.3"]
 
 
 def test_the_dead_leave_while_the_status_that_is_to_list_a_deleted_parts_pods_cannot_be_written(world: World):
@@ -276,10 +265,10 @@ def test_the_dead_leave_while_the_status_that_is_to_list_a_deleted_parts_pods_ca
     before = world.settle().servers()
     refuse(world, "replace")
     world.services.drop(part_of(world))
-    assert work_off(world) == before
+    assert world.work_off() == before
 
     world.pods.drop(pod_key(2))
-    assert work_off(world) == ["10.0.0.3", "10.0.0.4"]
+    assert world.work_off() == ["10.0.0.3", "10.0.0.4"]
 
 
 def test_the_dead_leave_while_a_quota_has_room_for_one_of_two_deleted_objects(world: World):
@@ -290,11 +279,11 @@ def test_the_dead_leave_while_a_quota_has_room_for_one_of_two_deleted_objects(wo
     world.kube.refuses = lambda verb, _: QUOTA if verb == "create" and world.services.values() else None
     for service in world.services.values():
         world.services.drop(service.key)
-    assert work_off(world) == before
+    assert world.work_off() == before
 
     world.pods.drop(pod_key(1))
     world.pods.drop(pod_key(5))
-    assert work_off(world) == ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.6"]
+    assert world.work_off() == ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.6"]
 
 
 def test_the_dead_leave_at_once_though_their_rpcservice_was_deleted_after_them(world: World):
@@ -305,7 +294,7 @@ def test_the_dead_leave_at_once_though_their_rpcservice_was_deleted_after_them(w
     for service in world.services.values():
         world.services.drop(service.key)
 
-    assert work_off(world) == ["10.0.0.19", "10.0.0.20"]
+    assert world.work_off() == ["10.0.0.19", "10.0.0.20"]
 
 
 def test_the_dead_leave_while_our_store_is_behind_what_we_wrote(world: World):
@@ -314,7 +303,7 @@ def test_the_dead_leave_while_our_store_is_behind_what_we_wrote(world: World):
     world.kube.refuses = lambda verb, _: Conflict("changed") if verb == "replace" else None
     world.pods.drop(pod_key(1))
 
-    assert work_off(world) == ["10.0.0.2"]
+    assert world.work_off() == ["10.0.0.2"]
 
 
 def test_an_object_that_goes_right_after_our_write_is_relied_on_no_more(world: World, monkeypatch):
@@ -333,7 +322,7 @@ def test_an_object_that_goes_right_after_our_write_is_relied_on_no_more(world: W
     monkeypatch.setattr(world.relied, "vouch", late)
     world.pods.put(pod(1, "echo", port=1))
 
-    assert not work_off(world)
+    assert not world.work_off()
     assert not world.relied.values()
 
 
@@ -356,7 +345,7 @@ def test_an_object_that_goes_while_its_key_is_worked_on_stays_relied_on_until_th
     ]
 
     monkeypatch.setattr(world.rpcservices, "_write", write)
-    assert work_off(world) == ["10.0.0.1"]
+    assert world.work_off() == ["10.0.0.1"]
 
 
 # ZooKeeper
@@ -383,13 +372,13 @@ def test_the_dead_leave_a_layout_that_refuses_who_comes(world: World, monkeypatc
     apply = world.zookeeper._apply
     monkeypatch.setattr(world.zookeeper, "_apply", refuses)
     serve(3)
-    work_off(world)
+    world.work_off()
     world.pods.drop(pod_key(1))
-    assert work_off(world) == ["10.0.0.2", "10.0.0.3"]
+    assert world.work_off() == ["10.0.0.2", "10.0.0.3"]
     assert providers() == ["2"]
 
     monkeypatch.setattr(world.zookeeper, "_apply", apply)
     world.clock.seconds += LONGEST_PAUSE
     world.names.add("echo")
-    work_off(world)
+    world.work_off()
     assert providers() == ["2", "3"]

@@ -42,16 +42,6 @@ def accept(world: World) -> None:
     world.keys.add(ECHO)
 
 
-def work_off(world: World) -> None:
-    """Work until there is nothing left but what is refused."""
-    for _ in range(20):
-        try:
-            world.settle()
-        except (Rejected, Retry):
-            continue  # the key is given back to the queue; the others go on
-        return
-
-
 def published(world: World) -> set[str]:
     """The numbers of the published pods, the same in each layout."""
     servers = {address.rpartition(".")[2] for address in world.servers() or ()}
@@ -75,18 +65,18 @@ def test_the_dead_leave_while_a_part_cannot_be_made(world: World, failure: Failu
     world.settle()
     refuse(world, "create", failure)
     serve(world, 4, 5)
-    work_off(world)
+    world.work_off()
     assert published(world) == {"1", "2", "3"}
     for number in (1, 2):
         world.pods.drop(pod_key(number))
-    work_off(world)
+    world.work_off()
     assert published(world) == {"3", "4", "5"}, "there is room now"
 
     serve(world, 6, 7)
     world.pods.drop(pod_key(5))
-    work_off(world)
+    world.work_off()
     accept(world)
-    work_off(world)
+    world.work_off()
     assert published(world) == {"3", "4", "6", "7"}
 
 
@@ -100,7 +90,7 @@ def test_the_dead_leave_one_object_while_another_ones_status_cannot_be_written(
     serve(world, 6)
     for number in (1, 4):
         world.pods.drop(pod_key(number))
-    work_off(world)
+    world.work_off()
 
     assert published(world) >= {"2", "3", "5"}
     assert "4" not in published(world)
@@ -114,12 +104,12 @@ def test_the_dead_leave_though_the_process_was_restarted_while_a_write_is_refuse
     world.settle()
     refuse(world, "create", failure)
     serve(world, 4, 5, 6)
-    work_off(world)
+    world.work_off()
     world.start()
-    work_off(world)
+    world.work_off()
     world.pods.drop(pod_key(1))
     world.pods.drop(pod_key(2))
-    work_off(world)
+    world.work_off()
 
     assert published(world) == {"3", "4", "5"}, "and no room for the sixth"
 
@@ -134,18 +124,18 @@ def test_what_is_published_and_can_be_listed_no_more_stays_as_long_as_its_pod_sh
     refuse(world, "create", QUOTA)
     world.start()
     serve(world, 6)
-    work_off(world)
+    world.work_off()
     assert published(world) == {"1", "2", "3", "4", "5"}, "what is new waits for its object"
 
     world.pods.drop(pod_key(4))
-    work_off(world)
+    world.work_off()
     assert published(world) == {"1", "2", "3", "5"}
     world.pods.drop(pod_key(1))
-    work_off(world)
+    world.work_off()
     assert published(world) == {"2", "3", "5"}, "its place is another one's that was lost"
 
     accept(world)
-    work_off(world)
+    world.work_off()
     assert published(world) == {"2", "3", "5", "6"}
     assert world.initial_sync.unlisted("echo").endpoints == ()
 
@@ -159,10 +149,10 @@ def test_an_object_that_was_made_and_has_no_status_yet_keeps_no_dead_published(
     world.kube.refuses = lambda verb, name: failure if verb == "replace" and name != "echo" else None
     serve(world, 4, 5, 6)
     world.keys.add(ECHO)
-    work_off(world)
+    world.work_off()
     world.pods.drop(pod_key(1))
     world.pods.drop(pod_key(2))
-    work_off(world)
+    world.work_off()
 
     assert any(service.is_part and not service.known for service in world.services.values())
     assert published(world) == {"3", "4", "5"}, "and no room for the sixth"
@@ -176,12 +166,12 @@ def test_a_pod_that_a_declared_rpcservice_takes_over_stays_published_while_that_
     refuse(world, "replace", QUOTA, "mine")
     world.services.put(declared("mine"))
     world.pods.drop(pod_key(2))
-    work_off(world)
+    world.work_off()
     assert published(world) == {"1"}
     assert {service.name for service in world.services.values()} == {"echo", "mine"}
 
     accept(world)
-    work_off(world)
+    world.work_off()
     assert published(world) == {"1"}
     assert {service.name for service in world.services.values()} == {"mine"}
 
@@ -369,10 +359,10 @@ def test_no_more_rpcservices_are_made_in_a_namespace_than_it_may_have(world: Wor
     world.start()
     world.services.put(declared("declared"))
     world.serve(1, service="a")
-    work_off(world)
+    world.work_off()
     world.serve(2, service="b")
     world.pods.put(pod(3, "b", namespace="another"))
-    work_off(world)
+    world.work_off()
 
     assert {str(service.key) for service in world.services.values()} == {
         "default/declared",
@@ -387,15 +377,15 @@ def test_room_that_becomes_free_is_used(world: World):
     world.services_per_namespace = 1
     world.start()
     world.serve(1, service="a")
-    work_off(world)
+    world.work_off()
     world.serve(2, service="b")
-    work_off(world)
+    world.work_off()
     assert refusals(world) == {"p2"}
     world.pods.drop(pod_key(1))
-    work_off(world)
+    world.work_off()
     world.clock.seconds += LONGEST_PAUSE
     world.keys.add(ServiceKey("default", "b"))
-    work_off(world)
+    world.work_off()
 
     assert (world.servers("a"), world.servers("b")) == (None, ["10.0.0.2"])
 
@@ -403,11 +393,11 @@ def test_room_that_becomes_free_is_used(world: World):
 def test_a_bound_below_what_exists_deletes_and_empties_nothing(world: World):
     for number, service in enumerate("abc", 1):
         world.serve(number, service=service)
-    work_off(world)
+    world.work_off()
     world.services_per_namespace = 1
     world.start()
     world.serve(4, service="a")
-    work_off(world)
+    world.work_off()
 
     assert len(list(world.services.values())) == 3
     assert world.servers("a") == ["10.0.0.1", "10.0.0.4"]
@@ -419,7 +409,7 @@ def test_a_part_of_a_large_service_is_an_object_too(world: World):
     world.services_per_namespace = 1
     world.start()
     serve(world, 1, 2, 3, 4)
-    work_off(world)
+    world.work_off()
 
     assert published(world) == {"1", "2", "3"}
     assert "p4" in refusals(world)
