@@ -16,6 +16,7 @@ from tests.cluster.fixtures import (  # noqa: F401  (fixtures and hooks are foun
     other_namespace,
     pytest_runtest_makereport,
     start_controller,
+    start_installed,
     start_local,
     through_api,
     verify,

@@ -1,7 +1,7 @@
 """Fixtures of the suites that run the public command against a real cluster."""
 
 import json
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,32 @@ def start_controller(
         controller.kill()
         if getattr(request.node, "failed", False):
             print(controller.text())
+
+
+@pytest.fixture
+def start_installed(cluster: Any, world: World, tmp_path: Path) -> Iterator[Callable[..., Controller]]:
+    """Runs the public command as an installation in *namespace* does.
+
+    *kubeconfig* is its ServiceAccount's, *environment* has its Deployment's variables.
+    """
+    started: list[Controller] = []
+
+    def start(kubeconfig: Path, namespace: str, environment: Mapping[str, str]) -> Controller:
+        controller = Controller(
+            kubeconfig,
+            cluster.zk_servers,
+            tmp_path / "log",
+            *("--lease-namespace", namespace, "--layout", f"kube2zk={world.base}"),
+            *("--cluster-id", f"test-{world.namespace}"),
+        ).start(**environment)
+        started.append(controller)
+        eventually(controller.leads, TO_START)
+        return controller
+
+    yield start
+    for controller in started:
+        controller.kill()
+        print(controller.text())
 
 
 @pytest.fixture

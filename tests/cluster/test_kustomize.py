@@ -122,28 +122,14 @@ def install(cluster: LocalCluster, apply, overlay) -> Callable[..., Installation
 
 
 @pytest.fixture
-def run(
-    cluster: LocalCluster, world: World, tmp_path: Path
-) -> Iterator[Callable[[Installation], Controller]]:
+def run(start_installed: Callable[..., Controller], tmp_path: Path) -> Callable[[Installation], Controller]:
     """Runs the public command as the installation's ServiceAccount, with its variables."""
-    started: list[Controller] = []
 
     def run(installed: Installation) -> Controller:
-        controller = Controller(
-            installed.kubeconfig(tmp_path / "kubeconfig"),
-            cluster.zk_servers,
-            tmp_path / "log",
-            *("--lease-namespace", installed.namespace, "--layout", f"kube2zk={world.base}"),
-            *("--cluster-id", f"test-{world.namespace}"),
-        ).start(**installed.environment)
-        started.append(controller)
-        eventually(controller.leads)
-        return controller
+        kubeconfig = installed.kubeconfig(tmp_path / "kubeconfig")
+        return start_installed(kubeconfig, installed.namespace, installed.environment)
 
-    yield run
-    for controller in started:
-        controller.kill()
-        print(controller.text())
+    return run
 
 
 def may(world: World, user: str, verb: str, resource: str, namespace: str = "") -> bool:

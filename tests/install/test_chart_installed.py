@@ -50,26 +50,9 @@ def as_account(cluster: LocalCluster, release: str, tmp_path: Path) -> Callable[
 
 
 @pytest.fixture
-def run(cluster: LocalCluster, world: World, release: str, as_account, tmp_path: Path):
+def run(start_installed: Callable[..., Controller], release: str, as_account: Callable[[], Path]):
     """Runs the public command under the release's ServiceAccount, with the Deployment's variables."""
-    started: list[Controller] = []
-
-    def run(values: str) -> Controller:
-        controller = Controller(
-            as_account(),
-            cluster.zk_servers,
-            tmp_path / "log",
-            *("--lease-namespace", release, "--layout", f"kube2zk={world.base}"),
-            *("--cluster-id", f"test-{world.namespace}"),
-        ).start(**environment(objects(values)))
-        started.append(controller)
-        eventually(controller.leads)
-        return controller
-
-    yield run
-    for controller in started:
-        controller.kill()
-        print(controller.text())
+    return lambda values: start_installed(as_account(), release, environment(objects(values)))
 
 
 @pytest.mark.full
