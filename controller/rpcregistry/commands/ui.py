@@ -70,7 +70,7 @@ def _follow(
     port: int,
     ready: Callable[[], None],
 ) -> None:
-    """Forward to whoever leads, until that fails before it has worked once."""
+    """Forward to the leader; return if the first port-forward fails, and begin anew if a later one does."""
     pod, process, shown = leads(), None, False
     try:
         while True:

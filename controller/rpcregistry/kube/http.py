@@ -61,10 +61,10 @@ class Client:
         self.written_at = float("-inf")  # when a request with a body left last; for clients of one thread
 
     def send(self, request: Request, authorization: Mapping[str, str]) -> "Answer":
-        """Send *request*; return its answer once the headers are there, whatever the status.
+        """Send *request*; return its answer, of any status, once its headers were read.
 
-        A read over a connection that was idle is sent once more if the server had closed that.  A write is
-        not: the server may have done it.
+        If the server had closed an idle connection, the client sends a read once more.  It sends no write
+        again: the server may have done it.
         """
         if not (request.target.isascii() and request.target.isprintable() and " " not in request.target):
             raise ValueError("the path has characters that no request can have")

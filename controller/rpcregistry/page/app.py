@@ -276,9 +276,9 @@ def _problem(refused: Refused) -> Response:
 
 
 class _Door:
-    """Lets in whoever calls this page by its own name, only reads, and may look; adds the headers.
+    """Answers only reads, by users who may look, and under the page's own names; adds the headers.
 
-    The Host check keeps out pages of other origins whose name was made to lead here (DNS rebinding).
+    The Host check refuses pages of other origins, whose owners made their name lead here (DNS rebinding).
     """
 
     def __init__(self, inside: ASGIApp, hosts: frozenset[str], authorize: Authorize) -> None:
