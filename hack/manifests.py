@@ -44,7 +44,7 @@ COPIED = {
     "deploy/kustomize/base/rbac.yaml": "base",
     "deploy/kustomize/base/users.yaml": "base",
     "deploy/kustomize/base/pod-label-policy.yaml": "base",
-    "deploy/kustomize/base/priority.yaml": "base",
+    "deploy/kustomize/base/flow-control.yaml": "base",
     "deploy/kustomize/components/page/rbac.yaml": "page",
     "deploy/monitoring/rules.yaml": "",
     "deploy/kustomize/components/dashboard/rpcregistry.json": "",
