@@ -136,7 +136,7 @@ class Answers:
     def __init__(self) -> None:
         self.posted: list[object] = []
 
-    def raw(self, method, path, body):
+    def raw(self, method, path, body, *, patience=None):
         self.posted.append(body)
 
 

@@ -28,6 +28,7 @@ from rpcregistry.model import Problem, Regarding
 from rpcregistry.telemetry import events
 from rpcregistry.telemetry.events import (
     EVENT_INTERVAL,
+    FIRST_PATIENCE,
     MOST_OF_A_NAMESPACE,
     POSTERS,
     EventRecorder,
@@ -161,8 +162,10 @@ class ApiServer:
         self.requests: list[tuple[float, str, str]] = []
         self.answers: list[Failure] = []
         self.refuses: Callable[[Mapping[str, Any]], Failure | None] = lambda _: None
+        self.patience: float | None = None  # of the last request
 
-    def raw(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
+    def raw(self, method: str, path: str, body: Mapping[str, Any], *, patience: float | None = None) -> Any:
+        self.patience = patience
         self.requests.append((time.monotonic(), f"{method} {path}", name_of(body)))
         failure = self.answers.pop(0) if self.answers else self.refuses(body)
         if failure:
@@ -380,6 +383,25 @@ def test_namespaces_in_which_requests_hang_hold_up_no_other(api: ApiServer) -> N
     recorder.stop()
     for thread in threads:
         thread.join(5)
+
+
+def test_where_nothing_is_known_to_be_slow_an_answer_is_not_waited_for_as_long(api: ApiServer) -> None:
+    """As many namespaces as there are threads may begin to hang at once."""
+    slow: set[str] = set()
+    recorder = EventRecorder(api, "host_1", is_slow=slow.__contains__)
+
+    def refuses(_: Mapping[str, Any]) -> Failure | None:
+        slow.add("hangs")
+        return Retry("no answer") if api.patience is not None else None
+
+    api.refuses = refuses
+    threading.Thread(target=recorder.run, daemon=True).start()
+    record(recorder, "x", namespace="hangs")
+    eventually(lambda: len(api.requests) == 1)
+    assert api.patience == FIRST_PATIENCE
+    eventually(lambda: notes(api) == {"x"})
+    assert len(api.requests) == 2
+    recorder.stop()
 
 
 def test_a_namespace_whose_events_fail_pauses_alone(api: ApiServer, recorder: EventRecorder) -> None:

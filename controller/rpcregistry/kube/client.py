@@ -144,15 +144,25 @@ class Kube:
         with suppress(Absent):
             self._requests.write("DELETE", what, path, {"preconditions": preconditions})
 
-    def raw(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Send any other request, and decode the JSON answer; *path* begins with ``/api``.  Never DELETE."""
+    def raw(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        patience: float | None = None,
+    ) -> Any:
+        """Send any other request, and decode the JSON answer; *path* begins with ``/api``.  Never DELETE.
+
+        *patience*: see ``Requests.write``.
+        """
         if method not in ("GET", "POST", "PUT", "PATCH") or not _RAW_PATH.fullmatch(path):
             raise Rejected(f"{method} {path!r}: no such request is made")
         what = f"{method} {path}"
         answer = (
             self._requests.read(what, path)
             if method == "GET"
-            else self._requests.write(method, what, path, body or {})
+            else self._requests.write(method, what, path, body or {}, patience=patience)
         )
         with translated(what):
             return msgspec.json.decode(answer)

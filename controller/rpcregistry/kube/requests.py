@@ -136,15 +136,26 @@ class Requests:
             response.close()
 
     def write(
-        self, method: str, what: str, path: str, body: Mapping[str, Any], trial: bool = False
+        self,
+        method: str,
+        what: str,
+        path: str,
+        body: Mapping[str, Any],
+        trial: bool = False,
+        patience: float | None = None,
     ) -> bytearray:
-        """Write *body* as JSON; return the answer's.  A *trial* is a dry run at the server."""
+        """Write *body* as JSON; return the answer's.  A *trial* is a dry run at the server.
+
+        *patience*: how many seconds the answer may take, where the timeouts for a write are too long.
+        """
         target = path if method == "DELETE" else f"{path}?fieldManager={FIELD_MANAGER}"
         target += "&dryRun=All" if trial else ""
         content = "application/merge-patch+json" if method == "PATCH" else "application/json"
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", "Content-Type": content}
         encoded = msgspec.json.encode(body)
-        return self._answer(what, Request(method, target, headers, self._timeouts.write, encoded))
+        connect, answer = self._timeouts.write
+        timeouts = connect, answer if patience is None else patience
+        return self._answer(what, Request(method, target, headers, timeouts, encoded))
 
     def _answer(self, what: str, request: Request) -> bytearray:
         return _body(what, self._respond(what, request), self._timeouts.body)

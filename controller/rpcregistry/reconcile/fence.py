@@ -34,7 +34,9 @@ log = structlog.get_logger(__name__)
 class Poster(Protocol):
     """Posts Events; fails with an ``errors.Failure``."""
 
-    def raw(self, method: str, path: str, body: Mapping[str, Any]) -> Any: ...
+    def raw(
+        self, method: str, path: str, body: Mapping[str, Any], *, patience: float | None = None
+    ) -> Any: ...
 
 
 FENCE = "rpcregistry.dev/fence"  # on the Lease
@@ -136,10 +138,10 @@ class ConfinedPoster:
         self._kube = kube
         self._confined = confined
 
-    def raw(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
+    def raw(self, method: str, path: str, body: Mapping[str, Any], *, patience: float | None = None) -> Any:
         """Post an Event."""
         require_free(self._confined)
-        return self._kube.raw(method, path, body)
+        return self._kube.raw(method, path, body, patience=patience)
 
 
 class FencedKube:

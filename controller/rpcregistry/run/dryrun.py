@@ -143,7 +143,7 @@ class DryRunZooKeeper:
 class NoPoster:
     """Posts no Events: in a dry run."""
 
-    def raw(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
+    def raw(self, method: str, path: str, body: Mapping[str, Any], *, patience: float | None = None) -> Any:
         """Log the Event that would be posted."""
         log.info("dry run: event", reason=body["reason"], note=body["note"], about=body["regarding"]["name"])
 

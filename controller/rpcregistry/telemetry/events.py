@@ -22,6 +22,9 @@ log = structlog.get_logger(__name__)
 EVENT_INTERVAL = 0.1  # seconds: at most ten a second
 LONGEST_PAUSE = 30.0  # seconds, while the API server does not take those of a namespace
 POSTERS = 3  # threads: one namespace may use one of them, and slow ones leave one to all others
+# Seconds for an answer in a namespace that is not known to be slow: as many of them as there are threads may
+# begin to hang at once.  An Event that was posted all the same is found when it is posted again.
+FIRST_PATIENCE = 2.0
 MOST_WAITING = 5_000  # of each class
 MOST_OF_A_NAMESPACE = 1_000  # of each class
 MOST_REMEMBERED = 100_000
@@ -32,9 +35,14 @@ _LONGEST_NAME = 253
 
 
 class Poster(Protocol):
-    """Posts Events.  Fails with an ``errors.Failure``: ``Conflict`` if the name is taken."""
+    """Posts Events.  Fails with an ``errors.Failure``: ``Conflict`` if the name is taken.
 
-    def raw(self, method: str, path: str, body: Mapping[str, Any]) -> Any: ...
+    *patience*: how many seconds an answer may take; None: as many as any other.
+    """
+
+    def raw(
+        self, method: str, path: str, body: Mapping[str, Any], *, patience: float | None = None
+    ) -> Any: ...
 
 
 def event_manifest(
@@ -115,6 +123,7 @@ class EventRecorder:
         self._now = now
         self._clock = clock
         self._on_dropped = dropped
+        self._is_slow = is_slow
         self._timed = timed
         self._condition = threading.Condition()  # protects all that follows
         self._events: dict[_Key, tuple[dict[str, Any], bool]] = {}  # that wait, and whether each is first
@@ -228,9 +237,10 @@ class EventRecorder:
         Return whether to post it again, and the seconds that the server wants the namespace to wait, if it
         failed.
         """
+        patience = None if self._is_slow(key.namespace) else FIRST_PATIENCE
         try:
             with self._timed(key.namespace):
-                self._poster.raw("POST", EVENTS.path(key.namespace), event)
+                self._poster.raw("POST", EVENTS.path(key.namespace), event, patience=patience)
         except Conflict:
             pass  # the cluster has it, perhaps from another process
         except Retry as retry:
