@@ -1,12 +1,13 @@
 """Both controllers on a world in memory whose API server refuses some writes, for a while."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from rpcregistry.errors import Conflict, Ending, Failure, Fenced, Partial, Rejected, Retry
 from rpcregistry.layouts import Layout
 from rpcregistry.model import Declaration, ObjectKey, ServiceKey
 from rpcregistry.reconcile.refusals import MOST_REPORTED
-from rpcregistry.reconcile.troubles import FIRST_PAUSE, LONGEST_PAUSE, REPORTED_AFTER
+from rpcregistry.reconcile.troubles import FIRST_PAUSE, LOG_PERIOD, LONGEST_PAUSE, REPORTED_AFTER
 from rpcregistry.runtime.worker import work
 from rpcregistry.runtime.workqueue import Workqueue
 from tests.builders import declared, pod, pod_key
@@ -78,6 +79,34 @@ def test_the_dead_leave_while_a_part_cannot_be_made(world: World, failure: Failu
     accept(world)
     world.work_off()
     assert published(world) == {"3", "4", "6", "7"}
+
+
+@pytest.mark.parametrize("refused", ["the API server", "ZooKeeper"])
+def test_a_refusal_that_lasts_is_logged_once_a_minute(world: World, refused: str):
+    if refused == "ZooKeeper":
+        world.zookeeper.refused.add("/rpc_v2/echo")
+    else:
+        refuse(world, "create", QUOTA)
+    serve(world, 1)
+    with capture_logs() as logs:
+        for _ in range(3 * int(LOG_PERIOD)):
+            world.keys.add(ECHO)
+            world.names.add("echo")
+            world.work_off()
+            world.clock.seconds += 1
+    assert [line["log_level"] for line in logs if line["event"] == "refused"] == ["warning"] * 3
+
+
+def test_a_refusal_of_another_kind_is_logged_at_once(world: World):
+    serve(world, 1)
+    with capture_logs() as logs:
+        for failure in (Retry("500"), QUOTA, QUOTA):
+            refuse(world, "create", failure)
+            world.work_off()
+            world.clock.seconds += LONGEST_PAUSE / 2
+            world.keys.add(ECHO)
+    reasons = [line["reason"] for line in logs if line["event"] == "refused"]
+    assert reasons == ["500", str(QUOTA)]
 
 
 @pytest.mark.parametrize("failure", REFUSALS)

@@ -141,8 +141,8 @@ class Attempt(Refusals[Op], Generic[K, Op]):
         if failure:
             now = self._clock.monotonic()
             away = isinstance(failure, Unanswered) and now - begun < SLOW
-            self._troubles.begin(self._key, begun).refused(write, failure, now, away=away)
-            log_refused(self._key, failure)
+            if self._troubles.begin(self._key, begun).refused(write, failure, now, away=away):
+                log_refused(self._key, failure)
         return failure
 
     @property

@@ -283,8 +283,8 @@ class RegistryReconciler:
         except (Fenced, Retry):
             raise
         except Rejected as failure:
-            self._troubles.begin(name, now).refused(write, failure, now)
-            log.warning("refused", service=name, layout=layout.name, reason=str(failure))
+            if self._troubles.begin(name, now).refused(write, failure, now):
+                log.warning("refused", service=name, layout=layout.name, reason=str(failure))
             return failure
         except Exception as failure:  # noqa: BLE001  (one layout's error costs no other)
             return failure

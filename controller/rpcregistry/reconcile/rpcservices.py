@@ -229,9 +229,10 @@ class RpcServiceReconciler:
                 now = self._clock.monotonic()
                 trouble = self._troubles.begin(key, begun)
                 slow = now - begun >= SLOW
-                trouble.refused(write, failure, now, away=isinstance(failure, Unanswered) and not slow)
+                away = isinstance(failure, Unanswered) and not slow
+                if trouble.refused(write, failure, now, away=away):
+                    log_refused(key, failure)
                 writes.refused(slow=slow)
-                log_refused(key, failure)
             elif isinstance(op, planning.SetStatus) and op.service.uid in observed.remembered:
                 self._rewrites.note(op.service.uid, begun)
         if trouble:

@@ -14,6 +14,7 @@ FIRST_PAUSE = 1.0  # seconds
 LONGEST_PAUSE = 60.0
 LONGEST_PAUSE_AWAY = 8.0  # while the server is away: once it answers, no write has to wait for long
 REPORTED_AFTER = 10.0  # seconds, before which we do not report what may pass by itself
+LOG_PERIOD = 60.0  # seconds between two lines about the same write
 COUNT_PERIOD = 10.0  # seconds between two updates of the shown count of endpoints without room
 
 
@@ -21,6 +22,7 @@ class _Attempt(NamedTuple, Generic[F]):
     failures: int
     until: float
     failure: F
+    logged_at: float
 
 
 @dataclass
@@ -40,13 +42,23 @@ class Trouble(Generic[F]):
         attempt = self._attempts.get(write)
         return attempt.failure if attempt and now < attempt.until else None
 
-    def refused(self, write: Hashable, failure: F, now: float, *, away: bool = False) -> None:
-        """Note that *write* was refused (again); *away*: the connection failed at once, without an answer."""
+    def refused(self, write: Hashable, failure: F, now: float, *, away: bool = False) -> bool:
+        """Note that *write* was refused (again); *away*: the connection failed at once, without an answer.
+
+        Return whether to log it: as news, and once a minute.
+        """
         before = self._attempts.get(write)
+        is_news = (
+            before is None
+            or type(before.failure) is not type(failure)
+            or now - before.logged_at >= LOG_PERIOD
+        )
         failures = before.failures + 1 if before else 1
         pause = max(backoff(failures, FIRST_PAUSE, LONGEST_PAUSE), getattr(failure, "after", None) or 0.0)
         pause = min(pause, LONGEST_PAUSE_AWAY) if away else pause
-        self._attempts[write] = _Attempt(failures, now + pause, failure)
+        logged_at = before.logged_at if before and not is_news else now
+        self._attempts[write] = _Attempt(failures, now + pause, failure, logged_at)
+        return is_news
 
     def retain_only(self, writes: set[Hashable]) -> None:
         """Forget all refusals but those of *writes*: the others were made, or are no longer planned."""
