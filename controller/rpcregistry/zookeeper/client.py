@@ -107,6 +107,7 @@ _REFUSED = (
 _MENDING = {  # errors that a person has to mend, and how
     NoAuthError: "its ACL or its parent's does not let us: mend --zk-auth-file, or that ACL by setAcl",
     InvalidACLError: "the server knows no such identity: mend --zk-acl, or the credentials",
+    QuotaExceededError: "quota of znode {parent}, or one above or below it, is used up: setquota raises it",
 }
 _ROLLED_BACK = (RolledBackError, RuntimeInconsistency)  # of the other ops in a failed transaction
 
@@ -492,7 +493,8 @@ def is_spent(state: str, disconnected: float, session_timeout: float, silent: bo
 
 
 def _failure(verb: str, path: str, error: Exception) -> Failure:
-    text = f"{verb} {path}: {_MENDING.get(type(error), f'{type(error).__name__} {error}')}".rstrip()
+    mending = _MENDING.get(type(error), "").format(parent=path.rpartition("/")[0] or "/")
+    text = f"{verb} {path}: {mending or f'{type(error).__name__} {error}'}".rstrip()
     if isinstance(error, _OVERTAKEN):
         return Overtaken(text, path)
     return Rejected(text) if isinstance(error, _REFUSED) else Retry(text)
