@@ -120,6 +120,27 @@ def test_what_a_server_said_counts_more_than_a_guess():
     assert world.attempts.trouble == "it asks for credentials"  # nothing else is known yet
 
 
+def test_what_a_server_said_once_counts_until_it_behaves_otherwise():
+    """It says so, and closes the connection; often the second is seen first."""
+    world = World("a:1,b:2")
+    world.attempt(world.attempts.opened)
+    world.attempts.denied("it asks for credentials")
+    world.closed(1)
+    assert world.attempts.trouble == "it asks for credentials"  # nothing else is known yet
+    world.attempts.next()
+    assert world.attempts.trouble.startswith("b:2: it closes the connection at once")
+    world.closed(1)
+    world.attempts.next()
+    assert world.attempts.trouble == "it asks for credentials"
+
+    world.turn = 0
+    world.attempt(lambda server: world.attempts.failed(server, "Connection refused"))
+    world.turn = 0
+    world.closed(1)
+    world.attempts.next()
+    assert world.attempts.trouble.startswith("a:1: it closes the connection at once")
+
+
 def test_a_server_that_says_nothing_is_reported_while_it_does():
     world = World()
     world.attempt(world.attempts.opened, 4.0)

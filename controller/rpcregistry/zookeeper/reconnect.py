@@ -53,6 +53,7 @@ class Attempts:
         self._open = ""  # the server that accepted our connection and has not answered yet
         self._opened_at = float("-inf")
         self._denial = ""  # the reason that it gave instead
+        self._denials: dict[str, str] = {}  # by server: the last reason that it gave; often it gives none
         self._tried = False
         self._reason = ""  # why the last attempt failed
 
@@ -79,7 +80,7 @@ class Attempts:
             if self._open:
                 at_once = now - self._opened_at <= AT_ONCE
                 self._closed = self._closed + 1 if at_once else 0
-                seen = self._closes(self._open, unconnected) if at_once else _silent(self._open)
+                seen = self._closed_at_once(self._open, unconnected) if at_once else _silent(self._open)
                 self._reason = self._denial or seen
                 self._open = self._denial = ""
             # kazoo tries each server of an ensemble before it tries one again.
@@ -97,24 +98,28 @@ class Attempts:
         with self._lock:
             self._closed = 0
             self._reason, self._denial = f"{server}: {reason}", ""
+            self._denials.pop(server, None)
 
     def denied(self, reason: str) -> None:
         """A server refused us, and gave this *reason*."""
         with self._lock:
-            self._denial = reason
+            self._denial = self._denials[self._open] = reason
 
     def answered(self) -> None:
         """The server answered: there is a connection."""
         with self._lock:
             self._closed, self._was_connected = 0, True
             self._open = self._reason = self._denial = ""
+            self._denials.clear()
 
     def lost(self) -> None:
         """The connection was lost."""
         with self._lock:
             self._since, self._tried = self._clock(), False
 
-    def _closes(self, server: str, unconnected: float) -> str:
+    def _closed_at_once(self, server: str, unconnected: float) -> str:
+        if server in self._denials:
+            return self._denials[server]
         closes = f"{server}: it closes the connection at once"
         if unconnected < ELECTION:
             return closes
