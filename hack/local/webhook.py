@@ -19,14 +19,16 @@ class Webhook:
     """Allows every write after so many *seconds*; *pki*: where its certificate is, the API server's own.
 
     *waiting*: how many writes wait for it now.  *most*: how many waited at once, until that is set back.
+    *longest*: for how many seconds one has waited that waits no more.
     """
 
     def __init__(self, pki: Path, seconds: float = float("inf")) -> None:
         self.seconds = seconds
         self.most = 0
         self.waiting = 0
+        self.longest = 0.0
         self._pki = pki
-        self._lock = threading.Lock()  # protects waiting and most
+        self._lock = threading.Lock()  # protects waiting, most and longest
         self._http = _Server(self, pki)
 
     def __enter__(self) -> Self:
@@ -83,6 +85,7 @@ class Webhook:
         finally:
             with self._lock:
                 self.waiting -= 1
+                self.longest = max(self.longest, time.monotonic() - begun)
 
 
 class _Server(ThreadingHTTPServer):

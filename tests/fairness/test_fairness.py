@@ -13,6 +13,8 @@ import pytest
 from hack.bench.http import Client, Request, request
 from hack.local.cluster import ADMIN_TOKEN
 from hack.local.webhook import Webhook
+from rpcregistry.kube.requests import TIMEOUTS
+from rpcregistry.telemetry.events import POSTERS
 from tests.cluster.waiting import eventually
 from tests.cluster.world import World
 from tests.faults.harness import audit, evidence
@@ -167,6 +169,49 @@ def test_a_webhook_that_never_answers_holds_up_its_own_namespace_alone(
         assert webhook.most <= 2, "all slow ones together have two"
         assert quiet.synced("echo") == ("True", "InRegistry")
     eventually(lambda: len(quiet.rpcservices(loud)) == ENTRIES, timeout=90)
+
+
+@pytest.fixture
+def hanging(ground: Ground, stand: Stand, namespace: str) -> Iterator[tuple[Webhook, Sequence[str]]]:
+    """A webhook that is asked about the Events of so many namespaces as there are threads that post them."""
+    names = [f"{namespace}-hangs-{number}" for number in range(POSTERS)]
+    with Webhook(ground.cluster.directory / "pki", seconds=0.0) as webhook, stand.fault("refused"):
+        for name in names:
+            ground.make_namespace(name)
+            manifest = webhook.manifest(name, name, ["events"])
+            ground.cluster.kubectl("apply", "-f", "-", input=json.dumps(manifest))
+        for name in names:
+            webhook.most = 0
+            eventually(lambda: try_event(ground, name) and webhook.most)  # noqa: B023
+        yield webhook, names
+        for name in names:
+            ground.cluster.kubectl("delete", "validatingwebhookconfiguration", name)
+            ground.core.delete_namespace(name)
+
+
+def try_event(ground: Ground, namespace: str) -> bool:
+    """Have the API server say whether it would take an Event."""
+    event = {"metadata": {"name": "trial"}, "involvedObject": {"namespace": namespace}}
+    ground.core.create_namespaced_event(namespace, event, dry_run="All")
+    return True
+
+
+def test_webhooks_that_begin_to_hang_at_once_hold_up_no_event_elsewhere_for_a_whole_timeout(
+    world: World,
+    start_controller: Callable[..., Replica],
+    hanging: tuple[Webhook, Sequence[str]],
+):
+    webhook, names = hanging
+    start_controller(namespaces=[world.namespace, *names])
+    world.create_pod("a", "echo", ip=QUIET)
+    eventually(lambda: world.servers("echo") == [QUIET])
+    webhook.seconds = float("inf")
+    for name in names:
+        world.create_pod("errs", annotation="{", namespace=name)
+    eventually(lambda: webhook.waiting == POSTERS)
+    world.create_pod("innocent", annotation="{")
+    eventually(lambda: world.events("InvalidAnnotation", "innocent"))
+    assert webhook.longest < TIMEOUTS.write[1]
 
 
 def test_an_innocent_pods_event_is_not_behind_those_of_another_namespace(
