@@ -27,6 +27,7 @@ pytestmark = pytest.mark.full
 
 LATE = 60.0  # seconds: what is refused is told after ten
 BACKOFF = 90.0  # what was refused is tried again each minute
+HEARTBEATS = "/rpcregistry/heartbeat"
 WITHIN = "a change has waited for ZooKeeper for more than 10 s"
 
 
@@ -70,6 +71,7 @@ class Quota:
         self._zk = stand.connect(chroot="")
         self._path = f"/zookeeper/quota{stand.chroot}{path}"
         self._zk.create(f"{self._path}/zookeeper_limits", b"count=-1,bytes=-1", makepath=True)
+        self._zk.create(f"{self._path}/zookeeper_stats", b"count=0,bytes=0")  # the server counts
 
     def set(self, znodes: int) -> None:
         """Let so many be there, itself among them."""
@@ -111,6 +113,32 @@ class TestAQuota:
         quota.set(100)
         eventually(lambda: world.servers("new") == [address(3)], BACKOFF)
         eventually(lambda: world.synced("new") == ("True", "InRegistry"))
+
+    @pytest.mark.parametrize("refusing", [{"options": {"enforceQuota": "true"}}], indirect=True)
+    @pytest.mark.allows(I9="/readyz says so")
+    def test_a_heartbeat_that_is_refused_is_told_and_keeps_nobody_published_who_went(
+        self, world: World, stand: Stand, start_controller: Callable[..., Replica]
+    ):
+        quota = Quota(stand, HEARTBEATS)
+        replica = start_controller()
+        serve(world, 1, 2)
+        serve(world, 3, service="gone")
+        eventually(lambda: world.servers("echo") == [address(1), address(2)])
+        eventually(lambda: world.servers("gone") == [address(3)])
+        assert replica.stop() == 0
+        stand.zk.delete(f"{HEARTBEATS}/{stand.ground.cluster_id}")
+        quota.set(1)
+        world.delete_pod("p1")
+        world.delete_pod("p3")
+        world.delete_rpcservice("gone")
+        replica.start()
+        eventually(lambda: world.servers("echo") == [address(2)], TO_START)
+        eventually(lambda: world.data("gone") is None, LATE)
+        refusal = f"quota of znode {HEARTBEATS}"
+        eventually(lambda: refusal in ask(replica.port, "/readyz")[1])
+        assert sum(refusal in reason for reason in lines(replica, "cannot compare")) <= 2, "one a minute"
+        quota.set(2)
+        eventually(lambda: ask(replica.port, "/readyz")[0] == 200)
 
 
 @pytest.mark.parametrize(

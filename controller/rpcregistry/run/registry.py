@@ -47,6 +47,7 @@ log = structlog.get_logger(__name__)
 BATCH = 100  # services in one transaction
 LINGER = 0.02  # seconds after a transaction, in which the changes of the next one gather
 COMPARE_AGAIN_AFTER = 1.0  # seconds
+LOG_PERIOD = 60.0  # seconds between two lines about the same refusal
 COMPARE_PARTS = 10  # of all services; each part is read anew once a period
 PATIENCE = 10.0  # seconds for which own writes may stay unwatched while there is more to write
 LAST_BEAT = 0.5  # seconds
@@ -284,6 +285,7 @@ class RegistryLoop:
         self._due = self._retry_at = self._beat = self._rested = 0.0
         # Each is replaced by the thread, and read by others.
         self._refused = ""  # what ZooKeeper refused, when it was compared last
+        self._logged: tuple[str, float] = "", float("-inf")  # why it could not be compared, and when
         self._beating = False  # whether the heartbeat names this process
         self._running = False
         self._compared_at: float | None = None
@@ -418,8 +420,11 @@ class RegistryLoop:
         except (Retry, Rejected) as failure:
             if isinstance(failure, Rejected):
                 self._refused = str(failure)
-            log.warning("cannot compare", reason=str(failure))
-            self._retry_at = time.monotonic() + COMPARE_AGAIN_AFTER
+            now, (reason, at) = time.monotonic(), self._logged
+            if str(failure) != reason or now - at >= LOG_PERIOD:
+                log.warning("cannot compare", reason=str(failure))
+                self._logged = str(failure), now
+            self._retry_at = now + COMPARE_AGAIN_AFTER
 
     def _beat_if_due(self) -> None:
         now = time.monotonic()
@@ -430,8 +435,18 @@ class RegistryLoop:
 
     def _look(self) -> None:
         """Write the heartbeat and compare, if each is due."""
-        # The heartbeat comes first: another controller that looks for it has to see it soon.
-        self._beat_if_due()
+        # The heartbeat comes first: another controller that looks for it has to see it soon.  One that is
+        # refused, by a quota, say, costs nothing else: whoever does not see it and takes over has the fence.
+        refused: Rejected | None = None
+        try:
+            self._beat_if_due()
+        except Rejected as failure:
+            refused = failure
+        self._compare_if_due()
+        if refused:
+            raise refused
+
+    def _compare_if_due(self) -> None:
         now = time.monotonic()
         if not self._reconciler.compared:
             names = self._reconciler.compare()
