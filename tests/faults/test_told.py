@@ -23,8 +23,6 @@ from tests.faults.test_refused import COUNT, allow
 
 __all__ = ["mutate"]
 
-pytestmark = pytest.mark.full
-
 LATE = 60.0  # seconds: what is refused is told after ten
 BACKOFF = 90.0  # what was refused is tried again each minute
 HEARTBEATS = "/rpcregistry/heartbeat"
@@ -64,6 +62,15 @@ def refusing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]
     server.process.kill()
 
 
+@pytest.fixture
+def zookeeper(request: pytest.FixtureRequest) -> Servers | None:
+    """That one, for tests that have it."""
+    if "refusing" not in request.fixturenames:
+        return None
+    server = request.getfixturevalue("refusing")
+    return Servers(server.address, [server.data])
+
+
 class Quota:
     """The quota of a path, as ``setquota -N`` of ZooKeeper's own client writes it."""
 
@@ -79,68 +86,70 @@ class Quota:
         self._zk.set(f"{self._path}/zookeeper_limits", limits.encode())
 
 
-class TestAQuota:
-    @pytest.fixture
-    def zookeeper(self, refusing: Server) -> Servers:
-        return Servers(refusing.address, [refusing.data])
-
-    @pytest.mark.parametrize("refusing", [{"options": {"enforceQuota": "true"}}], indirect=True)
-    @pytest.mark.allows(I1="a quota refuses it", I10="that has the answer to each attempt")
-    def test_a_quota_of_zookeeper_is_named_and_costs_what_is_new_alone(
-        self, world: World, stand: Stand, start_controller: Callable[..., Replica]
-    ):
-        quota = Quota(stand, world.base)
-        replica = start_controller()
-        serve(world, 1, 2)
-        eventually(lambda: world.servers("echo") == [address(1), address(2)])
-        quota.set(2)
-        serve(world, 3, service="new")
-        eventually(lambda: said(world, "new"), LATE)
-        assert said(world, "new").startswith(WITHIN)
-        assert f"create {world.base}/new: quota of znode {world.base}" in said(world, "new")
-        assert "setquota" in said(world, "new")
-        assert len(lines(replica, "refused")) == 1, "though it was tried several times"
-
-        # Others are written meanwhile, and a restart in the middle withdraws nobody.
-        world.delete_pod("p1")
-        eventually(lambda: world.servers("echo") == [address(2)])
-        assert world.synced("echo") == ("True", "InRegistry")
-        assert replica.stop() == 0
-        replica.start()
-        eventually(replica.leads, TO_START)
-        eventually(lambda: "quota of znode" in said(world, "new"), LATE)
-        assert (world.servers("echo"), world.data("new")) == ([address(2)], None)
-        quota.set(100)
-        eventually(lambda: world.servers("new") == [address(3)], BACKOFF)
-        eventually(lambda: world.synced("new") == ("True", "InRegistry"))
-
-    @pytest.mark.parametrize("refusing", [{"options": {"enforceQuota": "true"}}], indirect=True)
-    @pytest.mark.allows(I9="/readyz says so")
-    def test_a_heartbeat_that_is_refused_is_told_and_keeps_nobody_published_who_went(
-        self, world: World, stand: Stand, start_controller: Callable[..., Replica]
-    ):
-        quota = Quota(stand, HEARTBEATS)
-        replica = start_controller()
-        serve(world, 1, 2)
-        serve(world, 3, service="gone")
-        eventually(lambda: world.servers("echo") == [address(1), address(2)])
-        eventually(lambda: world.servers("gone") == [address(3)])
-        assert replica.stop() == 0
-        stand.zk.delete(f"{HEARTBEATS}/{stand.ground.cluster_id}")
-        quota.set(1)
-        world.delete_pod("p1")
-        world.delete_pod("p3")
-        world.delete_rpcservice("gone")
-        replica.start()
-        eventually(lambda: world.servers("echo") == [address(2)], TO_START)
-        eventually(lambda: world.data("gone") is None, LATE)
-        refusal = f"quota of znode {HEARTBEATS}"
-        eventually(lambda: refusal in ask(replica.port, "/readyz")[1])
-        assert sum(refusal in reason for reason in lines(replica, "cannot compare")) <= 2, "one a minute"
-        quota.set(2)
-        eventually(lambda: ask(replica.port, "/readyz")[0] == 200)
+QUOTAS = pytest.mark.parametrize("refusing", [{"options": {"enforceQuota": "true"}}], indirect=True)
 
 
+@QUOTAS
+@pytest.mark.allows(I1="a quota refuses it")
+@pytest.mark.full
+def test_a_quota_of_zookeeper_is_named_and_costs_what_is_new_alone(
+    world: World, stand: Stand, start_controller: Callable[..., Replica]
+):
+    quota = Quota(stand, world.base)
+    replica = start_controller()
+    serve(world, 1, 2)
+    eventually(lambda: world.servers("echo") == [address(1), address(2)])
+    quota.set(2)
+    serve(world, 3, service="new")
+    eventually(lambda: said(world, "new"), LATE)
+    assert said(world, "new").startswith(WITHIN)
+    assert f"create {world.base}/new: quota of znode {world.base}" in said(world, "new")
+    assert "setquota" in said(world, "new")
+    assert len(lines(replica, "refused")) <= 2, "one a minute, though it was tried more often"
+
+    # Others are written meanwhile, and a restart in the middle withdraws nobody.
+    world.delete_pod("p1")
+    eventually(lambda: world.servers("echo") == [address(2)])
+    assert world.synced("echo") == ("True", "InRegistry")
+    assert replica.stop() == 0
+    replica.start()
+    eventually(replica.leads, TO_START)
+    eventually(lambda: "quota of znode" in said(world, "new"), LATE)
+    assert (world.servers("echo"), world.data("new")) == ([address(2)], None)
+    quota.set(100)
+    eventually(lambda: world.servers("new") == [address(3)], BACKOFF)
+    eventually(lambda: world.synced("new") == ("True", "InRegistry"))
+
+
+@QUOTAS
+@pytest.mark.allows(I9="/readyz says so")
+@pytest.mark.full
+def test_a_heartbeat_that_is_refused_is_told_and_keeps_nobody_published_who_went(
+    world: World, stand: Stand, start_controller: Callable[..., Replica]
+):
+    quota = Quota(stand, HEARTBEATS)
+    replica = start_controller()
+    serve(world, 1, 2)
+    serve(world, 3, service="gone")
+    eventually(lambda: world.servers("echo") == [address(1), address(2)])
+    eventually(lambda: world.servers("gone") == [address(3)])
+    assert replica.stop() == 0
+    stand.zk.delete(f"{HEARTBEATS}/{stand.ground.cluster_id}")
+    quota.set(1)
+    world.delete_pod("p1")
+    world.delete_pod("p3")
+    world.delete_rpcservice("gone")
+    replica.start()
+    eventually(lambda: world.servers("echo") == [address(2)], TO_START)
+    eventually(lambda: world.data("gone") is None, LATE)
+    refusal = f"quota of znode {HEARTBEATS}"
+    eventually(lambda: refusal in ask(replica.port, "/readyz")[1])
+    assert sum(refusal in reason for reason in lines(replica, "cannot compare")) <= 2, "one a minute"
+    quota.set(2)
+    eventually(lambda: ask(replica.port, "/readyz")[0] == 200)
+
+
+@pytest.mark.deep
 @pytest.mark.parametrize(
     "refusing",
     [
@@ -177,6 +186,7 @@ def test_a_zookeeper_that_asks_for_credentials_is_asked_seldom_and_told_in_its_w
         assert replica.stop() == 0
 
 
+@pytest.mark.deep
 def test_b2_a_change_that_came_while_another_one_was_written_is_told_when_zookeeper_is_away(
     world: World, stand: Stand, start_controller: Callable[..., Replica], zk_proxy: Proxy
 ):
@@ -202,6 +212,7 @@ def test_b2_a_change_that_came_while_another_one_was_written_is_told_when_zookee
 # the API server refuses
 
 
+@pytest.mark.full
 def test_what_a_quota_keeps_out_is_told_and_what_goes_goes_though_its_rpcservice_cannot_be_made(
     ground: Ground, world: World, stand: Stand, start_controller: Callable[..., Replica]
 ):
@@ -259,6 +270,7 @@ def on_the_lease(world: World, reason: str) -> list[str]:
     return [str(e.note) for e in found if (e.reason, e.regarding.kind) == (reason, "Lease")]
 
 
+@pytest.mark.deep
 @pytest.mark.allows(I1="without its kind nothing is right", I9="/readyz says so")
 def test_b9_kinds_that_nobody_applied_or_somebody_deleted_are_told_while_they_lack(
     cluster: LocalCluster, ground: Ground, world: World, stand: Stand
@@ -293,6 +305,7 @@ def test_b9_kinds_that_nobody_applied_or_somebody_deleted_are_told_while_they_la
         ground.apply()
 
 
+@pytest.mark.full
 def test_b10_a_hold_is_told_with_its_count_and_again_once_that_has_grown_tenfold(
     world: World, start_controller: Callable[..., Replica], api: HttpProxy, through_api: Path
 ):
@@ -339,6 +352,7 @@ def held(world: World) -> int:
     return sum(row.get("held", False) for row in rows)
 
 
+@pytest.mark.deep
 def test_b12_a_field_that_a_policy_changes_is_told_through_a_restart(
     world: World,
     start_controller: Callable[..., Replica],
@@ -361,6 +375,7 @@ def test_b12_a_field_that_a_policy_changes_is_told_through_a_restart(
     eventually(world.is_fine, 2 * BACKOFF)
 
 
+@pytest.mark.deep
 def test_b5_a_change_that_needs_no_write_ends_and_is_not_timed_by_the_next_one(
     world: World, start_controller: Callable[..., Replica]
 ):
