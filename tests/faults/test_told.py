@@ -362,6 +362,7 @@ def test_b12_a_field_that_a_policy_changes_is_told_through_a_restart(
     node = f"{world.namespace[:40]}-a"
     world.create_node(node)
     replica = start_controller()
+    serve(world, 1)
     world.create_localservice()
     for _ in range(2):
         eventually(lambda: (world.failing() or ("", ""))[0] == "Refused", LATE)
