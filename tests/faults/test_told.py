@@ -90,6 +90,7 @@ QUOTAS = pytest.mark.parametrize("refusing", [{"options": {"enforceQuota": "true
 
 
 @QUOTAS
+@pytest.mark.usefixtures("refusing")
 @pytest.mark.allows(I1="a quota refuses it")
 @pytest.mark.full
 def test_a_quota_of_zookeeper_is_named_and_costs_what_is_new_alone(
@@ -122,6 +123,7 @@ def test_a_quota_of_zookeeper_is_named_and_costs_what_is_new_alone(
 
 
 @QUOTAS
+@pytest.mark.usefixtures("refusing")
 @pytest.mark.allows(I9="/readyz says so")
 @pytest.mark.full
 def test_a_heartbeat_that_is_refused_is_told_and_keeps_nobody_published_who_went(
