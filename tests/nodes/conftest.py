@@ -9,7 +9,7 @@ from kazoo.client import KazooClient
 
 from hack.local import nodes
 from hack.local.cluster import LocalCluster
-from hack.local.nodes import Node, RealCluster, real_cluster
+from hack.local.nodes import HASTY, Node, RealCluster, real_cluster
 from tests.cluster.conftest import zk
 from tests.cluster.fixtures import crds, pytest_runtest_makereport
 from tests.cluster.world import Controller, World
@@ -22,11 +22,12 @@ NAMESPACE = "nodes"
 
 
 @pytest.fixture(scope="session")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
-    """A control plane and two real nodes."""
+def real(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[RealCluster]:
+    """A control plane and two real nodes; a parameter says how long it waits for a silent one."""
     if reason := nodes.missing():
         pytest.skip(reason)
-    with real_cluster(tmp_path_factory.mktemp("nodes")) as cluster:
+    waits = getattr(request, "param", HASTY)
+    with real_cluster(tmp_path_factory.mktemp("nodes"), waits=waits) as cluster:
         yield cluster
 
 
