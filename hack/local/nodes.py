@@ -103,12 +103,13 @@ BY_DEFAULT = Waits(lease=40, period=5, grace=50, evicts=300)
 class Node:
     """A node that runs: its *machine*, and the processes of it."""
 
-    def __init__(self, name: str, machine: Machine, group: str, init: Process) -> None:
+    def __init__(self, name: str, machine: Machine, group: str, state: Path, init: Process) -> None:
         self.name = name
         self.machine = machine
         self.manifests = machine.directory / "manifests"  # static pods: kubelet runs what lies in here
         self._addresses = machine.directory / "addresses"
         self._group = group
+        self._pods = state / "var" / "log" / "pods"
         self._init = init
 
     def silence(self) -> None:
@@ -152,6 +153,11 @@ class Node:
         """What an HTTP server answers to a program on this node; None if it does not, or with an error."""
         done = self.machine.run("curl", "--silent", "--fail", "--max-time", "5", url)
         return None if done.returncode else done.stdout
+
+    def logs(self, namespace: str, pod: str) -> str:
+        """What the containers of a pod have printed, the former ones, too."""
+        files = self._pods.glob(f"{namespace}_{pod}_*/*/*.log")
+        return "".join(file.read_text() for file in sorted(files))
 
     def load(self, image: Path) -> None:
         """Give the node one more image, an archive."""
@@ -288,7 +294,7 @@ def _start(
     command = [str(SCRIPTS / "start"), group, str(machine.file), str(folder)]
     init = Process("init", folder, command, lambda: True)
     init.start()
-    return Node(name, machine, group, init)
+    return Node(name, machine, group, state, init)
 
 
 def _network(subnet: str, addresses: Path) -> dict[str, Any]:
