@@ -8,7 +8,7 @@ from hack.local.nodes import Node, RealCluster
 from tests.cluster.world import Recorder, World
 from tests.nodes.pods import STAYS, Pods, ask, eventually, is_ready
 
-pytestmark = [pytest.mark.deep, pytest.mark.needs_root]
+pytestmark = [pytest.mark.full, pytest.mark.needs_root]
 
 
 def test_one_node_falls_silent_and_comes_back(pods: Pods, world: World, node1: Node, node2: Node):
@@ -35,6 +35,7 @@ def test_one_node_falls_silent_and_comes_back(pods: Pods, world: World, node1: N
     eventually(lambda: ask(node1, forced) is None)
 
 
+@pytest.mark.deep
 def test_half_of_a_service_falls_silent_and_is_held_before_it_is_withdrawn(
     pods: Pods, world: World, node1: Node, node2: Node
 ):
