@@ -34,7 +34,7 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(STAMP) ## The whole journey, on a cluster of its own (or on $KUBECONFIG, $ZK_SERVERS)
+demo: $(STAMP) ## The whole journey, on a cluster of its own (NODES=real: with kubelets; or on $KUBECONFIG, $ZK_SERVERS)
 	@$(BIN)/python -m hack.demo
 
 up: $(STAMP) ## Leave the demo's playground running; then: . .local/env

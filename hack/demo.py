@@ -1,6 +1,7 @@
 """``make demo``: the whole journey, each step checked.
 
-It uses a local cluster of its own, or the one of ``$KUBECONFIG`` and ``$ZK_SERVERS``.
+It uses a local cluster of its own, whose nodes are kwok's or, with ``NODES=real``, kubelets; or the one of
+``$KUBECONFIG`` and ``$ZK_SERVERS``.
 """
 
 import json
@@ -9,20 +10,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 from rich.console import Console
 
+from hack.local import nodes
 from hack.local.binaries import Unavailable, find
+from hack.local.cluster import LocalCluster
 from hack.local.controller import controller, finished
+from hack.local.nodes import Node, real_cluster
 from hack.playground import CRDS, EXAMPLES, Playground
 
-PATIENCE = 60.0
+PATIENCE = 120.0  # seconds, which only a failure takes
 SERVICE = "test-rpc-server-1"
 WORKLOAD = EXAMPLES / "test-rpc-service.yaml"
 LOCAL = EXAMPLES / "localservice.yaml"
@@ -37,11 +41,12 @@ class Unexpected(Exception):
 
 @dataclass
 class Stage:
-    """The cluster and ZooKeeper of the demo, and whether kwok runs the pods."""
+    """The cluster and ZooKeeper of the demo, whether kwok runs the pods, and the real nodes that are ours."""
 
     kubeconfig: Path
     zk_servers: str
     pretended: bool
+    nodes: Mapping[str, Node] = field(default_factory=dict)
 
     def kubectl(self, *arguments: str, show: bool = True) -> str:
         """Run kubectl; print the command and its output."""
@@ -93,14 +98,32 @@ def _stage() -> Iterator[Stage]:
             return
         if kubeconfig or zk_servers:
             raise Unexpected("set both KUBECONFIG and ZK_SERVERS to use a cluster that is there, or neither")
-        _title("A real control plane, three kwok nodes and a real ZooKeeper, on loopback")
-        playground = Playground(Path(temporary))
-        try:
-            playground.up(lambda message: console.print(f"  {message}"))
-            yield Stage(playground.cluster.kubeconfig, playground.cluster.zk_servers, pretended=True)
-        finally:
-            _title("Stopping it all")
-            playground.down()
+        match os.environ.get("NODES", "kwok"):
+            case "kwok":
+                _title("A real control plane, three kwok nodes and a real ZooKeeper, on loopback")
+                with _playing(Playground(Path(temporary))) as cluster:
+                    yield Stage(cluster.kubeconfig, cluster.zk_servers, pretended=True)
+            case "real":
+                if reason := nodes.missing():
+                    raise Unexpected(reason)
+                _title("A real control plane, two real nodes and a real ZooKeeper, in namespaces")
+                with (
+                    real_cluster(Path(temporary) / "cluster") as real,
+                    _playing(Playground(Path(temporary), real.control)) as cluster,
+                ):
+                    yield Stage(cluster.kubeconfig, cluster.zk_servers, pretended=False, nodes=real.nodes)
+            case other:
+                raise Unexpected(f"NODES is kwok or real, not {other}")
+
+
+@contextmanager
+def _playing(playground: Playground) -> Iterator[LocalCluster]:
+    try:
+        playground.up(lambda message: console.print(f"  {message}"))
+        yield playground.cluster
+    finally:
+        _title("Stopping it all")
+        playground.down()
 
 
 @contextmanager
@@ -169,21 +192,24 @@ def _journey(stage: Stage, client: KazooClient) -> None:
     _title("5  The registry holds what the RpcServices list")
     _until("`rpcregistry verify` says: in sync", lambda: _verify(stage))
 
-    _title("6  A LocalService: every node gets its own Service")
-    stage.kubectl("apply", "-f", str(LOCAL))
-    nodes = stage.kubectl("get", "nodes", "-o", "name", show=False).split()
-    _until(f"{len(nodes)} nodes have a Service each", lambda: len(_node_services(stage)) == len(nodes))
-    _until("each leads to the pods of its node, and to no others", lambda: _routes(stage))
-    stage.kubectl("get", "localservices")
-    stage.kubectl("get", "services", "-l", f"owner={APP}")
-    stage.kubectl("delete", "-f", str(LOCAL), "--wait=true")
-    _until("its Services are deleted", lambda: not _node_services(stage))
-
-    _title("7  No pod is left")
+    _title("6  No pod is left")
     stage.kubectl("scale", "deployment/test-rpc-service", "--replicas=0")
     _until("the znode is deleted", lambda: _servers(client) is None)
     _until("no RpcService is left", lambda: not stage.kubectl("get", "rpcservices", "-o", "name", show=False))
     console.print(f"[bold]\\[zk] ls /rpc_v2[/]\n\\[{', '.join(client.get_children('/rpc_v2'))}]")
+
+    _title("7  A LocalService: every node gets its own Service")
+    stage.kubectl("apply", "-f", str(LOCAL))
+    names = stage.kubectl("get", "nodes", "-o", "name", show=False).split()
+    _until(f"{len(names)} nodes have a Service each", lambda: len(_node_services(stage)) == len(names))
+    _until("each leads to the pods of its node, and to no others", lambda: _routes(stage))
+    stage.kubectl("get", "localservices")
+    stage.kubectl("get", "services", "-l", f"owner={APP}")
+    for sender in stage.nodes.values():
+        for target in stage.nodes:
+            _call(stage, sender, target)
+    stage.kubectl("delete", "-f", str(LOCAL), "--wait=true")
+    _until("its Services are deleted", lambda: not _node_services(stage))
 
 
 def _agrees(stage: Stage, client: KazooClient, count: int) -> bool:
@@ -229,6 +255,22 @@ def _routes(stage: Stage) -> bool:
         for address in endpoint["addresses"]
     }
     return len(ready) == len(pods) > 0 and routed == ready
+
+
+def _call(stage: Stage, sender: Node, target: str) -> None:
+    """Call the Service of a node from another, or from itself; a pod of that node answers."""
+    url = f"http://{APP}-{target}.default:8080/hostname"
+    pods = json.loads(stage.kubectl("get", "pods", "-l", f"kind={APP}", "-o", "json", show=False))["items"]
+    there = {pod["metadata"]["name"] for pod in pods if pod["spec"]["nodeName"] == target}
+    console.print(f"[bold]\\[{sender.name}] $ curl {url}[/]")
+    answers: list[str | None] = []
+
+    def look() -> bool:
+        answers.append(sender.get(url))
+        return answers[-1] in there
+
+    _until(f"a pod of {target} answers", look)
+    console.print(f"{answers[-1]}", markup=False)
 
 
 def _servers(client: KazooClient) -> list[str] | None:

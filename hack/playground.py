@@ -26,10 +26,10 @@ EXAMPLES = TOP / "examples"
 
 
 class Playground:
-    """A local cluster in *directory*, and the controller."""
+    """The controller, with its files in *directory*, and a cluster; if none is given, one of kwok's nodes."""
 
-    def __init__(self, directory: Path) -> None:
-        self.cluster = LocalCluster(directory / "cluster")
+    def __init__(self, directory: Path, cluster: LocalCluster | None = None) -> None:
+        self.cluster = cluster or LocalCluster(directory / "cluster")
         self._directory = directory.resolve()
         self._port_file = self._directory / "controller.port"
         self._page_file = self._directory / "page.port"
@@ -42,7 +42,7 @@ class Playground:
         self.cluster.kubectl("apply", "-f", str(CRDS))
         self.cluster.kubectl("wait", "--for=condition=Established", "-f", str(CRDS), "--timeout=60s")
         self.cluster.kubectl("apply", "-f", str(EXAMPLES / "controller.yaml"))
-        # kwok's nodes only pretend to run pods; the controller itself runs here.
+        # The controller itself runs here: kwok only pretends to run pods, and real nodes lack its image.
         self.cluster.kubectl("-n", ACCOUNT[0], "scale", "deployment/rpcregistry", "--replicas=0")
         self._start_controller()
         say("the controller is ready")

@@ -25,7 +25,10 @@ TEST_SERVER = "test-server:1"
 # What the pods of examples/ run: here, the test server stands in for it.
 PAUSE = "registry.k8s.io/pause:3.10"
 STOOD_IN_FOR = (PAUSE, "registry.k8s.io/e2e-test-images/agnhost:2.53")
-MODULES = "java.base,java.logging,java.management,java.naming,java.security.sasl,java.xml,jdk.unsupported"
+MODULES = (
+    "java.base,java.logging,java.management,java.naming,java.security.jgss,java.security.sasl,java.xml,"
+    "jdk.crypto.ec,jdk.unsupported"
+)
 ZOO_CFG = b"""
 dataDir=/data
 dataLogDir=/datalog

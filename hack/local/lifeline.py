@@ -43,6 +43,8 @@ def sweep(name: str, pids: Path, state: Path) -> None:
     """
     for file in pids.glob("*.pid"):
         Process(file.stem, pids, [], lambda: False).kill()
+    for group in _named(CGROUPS, f"freezer/{name}"):
+        thaw(group)  # what is frozen does not die
     for group in _named(CGROUPS, f"*/{name}"):
         _remove(group)
     for namespace in _named(NAMESPACES, name):
@@ -55,6 +57,11 @@ def sweep(name: str, pids: Path, state: Path) -> None:
     with suppress(OSError):
         FILES.rmdir()  # goes only where nobody else keeps anything in it
     shutil.rmtree(state, ignore_errors=True)
+
+
+def thaw(group: Path) -> None:
+    """Let all go on that was frozen of a cgroup."""
+    (group / "freezer.state").write_text("THAWED")
 
 
 def _named(folder: Path, pattern: str) -> list[Path]:

@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from itertools import count as count_up
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from hack.local.addons import machine_of, run_dns, start_kube_proxy
 from hack.local.binaries import debian, find
 from hack.local.cluster import LocalCluster, schedulable
 from hack.local.images import PAUSE, test_server
-from hack.local.lifeline import CGROUPS, lifeline
+from hack.local.lifeline import CGROUPS, lifeline, thaw
 from hack.local.netns import Machine, Network, make_network
 from hack.local.process import Process, pause
 from hack.local.proxy import Proxy
@@ -36,8 +37,6 @@ from hack.local.proxy import Proxy
 SCRIPTS = Path(__file__).with_name("node")
 TOOLS = ("nsenter", "apt-get", "dpkg")
 PACKAGES = ("containerd", "runc", "containernetworking-plugins")  # of Debian
-LEASE = 8  # seconds; kubelet renews it each quarter
-GRACE = 10  # seconds
 UNWELL = ("not-ready", "unreachable")
 # All machines are on one link: a node takes, at once, what is for its pods, and passes it on.
 PASSES_ON = {"ip_forward": 1, "conf/eth0/proxy_arp": 1, "neigh/eth0/proxy_delay": 0}
@@ -80,24 +79,57 @@ def missing() -> str | None:
     return f"real nodes do not work here: {done.stderr.strip()}" if done.returncode else None
 
 
+class Waits(NamedTuple):
+    """How long Kubernetes waits for a node that is silent, in seconds."""
+
+    lease: int  # kubelet renews it each quarter
+    period: int  # between two looks of the node lifecycle controller
+    grace: int  # until the Node is not Ready
+    evicts: int  # from then on until its pods are evicted
+
+    def of_apiserver(self) -> list[str]:
+        """kube-apiserver's flags."""
+        return [f"--default-{what}-toleration-seconds={self.evicts}" for what in UNWELL]
+
+    def of_manager(self) -> list[str]:
+        """kube-controller-manager's flags."""
+        return [f"--node-monitor-grace-period={self.grace}s", f"--node-monitor-period={self.period}s"]
+
+
+HASTY = Waits(lease=8, period=1, grace=10, evicts=5)
+BY_DEFAULT = Waits(lease=40, period=5, grace=50, evicts=300)
+
+
 class Node:
     """A node that runs: its *machine*, and the processes of it."""
 
-    def __init__(self, name: str, machine: Machine, group: str, init: Process) -> None:
+    def __init__(self, name: str, machine: Machine, group: str, state: Path, init: Process) -> None:
         self.name = name
         self.machine = machine
         self.manifests = machine.directory / "manifests"  # static pods: kubelet runs what lies in here
         self._addresses = machine.directory / "addresses"
         self._group = group
+        self._pods = state / "var" / "log" / "pods"
         self._init = init
 
     def silence(self) -> None:
-        """Stop the kubelet as a machine does that hangs; its pods go on."""
+        """Stop the kubelet alone; the pods go on."""
         pause(self._pid("kubelet"))
 
     def resume(self) -> None:
         """Let the kubelet go on."""
         os.kill(self._pid("kubelet"), signal.SIGCONT)
+
+    def freeze(self) -> None:
+        """Stop all that runs on the node, as a machine does that hangs; what it was told waits for it."""
+        state = CGROUPS / "freezer" / self._group / "freezer.state"
+        state.write_text("FROZEN")
+        while state.read_text().strip() != "FROZEN":
+            time.sleep(0.001)
+
+    def thaw(self) -> None:
+        """Let all go on."""
+        thaw(CGROUPS / "freezer" / self._group)
 
     def restart_kubelet(self) -> None:
         """Kill the kubelet; its init starts another, which serves when this returns."""
@@ -121,6 +153,11 @@ class Node:
         """What an HTTP server answers to a program on this node; None if it does not, or with an error."""
         done = self.machine.run("curl", "--silent", "--fail", "--max-time", "5", url)
         return None if done.returncode else done.stdout
+
+    def logs(self, namespace: str, pod: str) -> str:
+        """What the containers of a pod have printed, the former ones, too."""
+        files = self._pods.glob(f"{namespace}_{pod}_*/*/*.log")
+        return "".join(file.read_text() for file in sorted(files))
 
     def load(self, image: Path) -> None:
         """Give the node one more image, an archive."""
@@ -161,21 +198,20 @@ class RealCluster(NamedTuple):
 
 
 @contextmanager
-def real_cluster(directory: Path, count: int = 2) -> Iterator[RealCluster]:
+def real_cluster(directory: Path, count: int = 2, waits: Waits = HASTY) -> Iterator[RealCluster]:
     """A cluster with the nodes ``node1``…, all Ready.
 
-    They have the image of the test server, and what ``load`` gives them.  A node that is silent for 10 s is
-    not Ready, and its pods are evicted 5 s later.  By default, Kubernetes waits for 50 and 300 s.
+    They have the image of the test server, and what ``load`` gives them.
     """
-    name, directory = f"rpcregistry-nodes-{os.getpid()}", directory.resolve()
+    name, directory = f"rpcregistry-nodes-{os.getpid()}-{next(_clusters)}", directory.resolve()
     state, folders = directory / "state", directory / "nodes"
     folders.mkdir(parents=True)
     control = LocalCluster(
         directory,
         nodes=0,
         kubelets=True,
-        apiserver_flags=[f"--default-{what}-toleration-seconds=5" for what in UNWELL],
-        manager_flags=(f"--node-monitor-grace-period={GRACE}s", "--node-monitor-period=1s"),
+        apiserver_flags=waits.of_apiserver(),
+        manager_flags=waits.of_manager(),
     )
     with ExitStack() as stack:
         stack.enter_context(lifeline(name, directory, state))
@@ -188,7 +224,7 @@ def real_cluster(directory: Path, count: int = 2) -> Iterator[RealCluster]:
             for n in range(1, count + 1)
         }
         nodes = {
-            node: _start(node, machine, f"{name}-{node}", subnet, dns, control, state / node)
+            node: _start(node, machine, f"{name}-{node}", subnet, dns, control, state / node, waits)
             for node, (machine, subnet) in machines.items()
         }
         _wait_until_ready(control, nodes)
@@ -222,6 +258,7 @@ def _start(
     dns: str,
     control: LocalCluster,
     state: Path,
+    waits: Waits,
 ) -> Node:
     folder = machine.directory
     for part in ("network", "manifests", "logs", "settings"):
@@ -238,7 +275,7 @@ def _start(
     quoted = {key: json.dumps(value) for key, value in settings.items()}
     (folder / "containerd.toml").write_text(CONTAINERD.format(**quoted))
     (folder / "network" / "10-pods.conflist").write_text(json.dumps(_network(subnet, folder / "addresses")))
-    (folder / "kubelet.yaml").write_text(yaml.safe_dump(_configuration(folder, dns)))
+    (folder / "kubelet.yaml").write_text(yaml.safe_dump(_configuration(folder, dns, waits)))
     environment = {
         "NODE": name,
         "STATE": str(state),
@@ -257,7 +294,7 @@ def _start(
     command = [str(SCRIPTS / "start"), group, str(machine.file), str(folder)]
     init = Process("init", folder, command, lambda: True)
     init.start()
-    return Node(name, machine, group, init)
+    return Node(name, machine, group, state, init)
 
 
 def _network(subnet: str, addresses: Path) -> dict[str, Any]:
@@ -272,7 +309,7 @@ def _network(subnet: str, addresses: Path) -> dict[str, Any]:
     return {"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge]}
 
 
-def _configuration(folder: Path, dns: str) -> dict[str, Any]:
+def _configuration(folder: Path, dns: str, waits: Waits) -> dict[str, Any]:
     # https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -288,7 +325,7 @@ def _configuration(folder: Path, dns: str) -> dict[str, Any]:
         "failSwapOn": False,
         "staticPodPath": str(folder / "manifests"),
         "fileCheckFrequency": "1s",
-        "nodeLeaseDurationSeconds": LEASE,
+        "nodeLeaseDurationSeconds": waits.lease,
         # The disk and the memory are the host's, which others use, too.
         "localStorageCapacityIsolation": False,
         "imageGCHighThresholdPercent": 100,
@@ -309,3 +346,6 @@ def _wait_until_ready(control: LocalCluster, names: Collection[str], seconds: fl
             return
         time.sleep(0.2)
     raise RuntimeError(f"{', '.join(names)} do not become Ready: see {control.directory}/nodes/*/logs")
+
+
+_clusters = count_up(1)  # of this process

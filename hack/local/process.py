@@ -50,7 +50,7 @@ class Process:
             )
         self._pid_file.write_text(f"{self._child.pid} {_start_time(self._child.pid)}")
 
-    def wait_until_ready(self, seconds: float = 60.0) -> None:
+    def wait_until_ready(self, seconds: float = 180.0) -> None:
         """Wait until it serves; raise with the end of its log if it does not."""
         end = time.monotonic() + seconds
         while not self.pid or not self._ready():

@@ -7,26 +7,28 @@ from pathlib import Path
 import pytest
 from kazoo.client import KazooClient
 
-from hack.local import nodes
+from hack.local import images, nodes
 from hack.local.cluster import LocalCluster
-from hack.local.nodes import Node, RealCluster, real_cluster
+from hack.local.nodes import HASTY, Node, RealCluster, real_cluster
 from tests.cluster.conftest import zk
-from tests.cluster.fixtures import crds, pytest_runtest_makereport
+from tests.cluster.fixtures import crds, operator, pytest_runtest_makereport
 from tests.cluster.world import Controller, World
+from tests.nodes.installation import EXAMPLES, apply, image_of, rolled_out
 from tests.nodes.pods import Pods, eventually, is_ready
 
 # Fixtures and hooks are found by their names in here.
-__all__ = ["crds", "pytest_runtest_makereport", "zk"]
+__all__ = ["crds", "operator", "pytest_runtest_makereport", "zk"]
 
 NAMESPACE = "nodes"
 
 
 @pytest.fixture(scope="session")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
-    """A control plane and two real nodes."""
+def real(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[RealCluster]:
+    """A control plane and two real nodes; a parameter says how long it waits for a silent one."""
     if reason := nodes.missing():
         pytest.skip(reason)
-    with real_cluster(tmp_path_factory.mktemp("nodes")) as cluster:
+    waits = getattr(request, "param", HASTY)
+    with real_cluster(tmp_path_factory.mktemp("nodes"), waits=waits) as cluster:
         yield cluster
 
 
@@ -87,3 +89,40 @@ def node1(real: RealCluster) -> Node:
 def node2(real: RealCluster) -> Node:
     """The node that things happen to."""
     return real.nodes["node2"]
+
+
+@pytest.fixture(scope="session")
+def product(real: RealCluster, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The images of the controller and of ZooKeeper, on the nodes."""
+    if reason := images.unbuildable():
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("images")
+    tag = image_of("zookeeper.yaml", "zookeeper").partition(":")[2]
+    built = images.built(image_of("controller.yaml", "rpcregistry"), "Dockerfile", folder)
+    real.load(built, images.zookeeper(tag))
+
+
+@pytest.fixture(scope="module")
+def installed(cluster: LocalCluster, crds: None, product: None) -> Iterator[LocalCluster]:
+    """The controller and the ZooKeeper that it names, a service of three pods, and an app on each node."""
+    apply(cluster, "controller.yaml", "zookeeper.yaml")
+    rolled_out(cluster, "rpcregistry", "zookeeper", "rpcregistry")
+    apply(cluster, "test-rpc-service.yaml", "localservice.yaml")
+    rolled_out(cluster, "default", "test-rpc-service", "localservice-app")
+    yield cluster
+    names = ("localservice.yaml", "test-rpc-service.yaml", "zookeeper.yaml", "controller.yaml")
+    for name in names:
+        cluster.kubectl("delete", "-f", str(EXAMPLES / name))
+
+
+@pytest.fixture(scope="module")
+def their_zookeeper(real: RealCluster, installed: LocalCluster) -> Iterator[KazooClient]:
+    """A client of the ZooKeeper in the cluster."""
+    wanted = "jsonpath={.spec.clusterIP}"
+    address = installed.kubectl("get", "service", "-n", "rpcregistry", "zookeeper", "-o", wanted)
+    with real.forward(address, 2181) as proxy:
+        client = KazooClient(proxy.address)
+        client.start()
+        yield client
+        client.stop()
+        client.close()

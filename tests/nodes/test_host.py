@@ -66,7 +66,7 @@ def left(pid: int, folder: Path) -> Iterator[str]:
             continue
 
 
-@pytest.mark.parametrize("end", ["killed", "go", "fail"])
+@pytest.mark.parametrize("end", ["killed", "killed while a node is frozen", "go", "fail"])
 def test_nothing_is_left_of_nodes_and_the_host_is_as_it_was(end: str, tmp_path: Path) -> None:
     if reason := nodes.missing():
         pytest.skip(reason)
@@ -80,7 +80,12 @@ def test_nothing_is_left_of_nodes_and_the_host_is_as_it_was(end: str, tmp_path: 
         assert holder.stdout.readline() == "up\n"
         assert [found for found in left(holder.pid, folder) if "process" not in found]
         assert host() == before
-        if end == "killed":
+        if "frozen" in end:
+            assert holder.stdin
+            holder.stdin.write("freeze\n")
+            holder.stdin.flush()
+            assert holder.stdout.readline() == "frozen\n"
+        if "killed" in end:
             holder.kill()
             holder.wait()
         else:

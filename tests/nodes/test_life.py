@@ -66,7 +66,8 @@ def test_a_pod_is_published_once_all_of_its_containers_are_ready(pods: Pods, nod
     """One that ends before the others start, one that runs beside them (a sidecar), and the main one."""
     first = server("--life=1s", probe=False, name="first")
     sidecar = server("--unready", name="sidecar", restartPolicy="Always")
-    pods.create("many", {"name": "main", "image": "test-server:1"}, initContainers=[first, sidecar])
+    main = {"name": "main", "image": "test-server:1", "lifecycle": {"preStop": {"sleep": {"seconds": 5}}}}
+    pods.create("many", main, initContainers=[first, sidecar], terminationGracePeriodSeconds=10)
     eventually(lambda: pods.statuses("many").get("main", {}).get("ready"))
     address = pods.address("many")
     assert address
@@ -75,6 +76,7 @@ def test_a_pod_is_published_once_all_of_its_containers_are_ready(pods: Pods, nod
     eventually(lambda: pods.servers("many") == [address])
     pods.delete("many")
     eventually(lambda: pods.servers("many") is None)
+    assert ask(node1, address) == "many"  # a sidecar ends after the main container
 
 
 def test_a_static_pod_is_published_while_its_file_is_there(pods: Pods, node2: Node, world: World):

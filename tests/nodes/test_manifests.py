@@ -4,100 +4,27 @@ import json
 import subprocess
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
-import yaml
 from kazoo.client import KazooClient
 
 from hack.local import images
 from hack.local.cluster import LocalCluster
 from hack.local.nodes import RealCluster
+from tests.nodes.installation import (
+    EXAMPLES,
+    apply,
+    controllers,
+    image_of,
+    leader,
+    published,
+    rolled_out,
+    scale,
+    servers,
+)
 from tests.nodes.pods import eventually
 
 pytestmark = [pytest.mark.deep, pytest.mark.needs_root]
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-HOLDER = ("get", "lease", "-n", "rpcregistry", "rpcregistry", "-o", "jsonpath={.spec.holderIdentity}")
-WAITS = "--timeout=180s"
-
-
-def image_of(manifest: str, deployment: str) -> str:
-    """The image that a Deployment of an example names."""
-    found = yaml.safe_load_all((EXAMPLES / manifest).read_text())
-    (pod,) = (
-        each["spec"]["template"]["spec"]
-        for each in found
-        if (each["kind"], each["metadata"]["name"]) == ("Deployment", deployment)
-    )
-    return str(pod["containers"][0]["image"])
-
-
-def apply(cluster: LocalCluster, *names: str) -> None:
-    for name in names:
-        cluster.kubectl("apply", "-f", str(EXAMPLES / name))
-
-
-def rolled_out(cluster: LocalCluster, namespace: str, *deployments: str) -> None:
-    for name in deployments:
-        cluster.kubectl("rollout", "status", "-n", namespace, f"deployment/{name}", WAITS)
-
-
-@pytest.fixture(scope="module")
-def installed(
-    real: RealCluster, cluster: LocalCluster, crds: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LocalCluster]:
-    """The controller, and the ZooKeeper that it names."""
-    if reason := images.unbuildable():
-        pytest.skip(reason)
-    product = images.built(
-        image_of("controller.yaml", "rpcregistry"), "Dockerfile", tmp_path_factory.mktemp("images")
-    )
-    tag = image_of("zookeeper.yaml", "zookeeper").partition(":")[2]
-    real.load(product, images.zookeeper(tag))
-    apply(cluster, "controller.yaml", "zookeeper.yaml")
-    rolled_out(cluster, "rpcregistry", "zookeeper", "rpcregistry")
-    apply(cluster, "test-rpc-service.yaml", "localservice.yaml")
-    rolled_out(cluster, "default", "test-rpc-service", "localservice-app")
-    yield cluster
-    names = ("localservice.yaml", "test-rpc-service.yaml", "zookeeper.yaml", "controller.yaml")
-    for name in names:
-        cluster.kubectl("delete", "-f", str(EXAMPLES / name))
-
-
-@pytest.fixture(scope="module")
-def their_zookeeper(real: RealCluster, installed: LocalCluster) -> Iterator[KazooClient]:
-    """A client of the ZooKeeper in the cluster."""
-    address = installed.kubectl(
-        "get", "service", "-n", "rpcregistry", "zookeeper", "-o", "jsonpath={.spec.clusterIP}"
-    )
-    with real.forward(address, 2181) as proxy:
-        client = KazooClient(proxy.address)
-        client.start()
-        yield client
-        client.stop()
-        client.close()
-
-
-def ready_addresses(cluster: LocalCluster, app: str) -> list[str]:
-    """The addresses of an app's pods that are not about to end, in order."""
-    listed = json.loads(cluster.kubectl("get", "pods", "-l", app, "-o", "json"))["items"]
-    pods = [pod for pod in listed if "deletionTimestamp" not in pod["metadata"]]
-    return sorted(str(pod["status"].get("podIP")) for pod in pods)
-
-
-def servers(client: KazooClient, service: str) -> list[str]:
-    """The addresses that clients read."""
-    if not client.exists(f"/rpc_v2/{service}"):
-        return []
-    return sorted(json.loads(client.get(f"/rpc_v2/{service}")[0])["servers"])
-
-
-def published(cluster: LocalCluster, client: KazooClient, count: int) -> bool:
-    expected = ready_addresses(cluster, "app=test-rpc-service")
-    return len(expected) == count and all(
-        servers(client, f"test-rpc-server-{number}") == expected for number in (1, 2)
-    )
 
 
 def test_the_pods_of_the_example_are_published(installed: LocalCluster, their_zookeeper: KazooClient) -> None:
@@ -121,13 +48,60 @@ def test_a_local_service_answers_by_its_name_from_the_pods_of_its_node(
 def test_the_other_replica_leads_once_the_leader_is_deleted(
     installed: LocalCluster, their_zookeeper: KazooClient
 ) -> None:
-    leader = installed.kubectl(*HOLDER)
-    names = installed.kubectl("get", "pods", "-n", "rpcregistry", "-o", "name").split()
-    (pod,) = (name for name in names if name.removeprefix("pod/") in leader)
-    installed.kubectl("delete", "-n", "rpcregistry", pod, "--wait=false")
-    eventually(lambda: installed.kubectl(*HOLDER) not in ("", leader))
-    installed.kubectl("scale", "deployment/test-rpc-service", "--replicas=4")
-    eventually(partial(published, installed, their_zookeeper, 4))
+    delete_the_leader(installed)
+    scale(installed, their_zookeeper, 4)
+
+
+def test_the_other_replica_leads_once_the_leaders_node_hangs(
+    real: RealCluster, installed: LocalCluster, their_zookeeper: KazooClient
+) -> None:
+    """Pods of the example hang with it, and are replaced.  When it goes on, the old leader writes nothing."""
+    zookeeper = where(installed, "zookeeper")
+    if leaders_node(installed) == zookeeper:
+        delete_the_leader(installed)
+    eventually(lambda: leaders_node(installed) not in (None, zookeeper))
+    before, node = leader(installed), real.nodes[str(leaders_node(installed))]
+    node.freeze()
+    try:
+        eventually(lambda: leader(installed) not in ("", before))
+        eventually(lambda: not any(name in before for name in controllers(installed)))
+        scale(installed, their_zookeeper, 5)
+        _, then = their_zookeeper.get("/rpc_v2/test-rpc-server-1")
+    finally:
+        node.thaw()
+    eventually(lambda: not any(name in before for name in every_pod(installed)))
+    rolled_out(installed, "rpcregistry", "rpcregistry")
+    assert leader(installed) not in ("", before)
+    assert published(installed, their_zookeeper, 5)
+    _, now = their_zookeeper.get("/rpc_v2/test-rpc-server-1")
+    assert now.version == then.version
+
+
+def delete_the_leader(cluster: LocalCluster) -> None:
+    """Delete the leader's pod, and wait until another leads."""
+    before = leader(cluster)
+    (pod,) = (name for name in controllers(cluster) if name in before)
+    cluster.kubectl("delete", "pod", "-n", "rpcregistry", pod, "--wait=false")
+    eventually(lambda: leader(cluster) not in ("", before))
+
+
+def leaders_node(cluster: LocalCluster) -> str | None:
+    """The Node whose pod leads."""
+    holder = leader(cluster)
+    return next((node for name, node in controllers(cluster).items() if name in holder), None)
+
+
+def where(cluster: LocalCluster, app: str) -> str:
+    """The Node of an app's only pod."""
+    wanted = ("-l", f"app.kubernetes.io/name={app}", "-o", "jsonpath={.items[*].spec.nodeName}")
+    return cluster.kubectl("get", "pods", "-n", "rpcregistry", *wanted)
+
+
+def every_pod(cluster: LocalCluster) -> list[str]:
+    """The pods of the controller, those that end among them."""
+    names = ("-l", "app.kubernetes.io/name=rpcregistry", "-o", "name")
+    found = cluster.kubectl("get", "pods", "-n", "rpcregistry", *names)
+    return [name.removeprefix("pod/") for name in found.split()]
 
 
 @pytest.fixture(scope="module")

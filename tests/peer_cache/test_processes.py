@@ -127,7 +127,7 @@ def test_the_manifest_runs_as_processes_of_this_machine(
         os.killpg(local.pid, end)  # a terminal sends to all of the group
         assert local.wait(PATIENCE) == 0
         assert not is_group_alive(local.pid)
-        assert "to remove them: kubectl delete -f" in log.read_text()
+        assert not cluster.kubectl("get", "namespace", "peer-cache", "--ignore-not-found")
     finally:
         with suppress(ProcessLookupError):
             os.killpg(local.pid, signal.SIGKILL)
@@ -152,7 +152,8 @@ def test_without_a_cluster_local_says_what_to_do_first() -> None:
 
 
 @pytest.mark.full
-def test_local_fails_where_a_process_dies(cluster: LocalCluster) -> None:
+def test_local_fails_where_a_process_dies_and_leaves_what_was_there_before(cluster: LocalCluster) -> None:
+    cluster.kubectl("create", "namespace", "peer-cache")
     environment = {
         **os.environ,
         "KUBECONFIG": str(cluster.kubeconfig),
@@ -163,11 +164,14 @@ def test_local_fails_where_a_process_dies(cluster: LocalCluster) -> None:
         done = subprocess.run(
             [EXAMPLE / "local"], env=environment, capture_output=True, text=True, check=False, timeout=90
         )
+        kept = cluster.kubectl("get", "deployment", "-n", "peer-cache", "-o", "name")
     finally:
         cluster.kubectl("delete", "--ignore-not-found", "-f", str(EXAMPLE / "manifest.yaml"))
 
     assert done.returncode == 1
     assert "a process ended with exit code 1" in done.stderr
+    assert "to remove them: kubectl delete -f" in done.stderr
+    assert kept
 
 
 def test_two_signals_back_to_back_end_a_process(fleet: Fleet) -> None:
