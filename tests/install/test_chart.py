@@ -18,7 +18,18 @@ from hack.release import version
 from hack.values import documented
 from rpcregistry.cli import CONTROLLERS, main
 from rpcregistry.usage import ENVIRONMENT
-from tests.install.chart import DEFAULTS, SERVERS, SETS, environment, helm, objects, refusal, rendered
+from tests.install.chart import (
+    DEFAULTS,
+    SERVERS,
+    SETS,
+    environment,
+    helm,
+    hooks,
+    objects,
+    refusal,
+    rendered,
+    variables,
+)
 
 # What Helm's users expect on each object, beside what is ours.
 HELMS = ("instance", "version", "managed-by", "name")
@@ -40,7 +51,7 @@ def plain(found: dict[tuple[str, str, str], Any]) -> dict[tuple[str, str, str], 
     """Without what only Helm adds; variables and ports by name, since nobody sees their order."""
     result = {}
     for key, manifest in found.items():
-        if key[0] == "Namespace":  # helm install --create-namespace
+        if key[0] in ("Namespace", "Pod"):  # helm install --create-namespace; helm test
             continue
         copy = json.loads(json.dumps(manifest))
         labels = copy["metadata"].get("labels", {})
@@ -214,6 +225,22 @@ def test_secrets_are_mounted_where_the_flags_look():
     assert len(files) == 4
     assert {str(Path(file).parent) for file in files} == mounts
     assert pod["securityContext"]["fsGroup"] == 65532
+
+
+@pytest.mark.parametrize("values", SETS, ids=lambda path: path.name.removesuffix("-values.yaml"))
+def test_helm_test_runs_commands_as_the_installation_does_and_nobody_scrapes_them(values: Path):
+    found = objects(rendered("--values", values))
+    (deployment,) = (manifest for (kind, *_), manifest in found.items() if kind == "Deployment")
+    template = deployment["spec"]["template"]
+    pods = hooks(found)
+    assert [pod["spec"]["containers"][0]["args"][0] for pod in pods] == ["check", "verify"]
+    for pod in pods:
+        assert variables(pod) == variables(template)
+        assert pod["spec"]["serviceAccountName"] == template["spec"]["serviceAccountName"]
+        assert pod["spec"].get("volumes") == template["spec"].get("volumes")
+        assert not deployment["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+        (container,) = pod["spec"]["containers"]
+        main.commands[container["args"][0]].make_context("it", container["args"][1:], **ENVIRONMENT)
 
 
 def test_rights_follow_the_namespaces_and_the_controllers():
