@@ -12,11 +12,7 @@ serviceAccountName: {{ include "rpcregistry.serviceAccountName" . }}
 automountServiceAccountToken: true
 enableServiceLinks: false # a Service must not set RPCREGISTRY_… variables, which are settings
 terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
-{{- $context := .Values.podSecurityContext }}
-{{- if and $secrets (not (hasKey $context "fsGroup")) }}
-{{- $context = merge (dict "fsGroup" 65532) $context }}
-{{- end }}
-{{- with $context }}
+{{- with .Values.podSecurityContext }}
 securityContext:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -36,7 +32,11 @@ topologySpreadConstraints:
       {{- include "rpcregistry.selectorLabels" $ | nindent 6 }}
 {{- end }}
 {{- end }}
-{{- range $field := list "imagePullSecrets" "nodeSelector" "tolerations" "affinity" "priorityClassName"
+{{- with concat .Values.imagePullSecrets (.Values.global.imagePullSecrets | default list) }}
+imagePullSecrets:
+{{- toYaml . | nindent 0 }}
+{{- end }}
+{{- range $field := list "nodeSelector" "tolerations" "affinity" "priorityClassName"
   "runtimeClassName" "hostAliases" "dnsPolicy" "dnsConfig" "initContainers" }}
 {{- with index $.Values $field }}
 {{- dict $field . | toYaml | nindent 0 }}
@@ -98,7 +98,6 @@ volumes:
 - name: zookeeper-{{ .name }}
   secret:
     secretName: {{ .secret }}
-    defaultMode: 0440
 {{- end }}
 {{- if .Values.templates }}
 - name: templates
