@@ -120,6 +120,11 @@ def test_with_the_page_for_users_it_is_what_kustomize_gives(tmp_path: Path):
     assert plain(objects(ours)) == plain(built(tmp_path, "page"))
 
 
+def test_the_network_policy_is_what_kustomize_gives(tmp_path: Path):
+    ours = rendered("--set", SERVERS, "--set", "networkPolicy.enabled=true")
+    assert plain(objects(ours)) == plain(built(tmp_path, "network-policy"))
+
+
 def test_what_watches_it_is_what_kustomize_gives(tmp_path: Path):
     wanted = ("podMonitor", "prometheusRule", "dashboards")
     ours = plain(
@@ -285,9 +290,9 @@ def test_the_network_policy_lets_zookeepers_ports_out_and_only_scrapes_in():
         [2281, 2282],
         [2888],
     ]
-    (ingress,) = spec["ingress"]
-    assert ingress["ports"] == [{"port": "http"}]
-    assert "namespaceSelector" in ingress["from"][0]
+    scrapes, page = spec["ingress"]
+    assert (scrapes["ports"], page) == ([{"port": "http"}], {"ports": [{"port": "page"}]})
+    assert "namespaceSelector" in scrapes["from"][0]
 
 
 def test_an_ingress_leads_each_host_to_the_page():
