@@ -105,7 +105,11 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_images_are_made_of_one_base_which_its_digest_names():
     files = [ROOT / "Dockerfile", ROOT / "examples" / "peer-cache" / "Dockerfile"]
-    bases = {base for file in files for base in re.findall(r"^ARG BASE_IMAGE=(.*)$", file.read_text(), re.M)}
+    bases = {
+        base
+        for file in files
+        for base in re.findall(r"^ARG BASE_IMAGE=(.*)$", file.read_text(), re.MULTILINE)
+    }
     (base,) = bases
     assert re.fullmatch(r"[a-z]+:[0-9a-z.-]+@sha256:[0-9a-f]{64}", base)
 

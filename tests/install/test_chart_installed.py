@@ -202,8 +202,8 @@ def test_a_set_of_values_is_enough_for_the_journey_and_for_nothing_else(
     test_pods(text)
     account = as_account()
     wrong = [*ALWAYS_REFUSED, *([] if local else OF_LOCALSERVICES), *([] if everywhere else ELSEWHERE)]
-    for command in wrong:
-        words = [word.replace("{tag}", tag) for word in command]
+    for attempt in wrong:
+        words = [word.replace("{tag}", tag) for word in attempt]
         said = refused(cluster, account, world, *words)
         assert "orbidden" in said or "rpcregistry changes" in said, (words, said)
     if local:
