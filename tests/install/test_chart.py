@@ -1,6 +1,7 @@
 """The Helm chart, without a cluster: it says the same as kustomize, and has a value for each flag."""
 
 import json
+import shlex
 import subprocess
 from os.path import relpath
 from pathlib import Path
@@ -30,6 +31,7 @@ from tests.install.chart import (
     rendered,
     variables,
 )
+from tests.pages import Page
 
 # What Helm's users expect on each object, beside what is ours.
 HELMS = ("instance", "version", "managed-by", "name")
@@ -325,6 +327,19 @@ def test_alerts_can_be_left_out_and_lead_to_the_runbooks_of_your_own():
     assert {alert["annotations"]["runbook_url"].partition("#")[0] for alert in group["rules"][:-1]} == {
         "https://wiki.example.com/rpcregistry/runbooks"
     }
+
+
+def test_what_the_page_on_installing_says_to_type_is_taken():
+    page = Page("docs/install.md")
+    (install,) = (shown for shown in page.all_commands() if shown.startswith("helm install "))
+    (several,) = (code for code in page.code if code.startswith("'zookeeper.servers="))
+    done = helm("template", *shlex.split(f"{install} --set {several}".replace("PORT", "2181"))[2:])
+    assert done.returncode == 0, done.stderr
+    found = objects(done.stdout)
+    assert environment(found)["RPCREGISTRY_ZK_SERVERS"] == "HOST:2181,HOST:2181"
+    deployment = found["Deployment", "rpcregistry", "rpcregistry"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "REGISTRY/rpcregistry:TAG"
 
 
 def test_two_releases_share_no_name():
