@@ -54,7 +54,7 @@ def as_account(cluster: LocalCluster, release: str, tmp_path: Path) -> Callable[
 
 
 @pytest.fixture
-def test_pods(
+def run_hooks(
     cluster: LocalCluster, world: World, release: str, as_account: Callable[[], Path]
 ) -> Callable[[str], None]:
     """Runs the commands of ``helm test`` as processes, since nobody runs pods here."""
@@ -177,7 +177,7 @@ def refused(cluster: LocalCluster, account: Path, world: World, *command: str) -
 )
 def test_a_set_of_values_is_enough_for_the_journey_and_for_nothing_else(
     cluster: LocalCluster, crds, world: World, other_namespace: str, release: str, run_helm: Helm, run,
-    as_account, test_pods, values: str, local: bool, everywhere: bool,
+    as_account, run_hooks, values: str, local: bool, everywhere: bool,
 ):  # fmt: skip
     tag = world.namespace[-6:]
     served = [] if everywhere else [world.namespace, *([other_namespace] if local else [])]
@@ -199,7 +199,7 @@ def test_a_set_of_values_is_enough_for_the_journey_and_for_nothing_else(
     eventually(lambda: world.events("InvalidAnnotation", "bad"))
     if local:
         eventually(lambda: world.rows() == {f"n-{tag}": [address]})
-    test_pods(text)
+    run_hooks(text)
     account = as_account()
     wrong = [*ALWAYS_REFUSED, *([] if local else OF_LOCALSERVICES), *([] if everywhere else ELSEWHERE)]
     for attempt in wrong:
