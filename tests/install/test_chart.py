@@ -342,6 +342,28 @@ def test_what_the_page_on_installing_says_to_type_is_taken():
     assert container["image"] == "REGISTRY/rpcregistry:TAG"
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        pytest.param("metrics.prometheusRule.enabled=true", True, id="a file"),
+        pytest.param(
+            "metrics.prometheusRule.enabled=true,metrics.prometheusRule.runbookUrl=https://a/b",
+            False,
+            id="a URL",
+        ),
+        pytest.param("replicaCount=2", False, id="no alerts"),
+    ],
+)
+def test_the_notes_name_what_shows_that_it_works_and_ask_for_the_url_of_runbooks(given: str, said: bool):
+    done = helm(
+        "install", "r", CHART, "--dry-run=client", "--namespace", "n", "--set", SERVERS, "--set", given
+    )
+    assert done.returncode == 0, done.stderr
+    _, _, notes = done.stdout.partition("\nNOTES:\n")
+    assert "\n  helm -n n test r --logs\n  rpcregistry ui --lease-namespace n\n" in notes
+    assert ("metrics.prometheusRule.runbookUrl" in notes) is said
+
+
 def test_two_releases_share_no_name():
     """Another namespace and another release, side by side; the kinds are the first one's."""
     one = objects(rendered("--set", SERVERS))
