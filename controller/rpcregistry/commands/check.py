@@ -86,7 +86,7 @@ def _kinds(kube: Kube) -> Iterator[Hop]:
         elif (found := schemas.get(resource.kind)) is None:
             why = f"the kind {name} is not served"
             yield Hop(seen=Seen.WRONG, what=resource.plural, why=why, next=APPLY)
-        elif field not in found["properties"][part].get("properties", {}):
+        elif field not in found.get("properties", {}).get(part, {}).get("properties", {}):
             why = f"{name} is older than this command: it has no {part}.{field}"
             yield Hop(seen=Seen.WRONG, what=resource.plural, why=why, next=APPLY)
         else:
