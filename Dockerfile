@@ -1,6 +1,7 @@
 # `rpcregistry run`, as a user without rights, on a root file system that may be read-only.
 # `make image` builds it, and hack/image/base makes a BASE_IMAGE where no image registry is reached.
-ARG BASE_IMAGE=python:3.11.14-slim-bookworm
+# The digest decides, and is that of the index of all platforms; the tag is for people.
+ARG BASE_IMAGE=python:3.11.16-slim-bookworm@sha256:0bee7276f83efd4a1ee05bbbf4281d95ed28e079220a9457f25a93e3f1e3c31b
 
 FROM ${BASE_IMAGE} AS build
 # How the package index is reached comes as secrets, so that no layer holds it.

@@ -103,6 +103,17 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return interpreter
 
 
+def test_images_are_made_of_one_base_which_its_digest_names():
+    files = [ROOT / "Dockerfile", ROOT / "examples" / "peer-cache" / "Dockerfile"]
+    bases = {
+        base
+        for file in files
+        for base in re.findall(r"^ARG BASE_IMAGE=(.*)$", file.read_text(), re.MULTILINE)
+    }
+    (base,) = bases
+    assert re.fullmatch(r"[a-z]+:[0-9a-z.-]+@sha256:[0-9a-f]{64}", base)
+
+
 def test_the_source_distribution_has_what_a_build_needs_and_no_tests(sdist: Path):
     ours = {"MANIFEST.in", "README.md", "controller", "pyproject.toml"}
     assert {path.name for path in sdist.iterdir()} == ours | {"PKG-INFO", "setup.cfg"}

@@ -299,7 +299,10 @@ class LocalCluster:
             {
                 "apiVersion": "v1",
                 "kind": "Node",
-                "metadata": {"name": f"node{n}", "labels": {"kubernetes.io/hostname": f"node{n}"}},
+                "metadata": {
+                    "name": f"node{n}",
+                    "labels": {"kubernetes.io/hostname": f"node{n}", "kubernetes.io/os": "linux"},
+                },
                 "spec": {"podCIDR": f"10.{100 + n // 250}.{n % 250}.0/24"},
             }
             for n in range(1, self._nodes + 1)

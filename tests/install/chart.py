@@ -53,5 +53,15 @@ def objects(text: str) -> dict[tuple[str, str, str], Any]:
 def environment(found: Mapping[tuple[str, str, str], Any]) -> dict[str, str]:
     """The variables of the Deployment, by name."""
     (deployment,) = (manifest for (kind, *_), manifest in found.items() if kind == "Deployment")
-    container = deployment["spec"]["template"]["spec"]["containers"][0]
-    return {variable["name"]: variable["value"] for variable in container["env"]}
+    return variables(deployment["spec"]["template"])
+
+
+def variables(pod: Mapping[str, Any]) -> dict[str, str]:
+    """The variables of a pod's first container, by name."""
+    return {variable["name"]: variable["value"] for variable in pod["spec"]["containers"][0]["env"]}
+
+
+def hooks(found: Mapping[tuple[str, str, str], Any]) -> list[Any]:
+    """The pods that ``helm test`` runs, in order."""
+    pods = [manifest for (kind, *_), manifest in found.items() if kind == "Pod"]
+    return sorted(pods, key=lambda pod: int(pod["metadata"]["annotations"]["helm.sh/hook-weight"]))

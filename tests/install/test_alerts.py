@@ -13,7 +13,7 @@ from hack.clients import build
 from hack.local.binaries import Unavailable
 from hack.manifests import RULES
 from tests.install.metrics import exposed, used
-from tests.pages import Page
+from tests.pages import TOP, Page
 
 ALERTS: Mapping[str, Mapping[str, Any]] = {
     rule["alert"]: rule for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
@@ -355,6 +355,16 @@ def test_an_alert_reads_only_metrics_that_there_are_and_all_that_fire_have_a_cas
     assert CASES.keys() == ALERTS.keys()
     for rule in ALERTS.values():
         assert used(rule["expr"]) <= exposed(), rule["expr"]
+
+
+def test_the_command_on_the_page_leads_all_alerts_to_a_host():
+    (command,) = (code for code in Page("docs/install.md").code if code.startswith("sed "))
+    done = subprocess.run(
+        command.partition(" > ")[0], shell=True, cwd=TOP, capture_output=True, text=True, check=True
+    )
+    (group,) = yaml.safe_load(done.stdout)["groups"]
+    links = [rule["annotations"]["runbook_url"].partition("#")[0] for rule in group["rules"]]
+    assert links == ["https://wiki.example.com/rpcregistry/runbooks"] * len(ALERTS)
 
 
 def test_each_alert_has_a_section_of_runbooks_and_each_section_an_alert():

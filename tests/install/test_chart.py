@@ -1,6 +1,7 @@
 """The Helm chart, without a cluster: it says the same as kustomize, and has a value for each flag."""
 
 import json
+import shlex
 import subprocess
 from os.path import relpath
 from pathlib import Path
@@ -18,7 +19,19 @@ from hack.release import version
 from hack.values import documented
 from rpcregistry.cli import CONTROLLERS, main
 from rpcregistry.usage import ENVIRONMENT
-from tests.install.chart import DEFAULTS, SERVERS, SETS, environment, helm, objects, refusal, rendered
+from tests.install.chart import (
+    DEFAULTS,
+    SERVERS,
+    SETS,
+    environment,
+    helm,
+    hooks,
+    objects,
+    refusal,
+    rendered,
+    variables,
+)
+from tests.pages import Page
 
 # What Helm's users expect on each object, beside what is ours.
 HELMS = ("instance", "version", "managed-by", "name")
@@ -40,7 +53,7 @@ def plain(found: dict[tuple[str, str, str], Any]) -> dict[tuple[str, str, str], 
     """Without what only Helm adds; variables and ports by name, since nobody sees their order."""
     result = {}
     for key, manifest in found.items():
-        if key[0] == "Namespace":  # helm install --create-namespace
+        if key[0] in ("Namespace", "Pod"):  # helm install --create-namespace; helm test
             continue
         copy = json.loads(json.dumps(manifest))
         labels = copy["metadata"].get("labels", {})
@@ -109,6 +122,11 @@ def test_with_the_page_for_users_it_is_what_kustomize_gives(tmp_path: Path):
     assert plain(objects(ours)) == plain(built(tmp_path, "page"))
 
 
+def test_the_network_policy_is_what_kustomize_gives(tmp_path: Path):
+    ours = rendered("--set", SERVERS, "--set", "networkPolicy.enabled=true")
+    assert plain(objects(ours)) == plain(built(tmp_path, "network-policy"))
+
+
 def test_what_watches_it_is_what_kustomize_gives(tmp_path: Path):
     wanted = ("podMonitor", "prometheusRule", "dashboards")
     ours = plain(
@@ -141,6 +159,10 @@ def test_zookeeper_has_to_be_named_and_a_value_that_there_is_not_is_refused():
         pytest.param(
             "metrics.serviceMonitor.enabled=true,service.enabled=false", "service.enabled", id="no Service"
         ),
+        pytest.param("ui.ingress.enabled=true,ui.hosts={a}", "ui.ingress needs", id="a page for all"),
+        pytest.param(
+            "ui.ingress.enabled=true,ui.auth=kubernetes", "ui.ingress needs", id="no host to lead to the page"
+        ),
         pytest.param(
             "metrics.prometheusRule.enabled=true,metrics.prometheusRule.disabled={Mine}",
             "there is no alert Mine",
@@ -163,10 +185,9 @@ def schemas(schema: Any) -> list[Any]:
 def test_the_schema_is_strict_and_knows_each_value():
     schema = json.loads((CHART / "values.schema.json").read_text())
     Draft7Validator.check_schema(schema)
-    assert all(found["additionalProperties"] is False for found in schemas(schema))
-    known = {**schema["properties"]}
-    assert known.pop("global")
-    assert known.keys() == values().keys()
+    loose = [found for found in schemas(schema) if found.get("additionalProperties") is not False]
+    assert loose == [schema["properties"]["global"]]  # other charts have values there
+    assert schema["properties"].keys() == values().keys()
 
 
 def test_every_value_has_a_comment():
@@ -213,7 +234,25 @@ def test_secrets_are_mounted_where_the_flags_look():
     ]
     assert len(files) == 4
     assert {str(Path(file).parent) for file in files} == mounts
-    assert pod["securityContext"]["fsGroup"] == 65532
+    # Any user may read what is mounted here, so that no group has to own it: clusters choose their own.
+    assert not any("defaultMode" in volume["secret"] for volume in pod["volumes"])
+    assert "fsGroup" not in pod["securityContext"]
+
+
+@pytest.mark.parametrize("values", SETS, ids=lambda path: path.name.removesuffix("-values.yaml"))
+def test_helm_test_runs_commands_as_the_installation_does_and_nobody_scrapes_them(values: Path):
+    found = objects(rendered("--values", values))
+    (deployment,) = (manifest for (kind, *_), manifest in found.items() if kind == "Deployment")
+    template = deployment["spec"]["template"]
+    pods = hooks(found)
+    assert [pod["spec"]["containers"][0]["args"][0] for pod in pods] == ["check", "verify"]
+    for pod in pods:
+        assert variables(pod) == variables(template)
+        assert pod["spec"]["serviceAccountName"] == template["spec"]["serviceAccountName"]
+        assert pod["spec"].get("volumes") == template["spec"].get("volumes")
+        assert not deployment["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+        (container,) = pod["spec"]["containers"]
+        main.commands[container["args"][0]].make_context("it", container["args"][1:], **ENVIRONMENT)
 
 
 def test_rights_follow_the_namespaces_and_the_controllers():
@@ -253,9 +292,29 @@ def test_the_network_policy_lets_zookeepers_ports_out_and_only_scrapes_in():
         [2281, 2282],
         [2888],
     ]
-    (ingress,) = spec["ingress"]
-    assert ingress["ports"] == [{"port": "http"}]
-    assert "namespaceSelector" in ingress["from"][0]
+    scrapes, page = spec["ingress"]
+    assert (scrapes["ports"], page) == ([{"port": "http"}], {"ports": [{"port": "page"}]})
+    assert "namespaceSelector" in scrapes["from"][0]
+
+
+def test_an_ingress_leads_each_host_to_the_page():
+    found = objects(rendered("--values", CHART / "ci" / "page-values.yaml"))
+    spec = found["Ingress", "rpcregistry", "rpcregistry-page"]["spec"]
+    service = found["Service", "rpcregistry", "rpcregistry-page"]
+    (port,) = service["spec"]["ports"]
+    backend = {"service": {"name": service["metadata"]["name"], "port": {"name": port["name"]}}}
+    assert {rule["host"]: rule["http"]["paths"][0]["backend"] for rule in spec["rules"]} == {
+        "rpcregistry.example.com": backend,
+        "rpc.example.com": backend,
+    }
+
+
+def test_what_is_said_to_all_charts_counts_here_too():
+    found = objects(rendered("--values", CHART / "ci" / "pods-values.yaml"))
+    spec = found["Deployment", "default", "other"]["spec"]["template"]["spec"]
+    assert spec["containers"][0]["image"].startswith("mirror.example.com/rpc/rpcregistry@sha256:")
+    assert spec["imagePullSecrets"] == [{"name": "pull"}, {"name": "of-all"}]
+    assert spec["nodeSelector"] == {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
 
 
 def test_alerts_can_be_left_out_and_lead_to_the_runbooks_of_your_own():
@@ -268,6 +327,41 @@ def test_alerts_can_be_left_out_and_lead_to_the_runbooks_of_your_own():
     assert {alert["annotations"]["runbook_url"].partition("#")[0] for alert in group["rules"][:-1]} == {
         "https://wiki.example.com/rpcregistry/runbooks"
     }
+
+
+def test_what_the_page_on_installing_says_to_type_is_taken():
+    page = Page("docs/install.md")
+    (install,) = (shown for shown in page.all_commands() if shown.startswith("helm install "))
+    (several,) = (code for code in page.code if code.startswith("'zookeeper.servers="))
+    done = helm("template", *shlex.split(f"{install} --set {several}".replace("PORT", "2181"))[2:])
+    assert done.returncode == 0, done.stderr
+    found = objects(done.stdout)
+    assert environment(found)["RPCREGISTRY_ZK_SERVERS"] == "HOST:2181,HOST:2181"
+    deployment = found["Deployment", "rpcregistry", "rpcregistry"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "REGISTRY/rpcregistry:TAG"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        pytest.param("metrics.prometheusRule.enabled=true", True, id="a file"),
+        pytest.param(
+            "metrics.prometheusRule.enabled=true,metrics.prometheusRule.runbookUrl=https://a/b",
+            False,
+            id="a URL",
+        ),
+        pytest.param("replicaCount=2", False, id="no alerts"),
+    ],
+)
+def test_the_notes_name_what_shows_that_it_works_and_ask_for_the_url_of_runbooks(given: str, said: bool):
+    done = helm(
+        "install", "r", CHART, "--dry-run=client", "--namespace", "n", "--set", SERVERS, "--set", given
+    )
+    assert done.returncode == 0, done.stderr
+    _, _, notes = done.stdout.partition("\nNOTES:\n")
+    assert "\n  helm -n n test r --logs\n  rpcregistry ui --lease-namespace n\n" in notes
+    assert ("metrics.prometheusRule.runbookUrl" in notes) is said
 
 
 def test_two_releases_share_no_name():

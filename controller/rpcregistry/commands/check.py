@@ -1,7 +1,7 @@
 """``rpcregistry check``: whether everything is installed and runs."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from importlib.metadata import version
 from typing import Any
@@ -10,18 +10,20 @@ import msgspec
 
 from rpcregistry.commands.printing import report, seconds_since
 from rpcregistry.commands.reading import FoundLease, attempt, beat_of, lease_of
-from rpcregistry.errors import Absent, Failure
 from rpcregistry.kube.client import Kube
 from rpcregistry.leases import LEASE, NAMESPACE, own_namespace
-from rpcregistry.manifests import GROUP, LOCALSERVICES, RPCSERVICES
+from rpcregistry.manifests import GROUP, LOCALSERVICES, RPCSERVICES, ApiType
 from rpcregistry.plan.explain import Hop, Seen, exit_code
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.status import Look, keeps_up, leader, trouble
 from rpcregistry.settings import Target
 from rpcregistry.zookeeper.client import ZooKeeper
 
-CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-NEWEST = {RPCSERVICES.plural: ("status", "origin"), LOCALSERVICES.plural: ("spec", "serviceLabels")}  # fields
+OPENAPI = "/openapi/v3"
+NEWEST: Mapping[ApiType, tuple[str, str]] = {  # fields
+    RPCSERVICES: ("status", "origin"),
+    LOCALSERVICES: ("spec", "serviceLabels"),
+}
 AGAIN = 1.0  # seconds
 APPLY = "kubectl apply -f crds/"
 
@@ -47,7 +49,7 @@ def checks(kube: Kube, target: Target, lease_namespace: str, timeout: float) -> 
     found = [_api(kube)]
     if found[0].seen is not Seen.RIGHT:
         return found
-    found += [_kind(kube, plural) for plural in NEWEST]
+    found += _kinds(kube)
     with ExitStack() as stack:
         zookeeper = attempt(
             lambda: stack.enter_context(ZooKeeper.connected_to(target.zk_servers, timeout, target.zk_access))
@@ -74,31 +76,34 @@ def _api(kube: Kube) -> Hop:
     )
 
 
-def _kind(kube: Kube, plural: str) -> Hop:
-    name = f"{plural}.{GROUP}"
-    try:
-        crd = kube.raw("GET", f"{CRDS}/{name}")
-    except Absent:
-        return Hop(seen=Seen.WRONG, what=plural, why=f"there is no kind {name}", next=APPLY)
-    except Failure as failure:
-        return Hop(seen=Seen.UNSEEN, what=plural, why=f"not looked at: {failure}")
-    conditions = {found["type"]: found["status"] for found in crd.get("status", {}).get("conditions") or ()}
-    if conditions.get("Established") != "True":
-        return Hop(
-            seen=Seen.WRONG, what=plural, why=f"{name} is not served yet", next=f"kubectl describe crd {name}"
-        )
-    part, field = NEWEST[plural]
-    if field not in _properties(crd, part):
-        why = f"{name} is older than this command: it has no {part}.{field}"
-        return Hop(seen=Seen.WRONG, what=plural, why=why, next=APPLY)
-    return Hop(seen=Seen.RIGHT, what=plural, why=f"{name} is served")
+def _kinds(kube: Kube) -> Iterator[Hop]:
+    """Whether our kinds are served, as this command knows them."""
+    schemas = attempt(lambda: _schemas(kube))
+    for resource, (part, field) in NEWEST.items():
+        name = f"{resource.plural}.{GROUP}"
+        if isinstance(schemas, str):
+            yield Hop(seen=Seen.UNSEEN, what=resource.plural, why=f"not looked at: {schemas}")
+        elif (found := schemas.get(resource.kind)) is None:
+            why = f"the kind {name} is not served"
+            yield Hop(seen=Seen.WRONG, what=resource.plural, why=why, next=APPLY)
+        elif field not in found.get("properties", {}).get(part, {}).get("properties", {}):
+            why = f"{name} is older than this command: it has no {part}.{field}"
+            yield Hop(seen=Seen.WRONG, what=resource.plural, why=why, next=APPLY)
+        else:
+            yield Hop(seen=Seen.RIGHT, what=resource.plural, why=f"{name} is served")
 
 
-def _properties(crd: Mapping[str, Any], part: str) -> Mapping[str, Any]:
-    versions: Sequence[Mapping[str, Any]] = crd["spec"]["versions"]
-    schema = versions[0].get("schema", {}).get("openAPIV3Schema", {})
-    found: Mapping[str, Any] = schema.get("properties", {}).get(part, {}).get("properties", {})
-    return found
+def _schemas(kube: Kube) -> Mapping[str, Any]:
+    """The schemas that the API server serves of our group, by kind.
+
+    Everybody may read them; the CRDs, few.
+    """
+    index = msgspec.json.decode(kube.read("list the schemas", OPENAPI))
+    group = f"apis/{RPCSERVICES.api_version}"
+    if group not in index["paths"]:
+        return {}
+    answer = msgspec.json.decode(kube.read(f"read the schemas of {GROUP}", f"{OPENAPI}/{group}"))
+    return {name.rpartition(".")[2]: schema for name, schema in answer["components"]["schemas"].items()}
 
 
 def _controllers(
