@@ -82,6 +82,8 @@ const WORDS = {
 export const word = reason => WORDS[reason] ?? reason.replace(/([a-z])([A-Z])/g, (_, a, b) => `${a} ${b.toLowerCase()}`);
 export const look = row => ({ InRegistry: 'ok', Held: 'hold', Waiting: 'warn', NotLookedAt: 'none', RegistryUnavailable: 'warn', MissingPort: 'warn' })[row.reason] ?? 'bad';
 export const status = (kind, text) => html`<span class="st ${kind}">${icon(kind)}<span>${text}</span></span>`;
+// What others had changed, and was put back, for ten minutes.
+export const repaired = row => row.repairedAt && now() - row.repairedAt < 600 ? html`<span class="pill warn">${icon('warn')}<span>Repaired ${ago(row.repairedAt)}</span></span>` : nothing;
 export const pill = (kind, text) => html`<span class="pill ${kind}">${icon(kind)}${text}</span>`;
 
 export const named = name => {
@@ -98,3 +100,7 @@ export const notice = found => html`<section class="notice ${found.kind}" aria-l
 
 export const wide = (label, body) => html`<div class="scroll" tabindex="0" role="group" aria-label=${label}>${body}</div>`;
 export const empty = (title, body) => html`<div class="empty"><h2>${title}</h2>${body}</div>`;
+
+// Below a list: which rows are shown, and the next ones; one answer has 1,000 rows at most.
+export const more = (shown, data, ask) => html`<span role="status">1–${number(shown)} of ${number(data.total)}</span>${data.next == null ? nothing
+  : data.next >= 1000 ? html`<span class="r">Search to see others</span>` : html`<span class="r"><button type="button" class="btn" @click=${() => ask({ limit: data.next + 200 })}>Show 200 more</button></span>`}`;
