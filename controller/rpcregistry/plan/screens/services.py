@@ -13,16 +13,26 @@ LEVELS = ("bad", "hold", "warn", "part", "ok")
 STATES = ("look", "held", "nobody", "partly", "declared")
 SORTS = ("problems", "name", "namespace", "ready", "found", "lag", "changed")
 BAD = ("Unreadable", "Refused", "OwnedElsewhere", "TooLarge", "InvalidName")
+LATELY = 600.0  # seconds for which the page shows that a service was repaired
 NOBODY = "no endpoint is Ready: clients find nobody"
 
 
 class Last(msgspec.Struct, frozen=True, gc=False):
-    """The last change of a service: *at* which time, how many addresses came and went, and the last lags."""
+    """The last change of a service: *at* which time, how many addresses came and went, and the last lags.
+
+    *repairs*: when its znodes were put back after others had changed them, the last times.
+    """
 
     at: float = 0.0
     added: int = 0
     removed: int = 0
     lags: tuple[float, ...] = ()
+    repairs: tuple[float, ...] = ()
+
+
+def lately(times: Iterable[float], now: float) -> tuple[float, ...]:
+    """Those of *times* that are no longer ago than ``LATELY``."""
+    return tuple(at for at in times if now - at < LATELY)
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename="camel"):
@@ -30,6 +40,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename="camel"):
 
     *reason*: that of ``Synced``, or ``Waiting`` while a change is not written.  *level*: one of ``LEVELS``.
     *since*: when ``Synced`` changed last, RFC 3339.  *lag_ms*: of the last change, None if there was none.
+    *repaired_at*: when what others had changed in ZooKeeper was put back last.
     """
 
     name: str
@@ -50,6 +61,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename="camel"):
     removed: int
     lag_ms: float | None
     lags: tuple[float, ...]
+    repaired_at: float | None
 
     @property
     def nobody(self) -> bool:
@@ -137,6 +149,7 @@ def row(services: Sequence[RpcService], facts: Facts) -> Row:
         removed=last.removed,
         lag_ms=last.lags[-1] if last.lags else None,
         lags=last.lags,
+        repaired_at=last.repairs[-1] if last.repairs else None,
     )
 
 
