@@ -2,7 +2,7 @@
 import { command, empty, html, nothing, number, plural, status, wide } from './parts.js';
 
 const PAGE = 200;
-const denied = list => list.length ? html`<section class="card gap"><div class="head wrap"><h2>May not register what they declare</h2><span class="soft">the right is asked for again every few seconds</span></div>
+const denied = list => list.length ? html`<section class="card gap"><div class="head wrap"><h2>May not register what they declare</h2><span class="soft">asked for again when a pod changes, and every --resync-period</span></div>
   ${wide('ServiceAccounts that may not register', html`<table><caption class="sr">ServiceAccounts that may not register</caption><thead><tr><th scope="col">ServiceAccount</th><th scope="col">RpcService</th><th scope="col">Pods</th><th scope="col">What gives it the right</th></tr></thead><tbody>${list.map(one => html`<tr class="warn"><td class="mono words">${one.namespace}/${one.serviceAccount}</td><td class="mono words">${one.rpcService}</td><td class="words">${one.pods.slice(0, 5).join(' ')}${one.pods.length > 5 ? ` and ${number(one.pods.length - 5)} more` : ''}</td><td><div class="commands">${one.commands.map(command)}</div></td></tr>`)}</tbody></table>`)}</section>` : nothing;
 export const url = () => 'api/rejected';
 export const view = ({ state, data, query, ask }) => {
