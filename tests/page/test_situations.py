@@ -23,7 +23,7 @@ def test_what_others_change_is_marked_and_again_and_again_is_a_notice(
 ):
     wider = start_page("--layout", f"kube2zk={world.base}", "--layout", f"curator={world.base}-c")
     world.create_pod("p1", {"serviceName": "echo", "port": 80}, ip="10.0.0.1")
-    world.apply_rpcservice("by-hand", selector={"app": "nobody"})
+    world.apply_rpcservice("by-hand", selector={"matchLabels": {"app": "nobody"}})
     eventually(lambda: wider.row("echo").get("layouts") == ["kube2zk", "curator"])
     wider.controller.stop()
 
@@ -82,7 +82,7 @@ def test_who_may_not_register_is_named_with_commands_that_help(
     for typed in table.locator("code").all_inner_texts():
         cluster.kubectl(*shlex.split(typed)[1:])
     expect(table).to_have_count(0)
-    page.get_by_role("link", name="Services").click()
+    page.goto(served.url)
     expect(page.get_by_role("row", name="echo")).to_contain_text("1/1")
 
 
@@ -105,7 +105,7 @@ def test_a_path_of_another_and_a_port_that_is_missing_say_so_in_their_rows(
     row = page.get_by_role("row", name="portless")
     expect(row).to_contain_text("Missing port")
     row.get_by_role("link").click()
-    expect(page.get_by_role("group", name="Endpoints")).to_contain_text("Not in dubbo:")
+    expect(page.get_by_role("group", name="Endpoints", exact=True)).to_contain_text("Not in dubbo:")
     expect(page.locator(".message")).to_contain_text("port")
 
 

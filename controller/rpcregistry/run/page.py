@@ -53,7 +53,7 @@ def make_page(shared: Shared, parts: Sequence[Part], sources: Sequence[Source[An
             shared.settings.target.kubeconfig, shared.settings.target.context, connections=2
         )
         authorize = Reviews(kube.raw)
-    return PageServer(settings.address, settings.hosts, looks, authorize, looks.keep_up)
+    return PageServer(settings.address, settings.hosts, looks, authorize, looks.wake)
 
 
 class ProcessLooks:
@@ -68,6 +68,7 @@ class ProcessLooks:
         self._by_name = {source.name: source for source in sources}
         self._pending = pending
         self._timeline = Timeline()
+        self._version = 0  # how many notes there were, when it was looked at last
         self._znodes = next((part.znodes for part in parts if part.znodes), None)
         self._node_services = next((part.node_services for part in parts if part.node_services), None)
         self._guards = {name: guard for part in parts for name, guard in part.guards.items()}
@@ -87,15 +88,23 @@ class ProcessLooks:
         self._connected_since = time.time()
         self._pending.note(None)
 
+    def wake(self) -> None:
+        """Say that something changed, if it did; twice a second.
+
+        An answer counts until then: so many who look cost no more than one.
+        """
+        self._version = self._pending.count
+        self.keep_up()
+
     def keep_up(self) -> None:
-        """Read what was noted; twice a second."""
+        """Read what was noted."""
         self._timeline.add(self._pending.take())
         if self._leads and not self._began:
             self._began = time.time()
 
     @property
     def version(self) -> int:
-        return self._pending.count
+        return self._version
 
     @property
     def _leads(self) -> bool:
