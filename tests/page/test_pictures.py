@@ -1,4 +1,4 @@
-"""Pictures of each screen, at three widths and in both colours, in ``build/pictures``: for people to look at."""
+"""Pictures of each screen for people to look at, at three widths, in both colours: in ``build/pictures``."""
 
 import json
 from collections.abc import Callable
