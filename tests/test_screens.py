@@ -116,6 +116,14 @@ def test_each_row_is_on_one_page(limit: int, sort: str):
     assert sorted(names) == sorted(each.name for each in EVERY)
 
 
+def test_what_is_held_is_published_and_not_ready():
+    rows = [endpoint(1), endpoint(2, held=True), endpoint(3, ready=False, held=True)]
+    row = services.row([service("echo", *rows, synced=false("Held"))], facts({"echo": 2}))
+    assert (row.ready, row.held, row.total, row.found) == (1, 1, 3, 2)
+    counted = known.counts_of([row])
+    assert (counted.ready + counted.held, counted.written) == (2, 2)
+
+
 def test_a_change_that_waits_is_no_sync():
     row = services.row([EVERY[0]], facts(waits="a.well"))
     assert (row.reason, row.message, row.is_well) == ("Waiting", "a change waits for ZooKeeper", True)

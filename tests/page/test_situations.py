@@ -24,7 +24,8 @@ def test_what_others_change_is_marked_and_again_and_again_is_a_notice(
     wider = start_page("--layout", f"kube2zk={world.base}", "--layout", f"curator={world.base}-c")
     world.create_pod("p1", {"serviceName": "echo", "port": 80}, ip="10.0.0.1")
     world.apply_rpcservice("by-hand", selector={"matchLabels": {"app": "nobody"}})
-    eventually(lambda: wider.row("echo").get("layouts") == ["kube2zk", "curator"])
+    path, other = f"{world.base}/echo", f"{world.base}-c/echo"
+    eventually(lambda: world.zk.exists(path) and world.zk.exists(other) and world.zk.get_children(other))
     wider.controller.stop()
 
     # A layout that no flag covers any more is left, and says so.
@@ -34,7 +35,7 @@ def test_what_others_change_is_marked_and_again_and_again_is_a_notice(
     expect(left).to_contain_text(f"1 layout left: curator={world.base}-c (1 service).")
     expect(page.locator(".hop").nth(2)).to_contain_text("1 layout left")
 
-    path, row = f"{world.base}/echo", page.get_by_role("row", name="echo")
+    row = page.get_by_role("row", name="echo")
     ours = world.data("echo")
     for count in (1, 2, 3):
         world.zk.set(path, b'{"servers":["10.66.0.1"]}')
@@ -93,9 +94,10 @@ def test_a_path_of_another_and_a_port_that_is_missing_say_so_in_their_rows(
     start_page: Callable[..., Served],
     show: Callable[..., Page],
 ):
-    start_controller("--cluster-id", f"other-{world.namespace}")
+    other = start_controller("--cluster-id", f"other-{world.namespace}")
     world.create_pod("p1", "echo", ip="10.0.0.1")
     eventually(lambda: world.servers("echo"))
+    other.stop()
     served = start_page("--layout", f"kube2zk={world.base}", "--layout", f"dubbo={world.base}-d")
     world.create_pod("p2", "portless", ip="10.0.0.2")
     page = show(served.url)

@@ -49,7 +49,7 @@ export const spark = values => {
 export const meter = (ready, total, held) => {
   const width = 44, part = total ? ready / total * width : 0, kept = total ? held / total * width : 0;
   return html`<svg class="meter ${total && !ready ? 'zero' : ready < total ? 'part' : ''}" width="44" height="5" aria-hidden="true"><rect class="all" width="44" height="5" rx="2.5"/>
-    <rect class="ready" width=${part.toFixed(1)} height="5" rx="2.5"/><rect class="held" x=${part.toFixed(1)} width=${kept.toFixed(1)} height="5"/></svg>`;
+    <rect class="ready" width=${part.toFixed(1)} height="5" rx="2.5"/><path class="held" d=${`M${part.toFixed(1)} 2.5h${kept.toFixed(1)}`}/></svg>`;
 };
 
 // Where the time of a change went: three parts of a bar, and in words.

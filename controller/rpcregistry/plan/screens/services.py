@@ -38,6 +38,7 @@ def lately(times: Iterable[float], now: float) -> tuple[float, ...]:
 class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename="camel"):
     """A service.  *found*: the endpoints that clients find in ZooKeeper; None if that is not known here.
 
+    *ready*: those of pods that are there; *held*: those that stay published though their pods are missing.
     *reason*: that of ``Synced``, or ``Waiting`` while a change is not written.  *level*: one of ``LEVELS``.
     *since*: when ``Synced`` changed last, RFC 3339.  *lag_ms*: of the last change, None if there was none.
     *repaired_at*: when what others had changed in ZooKeeper was put back last.
@@ -65,7 +66,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename="camel"):
 
     @property
     def nobody(self) -> bool:
-        return self.total > 0 and not self.ready
+        return self.total > 0 and not self.ready and not self.held
 
     @property
     def is_well(self) -> bool:
@@ -121,6 +122,8 @@ def row(services: Sequence[RpcService], facts: Facts) -> Row:
     """The row of *services*, all RpcServices of one name."""
     seen = overview.row(services)
     last, waits = facts.last(seen.service), facts.waits(seen.service)
+    # What is held is listed as Ready: it stays published.
+    held = sum(one.ready and one.held for service in services for one in service.status.endpoints)
     nobody = seen.total > 0 and not seen.ready
     reason = "Waiting" if waits and seen.reason in ("InRegistry", overview.UNKNOWN) else seen.reason
     message = "a change waits for ZooKeeper" if reason == "Waiting" else seen.message
@@ -129,9 +132,9 @@ def row(services: Sequence[RpcService], facts: Facts) -> Row:
     return Row(
         name=seen.service,
         namespaces=seen.namespaces,
-        ready=seen.ready,
+        ready=seen.ready - held,
         total=seen.total,
-        held=seen.held,
+        held=held,
         found=facts.found(seen.service),
         level=_level(seen, waits, nobody),
         reason=reason,
