@@ -31,11 +31,11 @@ export const keys = { ' ': draw => { paused = paused ? null : 'next'; draw(); } 
 export const view = ({ data, query, ask, draw }) => {
   if (paused === 'next') paused = data;
   const shown = paused ?? data, service = query.get('service') || '', kind = query.get('kind') || '';
-  const more = paused ? data.changes.filter(line => !shown.changes.length || line.number > shown.changes[0].number).length : 0;
+  const newer = paused ? data.changes.filter(line => !shown.changes.length || line.number > shown.changes[0].number).length : 0;
   return html`<div class="titleline"><h1 tabindex="-1">Changes</h1><span class="soft">newest first; the last 2,000 since this process began. Older ones: Events and metrics</span></div>
   <div class="tools">${search('Exact name of a service', service, event => ask({ service: event.target.value.trim() }, true))}
     <div class="chips" role="group" aria-label="Kind">${KINDS.map(([value, text]) => chip(text, null, kind === value, () => ask({ kind: value })))}</div>
-    <button type="button" class="btn" aria-pressed=${paused ? 'true' : 'false'} @click=${() => keys[' '](draw)}>${paused ? `Go on${more ? ` (${number(more)} more)` : ''}` : 'Pause'}</button>
+    <button type="button" class="btn" aria-pressed=${paused ? 'true' : 'false'} @click=${() => keys[' '](draw)}>${paused ? `Go on${newer ? ` (${number(newer)} more)` : ''}` : 'Pause'}</button>
     <span class="count" role="status">${plural(shown.total, 'line')}</span></div>
   <div class="card">${shown.changes.length ? html`${wide('Changes', html`<table><caption class="sr">Changes, the newest first</caption><thead><tr><th scope="col">Time</th><th scope="col">Service</th><th scope="col">What</th><th scope="col" class="opt">Node</th><th scope="col" class="num">Lag</th></tr></thead><tbody>
     ${repeat(shown.changes, line => line.number, line => html`<tr><td class="mono soft nowrap">${clock(line.at)}</td><td><a class="svc mono" href=${serviceLink(line.service)}>${named(line.service)}</a></td>

@@ -3,7 +3,7 @@ import { ago, chip, command, empty, html, look, meter, more, ms, named, nothing,
 import { repeat } from './vendor/lit-html/directives/repeat.js';
 
 const hop = found => html`<div class="hop ${found.level}"><div class="name">${found.name}</div><div class="big">${found.big}${found.note ? html` <small>${found.note}</small>` : nothing}</div>
-  <div class="sub">${found.sub}${found.since ? html` · ${ago(found.since)}` : nothing}</div></div>`;
+  <div class="sub">${found.sub}${found.since ? html` ${ago(found.since)}` : nothing}</div></div>`;
 const link = (found, name) => html`<div class="link ${found.level}"><span class="sr">${name}: </span>${found.big ? html`<b>${found.big}</b>` : nothing}<span>${found.since ? ago(found.since) : found.sub}</span></div>`;
 export const journey = state => html`<div class="journey" role="group" aria-label="The journey of a change">${hop(state.hops[0])}${link(state.links[0], 'From pods to RpcServices')}${hop(state.hops[1])}${link(state.links[1], 'From RpcServices to ZooKeeper')}${hop(state.hops[2])}</div>`;
 

@@ -10,7 +10,7 @@ VERY_SLOW = 10_000.0
 
 
 class Hop(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """*level*: ok, warn or bad; *note*: beside the number; *sub*: below it."""
+    """*level*: ok, warn or bad; *note*: beside the number; *sub*: below it, and after it the time *since*."""
 
     level: str
     name: str
@@ -60,7 +60,7 @@ def _pods(look: Look) -> Hop:
             name=name,
             big=f"{source.count:,}",
             note="as last read",
-            sub=f"{unread[0].resource}: {unread[0].unknown}",
+            sub=f"{unread[0].resource}: {unread[0].unknown} · heard",
             since=unread[0].heard,
         )
     if not source.filled:
@@ -68,7 +68,9 @@ def _pods(look: Look) -> Hop:
     missing = look.held.guards.get("pods", 0)
     level = "warn" if missing or look.counts.silent_nodes else "ok"
     note = f"{missing:,} missing" if missing else ""
-    return Hop(level=level, name=name, big=f"{source.count:,}", note=note, sub=sub, since=source.heard)
+    return Hop(
+        level=level, name=name, big=f"{source.count:,}", note=note, sub=f"{sub} · heard", since=source.heard
+    )
 
 
 def _objects(look: Look) -> Hop:
@@ -89,7 +91,7 @@ def _zookeeper(look: Look) -> Hop:
         )
     if not zookeeper.connected:
         waits = f" · {counted(look.waiting, 'change')} wait" if look.waiting else ""
-        sub = f"{zookeeper.refused or zookeeper.servers}{waits} · what was published stays"
+        sub = f"{zookeeper.refused or zookeeper.servers}{waits} · what was published stays · lost"
         return Hop(level="bad", name="ZooKeeper", big="Not connected", sub=sub, since=zookeeper.since)
     if zookeeper.refused:
         return Hop(level="bad", name="ZooKeeper", big="Refuses", sub=zookeeper.refused)
