@@ -39,7 +39,7 @@ export const view = ({ data, query, ask, draw }) => {
     <span class="count" role="status">${plural(shown.total, 'line')}</span></div>
   <div class="card">${shown.changes.length ? html`${wide('Changes', html`<table><caption class="sr">Changes, the newest first</caption><thead><tr><th scope="col">Time</th><th scope="col">Service</th><th scope="col">What</th><th scope="col" class="opt">Node</th><th scope="col" class="num">Lag</th></tr></thead><tbody>
     ${repeat(shown.changes, line => line.number, line => html`<tr><td class="mono soft nowrap">${clock(line.at)}</td><td><a class="svc mono" href=${serviceLink(line.service)}>${named(line.service)}</a></td>
-      <td>${said(line)}${line.parts ? html`<div class="soft small">${bars(line.parts)}</div>` : nothing}</td><td class="opt soft">${line.node}</td><td class="num nowrap">${total(line.parts)}</td></tr>`)}</tbody></table>`)}
+      <td class="what">${said(line)}${line.parts ? html`<div class="soft small">${bars(line.parts)}</div>` : nothing}</td><td class="opt soft">${line.node}</td><td class="num nowrap">${total(line.parts)}</td></tr>`)}</tbody></table>`)}
     <div class="foot">${more(shown.changes.length, shown, ask)}</div>`
     : service || kind ? empty('Nothing matches', html`<button type="button" class="btn" @click=${() => ask({ service: '', kind: '' })}>Clear</button>`)
     : empty('Nothing has changed since this process began', html`Delete a pod, and it shows here within a second.`)}</div>`;

@@ -35,7 +35,7 @@ export const clock = at => new Date(at * 1000).toLocaleTimeString('en-GB');
 export const ago = at => at == null || Number.isNaN(at) ? '–' : html`<time datetime=${new Date(at * 1000).toISOString()} title=${new Date(at * 1000).toLocaleString('en-GB')}>${now() - at < 1.5 ? 'just now' : `${span(now() - at)} ago`}</time>`;
 export const age = at => at == null || Number.isNaN(at) ? '–' : html`<time datetime=${new Date(at * 1000).toISOString()} title=${new Date(at * 1000).toLocaleString('en-GB')}>${span(now() - at)}</time>`;
 
-export const ms = value => value == null ? '–' : value < 1 ? '<1 ms' : value < 10000 ? `${number(Math.round(value))} ms` : `${number(Math.round(value / 1000))} s`;
+export const ms = value => value == null ? '–' : value < 1 ? '<1 ms' : value < 1000 ? `${Math.round(value)} ms` : value < 9950 ? `${(value / 1000).toFixed(1)} s` : `${number(Math.round(value / 1000))} s`;
 export const bytes = value => value < 1000 ? `${value} B` : value < 1e6 ? `${(value / 1000).toFixed(1)} kB` : `${(value / 1e6).toFixed(1)} MB`;
 
 export const spark = values => {

@@ -39,12 +39,12 @@ const found = row => {
 };
 const row = one => html`<tr class=${one.level} data-href=${serviceLink(one.name)}>
   <td><a class="svc mono" href=${serviceLink(one.name)}>${named(one.name)}</a>${one.message ? html`<div class="why" title=${one.message}>${one.message}</div>` : nothing}</td>
-  <td class="soft ns">${one.namespaces.length === 1 ? one.namespaces[0] : html`<span title=${one.namespaces.join(', ')}>${plural(one.namespaces.length, 'namespace')}</span>`}</td>
+  <td class="soft ns" title=${one.namespaces.join(', ')}>${one.namespaces.length === 1 ? one.namespaces[0] : plural(one.namespaces.length, 'namespace')}</td>
   <td><span class="ready">${meter(one.ready, one.total, one.held)}<span>${number(one.ready)}/${number(one.total)}</span>${one.held ? html` <span class="heldn">+${number(one.held)} held</span>` : nothing}</span></td>
   <td class="num">${found(one)}</td><td>${status(look(one), word(one.reason))}${repaired(one)}</td>
   <td class="opt soft nowrap">${ago(one.changedAt ?? unix(one.since))}${one.added ? html` <span class="mono plus">+${number(one.added)}</span>` : nothing}${one.removed ? html` <span class="mono minus">−${number(one.removed)}</span>` : nothing}</td>
   <td class="num opt nowrap">${one.lagMs == null ? html`<span class="soft">–</span>` : html`<span class=${one.lagMs >= 1000 ? 'late' : ''}>${ms(one.lagMs)}</span>`}</td><td class="opt">${spark(one.lags)}</td>
-  <td class="opt soft"><code>${one.layouts.join(' ')}</code></td></tr>`;
+  <td class="opt soft nowrap"><code>${one.layouts.join(' ')}</code></td></tr>`;
 
 const heading = ([sort, text, kind], query, ask) => {
   if (!sort) return html`<th scope="col" class=${kind}>${text}</th>`;

@@ -128,9 +128,11 @@ def _link(look: Look, p50: float | None, p99: float | None, cut: bool) -> Link:
 def ms(value: float) -> str:
     """A duration in milliseconds, for people.
 
-    >>> ms(0.4), ms(11.6), ms(12_345)
-    ('<1 ms', '12 ms', '12 s')
+    >>> ms(0.4), ms(11.6), ms(1_234), ms(12_345)
+    ('<1 ms', '12 ms', '1.2 s', '12 s')
     """
     if value < 1:
         return "<1 ms"
-    return f"{value:,.0f} ms" if value < VERY_SLOW else f"{value / 1000:,.0f} s"
+    if value < 1000:
+        return f"{value:.0f} ms"
+    return f"{value / 1000:.1f} s" if value < 9_950 else f"{value / 1000:,.0f} s"
