@@ -48,7 +48,7 @@ export const spark = values => {
 // How many are Ready, and how many of the rest are held.
 export const meter = (ready, total, held) => {
   const width = 44, part = total ? ready / total * width : 0, kept = total ? held / total * width : 0;
-  return html`<svg class="meter ${total && !ready ? 'zero' : ready < total ? 'part' : ''}" width="44" height="5" aria-hidden="true"><rect class="all" width="44" height="5" rx="2.5"/>
+  return html`<svg class="meter ${total && !ready && !held ? 'zero' : ready < total ? 'part' : ''}" width="44" height="5" aria-hidden="true"><rect class="all" width="44" height="5" rx="2.5"/>
     <rect class="ready" width=${part.toFixed(1)} height="5" rx="2.5"/><path class="held" d=${`M${part.toFixed(1)} 2.5h${kept.toFixed(1)}`}/></svg>`;
 };
 
