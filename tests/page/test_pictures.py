@@ -1,7 +1,8 @@
 """Pictures of each screen for people to look at, at three widths, in both colours: in ``build/pictures``."""
 
 import json
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,15 @@ FLEET = {
     "orders.OrderService": 5,
     "search.IndexService": 3,
 }
+
+
+@pytest.fixture
+def namespace(cluster: Any) -> Iterator[str]:
+    """A namespace whose name fits what is in it."""
+    name = f"shop-{uuid.uuid4().hex[:6]}"
+    cluster.kubectl("create", "namespace", name)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
 def fill(world: World) -> None:
