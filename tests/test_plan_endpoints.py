@@ -385,6 +385,20 @@ def data(registry: OneLayout) -> dict[str, bytes]:
     return {path: found for path, (found, _) in registry.zookeeper.znodes.items()}
 
 
+def test_it_is_known_when_znodes_were_read_last():
+    registry, now = OneLayout(CURATOR), [1.0]
+    registry.settle(wanted(row(1)))
+    cache = ZnodeCache(registry.zookeeper, [CURATOR], C1.clusters, lambda: now[0])
+    assert cache.read_at(CURATOR, "echo") is None
+    cache.read(["echo"])
+    now[0] = 5.0
+    cache.read(["echo"])
+    assert cache.read_at(CURATOR, "echo") == 1.0
+    cache.mark_stale(["echo"])
+    cache.read(["echo"])
+    assert cache.read_at(CURATOR, "echo") == 5.0
+
+
 def test_znodes_are_what_was_read():
     registry = OneLayout(CURATOR)
     registry.settle(wanted(row(1)))

@@ -6,7 +6,7 @@ from rpcregistry.errors import Failure, Partial, Rejected, Retry, Unknown
 from rpcregistry.model import Declaration, Node, ObjectKey, ServiceKey
 from rpcregistry.plan.silence import LEAST
 from rpcregistry.reconcile.reads import Reads, Unread
-from rpcregistry.reconcile.registration import Registration
+from rpcregistry.reconcile.registration import DENIED_FOR, MOST_DENIED, Registration
 from rpcregistry.reconcile.troubles import FIRST_PAUSE, LONGEST_PAUSE, REPORTED_AFTER
 from tests.builders import pod, pod_key
 from tests.worlds import Clock, EventsInMemory
@@ -193,3 +193,19 @@ def test_an_unknown_permission_is_told_on_the_pod(failure: Failure, told: bool):
     with pytest.raises(Unread):
         registration.may_register(pod(1), "echo")
     assert events.told[-1][1].reason == "RegisterUnknown"
+
+
+def test_who_may_not_register_is_known_until_they_may():
+    clock, allowed = Clock(), [False]
+    registration = Registration(lambda *_: {"status": {"allowed": allowed[0]}}, EventsInMemory(), clock)
+    assert not registration.may_register(pod(1), "echo")
+    clock.seconds += 10 * DENIED_FOR
+    assert registration.denied == {("default", "default", "echo")}
+    for number in range(MOST_DENIED):
+        registration.may_register(pod(1), f"s{number}")
+    assert len(registration.denied) == MOST_DENIED
+    assert ("default", "default", "echo") not in registration.denied
+    allowed[0] = True
+    clock.seconds += 10 * DENIED_FOR
+    assert registration.may_register(pod(1), "s1")
+    assert ("default", "default", "s1") not in registration.denied

@@ -1,6 +1,6 @@
 """What the page shows, decided from values: rows, filters, changes, hops and notices."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -9,14 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpcregistry.layouts import Layout
-from rpcregistry.model import Condition, Problem, RpcService
+from rpcregistry.model import Condition, ObjectKey, Pod, Problem, RpcService
 from rpcregistry.page.app import encode
+from rpcregistry.plan.heartbeat import Oldest
 from rpcregistry.plan.journal import Ending, Entry
 from rpcregistry.plan.ledger import Ledger
 from rpcregistry.plan.ops import Znode
 from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.plan.publication import PublicationSettings
-from rpcregistry.plan.screens import changes, one, others, services, state
+from rpcregistry.plan.repairs import Repair
+from rpcregistry.plan.screens import changes, known, one, others, services, state
 from rpcregistry.run.timeline import MOST, MOST_NOTED, Pending, Timeline
 from rpcregistry.runtime.store import Change
 from tests.builders import localservice, pod, rpcservice
@@ -114,6 +116,14 @@ def test_each_row_is_on_one_page(limit: int, sort: str):
     assert sorted(names) == sorted(each.name for each in EVERY)
 
 
+def test_what_is_held_is_published_and_not_ready():
+    rows = [endpoint(1), endpoint(2, held=True), endpoint(3, ready=False, held=True)]
+    row = services.row([service("echo", *rows, synced=false("Held"))], facts({"echo": 2}))
+    assert (row.ready, row.held, row.total, row.found) == (1, 1, 3, 2)
+    counted = known.counts_of([row])
+    assert (counted.ready + counted.held, counted.written) == (2, 2)
+
+
 def test_a_change_that_waits_is_no_sync():
     row = services.row([EVERY[0]], facts(waits="a.well"))
     assert (row.reason, row.message, row.is_well) == ("Waiting", "a change waits for ZooKeeper", True)
@@ -194,6 +204,19 @@ def test_what_a_first_list_shows_is_no_change_and_refusals_are_told():
     assert [(line.service, line.kind) for line in timeline.lines()] == [("x", "refused")]
 
 
+def test_what_others_change_again_and_again_is_counted_for_ten_minutes():
+    timeline, repair = Timeline(), Repair("echo", "kube2zk", "edited")
+    timeline.add([(at, repair) for at in (1.0, 1.5, 100.0, 200.0)])
+    lines = [(line.at, line.kind, line.text) for line in timeline.lines("echo")]
+    assert lines == [(at, "repaired", "others had edited its znode in kube2zk") for at in (200.0, 100.0, 1.0)]
+    assert timeline.repeated(300.0) == {"echo": (1.0, 100.0, 200.0)}
+    assert timeline.repeated(650.0) == {}
+    # A change of endpoints keeps that in mind.
+    timeline.add([(201.0, Change(None, service("echo", endpoint(1))))])
+    row = services.row([service("echo", endpoint(1))], facts(last={"echo": timeline.last("echo")}))
+    assert (row.repaired_at, row.added) == (200.0, 1)
+
+
 def test_the_timeline_is_bounded():
     timeline, pending = Timeline(), Pending(lambda: 1.0)
     for number in range(MOST + 10):
@@ -218,14 +241,21 @@ def view(data: bytes) -> ObservedZnodes:
     return ObservedZnodes(Znode(data, 3), Znode(Ledger("c1", ("default",)).encode(), 0))
 
 
+def shown(
+    found: list[RpcService], pods: list[Pod], znodes: ObservedZnodes, denied: Collection[ObjectKey] = ()
+) -> one.One:
+    return one.one(found, pods, facts(), [(KUBE2ZK, znodes)], lambda _: 7.0, SETTINGS, (), denied)
+
+
 def test_what_clients_read_stands_beside_what_they_should():
     echo = service("echo", endpoint(1))
     right = view(b'{"config":["zone kg 8M"],"servers":["10.0.0.1"]}')
-    found = one.one([echo], [pod(1, "echo")], facts(), [(KUBE2ZK, right)], SETTINGS, ())
+    found = shown([echo], [pod(1, "echo")], right)
     assert found.registry is not None
     assert (found.registry[0].differences, found.registry[0].should_be) == ([], "")
     wrong = view(b'{"config":["zone kg 8M"],"servers":["10.0.0.1","10.66.0.1"]}')
-    (read,) = one.one([echo], [pod(1, "echo")], facts(), [(KUBE2ZK, wrong)], SETTINGS, ()).registry or ()
+    (read,) = shown([echo], [pod(1, "echo")], wrong).registry or ()
+    assert read.read_at == 7.0
     assert read.differences == ["echo: different"]
     assert "10.66.0.1" in read.is_
     assert "10.66.0.1" not in read.should_be
@@ -244,6 +274,20 @@ def test_pods_that_are_no_endpoints_say_why():
         ("p4", "rpc-service: /0/port: 99999 is too much", True),
         ("p2", "it is terminating", False),
     ]
+
+
+def test_who_may_not_register_is_named_with_what_gives_the_right():
+    pods = [pod(1, "echo"), pod(2, "echo", service_account="bot"), pod(3, "other", service_account="bot")]
+    subjects = {("default", "bot", "echo"), ("default", "bot", "gone")}
+    (found,) = others.denied(pods, subjects, lambda _, name: name)
+    assert (found.service_account, found.rpc_service, found.pods) == ("bot", "echo", ["p2"])
+    assert found.commands[0].startswith("kubectl -n default create role register-echo --verb=register ")
+    assert found.commands[1].endswith("--serviceaccount=default:bot")
+
+    echo = service("echo", endpoint(1))
+    (outside,) = shown([echo], pods[:2], view(b""), {pods[1].key}).not_endpoints
+    assert (outside.pod, outside.mistake) == ("p2", True)
+    assert outside.why == "ServiceAccount bot may not register it: see Rejected pods"
 
 
 @given(st.binary(max_size=200))
@@ -298,24 +342,27 @@ def test_mistakes_come_before_likely_ones():
 # the state of the whole
 
 
-def look(**changed: Any) -> state.Look:
-    known: dict[str, Any] = {
+def look(**changed: Any) -> known.Look:
+    fields: dict[str, Any] = {
         "version": "1", "python": "3", "memory": 1.0, "identity": "r-1_ab", "leads": True, "leader": "r-1_ab",
         "lease": "ns/rpcregistry", "since": 1.0, "cluster": "c1", "trouble": "", "restored": "",
         "registry": True,
-        "sources": [state.Source(resource="pods", filled=True, count=3, heard=1.0)],
-        "zookeeper": state.ZooKeeper(connected=True, since=1.0, servers="zk:2181", compared=2.0),
-        "queues": {}, "refused": {}, "waiting": 0,
-        "held": state.Held(count=0, guards={}, until=None, endless=False, services=()),
-        "counts": state.Counts(services=1, endpoints=3, ready=3, written=3),
-        "lag": state.Lag(), "replicas": (), "settings": (),
+        "sources": [known.Source(resource="pods", filled=True, count=3, heard=1.0)],
+        "zookeeper": known.ZooKeeper(connected=True, since=1.0, servers="zk:2181", compared=2.0),
+        "queues": {}, "refused": {}, "waiting": 0, "oldest": None, "repeated": (),
+        "held": known.Held(count=0, guards={}, until=None, endless=False, services=()),
+        "counts": known.Counts(services=1, endpoints=3, ready=3, written=3),
+        "lag": known.Lag(), "replicas": (), "settings": (),
     }  # fmt: skip
-    return state.Look(**{**known, **changed})
+    return known.Look(**{**fields, **changed})
 
 
-AWAY = state.ZooKeeper(connected=False, since=9.0, servers="zk:2181", refused="zk:2181: connection refused")
-HELD = state.Held(count=14, guards={"pods": 14}, until=50.0, endless=False, services=("a", "b"))
-UNREAD = state.Source(resource="pods", filled=True, count=3, unknown="403: pods is forbidden", heard=5.0)
+AWAY = known.ZooKeeper(connected=False, since=9.0, servers="zk:2181", refused="zk:2181: connection refused")
+LEFT = known.ZooKeeper(
+    connected=True, since=1.0, servers="zk:2181", compared=2.0, left={"curator=/disco": 40}
+)
+HELD = known.Held(count=14, guards={"pods": 14}, until=50.0, endless=False, services=("a", "b"))
+UNREAD = known.Source(resource="pods", filled=True, count=3, unknown="403: pods is forbidden", heard=5.0)
 
 
 @pytest.mark.parametrize(
@@ -343,7 +390,7 @@ UNREAD = state.Source(resource="pods", filled=True, count=3, unknown="403: pods 
             id="pods cannot be read",
         ),
         pytest.param(
-            {"lag": state.Lag(1, 11_000.0, 11_000.0, 900.0, 900.0, 12_000.0, 12_000.0)},
+            {"lag": known.Lag(1, 11_000.0, 11_000.0, 900.0, 900.0, 12_000.0, 12_000.0)},
             "ok ok ok",
             "warn ok",
             ["warn"],
@@ -351,7 +398,7 @@ UNREAD = state.Source(resource="pods", filled=True, count=3, unknown="403: pods 
             id="changes are slow",
         ),
         pytest.param(
-            {"counts": state.Counts(services=1, endpoints=4, ready=4, written=0)},
+            {"counts": known.Counts(services=1, endpoints=4, ready=4, written=0)},
             "ok ok warn",
             "ok ok",
             [],
@@ -365,6 +412,28 @@ UNREAD = state.Source(resource="pods", filled=True, count=3, unknown="403: pods 
             ["bad"],
             "rpcregistry release --all",
             id="etcd was restored",
+        ),
+        pytest.param(
+            {"repeated": (known.Repeated("echo", 14, 30.0), known.Repeated("other", 3, 0.0))},
+            "ok ok ok",
+            "ok ok",
+            ["warn"],
+            "rpcregistry verify --service echo",
+            id="others change a znode again and again",
+        ),
+        pytest.param(
+            {"zookeeper": LEFT}, "ok ok ok", "ok ok", ["info"], "rpcregistry verify", id="a layout was left"
+        ),
+        pytest.param(
+            {"oldest": Oldest("echo", 12.0), "waiting": 2},
+            "ok ok ok",
+            "ok ok",
+            ["warn"],
+            "rpcregistry explain echo -A",
+            id="a change waits for long",
+        ),
+        pytest.param(
+            {"oldest": Oldest("echo", 9.0), "waiting": 2}, "ok ok ok", "ok ok", [], "", id="and not for long"
         ),
         pytest.param(
             {"registry": False}, "ok ok ok", "ok ok", [], "", id="another process writes the registry"
@@ -388,6 +457,6 @@ def test_a_follower_says_nothing_of_zookeeper():
 
 
 def test_latencies_are_those_of_what_was_written():
-    lag = state.lag_of([entry("echo"), entry("x", Ending.REFUSED)])
+    lag = known.lag_of([entry("echo"), entry("x", Ending.REFUSED)])
     assert (lag.changes, lag.api_p50, lag.zk_p99) == (1, 4.0, 7.0)
     assert sum(count for _, count in lag.buckets) == 1

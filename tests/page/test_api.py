@@ -1,8 +1,6 @@
 """The JSON API of the page, against the real cluster."""
 
-import http.client
 import json
-import signal
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -111,21 +109,6 @@ def test_a_token_of_the_cluster_opens_the_page(cluster: Any, world: World, start
         assert served.ask("", Host="page.example").status == 401
     finally:
         cluster.kubectl("delete", "clusterrole,clusterrolebinding", role)
-
-
-def test_open_streams_say_look_and_keep_nothing_from_its_end(world: World, served: Served):
-    streams = []
-    for _ in range(20):
-        connection = http.client.HTTPConnection(urlsplit(served.url).netloc, timeout=30)
-        connection.request("GET", "/api/stream")
-        streams.append(connection.getresponse())
-    assert {stream.readline() for stream in streams} == {b"retry: 2000\n"}
-    world.create_pod("p1", "echo", ip="10.0.0.1")
-    for stream in streams:
-        assert eventually(lambda stream=stream: stream.readline() == b"event: changed\n")  # type: ignore[misc]
-    served.controller.signal(signal.SIGTERM)
-    assert served.controller.wait() == 0
-    assert "Traceback" not in served.controller.text()
 
 
 def test_a_page_that_cannot_listen_keeps_the_registry_from_nothing(

@@ -113,7 +113,9 @@ def test_what_is_held_says_until_when_and_what_to_type(
     expect(notice).to_contain_text("rpcregistry release echo")
     expect(notice.locator(".clock")).to_contain_text("min left")
     row = page.get_by_role("row", name="echo")
+    expect(row).to_contain_text("0/6 +6 held")
     expect(row).to_contain_text("Held")
+    expect(page.locator(".hop").nth(2)).to_contain_text("6 written")
     expect(page.get_by_role("button", name="Held 1")).to_be_visible()
 
 

@@ -45,7 +45,7 @@ class Looks(Protocol):
 
     @property
     def version(self) -> int:
-        """A number that grows with each change of what is shown."""
+        """A number that grows within half a second of a change of what is shown; until then answers count."""
 
     def state(self) -> Any: ...
     def services(self, query: Mapping[str, Any]) -> Any: ...

@@ -15,7 +15,7 @@ from rpcregistry.page.app import Authorize, Looks, make_app
 log = structlog.get_logger(__name__)
 
 LISTEN_AGAIN_AFTER = 10.0  # seconds
-MOST_REQUESTS = 64
+MOST_CONNECTIONS = 256  # browsers keep several open for a while
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -79,7 +79,7 @@ class PageServer:
         server = uvicorn.Server(
             uvicorn.Config(
                 app, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
-                server_header=False, proxy_headers=False, limit_concurrency=MOST_REQUESTS,
+                server_header=False, proxy_headers=False, limit_concurrency=MOST_CONNECTIONS,
                 timeout_graceful_shutdown=1,
             )
         )  # fmt: skip

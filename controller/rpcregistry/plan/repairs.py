@@ -2,9 +2,19 @@
 
 from collections.abc import Collection
 
+import msgspec
+
 PERIOD = 60.0  # seconds
 AT_ONCE = 10  # within a period
 LONGEST_PAUSE = 30.0
+
+
+class Repair(msgspec.Struct, frozen=True, gc=False):
+    """A znode of *service* in *layout* that was put back; *done*: what others had done to it."""
+
+    service: str
+    layout: str
+    done: str
 
 
 def lately(times: Collection[float], now: float) -> int:

@@ -1,24 +1,23 @@
 """Is all well?  The state of the whole registry as hops: each with what it is, why, and what to type."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from rpcregistry.model import Lease, LocalService, Pod, RpcService
+from rpcregistry.plan import obstacles
 from rpcregistry.plan.conditions import held_by
 from rpcregistry.plan.explain import Hop, Seen, Warned
 from rpcregistry.plan.findings import DRIFT, Counts, Finding
 from rpcregistry.plan.heartbeat import Heartbeat, Oldest
 from rpcregistry.plan.held import is_endless
 from rpcregistry.plan.overview import NEXT, Row, rows, totals, unsynced
-from rpcregistry.plan.restored import UNTIL_RELEASED, Record
+from rpcregistry.plan.restored import Record
 from rpcregistry.plan.words import counted
 
 MOST_NAMED = 5  # in a line
 OVERDUE = 30.0  # seconds after its last renewal in which a Lease that nobody renews may still be held
-SLOW = 10.0  # seconds after which a change that waits is worth a word
 STALE = 60.0  # seconds after which a heartbeat that is written every 10 s has stopped
 
 
@@ -125,30 +124,29 @@ def trouble(look: Look) -> list[Hop]:
 def _unread(unread: Mapping[str, str]) -> list[Hop]:
     if not unread:
         return []
-    why = (
-        f"the controller cannot read {', '.join(unread)}: nothing of that is published or withdrawn meanwhile"
-    )
     details = tuple(f"{resource}: {reason}" for resource, reason in unread.items())
-    resource, reason = next(iter(unread.items()))
-    user = re.search(r'User "([^"]+)"', reason)
-    can_i = f"kubectl auth can-i list {resource} -A" + (f" --as {user[1]}" if user else "")
-    next_ = "kubectl apply -f crds/" if "kubectl apply" in reason else can_i
+    why, next_ = obstacles.unread(unread), obstacles.to_read(unread)
     return [Hop(seen=Seen.WRONG, what="reads", why=why, details=details, next=next_)]
 
 
 def _restored(seen: Record) -> list[Hop]:
     if not seen.restored:
         return []
-    why = f"{UNTIL_RELEASED}: {seen.restored}"
-    return [Hop(seen=Seen.WRONG, what="restored", why=why, next="rpcregistry release --all")]
+    return [
+        Hop(
+            seen=Seen.WRONG,
+            what="restored",
+            why=obstacles.restored(seen.restored),
+            next=obstacles.RELEASE_ALL,
+        )
+    ]
 
 
 def _slow(oldest: Oldest | None) -> list[Hop]:
-    if oldest is None or oldest.seconds < SLOW:
+    if oldest is None or oldest.seconds < obstacles.SLOW:
         return []
-    whom = "ZooKeeper takes its znode" if oldest.listed else "the API server takes its status"
-    why = f"one of {oldest.service} has waited for {oldest.seconds:.0f} s until {whom}"
-    return [Hop(seen=Seen.WRONG, what="changes", why=why, next=f"rpcregistry explain {oldest.service} -A")]
+    next_ = f"rpcregistry explain {oldest.service} -A"
+    return [Hop(seen=Seen.WRONG, what="changes", why=obstacles.waits(oldest), next=next_)]
 
 
 def _mistakes(look: Look) -> list[Hop]:

@@ -59,8 +59,8 @@ class ZnodeCache:
     """Reads each znode once; watch events and our own writes keep it up to date.
 
     Belongs to the registry's thread, with these exceptions.  Any thread may call ``changed`` and
-    ``unwatched``.  The guard's thread calls ``claimed``, ``claims`` and ``size``; the page's calls ``found``
-    and ``view``, and may see half of a write.
+    ``unwatched``.  The guard's thread calls ``claimed``, ``claims`` and ``size``; the page's calls ``found``,
+    ``view`` and ``read_at``, and may see half of a write.
 
     *clusters*: the ids of the clusters whose paths are ours, our own first.
     """
@@ -81,6 +81,7 @@ class ZnodeCache:
         self._znodes: dict[str, Znode | None] = {}
         self._listed: dict[str, frozenset[str]] = {}  # by directory: the names of all children
         self._began_with: dict[str, frozenset[str]] = {}  # by directory: the names in the first listing
+        self._read_at: dict[str, float] = {}  # when each path, but for children, was read last; as above
         self._clock = clock
         self._stale = stale or StalePaths(clock)
         # By directory: the services that may have endpoints in it, if their names do not say.  As above: any
@@ -155,7 +156,7 @@ class ZnodeCache:
         """Read the unknown and the stale paths of *names*."""
         places = self._places(names)
         stale = {place.root for place in places if place.root in self._stale}
-        self._take(self._paths(names))
+        self._read_at.update(dict.fromkeys(self._take(self._paths(names)), self._clock()))
         stale |= self._explore(places, stale)
         directories = dict.fromkeys(path for place in places for path in self._directories(place))
         relist = [path for path in directories if path in stale or path not in self._listed]
@@ -217,7 +218,8 @@ class ZnodeCache:
             reached = [path for path in reached if self._znodes.get(path, True)]
         return reached
 
-    def _take(self, paths: Iterable[str]) -> None:
+    def _take(self, paths: Iterable[str]) -> list[str]:
+        """Read those of *paths* that are unknown or stale; return what had to be read."""
         unread = [path for path in paths if path not in self._znodes or path in self._stale]
         found: dict[str, Znode | None] = {
             path: None for path in unread if path not in self._stale and self._never_was(path)
@@ -229,6 +231,7 @@ class ZnodeCache:
         for path, znode in found.items():
             self._note(path, self._znodes.get(path), znode)
         self._znodes.update(found)
+        return unread
 
     def _note(self, path: str, known: Znode | None, found: Znode | None) -> None:
         if known and (found is None or found.data != known.data):
@@ -378,6 +381,10 @@ class ZnodeCache:
             marked = {name for name in names if any(marks.is_shared(name, c) for c in self._clusters)}
             return names - marked
         return names.difference(children)
+
+    def read_at(self, layout: Layout, name: str) -> float | None:
+        """When the service's znode, or the directory of its endpoints, was read last; None: never."""
+        return self._read_at.get(layout.directory(name))
 
     def claims(self, layout: Layout, name: str) -> list[Ledger]:
         """The ledger's entries of a service in a layout."""

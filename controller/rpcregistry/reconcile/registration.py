@@ -19,6 +19,7 @@ ALLOWED_FOR = (
     60.0  # seconds for which an answer counts; a denial counts for less, so that a new Role acts soon
 )
 DENIED_FOR = 5.0
+MOST_DENIED = 1_000
 
 
 Subject = tuple[str, str, str]  # namespace, ServiceAccount, RpcService
@@ -28,8 +29,9 @@ class _Answers:
     """A cache of answers, each with its time to live; for any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # protects _answers
+        self._lock = threading.Lock()  # protects _answers and _denied
         self._answers: OrderedDict[Subject, tuple[bool, float]] = OrderedDict()  # the oldest first
+        self._denied: dict[Subject, None] = {}  # the oldest first; beyond the time for which answers count
 
     def get(self, subject: Subject, now: float) -> bool | None:
         """The cached answer, or None if there is none or it is too old."""
@@ -37,9 +39,20 @@ class _Answers:
             allowed, until = self._answers.get(subject, (False, now))
             return allowed if until > now else None
 
+    @property
+    def denied(self) -> frozenset[Subject]:
+        """Those about whom the last answer was no, the last ``MOST_DENIED`` of them."""
+        with self._lock:
+            return frozenset(self._denied)
+
     def note(self, subject: Subject, allowed: bool, now: float) -> None:
         """Cache an answer, and drop those that are too old."""
         with self._lock:
+            self._denied.pop(subject, None)
+            if not allowed:
+                self._denied[subject] = None
+                if len(self._denied) > MOST_DENIED:
+                    del self._denied[next(iter(self._denied))]
             self._answers[subject] = allowed, now + (ALLOWED_FOR if allowed else DENIED_FOR)
             self._answers.move_to_end(subject)
             while next(iter(self._answers.values()))[1] <= now:
@@ -61,6 +74,11 @@ class Registration:
         self._clock = clock
         self._answers = _Answers()
         self._reads = Reads(clock)
+
+    @property
+    def denied(self) -> frozenset[Subject]:
+        """Who may not register what, as far as it was asked for: for people who look."""
+        return self._answers.denied
 
     def may_register(self, pod: Pod, name: str) -> bool:
         """Whether the pod's ServiceAccount may register the RpcService *name*; if not, record an Event.

@@ -160,6 +160,15 @@ class RegistryReconciler:
         """The known znodes of a service, by layout."""
         return [(layout, self._writer.cache.view(layout, name)) for layout in self._layouts]
 
+    def read_at(self, layout: Layout, name: str) -> float | None:
+        """When the znodes of a service in *layout* were read last; None: never."""
+        return self._writer.cache.read_at(layout, name)
+
+    @property
+    def left(self) -> Collection[tuple[str, str]]:
+        """The layout names and paths in the ledger that no ``--layout`` covers."""
+        return self._reports.left
+
     @property
     def compared(self) -> bool:
         """Whether the current connection has compared everything once."""

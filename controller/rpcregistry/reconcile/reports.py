@@ -46,7 +46,8 @@ class Reports:
         self._concluded = concluded
         self._events = events
         self._clock = clock
-        self._left: Collection[tuple[str, str]] = ()  # what was logged as left alone
+        # What was logged as left alone; replaced as a whole, and read by any thread.
+        self.left: Collection[tuple[str, str]] = ()
 
     # about a name
 
@@ -105,6 +106,6 @@ class Reports:
 
     def left_alone(self, left: set[tuple[str, str]]) -> None:
         """Log once which paths in the ledger no ``--layout`` covers: the controller leaves them alone."""
-        if left.difference(self._left):
+        if left.difference(self.left):
             log.warning("left alone: no --layout covers it", services=len(left), first="=".join(min(left)))
-        self._left = left
+        self.left = left

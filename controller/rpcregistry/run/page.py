@@ -4,7 +4,8 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.metadata import version
 from itertools import chain
 from math import isinf
@@ -17,9 +18,10 @@ from rpcregistry.page.access import Reviews, everybody
 from rpcregistry.page.app import Authorize
 from rpcregistry.page.server import PageServer
 from rpcregistry.plan import overview
-from rpcregistry.plan.screens import one, others
+from rpcregistry.plan.repairs import pause
+from rpcregistry.plan.screens import known, one, others
 from rpcregistry.plan.screens import services as listed
-from rpcregistry.plan.screens import state as whole
+from rpcregistry.plan.screens.state import State, state
 from rpcregistry.reconcile.byname import services_of
 from rpcregistry.reconcile.observing import DECLARED
 from rpcregistry.run.part import Part
@@ -43,6 +45,7 @@ def make_page(shared: Shared, parts: Sequence[Part], sources: Sequence[Source[An
         if source is not shared.services:
             source.subscribe(lambda _: pending.note(None))
     shared.journal_ended.subscribe(pending.note)
+    shared.repaired.subscribe(pending.note)
     shared.connection.subscribe(looks.connected)
     authorize: Authorize = everybody
     if settings.auth == "kubernetes":
@@ -50,7 +53,7 @@ def make_page(shared: Shared, parts: Sequence[Part], sources: Sequence[Source[An
             shared.settings.target.kubeconfig, shared.settings.target.context, connections=2
         )
         authorize = Reviews(kube.raw)
-    return PageServer(settings.address, settings.hosts, looks, authorize, looks.keep_up)
+    return PageServer(settings.address, settings.hosts, looks, authorize, looks.wake)
 
 
 class ProcessLooks:
@@ -65,6 +68,7 @@ class ProcessLooks:
         self._by_name = {source.name: source for source in sources}
         self._pending = pending
         self._timeline = Timeline()
+        self._version = 0  # how many notes there were, when it was looked at last
         self._znodes = next((part.znodes for part in parts if part.znodes), None)
         self._node_services = next((part.node_services for part in parts if part.node_services), None)
         self._guards = {name: guard for part in parts for name, guard in part.guards.items()}
@@ -84,15 +88,23 @@ class ProcessLooks:
         self._connected_since = time.time()
         self._pending.note(None)
 
+    def wake(self) -> None:
+        """Say that something changed, if it did; twice a second.
+
+        An answer counts until then: so many who look cost no more than one.
+        """
+        self._version = self._pending.count
+        self.keep_up()
+
     def keep_up(self) -> None:
-        """Read what was noted; twice a second."""
+        """Read what was noted."""
         self._timeline.add(self._pending.take())
         if self._leads and not self._began:
             self._began = time.time()
 
     @property
     def version(self) -> int:
-        return self._pending.count
+        return self._version
 
     @property
     def _leads(self) -> bool:
@@ -134,8 +146,10 @@ class ProcessLooks:
             self._pods_of(found),
             self._facts,
             views,
+            lambda layout: _wall(self._znodes.read_at(layout, name)) if self._znodes else None,
             shared.settings.target.publication(shared.cluster_id, shared.settings.policy),
             self._timeline.lines(name)[:MOST_HERE],
+            {ObjectKey(each.namespace, pod) for each in self._denied() for pod in each.pods},
             **{key: value for key, value in query.items() if key != "namespace"},
         )
 
@@ -185,7 +199,12 @@ class ProcessLooks:
     def rejected(self) -> Mapping[str, Any]:
         """The pods that say something wrong."""
         pods = self._shared.pods.store.values()
-        return {"pods": len(pods), "rejected": others.rejected(pods)}
+        return {"pods": len(pods), "rejected": others.rejected(pods), "denied": self._denied()}
+
+    def _denied(self) -> list[others.Denied]:
+        shared = self._shared
+        subjects = shared.registration.denied
+        return others.denied(shared.pods.store.values(), subjects, shared.owner_name) if subjects else []
 
     def changes(self, query: Mapping[str, Any]) -> Mapping[str, Any]:
         """The timeline."""
@@ -201,15 +220,15 @@ class ProcessLooks:
 
     # the state of the whole
 
-    def state(self) -> whole.State:
+    def state(self) -> State:
         """What stands on top of each screen, and on that of the controller."""
         self.keep_up()
-        shared = self._shared
+        shared, now = self._shared, time.time()
         record = shared.leadership.lease.record
         rows = self._once("rows", self._rows)
         self._timeline.forget_all_but({row.name for row in rows})
         leader = shared.identity if self._leads else (record.holder if record else "")
-        look = whole.Look(
+        look = known.Look(
             version=version("rpcregistry"),
             python=platform.python_version(),
             memory=_memory(),
@@ -227,8 +246,13 @@ class ProcessLooks:
             queues={part.name: part.depth for part in self._parts} | {"events": shared.events.waiting},
             refused={part.name: part.failing for part in self._parts},
             waiting=len(shared.unwritten),
+            oldest=shared.oldest(),
             held=self._held(rows),
-            counts=whole.counts_of(
+            repeated=[
+                known.Repeated(name, len(times), pause(times, now))
+                for name, times in self._timeline.repeated(now).items()
+            ],
+            counts=known.counts_of(
                 rows,
                 rejected=self._once("mistaken", self._mistaken),
                 locals=len(self._locals()),
@@ -236,21 +260,22 @@ class ProcessLooks:
                 nodes=len(shared.nodes.store),
                 silent_nodes=max((part.silent_nodes() for part in self._parts), default=0),
             ),
-            lag=self._once("lag", lambda: whole.lag_of(shared.journal.entries())),
+            lag=self._once("lag", lambda: known.lag_of(shared.journal.entries())),
             replicas=self._replicas(leader),
             settings=shared.settings.page.shown,
         )
-        return whole.state(look)
+        return state(look)
 
     def _rows(self) -> list[listed.Row]:
         found = listed.grouped(self._services())
         return [listed.row(each, self._facts) for each in found.values()]
 
     def _mistaken(self) -> int:
-        return sum(bool(pod.problems) for pod in self._shared.pods.store.values())
+        wrong = {pod.key for pod in self._shared.pods.store.values() if pod.problems}
+        return len(wrong | {ObjectKey(each.namespace, pod) for each in self._denied() for pod in each.pods})
 
-    def _source(self, source: Source[Any]) -> whole.Source:
-        return whole.Source(
+    def _source(self, source: Source[Any]) -> known.Source:
+        return known.Source(
             resource=source.name,
             filled=source.filled,
             count=len(source.store),
@@ -258,14 +283,14 @@ class ProcessLooks:
             heard=_wall(source.heard),
         )
 
-    def _zookeeper(self) -> whole.ZooKeeper:
+    def _zookeeper(self) -> known.ZooKeeper:
         shared, znodes = self._shared, self._znodes
         connected = shared.zookeeper.connected
         reasons = (part.why_not_ready() for part in self._parts) if connected else ()
         refused = (
             next(filter(None, reasons), "") if connected else shared.zookeeper.trouble.removeprefix(": ")
         )
-        return whole.ZooKeeper(
+        return known.ZooKeeper(
             connected=connected,
             since=self._connected_since,
             servers=shared.settings.target.zk_servers,
@@ -273,13 +298,14 @@ class ProcessLooks:
             compared=_wall(znodes.compared) if znodes else None,
             heartbeat=_wall(znodes.beaten) if znodes else None,
             differ=znodes.differ if znodes else 0,
+            left=_left(znodes.left) if znodes else {},
         )
 
-    def _held(self, rows: Sequence[listed.Row]) -> whole.Held:
+    def _held(self, rows: Sequence[listed.Row]) -> known.Held:
         held = {name: guard.held for name, guard in self._guards.items()}
         ends = [hold.until for holds in held.values() for hold in holds.values()]
         finite = [end for end in ends if not isinf(end)]
-        return whole.Held(
+        return known.Held(
             count=sum(map(len, held.values())),
             guards={name: len(holds) for name, holds in held.items()},
             until=_wall(max(finite)) if finite else None,
@@ -301,6 +327,11 @@ class ProcessLooks:
     def _ours(self) -> list[Pod]:
         pods = self._shared.pods.store.values()
         return [pod for pod in pods if pod.labels.get(NAME_LABEL) == "rpcregistry"]
+
+
+def _left(paths: Collection[tuple[str, str]]) -> Mapping[str, int]:
+    """By ``LAYOUT=PATH``, of how many services *paths*, layout names and services' paths, are."""
+    return Counter(f"{layout}={path.rpartition('/')[0]}" for layout, path in paths)
 
 
 def _wall(monotonic: float | None) -> float | None:

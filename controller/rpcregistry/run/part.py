@@ -1,7 +1,7 @@
 """A part of the process: one controller of ``--controllers``, with its sources, queues and guards."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -35,6 +35,13 @@ class Znodes(Protocol):
 
     def views(self, name: str) -> Sequence[tuple[Layout, ObservedZnodes]] | None:
         """The known znodes of a service, by layout; None before all was compared."""
+
+    def read_at(self, layout: Layout, name: str) -> float | None:
+        """When the znodes of a service in *layout* were read last, by the monotonic clock; None: never."""
+
+    @property
+    def left(self) -> Collection[tuple[str, str]]:
+        """The layout names and paths in the ledger that no ``--layout`` covers."""
 
     @property
     def compared(self) -> float | None: ...

@@ -17,6 +17,7 @@ from rpcregistry.plan.heartbeat import PERIOD as HEARTBEAT
 from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.plan.publication import PublicationSettings
+from rpcregistry.plan.repairs import Repair
 from rpcregistry.reconcile.byname import namespaces_of
 from rpcregistry.reconcile.cache import REARM, Sizes
 from rpcregistry.reconcile.fence import Fence
@@ -168,6 +169,7 @@ def _writer(shared: Shared, publishing: PublicationSettings) -> RegistryWriter:
         shared.journal.written(name, layout)
         if done:
             shared.metrics.repaired(layout, done)
+            shared.repaired(Repair(name, layout, done))
 
     return RegistryWriter(
         zookeeper=zookeeper,
@@ -323,6 +325,15 @@ class RegistryLoop:
     def views(self, name: str) -> Sequence[tuple[Layout, ObservedZnodes]] | None:
         """The known znodes of a service, by layout; None before all was compared."""
         return None if self._compared_at is None else self._reconciler.views(name)
+
+    def read_at(self, layout: Layout, name: str) -> float | None:
+        """When the znodes of a service in *layout* were read last, by the monotonic clock; None: never."""
+        return self._reconciler.read_at(layout, name)
+
+    @property
+    def left(self) -> Collection[tuple[str, str]]:
+        """The layout names and paths of ours that no ``--layout`` covers, when that was looked at last."""
+        return self._reconciler.left
 
     @property
     def compared(self) -> float | None:

@@ -12,6 +12,7 @@ from rpcregistry.model import Node, ObjectKey, Pod, RpcService, ServiceKey
 from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.heartbeat import Oldest
 from rpcregistry.plan.journal import Ending, Entry
+from rpcregistry.plan.repairs import Repair
 from rpcregistry.plan.restored import Record
 from rpcregistry.reconcile import byname, localservices, observing, ports, room
 from rpcregistry.reconcile.fence import ConfinedPoster, FencedKube
@@ -170,10 +171,11 @@ class Shared:
         self.journal = Journal(
             (layout.name for layout in settings.target.layouts), self.journal_ended, self.clock
         )
+        self.repaired: Relay[Repair] = Relay()
         self.unwritten = Unwritten()  # names with a change that is not in ZooKeeper yet
-        registration = Registration(kube.raw, self.events, self.clock.monotonic)
+        self.registration = Registration(kube.raw, self.events, self.clock.monotonic)
         self.may_register: Callable[[Pod, str], bool] = (
-            registration.may_register if settings.require_register_permission else lambda *_: True
+            self.registration.may_register if settings.require_register_permission else lambda *_: True
         )
         kinds = {"registry": RPCSERVICES.kind, "localservice": LOCALSERVICES.kind}
         self.on_lease = HeldOnLease(

@@ -9,17 +9,22 @@ import msgspec
 
 from rpcregistry.model import RpcService
 from rpcregistry.plan.journal import Entry
-from rpcregistry.plan.screens.changes import Said, parts_of, said_of, said_of_entry
-from rpcregistry.plan.screens.services import Last
+from rpcregistry.plan.repairs import Repair
+from rpcregistry.plan.screens.changes import Said, parts_of, said_of, said_of_entry, said_of_repair
+from rpcregistry.plan.screens.services import Last, lately
 from rpcregistry.runtime.store import Change
 
 MOST = 2_000  # lines
 MOST_NOTED = 20_000  # notes that nobody reads: the page may wait for its port
 LAGS = 20  # of a service
+REPAIRS = 64  # of a service
+REPEATED = 3  # repairs lately, from which on somebody changes a service again and again
+AT_ONCE = 1.0  # seconds within which several znodes of a service are one repair
 WAITING = 100  # lines of a service that wait for their times
 SLACK = 1_000  # services that are remembered beside those there are
 
-Noted = tuple[float, Change[RpcService] | Entry | None]
+What = Change[RpcService] | Entry | Repair
+Noted = tuple[float, What]
 
 
 class Pending:
@@ -34,8 +39,8 @@ class Pending:
         self._noted: deque[Noted] = deque(maxlen=MOST_NOTED)
         self._count = 0
 
-    def note(self, what: Change[RpcService] | Entry | None) -> None:
-        """Note a change of a service, how one ended, or (None) that anything else changed."""
+    def note(self, what: What | None) -> None:
+        """Note a change of a service, how one ended, a repair, or (None) that anything else changed."""
         at = self._now()
         with self._lock:
             self._count += 1
@@ -69,7 +74,9 @@ class Timeline:
         for at, what in noted:
             if isinstance(what, Entry):
                 self._ended(at, what)
-            elif what is not None and not (what.listed and what.old is None):
+            elif isinstance(what, Repair):
+                self._repaired(at, what)
+            elif not (what.listed and what.old is None):
                 self._changed(at, said_of(what.old, what.new))
 
     def _changed(self, at: float, said: list[Said]) -> None:
@@ -82,8 +89,7 @@ class Timeline:
         }
         if any(counts.values()):
             name = said[0].service
-            lags = self.last(name).lags
-            self._last[name] = Last(at, counts["added"], counts["removed"], lags)
+            self._last[name] = msgspec.structs.replace(self.last(name), at=at, **counts)
 
     def _ended(self, at: float, entry: Entry) -> None:
         said = said_of_entry(entry)
@@ -100,6 +106,19 @@ class Timeline:
         last = self.last(entry.service)
         lags = (*last.lags, round(parts.total, 1))[-LAGS:]
         self._last[entry.service] = msgspec.structs.replace(last, lags=lags, at=last.at or at)
+
+    def _repaired(self, at: float, repair: Repair) -> None:
+        last = self.last(repair.service)
+        if last.repairs and at - last.repairs[-1] < AT_ONCE:
+            return
+        self._append(at, said_of_repair(repair))
+        repairs = (*last.repairs, at)[-REPAIRS:]
+        self._last[repair.service] = msgspec.structs.replace(last, repairs=repairs)
+
+    def repeated(self, now: float) -> dict[str, tuple[float, ...]]:
+        """The services that were repaired again and again lately, each with the times."""
+        found = {name: lately(last.repairs, now) for name, last in self._last.items() if last.repairs}
+        return {name: times for name, times in found.items() if len(times) >= REPEATED}
 
     def _append(self, at: float, line: Said) -> None:
         self._number += 1

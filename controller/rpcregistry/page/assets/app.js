@@ -17,13 +17,17 @@ const POLL = 5000, QUICK_POLL = 1000, GATHER = 1000;
 const at = () => location.pathname.slice(location.pathname.lastIndexOf('/') + 1);
 const query = () => new URLSearchParams(location.search);
 
-let screen = null, name = null, state = null, data = null, missing = null, answered = 0, failed = '', helping = false;
+let past = null, screen = null, name = null, state = null, data = null, missing = null, answered = 0, failed = '', helping = false;
 
 // data
 
 const read = async url => {
   const answer = await fetch(url, { cache: 'no-cache', headers: { Accept: 'application/json' } });
-  if (answer.status === 404) return { missing: (await answer.json()).detail };
+  if (answer.status === 404) {
+    const missing = (await answer.json()).detail, name = query().get('name');
+    // What became of a service that is gone: its last changes are still known.
+    return { missing, last: url.startsWith('api/services/') && name ? (await read(`api/changes?limit=50&service=${encodeURIComponent(name)}`)).changes : [] };
+  }
   if (!answer.ok) {
     const problem = await answer.json().catch(() => null);
     throw new Error(problem?.detail ?? `HTTP ${answer.status}`);
@@ -39,6 +43,7 @@ const load = async () => {
     const next = name === wanted && screen ? screen : await SCREENS[wanted].load();
     const url = next.url(query());
     const [whole, found] = await Promise.all([read('api/state'), url ? read(url) : null]);
+    if (found?.last?.length) past ??= (await import('./changes.js')).timeline;
     if (mine !== turn) return;
     if (screen !== next) screen?.leave?.();
     [screen, name, state, failed, answered] = [next, wanted, whole, '', now()];
@@ -51,7 +56,7 @@ const load = async () => {
   draw();
 };
 
-let timer = 0, last = 0, due = 0, stream = null, broken = 0;
+let timer = 0, last = 0, due = 0, broken = 0, leave = null;
 const again = () => {
   clearTimeout(timer);
   if (!document.hidden) timer = setTimeout(async () => { last = Date.now(); await load(); again(); }, broken >= 2 ? QUICK_POLL : POLL);
@@ -60,14 +65,24 @@ const soon = () => {
   if (due) return;
   due = setTimeout(async () => { due = 0; last = Date.now(); await load(); again(); }, Math.max(0, last + GATHER - Date.now()));
 };
-const follow = () => {
-  stream?.close();
-  stream = null;
-  if (document.hidden) return;
-  stream = new EventSource('api/stream');
-  stream.addEventListener('changed', soon);
+// Browsers allow six connections to an origin.  So of all tabs that are seen one has the stream, and tells the others.
+const tabs = new BroadcastChannel(new URL('.', location).pathname);
+tabs.onmessage = soon;
+const listen = left => new Promise(done => {
+  const stream = new EventSource('api/stream');
+  stream.addEventListener('changed', () => { tabs.postMessage('changed'); soon(); });
   stream.onopen = () => { broken = 0; };
   stream.onerror = () => { broken += 1; again(); };
+  left.addEventListener('abort', () => { stream.close(); done(); });
+});
+const follow = () => {
+  leave?.abort();
+  if (document.hidden) return;
+  leave = new AbortController();
+  const { signal } = leave;
+  // Without a secure context there are no locks: then each tab has a stream of its own.
+  if (navigator.locks) navigator.locks.request(tabs.name, { signal }, () => listen(signal)).catch(() => {});
+  else listen(signal);
 };
 document.addEventListener('visibilitychange', () => {
   follow();
@@ -160,7 +175,7 @@ const help = () => helping ? html`<section class="help" aria-label="Keys"><h2>Ke
 const body = () => {
   const wanted = SCREENS[at()] ? at() : '';
   if (!state || name !== wanted) return failed ? html`<h1 tabindex="-1">No answer</h1><p class="message">${failed}</p>` : skeleton();
-  if (missing) return html`<nav class="crumbs" aria-label="Breadcrumb"><a href="./">Services</a></nav><h1 tabindex="-1">Not found</h1><p class="message">${missing}</p>`;
+  if (missing) return html`<nav class="crumbs" aria-label="Breadcrumb"><a href="./">Services</a></nav><h1 tabindex="-1">${data.last.length ? 'Deleted' : 'Not found'}</h1><p class="message">${missing}</p>${data.last.length ? html`<section class="card"><div class="head"><h2>Its last changes</h2></div>${past(data.last)}</section>` : nothing}`;
   if (!data && screen.url(query())) return skeleton();
   const whole = { ...state, noticed: state.notices.map(notice) };
   return screen.view({ state: whole, data, query: query(), ask, draw });

@@ -35,7 +35,7 @@ export const clock = at => new Date(at * 1000).toLocaleTimeString('en-GB');
 export const ago = at => at == null || Number.isNaN(at) ? '–' : html`<time datetime=${new Date(at * 1000).toISOString()} title=${new Date(at * 1000).toLocaleString('en-GB')}>${now() - at < 1.5 ? 'just now' : `${span(now() - at)} ago`}</time>`;
 export const age = at => at == null || Number.isNaN(at) ? '–' : html`<time datetime=${new Date(at * 1000).toISOString()} title=${new Date(at * 1000).toLocaleString('en-GB')}>${span(now() - at)}</time>`;
 
-export const ms = value => value == null ? '–' : value < 1 ? '<1 ms' : value < 10000 ? `${number(Math.round(value))} ms` : `${number(Math.round(value / 1000))} s`;
+export const ms = value => value == null ? '–' : value < 1 ? '<1 ms' : value < 1000 ? `${Math.round(value)} ms` : value < 9950 ? `${(value / 1000).toFixed(1)} s` : `${number(Math.round(value / 1000))} s`;
 export const bytes = value => value < 1000 ? `${value} B` : value < 1e6 ? `${(value / 1000).toFixed(1)} kB` : `${(value / 1e6).toFixed(1)} MB`;
 
 export const spark = values => {
@@ -48,8 +48,8 @@ export const spark = values => {
 // How many are Ready, and how many of the rest are held.
 export const meter = (ready, total, held) => {
   const width = 44, part = total ? ready / total * width : 0, kept = total ? held / total * width : 0;
-  return html`<svg class="meter ${total && !ready ? 'zero' : ready < total ? 'part' : ''}" width="44" height="5" aria-hidden="true"><rect class="all" width="44" height="5" rx="2.5"/>
-    <rect class="ready" width=${part.toFixed(1)} height="5" rx="2.5"/><rect class="held" x=${part.toFixed(1)} width=${kept.toFixed(1)} height="5"/></svg>`;
+  return html`<svg class="meter ${total && !ready && !held ? 'zero' : ready < total ? 'part' : ''}" width="44" height="5" aria-hidden="true"><rect class="all" width="44" height="5" rx="2.5"/>
+    <rect class="ready" width=${part.toFixed(1)} height="5" rx="2.5"/><path class="held" d=${`M${part.toFixed(1)} 2.5h${kept.toFixed(1)}`}/></svg>`;
 };
 
 // Where the time of a change went: three parts of a bar, and in words.
@@ -82,6 +82,8 @@ const WORDS = {
 export const word = reason => WORDS[reason] ?? reason.replace(/([a-z])([A-Z])/g, (_, a, b) => `${a} ${b.toLowerCase()}`);
 export const look = row => ({ InRegistry: 'ok', Held: 'hold', Waiting: 'warn', NotLookedAt: 'none', RegistryUnavailable: 'warn', MissingPort: 'warn' })[row.reason] ?? 'bad';
 export const status = (kind, text) => html`<span class="st ${kind}">${icon(kind)}<span>${text}</span></span>`;
+// What others had changed, and was put back, for ten minutes.
+export const repaired = row => row.repairedAt && now() - row.repairedAt < 600 ? html`<span class="pill warn">${icon('warn')}<span>Repaired ${ago(row.repairedAt)}</span></span>` : nothing;
 export const pill = (kind, text) => html`<span class="pill ${kind}">${icon(kind)}${text}</span>`;
 
 export const named = name => {
@@ -98,3 +100,7 @@ export const notice = found => html`<section class="notice ${found.kind}" aria-l
 
 export const wide = (label, body) => html`<div class="scroll" tabindex="0" role="group" aria-label=${label}>${body}</div>`;
 export const empty = (title, body) => html`<div class="empty"><h2>${title}</h2>${body}</div>`;
+
+// Below a list: which rows are shown, and the next ones; one answer has 1,000 rows at most.
+export const more = (shown, data, ask) => html`<span role="status">1–${number(shown)} of ${number(data.total)}</span>${data.next == null ? nothing
+  : data.next >= 1000 ? html`<span class="r">Search to see others</span>` : html`<span class="r"><button type="button" class="btn" @click=${() => ask({ limit: data.next + 200 })}>Show 200 more</button></span>`}`;

@@ -1,5 +1,5 @@
 // One service: endpoints, pods that are none, what clients read, changes, commands.
-import { age, bytes, chip, command, empty, html, look, ms, nothing, number, pill, plural, search, spark, status, unix, wide, word } from './parts.js';
+import { age, ago, bytes, chip, command, empty, html, look, more, ms, nothing, number, pill, plural, repaired, search, spark, status, unix, wide, word } from './parts.js';
 import { timeline } from './changes.js';
 import { repeat } from './vendor/lit-html/directives/repeat.js';
 
@@ -32,7 +32,7 @@ const endpoints = (data, query, ask) => {
     ${list.length ? html`${wide('Endpoints', html`<table><caption class="sr">Endpoints</caption>${head}${grouped
       ? byNode(list).map(([node, some]) => html`<tbody><tr class="group"><th scope="rowgroup" colspan=${7 + extra.length}>${node || 'no node'} · ${number(some.length)}</th></tr>${some.map(one => endpoint(one, extra))}</tbody>`)
       : html`<tbody>${repeat(list, one => `${one.namespace}/${one.pod}/${one.address}`, one => endpoint(one, extra))}</tbody>`}</table>`)}
-    <div class="foot"><span role="status">${number(list.length)} of ${number(data.total)} shown</span>${data.next == null ? nothing : html`<span class="r"><button type="button" class="btn" @click=${() => ask({ limit: Math.min(1000, data.next + 200) })}>Show 200 more</button></span>`}</div>`
+    <div class="foot">${more(list.length, data, ask)}</div>`
     : empty(q || state ? 'Nothing matches' : 'It has no endpoint', q || state ? html`<button type="button" class="btn" @click=${() => ask({ q: '', state: '' })}>Clear</button>` : html`No pod that names it has an address.`)}</section>`;
 };
 
@@ -45,7 +45,7 @@ const lines = (text, other, kind) => {
   return text.split('\n').map(line => html`<div class=${other && !theirs.has(line) ? kind : ''}>${line || ' '}</div>`);
 };
 const read = (one, row) => html`<section class="card"><div class="head wrap"><h2>What clients read</h2><code class="soft">${one.layout}</code><code class="soft path">${one.path}</code>
-    <span class="soft r">${one.exists ? html`version ${number(one.version)} · ${bytes(one.bytes)}` : 'no znode'}</span></div>
+    <span class="soft r">${one.exists ? html`version ${number(one.version)} · ${bytes(one.bytes)}${one.readAt ? html` · read ${ago(one.readAt)}` : nothing}` : 'no znode'}</span></div>
   ${one.differences.length ? html`<p class="pad">${status('warn', plural(one.differences.length, 'difference'))} ${one.differences.slice(0, 5).join('; ')}</p>` : nothing}
   ${one.children.length ? wide('Znodes', html`<table><caption class="sr">Znodes of ${one.layout}</caption><thead><tr><th scope="col">Znode</th><th scope="col">Holds</th><th scope="col">Whose</th></tr></thead><tbody>${one.children.map(child => html`<tr><td class="mono words">${child.name}</td><td class="mono words">${child.data}</td><td>${child.ours ? 'ours' : html`<span class="late">another's</span>`}</td></tr>`)}</tbody></table>${one.moreChildren ? html`<p class="pad soft">and ${number(one.moreChildren)} more</p>` : nothing}`)
     : one.shouldBe ? html`<div class="diff"><div tabindex="0" role="group" aria-label="What it holds"><h3>It holds</h3>${lines(one.is, one.shouldBe, 'gone')}</div><div tabindex="0" role="group" aria-label="What it should hold"><h3>It should hold</h3>${lines(one.shouldBe, one.is, 'new')}</div></div>`
@@ -56,7 +56,7 @@ export const view = ({ state, data, query, ask }) => {
   const row = data.row, layouts = data.registry?.length ?? 0;
   const differ = data.registry?.some(one => one.differences.length);
   return html`<nav class="crumbs" aria-label="Breadcrumb"><a href="./">Services</a> / ${row.namespaces.join(', ')}</nav>
-  <div class="title"><h1 tabindex="-1">${row.name}</h1>${pill(look(row), word(row.reason))}${row.ready || !row.total ? nothing : pill('bad', 'Nobody is Ready')}</div>
+  <div class="title"><h1 tabindex="-1">${row.name}</h1>${pill(look(row), word(row.reason))}${repaired(row)}${row.ready || !row.total ? nothing : pill('bad', 'Nobody is Ready')}</div>
   ${row.message ? html`<p class="message">${row.message}</p>` : nothing}
   ${state.noticed}
   <dl class="facts"><div><dt>Ready</dt><dd>${number(row.ready)} of ${number(row.total)}${row.held ? html` <small class="heldn">+${number(row.held)} held</small>` : nothing}</dd></div>

@@ -1,9 +1,9 @@
 // The list of services, below the journey of a change.
-import { ago, chip, command, empty, html, look, meter, ms, named, nothing, number, plural, search, serviceLink, spark, status, unix, wide, word } from './parts.js';
+import { ago, chip, command, empty, html, look, meter, more, ms, named, nothing, number, plural, repaired, search, serviceLink, spark, status, unix, wide, word } from './parts.js';
 import { repeat } from './vendor/lit-html/directives/repeat.js';
 
 const hop = found => html`<div class="hop ${found.level}"><div class="name">${found.name}</div><div class="big">${found.big}${found.note ? html` <small>${found.note}</small>` : nothing}</div>
-  <div class="sub">${found.sub}${found.since ? html` · ${ago(found.since)}` : nothing}</div></div>`;
+  <div class="sub">${found.sub}${found.since ? html` ${ago(found.since)}` : nothing}</div></div>`;
 const link = (found, name) => html`<div class="link ${found.level}"><span class="sr">${name}: </span>${found.big ? html`<b>${found.big}</b>` : nothing}<span>${found.since ? ago(found.since) : found.sub}</span></div>`;
 export const journey = state => html`<div class="journey" role="group" aria-label="The journey of a change">${hop(state.hops[0])}${link(state.links[0], 'From pods to RpcServices')}${hop(state.hops[1])}${link(state.links[1], 'From RpcServices to ZooKeeper')}${hop(state.hops[2])}</div>`;
 
@@ -39,12 +39,12 @@ const found = row => {
 };
 const row = one => html`<tr class=${one.level} data-href=${serviceLink(one.name)}>
   <td><a class="svc mono" href=${serviceLink(one.name)}>${named(one.name)}</a>${one.message ? html`<div class="why" title=${one.message}>${one.message}</div>` : nothing}</td>
-  <td class="soft ns">${one.namespaces.length === 1 ? one.namespaces[0] : html`<span title=${one.namespaces.join(', ')}>${plural(one.namespaces.length, 'namespace')}</span>`}</td>
+  <td class="soft ns" title=${one.namespaces.join(', ')}>${one.namespaces.length === 1 ? one.namespaces[0] : plural(one.namespaces.length, 'namespace')}</td>
   <td><span class="ready">${meter(one.ready, one.total, one.held)}<span>${number(one.ready)}/${number(one.total)}</span>${one.held ? html` <span class="heldn">+${number(one.held)} held</span>` : nothing}</span></td>
-  <td class="num">${found(one)}</td><td>${status(look(one), word(one.reason))}</td>
+  <td class="num">${found(one)}</td><td>${status(look(one), word(one.reason))}${repaired(one)}</td>
   <td class="opt soft nowrap">${ago(one.changedAt ?? unix(one.since))}${one.added ? html` <span class="mono plus">+${number(one.added)}</span>` : nothing}${one.removed ? html` <span class="mono minus">−${number(one.removed)}</span>` : nothing}</td>
   <td class="num opt nowrap">${one.lagMs == null ? html`<span class="soft">–</span>` : html`<span class=${one.lagMs >= 1000 ? 'late' : ''}>${ms(one.lagMs)}</span>`}</td><td class="opt">${spark(one.lags)}</td>
-  <td class="opt soft"><code>${one.layouts.join(' ')}</code></td></tr>`;
+  <td class="opt soft nowrap"><code>${one.layouts.join(' ')}</code></td></tr>`;
 
 const heading = ([sort, text, kind], query, ask) => {
   if (!sort) return html`<th scope="col" class=${kind}>${text}</th>`;
@@ -74,8 +74,7 @@ export const view = ({ state, data, query, ask }) => {
   ${moved ? html`<button type="button" class="btn moved" @click=${() => { order.key = ''; scrollTo(0, 0); ask({}); }}>The order has changed · show</button>` : nothing}
   <div class="card">${rows.length ? html`${wide('Services', html`<table class="services"><caption class="sr">Services, those that need a look first</caption><thead><tr>${COLUMNS.map(column => heading(column, query, ask))}</tr></thead>
     <tbody>${repeat(rows, one => one.name, row)}</tbody></table>`)}
-    <div class="foot"><span>1–${number(rows.length)} of ${number(data.total)}</span><span class="soft keys">keys: <kbd>j</kbd> <kbd>k</kbd> move · <kbd>Enter</kbd> open · <kbd>/</kbd> filter · <kbd>?</kbd> all</span>
-    ${data.next == null ? nothing : html`<span class="r"><button type="button" class="btn" @click=${() => ask({ limit: Math.min(1000, data.next + 200) })}>Show 200 more</button></span>`}</div>`
+    <div class="foot">${more(rows.length, data, ask)}<span class="soft keys">keys: <kbd>j</kbd> <kbd>k</kbd> move · <kbd>Enter</kbd> open · <kbd>/</kbd> filter · <kbd>?</kbd> all</span></div>`
     : filtered && all ? empty(q ? html`No service, pod, node or address contains “${q}”` : 'Nothing matches', html`<button type="button" class="btn" @click=${() => ask({ q: '', state: '', namespace: '', layout: '' })}>Clear</button>`)
     : first(state)}</div>`;
 };

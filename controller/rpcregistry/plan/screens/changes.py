@@ -7,9 +7,10 @@ import msgspec
 
 from rpcregistry.model import Endpoint, RpcService
 from rpcregistry.plan.journal import Ending, Entry
+from rpcregistry.plan.repairs import Repair
 
 MOST_NAMED = 20  # addresses of one change; more are counted
-KINDS = ("added", "removed", "synced", "gone", "written", "refused")
+KINDS = ("added", "removed", "synced", "repaired", "gone", "refused")
 
 
 class Parts(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -65,6 +66,12 @@ def said_of_entry(entry: Entry) -> Said | None:
         where = entry.layout or "the API server"
         return Said(service=entry.service, kind="refused", text=f"refused in {where}")
     return None
+
+
+def said_of_repair(repair: Repair) -> Said:
+    """The line about a znode that was put back."""
+    what = f"others had {repair.done} its znode in {repair.layout}"
+    return Said(service=repair.service, kind="repaired", text=what)
 
 
 def parts_of(entry: Entry) -> Parts | None:

@@ -1,6 +1,6 @@
 """One service: its endpoints, the pods that are none, and what clients read beside what they should."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -8,7 +8,7 @@ import msgspec
 from rpcregistry.errors import Failure
 from rpcregistry.layouts import Layout
 from rpcregistry.layouts.forms import PerEndpoint, PerService
-from rpcregistry.model import Endpoint, Pod, Problem, RpcService
+from rpcregistry.model import Endpoint, ObjectKey, Pod, Problem, RpcService
 from rpcregistry.plan.explain import why_not
 from rpcregistry.plan.findings import DRIFT
 from rpcregistry.plan.outcome import ObservedZnodes
@@ -20,6 +20,7 @@ from rpcregistry.plan.verify import Cluster, findings_of_znodes
 MOST_BYTES = 20_000  # of a znode
 MOST_CHILDREN = 200
 SHOULD_BE = "should be "
+MAY_NOT = "may not register it: see Rejected pods"
 
 
 class EndpointRow(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename="camel"):
@@ -61,12 +62,14 @@ class Read(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What clients read in one layout.
 
     *is_*: the znode's bytes as text, or ""; *should_be*: what it ought to hold, if that differs.
-    *differences*: in words.  *bytes*: of the one znode, or of all.
+    *differences*: in words.  *bytes*: of the one znode, or of all.  *read_at*: when it was read from
+    ZooKeeper last, None if never.
     """
 
     layout: str
     path: str
     exists: bool
+    read_at: float | None
     version: int
     bytes: int
     is_: str = msgspec.field(name="is")
@@ -97,8 +100,10 @@ def one(
     pods: Iterable[Pod],
     facts: Facts,
     views: Sequence[tuple[Layout, ObservedZnodes]] | None,
+    read_at: Callable[[Layout], float | None],
     settings: PublicationSettings,
     changes: Sequence[Said],
+    denied: Collection[ObjectKey],
     *,
     q: str = "",
     state: str = "",
@@ -107,7 +112,8 @@ def one(
 ) -> One:
     """The service that *services* are; *pods*: those that name it or are in its statuses.
 
-    *views*: its znodes, None if this process does not read them.  *state* ``unpublished``: only such
+    *views*: its znodes, None if this process does not read them; *read_at*: when it read those of a layout.
+    *denied*: the pods that may not register what they declare.  *state* ``unpublished``: only such
     endpoints.
     """
     seen = row(services, facts)
@@ -129,8 +135,8 @@ def one(
         next=end if end < len(chosen) else None,
         nodes=len({found.node_name for _, found in every if found.node_name}),
         unpublished=sum(not found.ready for _, found in every),
-        not_endpoints=outside(pods, {found.pod_uid for _, found in every}),
-        registry=None if views is None else _registry(seen.name, services, pods, views, settings),
+        not_endpoints=outside(pods, {found.pod_uid for _, found in every}, denied),
+        registry=None if views is None else _registry(seen.name, services, pods, views, read_at, settings),
         changes=changes,
         commands=_commands(seen),
     )
@@ -163,12 +169,16 @@ def _endpoint(name: str, namespace: str, found: Endpoint, layouts: Iterable[Layo
     )
 
 
-def outside(pods: Iterable[Pod], listed: Collection[str]) -> list[Outside]:
+def outside(
+    pods: Iterable[Pod], listed: Collection[str], denied: Collection[ObjectKey] = ()
+) -> list[Outside]:
     """The pods that name a service and are no endpoint of it, or say something that is wrong, and why."""
     found = []
     for pod in pods:
         why = "" if pod.uid in listed else why_not(pod) or "no status lists it yet"
         mistakes = [problem.message for problem in (*pod.problems, *pod.hints)]
+        if why and pod.key in denied:
+            why, mistakes = "", [*mistakes, f"ServiceAccount {pod.service_account or 'default'} {MAY_NOT}"]
         if why or mistakes:
             text = "; ".join([*([why] if why else []), *mistakes])
             found.append(Outside(pod.namespace, pod.name, pod.node_name, text, bool(mistakes)))
@@ -180,14 +190,20 @@ def _registry(
     services: Sequence[RpcService],
     pods: Sequence[Pod],
     views: Sequence[tuple[Layout, ObservedZnodes]],
+    read_at: Callable[[Layout], float | None],
     settings: PublicationSettings,
 ) -> list[Read]:
     cluster = Cluster(pods, services)
-    return [_read(layout, name, view, cluster, settings) for layout, view in views]
+    return [_read(layout, name, view, read_at(layout), cluster, settings) for layout, view in views]
 
 
 def _read(
-    layout: Layout, name: str, view: ObservedZnodes, cluster: Cluster, settings: PublicationSettings
+    layout: Layout,
+    name: str,
+    view: ObservedZnodes,
+    read_at: float | None,
+    cluster: Cluster,
+    settings: PublicationSettings,
 ) -> Read:
     try:
         findings = list(findings_of_znodes(layout, cluster, {name: view}, settings))
@@ -208,6 +224,7 @@ def _read(
         layout=layout.name,
         path=path,
         exists=znode is not None,
+        read_at=read_at,
         version=znode.version if znode else 0,
         bytes=size,
         is_=text_of(data),

@@ -1,6 +1,6 @@
 """The other lists: LocalServices and their nodes, and pods whose annotations say something wrong."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -56,6 +56,16 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     where: str
     what: str
     hint: bool
+
+
+class Denied(msgspec.Struct, frozen=True, order=True, rename="camel"):
+    """A ServiceAccount that may not register what *pods* declare.  *commands*: what gives it the right."""
+
+    namespace: str
+    service_account: str
+    rpc_service: str
+    pods: Sequence[str]
+    commands: Sequence[str]
 
 
 def local_row(local: LocalService) -> LocalRow:
@@ -145,6 +155,34 @@ def _rejected(pod: Pod, problem: Problem, hint: bool) -> Rejected:
         what=what,
         hint=hint,
     )
+
+
+def denied(
+    pods: Iterable[Pod], subjects: Collection[tuple[str, str, str]], owner_name: Callable[[str, str], str]
+) -> list[Denied]:
+    """Those of *subjects* (namespace, ServiceAccount, RpcService) whose pods declare the service.
+
+    *owner_name*: the RpcService that lists the pods of a namespace that declare a service name.
+    """
+    accounts = {(namespace, account) for namespace, account, _ in subjects}
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for pod in pods:
+        account = pod.service_account or "default"
+        if (pod.namespace, account) in accounts:
+            for name in {owner_name(pod.namespace, one.service_name) for one in pod.declarations}:
+                if (pod.namespace, account, name) in subjects:
+                    found.setdefault((pod.namespace, account, name), []).append(pod.name)
+    return [Denied(*subject, sorted(names), _grant(*subject)) for subject, names in sorted(found.items())]
+
+
+def _grant(namespace: str, account: str, name: str) -> list[str]:
+    role = f"register-{name}"
+    return [
+        f"kubectl -n {namespace} create role {role} --verb=register"
+        f" --resource=rpcservices.rpcregistry.dev --resource-name={name}",
+        f"kubectl -n {namespace} create rolebinding {role}-{account} --role={role}"
+        f" --serviceaccount={namespace}:{account}",
+    ]
 
 
 def pointed(message: str) -> tuple[str, str]:

@@ -13,23 +13,35 @@ LEVELS = ("bad", "hold", "warn", "part", "ok")
 STATES = ("look", "held", "nobody", "partly", "declared")
 SORTS = ("problems", "name", "namespace", "ready", "found", "lag", "changed")
 BAD = ("Unreadable", "Refused", "OwnedElsewhere", "TooLarge", "InvalidName")
+LATELY = 600.0  # seconds for which the page shows that a service was repaired
 NOBODY = "no endpoint is Ready: clients find nobody"
 
 
 class Last(msgspec.Struct, frozen=True, gc=False):
-    """The last change of a service: *at* which time, how many addresses came and went, and the last lags."""
+    """The last change of a service: *at* which time, how many addresses came and went, and the last lags.
+
+    *repairs*: when its znodes were put back after others had changed them, the last times.
+    """
 
     at: float = 0.0
     added: int = 0
     removed: int = 0
     lags: tuple[float, ...] = ()
+    repairs: tuple[float, ...] = ()
+
+
+def lately(times: Iterable[float], now: float) -> tuple[float, ...]:
+    """Those of *times* that are no longer ago than ``LATELY``."""
+    return tuple(at for at in times if now - at < LATELY)
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename="camel"):
     """A service.  *found*: the endpoints that clients find in ZooKeeper; None if that is not known here.
 
+    *ready*: those of pods that are there; *held*: those that stay published though their pods are missing.
     *reason*: that of ``Synced``, or ``Waiting`` while a change is not written.  *level*: one of ``LEVELS``.
     *since*: when ``Synced`` changed last, RFC 3339.  *lag_ms*: of the last change, None if there was none.
+    *repaired_at*: when what others had changed in ZooKeeper was put back last.
     """
 
     name: str
@@ -50,10 +62,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename="camel"):
     removed: int
     lag_ms: float | None
     lags: tuple[float, ...]
+    repaired_at: float | None
 
     @property
     def nobody(self) -> bool:
-        return self.total > 0 and not self.ready
+        return self.total > 0 and not self.ready and not self.held
 
     @property
     def is_well(self) -> bool:
@@ -109,6 +122,8 @@ def row(services: Sequence[RpcService], facts: Facts) -> Row:
     """The row of *services*, all RpcServices of one name."""
     seen = overview.row(services)
     last, waits = facts.last(seen.service), facts.waits(seen.service)
+    # What is held is listed as Ready: it stays published.
+    held = sum(one.ready and one.held for service in services for one in service.status.endpoints)
     nobody = seen.total > 0 and not seen.ready
     reason = "Waiting" if waits and seen.reason in ("InRegistry", overview.UNKNOWN) else seen.reason
     message = "a change waits for ZooKeeper" if reason == "Waiting" else seen.message
@@ -117,9 +132,9 @@ def row(services: Sequence[RpcService], facts: Facts) -> Row:
     return Row(
         name=seen.service,
         namespaces=seen.namespaces,
-        ready=seen.ready,
+        ready=seen.ready - held,
         total=seen.total,
-        held=seen.held,
+        held=held,
         found=facts.found(seen.service),
         level=_level(seen, waits, nobody),
         reason=reason,
@@ -137,6 +152,7 @@ def row(services: Sequence[RpcService], facts: Facts) -> Row:
         removed=last.removed,
         lag_ms=last.lags[-1] if last.lags else None,
         lags=last.lags,
+        repaired_at=last.repairs[-1] if last.repairs else None,
     )
 
 
