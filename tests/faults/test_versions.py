@@ -97,7 +97,8 @@ class TestPython:
 def interpreter(version: str) -> Path:
     """A Python of that version with what the controller needs; skips the test where the machine has none."""
     roots = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    found = [*(Path(part) for part in os.environ["PATH"].split(os.pathsep)), *roots.glob(f"{version}.*/bin")]
+    # pyenv's own first: what it has on PATH works only for a version that is switched on.
+    found = [*roots.glob(f"{version}.*/bin"), *map(Path, os.environ["PATH"].split(os.pathsep))]
     python = next((path / f"python{version}" for path in found if (path / f"python{version}").exists()), None)
     if python is None:
         pytest.skip(f"python{version} is not on PATH")
@@ -112,6 +113,10 @@ def interpreter(version: str) -> Path:
         )
         pip = [str(target / "bin" / "python"), "-m", "pip", "install", "--require-hashes", "-r", str(lock)]
         run_with_progress(f"installing for Python {version}", pip, TOP, os.environ)
+        # The code is this checkout's, found by PYTHONPATH; it asks for its own version.
+        (site,) = target.glob("lib/python*/site-packages")
+        (site / "rpcregistry-0.dist-info").mkdir()
+        (site / "rpcregistry-0.dist-info" / "METADATA").write_text("Name: rpcregistry\nVersion: 0\n")
 
     return once(f"python-{version}-{key_of(str(python), lock.read_text())}", install_into) / "bin" / "python"
 
