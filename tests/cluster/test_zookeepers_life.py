@@ -130,6 +130,11 @@ class Walk:
         ).start()
         eventually(self.controller.leads, TO_START)
 
+    def kill(self) -> None:
+        """End the controller, if there is one."""
+        if self.controller:
+            self.controller.kill()
+
     def section(self, heading: str, *, only: slice = slice(None)) -> None:
         """Type the commands below a heading; each has to print what the page shows, soon at least."""
         for line, wanted in PAGE.shown(heading)[only]:
@@ -165,7 +170,7 @@ def walk(cluster: LocalCluster, world: World, members: Members, tmp_path: Path) 
     """The controller runs, and two pods are published."""
     with ExitStack() as stack:
         made = Walk(cluster, world, members, tmp_path)
-        stack.callback(lambda: made.controller and made.controller.kill())
+        stack.callback(made.kill)
         world.create_pod("a", "echo", ip="10.0.0.1")
         world.create_pod("b", "echo", ip="10.0.0.2")
         made.run(members.addresses(1, 2, 3))
