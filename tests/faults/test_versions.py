@@ -48,8 +48,9 @@ class TestKubernetes:
     """API servers that behave as an older one; the built one runs all suites."""
 
     @pytest.fixture(scope="class", params=KUBERNETES)
+    @classmethod
     def ground(
-        self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+        cls, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     ) -> Iterator[Ground]:
         flags = (f"--emulated-version={request.param}",)
         with Ground(tmp_path_factory.mktemp("emulated"), apiserver_flags=flags) as made:
