@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -56,7 +57,18 @@ class Page:
             for number, token in enumerate(tokens)
             if token.type == "tr_open"
         )
-        return [child.content for row in rows for child in row.children or () if child.type == "code_inline"]
+        return [code for row in rows for code in _codes(row)]
+
+    def rows(self, heading: str) -> list[list[str]]:
+        """What stands between backticks in each row of the tables below a heading."""
+        rows: list[list[str]] = []
+        tokens = [token for title, tokens in self._sections() if title == heading for token in tokens]
+        for before, token in pairwise(tokens):
+            if before.type == "tr_open":
+                rows.append([])
+            if before.type == "td_open":
+                rows[-1] += _codes(token)
+        return rows
 
     def shown(self, heading: str) -> list[tuple[str, str]]:
         """The commands of the console blocks below a heading, each with its output; never empty."""
@@ -82,6 +94,10 @@ class Page:
         for start, end in zip(starts, [*starts[1:], len(self._tokens)], strict=True):
             title = "".join(child.content for child in self._tokens[start + 1].children or ())
             yield title, self._tokens[start + 3 : end]
+
+
+def _codes(token: Token) -> list[str]:
+    return [child.content for child in token.children or () if child.type == "code_inline"]
 
 
 def _shown(tokens: Iterable[Token]) -> list[tuple[str, str]]:

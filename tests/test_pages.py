@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rpcregistry.cli import main, translate
+from rpcregistry.cli import KUBE2ZK_FLAGS, main, translate
 from rpcregistry.plan.findings import DRIFT, NO_DRIFT
 from tests.pages import TOP, Page, pages
 
@@ -101,11 +101,21 @@ def options(command: str) -> set[str]:
     return {*found, "--help"}
 
 
-@pytest.mark.parametrize("flag", ["-zkservers", "-zkpath", "-syncperiod", "-namespace", "-mockregistry"])
-def test_kube2zks_flags_that_the_page_on_moving_names_are_understood(flag: str):
-    assert flag in Page("docs/migrate-from-kube2zk.md").code
-    (translated,) = translate(["run", flag])[1:]
-    assert translated in options("run")
+def test_the_page_on_moving_has_each_flag_of_kube2zk_with_what_it_means():
+    rows = [codes for codes in Page("docs/migrate-from-kube2zk.md").rows("Flags") if codes]
+    assert {theirs.lstrip("-") for theirs, *_ in rows} == KUBE2ZK_FLAGS.keys()
+    for theirs, *others in rows:
+        (translated,) = translate(["run", theirs])[1:]
+        ours, *_, variable = [code for code in others if code.startswith(("--", "RPCREGISTRY_"))]
+        assert {translated, ours.split()[0]} <= options("run"), theirs
+        assert field(ours.split()[0]) == field(translated), theirs
+        assert variable == f"RPCREGISTRY_{ours.split()[0].lstrip('-').upper().replace('-', '_')}", theirs
+
+
+def field(flag: str) -> str:
+    """What a flag of ``run`` says; ``--zkpath`` is a short way to say a layout."""
+    (found,) = {option.name for option in main.commands["run"].params if flag in option.opts}
+    return {"zkpath": "layouts"}.get(found, found)
 
 
 def test_the_page_on_verify_has_its_states_and_which_of_them_are_no_drift():

@@ -111,24 +111,28 @@ def build(name: str) -> Path:
     return once(f"{name}-{key}", compile_into)
 
 
-def zookeeper_command() -> list[str]:
-    """The command that runs a ZooKeeper server; its configuration file follows, as an absolute path."""
+def zookeeper_command(version: str = "") -> list[str]:
+    """The command that runs a ZooKeeper server; its configuration file follows, as an absolute path.
+
+    *version*: another one than all suites use, such as ``3.4.14``.
+    """
     if not shutil.which("java"):
         raise Unavailable("java is not on PATH: install a JDK (11 or newer), which ZooKeeper needs")
     script = shutil.which("zkServer.sh")
-    if script:
+    if script and not version:
         return [script, "start-foreground"]
-    jars = zookeeper_jars()
+    jars = zookeeper_jars(version)
     return [
         "java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        "-Dzookeeper.jmx.log4j.disable=true",  # 3.4 would want log4j itself
         "-cp", f"{jars}/*", "org.apache.zookeeper.server.quorum.QuorumPeerMain",
     ]  # fmt: skip
 
 
-def zookeeper_jars() -> Path:
-    """The folder in the cache with ZooKeeper's jars, fetched first if needed."""
-    pom = HACK / "zookeeper" / "pom.xml"
+def zookeeper_jars(version: str = "") -> Path:
+    """The folder in the cache with ZooKeeper's jars, fetched first if needed; *version*: another one."""
+    pom = HACK / "zookeeper" / ("versions.xml" if version else "pom.xml")
 
     def fetch_into(target: Path) -> None:
         maven = shutil.which("mvn")
@@ -137,11 +141,12 @@ def zookeeper_jars() -> Path:
                 "neither zkServer.sh nor mvn is on PATH: install Maven, which fetches ZooKeeper"
             )
         command = [
-            maven, "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={target}",
+            maven, "-B", "-f", str(pom), f"-Dzookeeper.version={version}",
+            "dependency:copy-dependencies", f"-DoutputDirectory={target}",
         ]  # fmt: skip
-        run_with_progress("fetching ZooKeeper", command, HACK, os.environ)
+        run_with_progress(f"fetching ZooKeeper {version}".rstrip(), command, HACK, os.environ)
 
-    return once(f"zookeeper-{key_of(pom.read_text())}", fetch_into)
+    return once("-".join(filter(None, ("zookeeper", version, key_of(pom.read_text())))), fetch_into)
 
 
 def kwok_stages() -> list[Path]:

@@ -9,6 +9,7 @@ from kazoo.client import KazooClient
 from hack.local.controller import finished
 from tests.cluster.waiting import eventually
 from tests.cluster.world import Controller, Recorder, World, peculiar
+from tests.pages import Page
 
 
 def has_servers(world: World, count: int) -> bool:
@@ -305,3 +306,18 @@ def test_render_shows_offline_what_a_manifest_gives():
     assert rendered.returncode == 1
     assert '"servers":["192.0.2.1","192.0.2.2"]' in rendered.stdout
     assert "/1/serviceName" in rendered.stderr
+
+
+@pytest.mark.full
+def test_one_pod_is_taken_out_by_hand_and_put_in_again(world: World, controller: Controller):
+    for number in (1, 2):
+        world.create_pod(f"p{number}", "echo", ip=f"10.0.0.{number}")
+    eventually(lambda: world.servers("echo") == ["10.0.0.1", "10.0.0.2"])
+    page = Page("docs/faq.md")
+    (out,) = page.commands("How do I take one pod out by hand?")
+    (back,) = (code for code in page.code if code.startswith("kubectl label pod POD rpc-service="))
+
+    for line, servers in ((out, ["10.0.0.2"]), (back, ["10.0.0.1", "10.0.0.2"])):
+        world.kubectl(*line.replace("POD", "p1").split()[1:], "-n", world.namespace)
+        eventually(partial(lambda wanted: world.servers("echo") == wanted, servers))
+        assert world.pod("p1")["status"]["phase"] == "Running"

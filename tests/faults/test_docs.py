@@ -1,4 +1,4 @@
-"""The commands of README and docs/, typed: a first look, the move from kube2zk, a rebuilt cluster."""
+"""The commands of README and docs/, typed: a first look, and a rebuilt cluster."""
 
 import json
 import os
@@ -21,7 +21,6 @@ from tests.faults.harness.stand import Stand
 from tests.pages import TOP, Page
 
 NAMESPACE = "rpcregistry"
-BEFORE = b'{"config":["zone mine 1M"],"servers":["10.0.0.1"]}'
 
 
 @pytest.fixture
@@ -78,32 +77,6 @@ def shows(typed: Callable[[str], str], command: str, wanted: str) -> bool:
 def without_ages(text: str) -> str:
     """A table of kubectl's with no ages, or the summary of ``verify`` as a terminal shows it."""
     return re.sub(r" \d+s$|; cluster .*", "", text, flags=re.MULTILINE)
-
-
-@pytest.mark.full
-def test_the_commands_of_the_docs_move_over_from_kube2zk_and_back(
-    world: World, start_controller: Callable[..., Replica], typed: Callable[[str], str]
-):
-    page = Page("docs/migrate-from-kube2zk.md")
-    crds, before, apply, after = page.commands("Move")
-    stop, delete = page.commands("Go back")
-    world.zk.create(f"{world.base}/echo", BEFORE, makepath=True)
-    world.create_pod("a", "echo", ip="10.0.0.1")
-    typed(crds)
-    found = [line.split("\t")[:3] for line in typed(before).splitlines()]
-    assert found == [["would be adopted", "kube2zk", f"{world.base}/echo"]]
-
-    typed(apply)
-    # Nobody runs containers here: this is what the Deployment would run.
-    controller = start_controller(lease_namespace=NAMESPACE)
-    eventually(lambda: world.synced("echo") == ("True", "InRegistry"))
-    assert typed(after).startswith("in sync: 1 service, 1 znode, 1 pod; cluster ")
-    assert world.get(f"{world.base}/echo") == BEFORE
-
-    typed(stop)
-    assert controller.stop() == 0
-    assert world.get(f"{world.base}/echo") == BEFORE
-    assert delete.endswith("deleteall /rpcregistry")
 
 
 @pytest.mark.full
