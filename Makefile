@@ -20,7 +20,7 @@ define pytest-all
     $(PYTEST) $(1) --last-failed --last-failed-no-failures none $(PYTEST_OPTIONS); }
 endef
 
-.PHONY: help setup demo up down check test test-all test-deep bench release image clean
+.PHONY: help setup demo up down check test test-all test-deep bench site release image clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -69,6 +69,9 @@ test-deep: check ## All there is: every cell of tests/DEEP.md, without a limit
 
 bench: $(STAMP) ## Measure the controller beside a bare client (BENCH_OPTIONS="--pods 1000"; --help)
 	@$(BIN)/python -m hack.bench $(BENCH_OPTIONS)
+
+site: $(STAMP) ## The docs as a site, in build/site
+	@$(BIN)/python -m hack.site
 
 release: $(STAMP) ## Check that a release of the version in pyproject.toml can be tagged
 	@$(BIN)/python -m hack.release

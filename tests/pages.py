@@ -23,6 +23,7 @@ class Step(NamedTuple):
 
     command: str
     output: str = ""
+    code: int = 0  # where a comment behind the command says "exit code N"
 
 
 class Block(NamedTuple):
@@ -38,13 +39,24 @@ class Block(NamedTuple):
         unseen = UNSEEN.match(self.text)
         if unseen:
             return [Step(unseen[1])]
-        return [Step(*found) for found in STEP.findall(self.text)] if self.language == "console" else []
+        found = STEP.finditer(self.text) if self.language == "console" else ()
+        return [Step(step[1], step[2], _code(step[0].partition("\n")[0])) for step in found]
 
     @property
     def file(self) -> str | None:
         """The name of the file that it is, if it is one."""
         found = FILE.match(self.text) if self.language == "yaml" else None
         return found[1] if found else None
+
+
+def _code(line: str) -> int:
+    """The exit code that a command's line promises.
+
+    >>> _code("$ false    # exit code 1"), _code("$ true")
+    (1, 0)
+    """
+    found = re.search(r"# .*\bexit code (\d+)", line)
+    return int(found[1]) if found else 0
 
 
 class Page:
