@@ -36,7 +36,8 @@ def main(locks: list[str]) -> int:
             step = STEP.match(line)
             done += bool(step)
             now = time.monotonic()
-            what = f"{min(done, count)} of {count} packages, {now - began:.0f} s: {line.strip()[:60]}"
+            what = line.partition(" (")[0].strip()[:60]
+            what = f"{min(done, count)} of {count} packages, {now - began:.0f} s: {what}"
             if sys.stdout.isatty():
                 print(f"\r\x1b[2K  {what}", end="", flush=True)
             elif now - said >= SAY_EVERY:
