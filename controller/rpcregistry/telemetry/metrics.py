@@ -56,7 +56,7 @@ GAUGES: Mapping[str, tuple[str, str]] = {
         "",
     ),
     "rpcregistry_oldest_waiting_seconds": (
-        "For how long the oldest change has waited that is not in ZooKeeper yet; it shows what is never written.",
+        "For how long the oldest change has waited that is not in ZooKeeper yet; it shows what is stuck.",
         "",
     ),
     "rpcregistry_compared_timestamp_seconds": (
@@ -122,7 +122,7 @@ class Metrics:
         )
         self._propagation_seconds = seconds(
             "rpcregistry_propagation_seconds",
-            "From a pod's change being seen to its last znode being written; a change that ends otherwise is not in it.",
+            "From a pod's change being seen to its last znode written; one that ends otherwise is left out.",
             "layout",
         )
         self._status_seconds = seconds(
