@@ -24,6 +24,7 @@ def main(locks: list[str]) -> int:
         "install",
         "--disable-pip-version-check",
         "--require-hashes",
+        "--no-compile",  # that is half of the work, and Python compiles what it imports
         *options,
     ]
     began = said = time.monotonic()
