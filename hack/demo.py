@@ -96,7 +96,7 @@ def _stage() -> Iterator[Stage]:
         _title("A real control plane, three kwok nodes and a real ZooKeeper, on loopback")
         playground = Playground(Path(temporary))
         try:
-            playground.up(lambda message: console.print(f"  {message}"))
+            playground.up(lambda message: console.print(f"  {message}", soft_wrap=True))
             yield Stage(playground.cluster.kubeconfig, playground.cluster.zk_servers, pretended=True)
         finally:
             _title("Stopping it all")
