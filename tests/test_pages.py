@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rpcregistry.cli import main, translate
+from rpcregistry.layouts import LAYOUTS
 from rpcregistry.plan.findings import DRIFT, NO_DRIFT
 from tests.pages import TOP, Page, pages
 
@@ -67,6 +68,16 @@ def test_an_index_has_a_line_for_each_page_of_its_folder(folder: str):
     listed = {resolved(index, link)[0] for link in relative_links(index)}
     below = set(map(TOP.joinpath, pages()))
     assert {page for page in below if page.parent == TOP / folder} - listed == {TOP / index.path}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_each_layout_has_a_page_with_its_flag_and_its_znodes(layout: str):
+    page = Page(f"docs/layouts/{layout}.md")
+    assert TOP / page.path in {
+        resolved(Page("docs/layouts.md"), link)[0] for link in Page("docs/layouts.md").links
+    }
+    shown = [command for command, output in page.shown("What is written") if "znodes:" in output]
+    assert [f"--layout {layout}=" in command for command in shown] == [True]
 
 
 # What users type
