@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PLAYGROUND := $(VENV)/.installed-to-play
 PYTEST_OPTIONS ?=
 BENCH_OPTIONS ?=
 .DEFAULT_GOAL := help
@@ -19,28 +20,37 @@ define pytest-all
     $(PYTEST) $(1) --last-failed --last-failed-no-failures none $(PYTEST_OPTIONS); }
 endef
 
-.PHONY: help setup demo up down check test test-all test-deep bench release image clean
+.PHONY: help setup demo up down check test test-all test-deep bench site release image clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 setup: $(STAMP) ## Install everything into .venv
 
+# Installs what lock files name, and this package.
+define install
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: set PYTHON=")'
+@echo "Installing $(1) into $(VENV) …"
+@$(PYTHON) -m venv $(VENV)
+@$(BIN)/python hack/install.py $(2)
+@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+endef
+
 $(STAMP): requirements-dev.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: set PYTHON=")'
-	@echo "Installing into $(VENV) …"
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(call install,all that developers need,requirements-dev.lock)
+	@touch $@ $(PLAYGROUND)
+
+$(PLAYGROUND): requirements.lock hack/local/requirements.lock pyproject.toml
+	$(call install,what the playground needs,requirements.lock hack/local/requirements.lock)
 	@touch $@
 
-demo: $(STAMP) ## The whole journey, on a cluster of its own (NODES=real: with kubelets; or on $KUBECONFIG, $ZK_SERVERS)
+demo: $(PLAYGROUND) ## The whole journey, on a cluster of its own (NODES=real: with kubelets; or on $KUBECONFIG, $ZK_SERVERS)
 	@$(BIN)/python -m hack.demo
 
-up: $(STAMP) ## Leave the demo's playground running; then: . .local/env
+up: $(PLAYGROUND) ## Leave the demo's playground running; then: . .local/env
 	@$(BIN)/python -m hack.playground up
 
-down: $(STAMP) ## Stop the playground
+down: $(PLAYGROUND) ## Stop the playground
 	@$(BIN)/python -m hack.playground down
 
 check: $(STAMP) ## Lint, types, import rules
@@ -59,6 +69,9 @@ test-deep: check ## All there is: every cell of tests/DEEP.md, without a limit
 
 bench: $(STAMP) ## Measure the controller beside a bare client (BENCH_OPTIONS="--pods 1000"; --help)
 	@$(BIN)/python -m hack.bench $(BENCH_OPTIONS)
+
+site: $(STAMP) ## The docs as a site, in build/site
+	@$(BIN)/python -m hack.site
 
 release: $(STAMP) ## Check that a release of the version in pyproject.toml can be tagged
 	@$(BIN)/python -m hack.release

@@ -119,7 +119,7 @@ def _stage() -> Iterator[Stage]:
 @contextmanager
 def _playing(playground: Playground) -> Iterator[LocalCluster]:
     try:
-        playground.up(lambda message: console.print(f"  {message}"))
+        playground.up(lambda message: console.print(f"  {message}", soft_wrap=True))
         yield playground.cluster
     finally:
         _title("Stopping it all")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import click
 
-from hack.local.binaries import Unavailable, find
-from hack.local.cluster import LocalCluster, free_ports
+from hack.local.binaries import Unavailable, find, unbuilt
+from hack.local.cluster import ORDER, LocalCluster, free_ports
 from hack.local.controller import controller
 from hack.local.process import Process
 
@@ -23,6 +23,9 @@ DIRECTORY = TOP / ".local"
 ACCOUNT = ("rpcregistry", "rpcregistry")  # namespace and name of the controller's ServiceAccount
 CRDS = TOP / "crds"
 EXAMPLES = TOP / "examples"
+TO_BUILD = """\
+first, once: {programs} are built from their Go modules, some ten minutes of CPU in all.
+  With a cluster that you have, nothing is built:  KUBECONFIG=FILE ZK_SERVERS=HOST:PORT make demo"""
 
 
 class Playground:
@@ -38,6 +41,8 @@ class Playground:
     def up(self, say: Callable[[str], None]) -> None:
         """Start what does not run yet; restart the controller if its variables changed."""
         self._directory.mkdir(parents=True, exist_ok=True)
+        if missing := unbuilt(ORDER):
+            say(TO_BUILD.format(programs=", ".join(missing)))
         self.cluster.up(say)
         self.cluster.kubectl("apply", "-f", str(CRDS))
         self.cluster.kubectl("wait", "--for=condition=Established", "-f", str(CRDS), "--timeout=60s")

@@ -6,12 +6,58 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 TOP = Path(__file__).parents[1]
 STEP = re.compile(r"^\$ (.*?)(?: +#.*)?\n((?:(?!\$ ).*\n)*)", re.MULTILINE)  # a command and its output
+UNSEEN = re.compile(
+    r"<!-- \$ (.*) -->"
+)  # a command that is run before the block, and that readers do not see
+FILE = re.compile(r"# ([\w.-]+\.yaml)\n")  # how a block begins that is a file
+
+
+class Step(NamedTuple):
+    """A command, and what a person sees of it."""
+
+    command: str
+    output: str = ""
+    code: int = 0  # where a comment behind the command says "exit code N"
+
+
+class Block(NamedTuple):
+    """What stands below a heading: the *steps* of a console block, or a *file* and its text."""
+
+    heading: str  # PATH#ANCHOR
+    language: str
+    text: str
+
+    @property
+    def steps(self) -> list[Step]:
+        """What is run of it."""
+        unseen = UNSEEN.match(self.text)
+        if unseen:
+            return [Step(unseen[1])]
+        found = STEP.finditer(self.text) if self.language == "console" else ()
+        return [Step(step[1], step[2], _code(step[0].partition("\n")[0])) for step in found]
+
+    @property
+    def file(self) -> str | None:
+        """The name of the file that it is, if it is one."""
+        found = FILE.match(self.text) if self.language == "yaml" else None
+        return found[1] if found else None
+
+
+def _code(line: str) -> int:
+    """The exit code that a command's line promises.
+
+    >>> _code("$ false    # exit code 1"), _code("$ true")
+    (1, 0)
+    """
+    found = re.search(r"# .*\bexit code (\d+)", line)
+    return int(found[1]) if found else 0
 
 
 class Page:
@@ -24,13 +70,17 @@ class Page:
     @cached_property
     def anchors(self) -> frozenset[str]:
         """What a link may have after its ``#``, as GitHub makes it of a heading."""
-        seen: Counter[str] = Counter()
-        anchors = set()
-        for heading, _ in self._sections():
-            slug = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-            anchors.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
-            seen[slug] += 1
-        return frozenset(anchors)
+        return frozenset(self._slugs())
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """Its blocks of code and its comments, in order."""
+        return tuple(
+            Block(f"{self.path}#{slug}", token.info, token.content)
+            for slug, (_, tokens) in zip(self._slugs(), self._sections(), strict=True)
+            for token in tokens
+            if token.type in ("fence", "code_block", "html_block")
+        )
 
     @cached_property
     def links(self) -> tuple[str, ...]:
@@ -87,6 +137,13 @@ class Page:
     def _inline(self) -> Iterator[Token]:
         for token in self._tokens:
             yield from token.children or ()
+
+    def _slugs(self) -> Iterator[str]:
+        seen: Counter[str] = Counter()
+        for heading, _ in self._sections():
+            slug = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+            yield f"{slug}-{seen[slug]}" if seen[slug] else slug
+            seen[slug] += 1
 
     def _sections(self) -> Iterator[tuple[str, list[Token]]]:
         """Each heading, and what follows it up to the next."""

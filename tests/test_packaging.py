@@ -188,5 +188,9 @@ def test_an_image_holds_what_its_extra_needs_in_the_versions_that_are_tested(fil
     assert pinned(file) <= pinned("requirements-dev.lock")
 
 
+def test_a_playground_has_versions_that_are_tested():
+    assert pinned("hack/local/requirements.lock") <= pinned("requirements-dev.lock")
+
+
 def test_developers_have_all_that_is_needed():
     assert {line.partition("==")[0] for line in pinned("requirements-dev.lock")} >= needed("dev")

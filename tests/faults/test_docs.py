@@ -1,12 +1,10 @@
-"""The commands of README and docs/, typed: a first look, and a rebuilt cluster."""
+"""Commands of docs/ that need another cluster than the playground: a rebuilt one."""
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -54,29 +52,6 @@ def typed(
             replica.stop()
     cluster.kubectl("delete", "--ignore-not-found", "-f", str(TOP / "examples" / "controller.yaml"))
     ground.apply()
-
-
-@pytest.mark.full
-def test_sixty_seconds_of_the_readme_show_what_it_says(
-    world: World, controller: Replica, typed: Callable[[str], str]
-):
-    start, *steps, stop = Page("README.md").shown("Sixty seconds")
-    assert (start[0], stop[0]) == ("make up && . .local/env", "make down")  # here, the fixtures'
-    (url,) = (line["url"] for line in controller.logged() if line["event"] == "the page")
-    for command, output in steps:
-        wanted = without_ages(output.replace("…\n", ""))
-        if command.startswith("rpcregistry ui"):  # .local/env says where the page is; "true" is the browser
-            command, wanted = f"RPCREGISTRY_URL={url} BROWSER=true {command}", f"The page:  {url}"
-        eventually(partial(shows, typed, command, wanted))
-
-
-def shows(typed: Callable[[str], str], command: str, wanted: str) -> bool:
-    return wanted in without_ages(typed(command))
-
-
-def without_ages(text: str) -> str:
-    """A table of kubectl's with no ages, or the summary of ``verify`` as a terminal shows it."""
-    return re.sub(r" \d+s$|; cluster .*", "", text, flags=re.MULTILINE)
 
 
 @pytest.mark.full

@@ -33,10 +33,10 @@ GAUGES: Mapping[str, tuple[str, str]] = {
         "Keys of which a write was refused, or failed, when it was tried last.",
         "controller",
     ),
-    "rpcregistry_services": ("Service names listed by RpcServices.", ""),
+    "rpcregistry_services": ("Service names that RpcServices list.", ""),
     "rpcregistry_services_unsynced": ("RpcServices whose Synced condition is not True.", "reason"),
     "rpcregistry_services_nobody_ready": ("Service names that have endpoints, none of them Ready.", ""),
-    "rpcregistry_endpoints": ("Endpoints listed by RpcServices.", ""),
+    "rpcregistry_endpoints": ("Endpoints that RpcServices list.", ""),
     "rpcregistry_largest_service_endpoints": ("Endpoints of the largest service.", ""),
     "rpcregistry_localservices": ("LocalServices.", ""),
     "rpcregistry_node_services": ("Services that LocalServices control, one a node.", ""),
@@ -56,7 +56,7 @@ GAUGES: Mapping[str, tuple[str, str]] = {
         "",
     ),
     "rpcregistry_oldest_waiting_seconds": (
-        "For how long the oldest change that is not written yet has waited.",
+        "For how long the oldest change has waited that is not in ZooKeeper yet; it shows what is stuck.",
         "",
     ),
     "rpcregistry_compared_timestamp_seconds": (
@@ -64,15 +64,21 @@ GAUGES: Mapping[str, tuple[str, str]] = {
         "",
     ),
     "rpcregistry_heartbeat_timestamp_seconds": ("When this process wrote the heartbeat last.", ""),
-    "rpcregistry_drift": ("Znodes that others changed, and that are not repaired yet.", "layout"),
+    "rpcregistry_drift": (
+        "Znodes that others changed, and that were not repaired yet when ZooKeeper was compared last.",
+        "layout",
+    ),
     "rpcregistry_largest_znode_bytes": ("Size of the largest znode.", ""),
     "rpcregistry_largest_znode_limit_bytes": ("--max-znode-bytes: no larger znode is published.", ""),
-    "rpcregistry_ledger_services": ("Services in the ledger, withdrawn ones of the last day included.", ""),
+    "rpcregistry_ledger_services": (
+        "Services in the ledger, withdrawn ones of the grace period included.",
+        "",
+    ),
     "rpcregistry_lease_renewed_timestamp_seconds": ("When this process renewed the Lease last.", ""),
     "rpcregistry_source_filled": ("1 once all objects of the resource were listed.", "resource"),
     "rpcregistry_source_objects": ("Objects of the resource in memory.", "resource"),
     "rpcregistry_source_heard_timestamp_seconds": (
-        "When the API server was last heard of the resource.",
+        "When the API server was last heard; it sends something about once a minute.",
         "resource",
     ),
     "rpcregistry_source_unknown": (
@@ -93,8 +99,10 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
-        build = Info("rpcregistry_build", "The version.", registry=registry)
-        build.info({"version": version("rpcregistry"), "python": platform.python_version()})
+        self._build = Info(
+            "rpcregistry_build", "The versions of the program and of Python.", registry=registry
+        )
+        self._build.info({"version": version("rpcregistry"), "python": platform.python_version()})
         self._readings: Mapping[str, Reading] = {}  # replaced as a whole
         registry.register(_Readings(lambda: self._readings))
 
@@ -114,14 +122,16 @@ class Metrics:
         )
         self._propagation_seconds = seconds(
             "rpcregistry_propagation_seconds",
-            "From a pod's change being seen to its last znode being written.",
+            "From a pod's change being seen to its last znode written; one that ends otherwise is left out.",
             "layout",
         )
         self._status_seconds = seconds(
             "rpcregistry_status_seconds", "The part of it until a status listed the change."
         )
         self._write_seconds = seconds(
-            "rpcregistry_write_seconds", "The part of it from when its write began.", "layout"
+            "rpcregistry_write_seconds",
+            "The part of it from when its write began; what is left is waiting.",
+            "layout",
         )
         self._ended = counter(
             "rpcregistry_changes_ended", "Pods' changes that reached their end, by which.", "ending"
@@ -147,7 +157,11 @@ class Metrics:
         self._zookeeper_seconds = seconds(
             "rpcregistry_zookeeper_request_seconds", "Until ZooKeeper's answer.", "op"
         )
-        self._leader = Gauge("rpcregistry_leader", "1 while this process leads.", registry=registry)
+        self._leader = Gauge(
+            "rpcregistry_leader",
+            "1 while this process leads; 0 while it only withdraws, since the Lease cannot be renewed.",
+            registry=registry,
+        )
         self._connected = Gauge(
             "rpcregistry_zookeeper_connected", "1 while ZooKeeper is connected.", registry=registry
         )
