@@ -20,18 +20,9 @@ from hack.local.proxy import Proxy
 from hack.local.zookeeper import Server
 from rpcregistry.errors import Conflict, Failure, Fenced, Misconfigured, Rejected, Retry
 from rpcregistry.plan.ops import Check, Create, Delete, Op, Set, Znode
-from rpcregistry.zookeeper.client import (
-    ANSWER_TIMEOUT,
-    CONNECT_TIMEOUT,
-    DEAD_AFTER,
-    IN_FLIGHT,
-    LARGEST_TRANSACTION,
-    OVERHEAD,
-    RECONNECT_DELAY,
-    Overtaken,
-    TooLarge,
-    ZooKeeper,
-)
+from rpcregistry.zookeeper.client import IN_FLIGHT, LARGEST_TRANSACTION, OVERHEAD, ZooKeeper
+from rpcregistry.zookeeper.connection import ANSWER_TIMEOUT, CONNECT_TIMEOUT, DEAD_AFTER, RECONNECT_DELAY
+from rpcregistry.zookeeper.failures import Overtaken, TooLarge
 from tests.cluster.waiting import eventually
 
 SESSION_TIMEOUT = 20.0  # the longest that the server grants; a test that waits for its end has its own
