@@ -4,21 +4,34 @@ kazoo returns a transaction's failure as a value; here it is raised.  Each failu
 (``failures``), and callers retry.  If the answer to a write was lost, only reading shows whether it was made.
 """
 
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from kazoo.client import KazooClient, TransactionRequest
-from kazoo.exceptions import NoNodeError
+from kazoo.exceptions import KazooException, NoNodeError
+from kazoo.protocol.paths import normpath
 from kazoo.protocol.states import EventType, WatchedEvent
 
 from rpcregistry.errors import Retry
 from rpcregistry.plan.ops import Check, Create, Delete, Op, Set, Znode
+from rpcregistry.zookeeper.bulk import (
+    CHILDREN,
+    DATA,
+    FIRST,
+    MultiRead,
+    SetWatches,
+    next_count,
+    send,
+    watchers_of,
+)
 from rpcregistry.zookeeper.connection import ANSWER_TIMEOUT, Connection
-from rpcregistry.zookeeper.failures import ROLLED_BACK, Overtaken, TooLarge, is_error, op_failure
+from rpcregistry.zookeeper.failures import ROLLED_BACK, Overtaken, TooLarge, failure, is_error, op_failure
 
 IN_FLIGHT = 64  # requests of one call; kazoo blocks its callers when about 270 wait to be sent
+FEW = 4  # znodes that cost less one by one than by three requests for all
 LARGEST_TRANSACTION = 800 * 1024  # bytes; at 1 MiB the server drops the connection
 OVERHEAD = 64  # bytes of an op, besides its path and its data
 
@@ -39,9 +52,9 @@ class ZooKeeper(Connection):
 
     def read(self, paths: Iterable[str]) -> dict[str, Znode | None]:
         """Read the znodes at *paths*, None if missing, and watch each: its next change is notified."""
-        found: dict[str, Znode | None] = dict.fromkeys(paths)
+        unread, found = self._in_bulk("read", DATA, paths)
+        found = {path: _znode(*answer) if answer else None for path, answer in found.items()}
         watcher = self._notify_change if self._on_changed else None
-        unread = list(found)
         while unread:
             answers = self._ask(
                 "read", unread, lambda client, path: client.get_async(self._root + path, watcher)
@@ -62,11 +75,10 @@ class ZooKeeper(Connection):
 
     def listed(self, paths: Iterable[str]) -> dict[str, list[str] | None]:
         """The names of the znodes' children, None if missing; the next change of each list is notified."""
+        unread, found = self._in_bulk("list", CHILDREN, paths)
         watcher = self._notify_change if self._on_changed else None
-        return self._ask(
-            "list",
-            list(paths),
-            lambda client, path: client.get_children_async(self._root + path, watcher),
+        return found | self._ask(
+            "list", unread, lambda client, path: client.get_children_async(self._root + path, watcher)
         )
 
     def make_parents(self, path: str) -> None:
@@ -139,6 +151,64 @@ class ZooKeeper(Connection):
         while waiting:
             take()
         return answers
+
+    # in bulk
+
+    def _in_bulk(self, verb: str, what: int, paths: Iterable[str]) -> tuple[list[str], dict[str, Any]]:
+        """Read *what* of *paths* in bulk, where that costs less; return the paths left, and the answers.
+
+        What is still watched is read without another watch.  Few others cost less one by one.
+        """
+        left, client = list(dict.fromkeys(paths)), self._ready()
+        if not self._bulk.works:
+            return left, {}
+        with self._translated(client, verb, ", ".join(left[:1])):
+            rooted = {path: normpath(self._root + path) for path in left}
+        watchers = watchers_of(client, what)
+        bare = {path: at for path, at in rooted.items() if self._on_changed and at not in watchers}
+        watched = {path: at for path, at in rooted.items() if path not in bare}
+        answers = self._read_many(client, verb, what, watched, watch=False)
+        if len(bare) < FEW:
+            return list(bare), answers
+        return [], answers | self._read_many(client, verb, what, bare, watch=True)
+
+    def _read_many(
+        self, client: KazooClient, verb: str, what: int, rooted: Mapping[str, str], *, watch: bool
+    ) -> dict[str, Any]:
+        """Read *what* of paths, given with the chroot, too, and *watch* them; None if there is no znode."""
+        answers: dict[str, Any] = {}
+        left, count = list(rooted), FIRST
+        while left:
+            paths, left = left[:count], left[count:]
+            at = [rooted[path] for path in paths]
+            begun = time.monotonic()
+            with self._translated(client, verb, paths[0]):
+                # Watch first: then each change is in the answer, or notified.
+                if watch:
+                    self._watch(client, what, at)
+                results, size = send(client, MultiRead(what, at)).get(timeout=ANSWER_TIMEOUT)
+            count = next_count(count, time.monotonic() - begun, size)
+            for path, result in zip(paths, results, strict=True):
+                answers[path] = None if isinstance(result, NoNodeError) else result
+                if is_error(answers[path]):
+                    raise failure(verb, path, result)
+        return answers
+
+    def _watch(self, client: KazooClient, what: int, at: Sequence[str]) -> None:
+        """Watch *what* of znodes, and the coming of those whose data is asked for and that are missing."""
+        results, _ = send(client, MultiRead(what, at)).get(timeout=ANSWER_TIMEOUT)
+        here = [path for path, result in zip(at, results, strict=True) if not is_error(result)]
+        missing = [path for path, result in zip(at, results, strict=True) if isinstance(result, NoNodeError)]
+        request = (
+            SetWatches(client, self._notify_change, data=here, missing=missing)
+            if what == DATA
+            else SetWatches(client, self._notify_change, children=here)
+        )
+        try:
+            send(client, request).get(timeout=ANSWER_TIMEOUT)
+        except KazooException:
+            self._give_up(client)  # it takes them for watched
+            raise
 
     def _notify_change(self, event: WatchedEvent) -> None:
         # kazoo ends the watches of a lost connection by an event NONE, which has no path.

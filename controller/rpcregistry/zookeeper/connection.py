@@ -22,6 +22,7 @@ from kazoo.exceptions import (
     KazooException,
     NoAuthError,
     SessionClosedRequireSaslError,
+    UnimplementedError,
 )
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.states import KazooState, KeeperState
@@ -29,6 +30,7 @@ from kazoo.retry import KazooRetry
 
 from rpcregistry.errors import Misconfigured, Retry
 from rpcregistry.zookeeper.access import OPEN, Access, Handler, Secrets
+from rpcregistry.zookeeper.bulk import DATA, Bulk, MultiRead, SetWatches, send
 from rpcregistry.zookeeper.failures import failure
 from rpcregistry.zookeeper.reconnect import Attempts
 
@@ -103,6 +105,7 @@ class Connection:
         self._secrets = Secrets(access)  # only the supervisor uses it, once it runs
         self._attempts = Attempts(self._hosts, access)  # replaced as a whole, by the supervisor
         self._client_options = client_options or {}
+        self._bulk = Bulk()
         self._closing = threading.Event()
         self._attention = threading.Event()  # wakes the supervisor
         self._supervisor = threading.Thread(target=self._supervise, name="zookeeper", daemon=True)
@@ -179,6 +182,9 @@ class Connection:
         except KazooTimeoutError as error:
             self._give_up(client)
             raise Retry(f"{verb} {path}: no answer within {ANSWER_TIMEOUT:g} s") from error
+        except UnimplementedError as error:
+            self._bulk.refused()  # we asked an older server, which we have moved to meanwhile
+            raise Retry(f"{verb} {path}: the server does not know that request") from error
         except (KazooException, ValueError) as error:
             raise failure(verb, path, error) from error
 
@@ -204,7 +210,11 @@ class Connection:
         """Note a change of the connection.  kazoo's thread calls it, which must not wait."""
         if state == KazooState.CONNECTED:
             # kazoo has not sent our credentials yet.  This answer comes after the server accepted them.
-            client.exists_async("/").rawlink(lambda answer: self._answered(client, answer))
+            if self._bulk.may_work:
+                # Alone: a server that refuses it answers out of order, at which kazoo's thread ends.
+                send(client, MultiRead(DATA, ["/"])).rawlink(lambda answer: self._probed(client, answer))
+            else:
+                self._greet(client)
             return
         with self._lock:
             if client is not self._client or self._silent:
@@ -213,6 +223,21 @@ class Connection:
             if client.client_state == KeeperState.AUTH_FAILED:
                 self._attempts.denied("it refuses our credentials: mend --zk-auth-file")
         self._attention.set()
+
+    def _greet(self, client: KazooClient) -> None:
+        client.exists_async("/").rawlink(lambda answer: self._answered(client, answer))
+
+    def _probed(self, client: KazooClient, answer: Any) -> None:
+        if answer.exception is None:
+            send(client, SetWatches(client, _ignore)).rawlink(lambda last: self._probed_last(client, last))
+        else:
+            self._probed_last(client, answer)
+
+    def _probed_last(self, client: KazooClient, answer: Any) -> None:
+        if self._bulk.note_first(answer.exception):
+            self._greet(client)
+        else:
+            self._answered(client, answer)
 
     def _answered(self, client: KazooClient, answer: Any) -> None:
         with self._lock:
@@ -293,6 +318,10 @@ def _asks_for_credentials(access: Access) -> str:
     if not access.has_identity:
         return "it asks for credentials: give --zk-auth-file"
     return "it does not accept our credentials: mend --zk-auth-file, or --zk-auth-scheme"
+
+
+def _ignore(*_: object) -> None:
+    """No watch calls it."""
 
 
 def _dismiss(client: KazooClient) -> threading.Thread:
