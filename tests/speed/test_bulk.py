@@ -21,6 +21,8 @@ from rpcregistry.zookeeper.bulk import MOST
 from rpcregistry.zookeeper.client import IN_FLIGHT, ZooKeeper
 from tests.cluster.waiting import eventually
 
+pytestmark = pytest.mark.full
+
 NEWEST = "3.9.5"  # that of hack/zookeeper, which is in the cache already
 VERSIONS = ["3.4.14", "3.5.10", "3.6.4", "3.8.4", NEWEST]
 IN_BULK = VERSIONS[2:]
@@ -347,7 +349,7 @@ def test_a_connection_that_moves_to_an_older_server_reads_one_by_one(
 ) -> None:
     r = reader(servers(NEWEST).address)
     paths = paths_of(20)
-    old = servers("3.5.10")
+    old = servers("3.4.14")
     moved = KazooClient(old.address)
     moved.start(TIMEOUT)
     moved.create(r.root)
@@ -411,7 +413,6 @@ def readable(zookeeper: ZooKeeper, paths: list[str]) -> dict[str, Znode | None] 
     return None
 
 
-@pytest.mark.full
 def test_of_an_ensemble_that_loses_the_server_in_use(tmp_path: Path) -> None:
     ensemble = Ensemble(tmp_path)
     changed: list[str] = []
