@@ -24,7 +24,7 @@ from rpcregistry.runtime.workqueue import Workqueue
 from rpcregistry.sdk.subscriptions import Pods, Subscription, Subscriptions
 from rpcregistry.telemetry.events import EventRecorder
 from rpcregistry.zookeeper.access import OPEN
-from rpcregistry.zookeeper.client import MOST_LINES, _Once
+from rpcregistry.zookeeper.connection import MOST_LINES, _Once
 from rpcregistry.zookeeper.reconnect import Attempts
 from tests.threads import at_once, step_by_step, twice
 from tests.worlds import Clock

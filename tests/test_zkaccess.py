@@ -1,5 +1,7 @@
 """What ZooKeeper's flags and the files they name say, and what is wrong with them."""
 
+import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ from kazoo.security import ACL, OPEN_ACL_UNSAFE, Id, Permissions
 from hack.local.pki import Authority
 from rpcregistry.cli import run_command
 from rpcregistry.errors import Misconfigured
-from rpcregistry.zookeeper.access import OPEN, Access, Secrets, acl, load
+from rpcregistry.zookeeper.access import OPEN, Access, Handler, Secrets, acl, load
+from rpcregistry.zookeeper.reconnect import Attempts
 
 ALL = Permissions.ALL
 READ = Permissions.READ
@@ -219,6 +222,16 @@ def test_an_encrypted_key_is_refused_without_asking(files: dict[str, Path], auth
     )
     with pytest.raises(Misconfigured, match="encrypted"):
         load(tls_access(files))
+
+
+def test_a_server_that_hangs_in_the_tls_handshake_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as hung:  # whose backlog takes the connection
+        address = hung.getsockname()
+        attempts = Attempts("localhost", OPEN)
+        handler = Handler(ssl.create_default_context(), 0.1, attempts)
+        with pytest.raises(OSError, match="timed out"):
+            handler.create_connection(address, "localhost")
+    assert attempts.trouble.startswith(f"localhost:{address[1]}: no TLS: ")
 
 
 # files that change

@@ -20,18 +20,10 @@ from hack.local.proxy import Proxy
 from hack.local.zookeeper import Server
 from rpcregistry.errors import Conflict, Failure, Fenced, Misconfigured, Rejected, Retry
 from rpcregistry.plan.ops import Check, Create, Delete, Op, Set, Znode
-from rpcregistry.zookeeper.client import (
-    ANSWER_TIMEOUT,
-    CONNECT_TIMEOUT,
-    DEAD_AFTER,
-    IN_FLIGHT,
-    LARGEST_TRANSACTION,
-    OVERHEAD,
-    RECONNECT_DELAY,
-    Overtaken,
-    TooLarge,
-    ZooKeeper,
-)
+from rpcregistry.zookeeper.bulk import FIRST
+from rpcregistry.zookeeper.client import LARGEST_TRANSACTION, OVERHEAD, ZooKeeper
+from rpcregistry.zookeeper.connection import ANSWER_TIMEOUT, CONNECT_TIMEOUT, DEAD_AFTER, RECONNECT_DELAY
+from rpcregistry.zookeeper.failures import Overtaken, TooLarge
 from tests.cluster.waiting import eventually
 
 SESSION_TIMEOUT = 20.0  # the longest that the server grants; a test that waits for its end has its own
@@ -181,7 +173,8 @@ def test_of_thousands_that_are_read_a_bounded_number_is_on_the_way(
     server.process.pause()
     with pytest.raises(Retry):
         zookeeper.read(paths)
-    assert sent.count(base.encode()) == IN_FLIGHT
+    # All are watched, so they are read in bulk; few at first.
+    assert sent.count(base.encode()) == FIRST
 
 
 def test_what_comes_while_it_is_read_is_read(

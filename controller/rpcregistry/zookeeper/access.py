@@ -326,6 +326,7 @@ def _refusal(error: OSError) -> str:
         case ssl.SSLCertVerificationError():
             return f"its certificate is not accepted: {error.verify_message}"
         case ssl.SSLError():
-            reason = (error.reason or error.strerror or str(error)).replace("_", " ").lower()
+            given = getattr(error, "reason", None)  # a handshake that timed out has none
+            reason = (given or error.strerror or str(error)).replace("_", " ").lower()
             return f"no TLS: {reason}: is that its port for TLS?"
     return error.strerror or str(error)

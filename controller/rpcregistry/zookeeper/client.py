@@ -1,226 +1,60 @@
 """ZooKeeper: reads znodes, and writes them in transactions.
 
-kazoo keeps the connection up.  Under faults we do three things differently:
-
-- While disconnected, kazoo queues requests without end, and writes late.  Here they fail at once.
-- kazoo returns a transaction's failure as a value.  Here it is raised.
-- A kazoo client can stay disconnected for ever: its server's data was wiped, its credentials were refused,
-  or its thread died.  Or its server answers nothing.  We replace such a client.  That costs nothing, because
-  we bind nothing to a session.
-
-We translate each failure once into ``errors``: see ``_OVERTAKEN`` and ``_REFUSED``.  Callers
-retry.  If the answer to a write was lost, only reading shows whether it was made.
+kazoo returns a transaction's failure as a value; here it is raised.  Each failure is translated once
+(``failures``), and callers retry.  If the answer to a write was lost, only reading shows whether it was made.
 """
 
-import logging
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-import structlog
 from kazoo.client import KazooClient, TransactionRequest
-from kazoo.exceptions import (
-    BadArgumentsError,
-    BadVersionError,
-    ConfigurationError,
-    InvalidACLError,
-    KazooException,
-    NoAuthError,
-    NoChildrenForEphemeralsError,
-    NodeExistsError,
-    NoNodeError,
-    NotEmptyError,
-    QuotaExceededError,
-    RolledBackError,
-    RuntimeInconsistency,
-    SessionClosedRequireSaslError,
-    UnimplementedError,
-)
-from kazoo.handlers.threading import KazooTimeoutError
-from kazoo.protocol.states import EventType, KazooState, KeeperState, WatchedEvent
-from kazoo.retry import KazooRetry
+from kazoo.exceptions import KazooException, NoNodeError
+from kazoo.protocol.paths import normpath
+from kazoo.protocol.states import EventType, WatchedEvent
 
-from rpcregistry.errors import Conflict, Failure, Fenced, Misconfigured, Rejected, Retry
+from rpcregistry.errors import Retry
 from rpcregistry.plan.ops import Check, Create, Delete, Op, Set, Znode
-from rpcregistry.zookeeper.access import OPEN, Access, Handler, Secrets
-from rpcregistry.zookeeper.reconnect import Attempts
+from rpcregistry.zookeeper.bulk import (
+    CHILDREN,
+    DATA,
+    FIRST,
+    MultiRead,
+    SetWatches,
+    next_count,
+    send,
+    watchers_of,
+)
+from rpcregistry.zookeeper.connection import ANSWER_TIMEOUT, Connection
+from rpcregistry.zookeeper.failures import ROLLED_BACK, Overtaken, TooLarge, failure, is_error, op_failure
 
-log = structlog.get_logger(__name__)
-
-
-class _Once(logging.Filter):
-    """Passes each log line once between two connections, and at most ``MOST_LINES`` different ones."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lock = threading.Lock()  # protects _seen
-        self._seen: set[str] = set()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to log the line; answers of servers are not, since ``Attempts`` reports them."""
-        if record.exc_info and isinstance(record.exc_info[1], KazooException):
-            return False
-        text = record.getMessage()
-        with self._lock:
-            if text in self._seen or len(self._seen) >= MOST_LINES:
-                return False
-            self._seen.add(text)
-            return True
-
-    def forget(self) -> None:
-        """Start anew, since there is a connection."""
-        with self._lock:
-            self._seen.clear()
-
-
-# At DEBUG kazoo logs each request, with credentials and data.  Above, it logs several lines an attempt.
-_kazoo_log = logging.getLogger("kazoo")
-_kazoo_log.setLevel(logging.WARNING)
-_once = _Once()
-_kazoo_log.addFilter(_once)
-
-SESSION_TIMEOUT = 15.0  # seconds, as all times here
-CONNECT_TIMEOUT = 3.0
-RECONNECT_DELAY = 2.0  # at most
-ANSWER_TIMEOUT = 5.0
-DEAD_AFTER = 5.0
-CHECK_PERIOD = 1.0
-CLOSE_TIMEOUT = 1.0
-MOST_LINES = 20
 IN_FLIGHT = 64  # requests of one call; kazoo blocks its callers when about 270 wait to be sent
+FEW = 4  # znodes that cost less one by one than by three requests for all
 LARGEST_TRANSACTION = 800 * 1024  # bytes; at 1 MiB the server drops the connection
 OVERHEAD = 64  # bytes of an op, besides its path and its data
 
-_OVERTAKEN = (BadVersionError, NoNodeError, NodeExistsError, NotEmptyError)
-_REFUSED = (
-    BadArgumentsError,
-    InvalidACLError,
-    NoAuthError,
-    NoChildrenForEphemeralsError,
-    QuotaExceededError,
-    UnimplementedError,
-    ValueError,  # kazoo raises it for a bad path
-)
-_MENDING = {  # errors that a person has to mend, and how
-    NoAuthError: "its ACL or its parent's does not let us: mend --zk-auth-file, or that ACL by setAcl",
-    InvalidACLError: "the server knows no such identity: mend --zk-acl, or the credentials",
-    QuotaExceededError: "quota of znode {parent}, or one above or below it, is used up: setquota raises it",
-}
-_ROLLED_BACK = (RolledBackError, RuntimeInconsistency)  # of the other ops in a failed transaction
 
+class ZooKeeper(Connection):
+    """A connection that reads znodes and writes transactions; for any number of threads.
 
-class Overtaken(Conflict):
-    """The znode at *path* is not as the operation expected it."""
-
-    def __init__(self, message: str, path: str) -> None:
-        super().__init__(message)
-        self.path = path
-
-
-class TooLarge(Rejected):
-    """The transaction has more bytes than a server accepts; nothing was sent."""
-
-
-class ZooKeeper:
-    """A connection to one ensemble, kept up until ``close``; for any number of threads.
-
-    *servers*: ``HOST:PORT,…[/CHROOT]``; the chroot need not exist.  *on_connection* gets True or False
-    whenever the connection came or was lost.  *on_changed* gets the path of a znode that changed since it was
-    read, once until it is read again.  It gets none of the changes while there was no connection: compare
-    all when ``generation`` grew.  Our threads call both, so they must not block.  *access*: credentials, ACL
-    and TLS; when its files change, a new client takes over.  *client_options* go to ``KazooClient``.  Raises
-    ``Misconfigured``.
+    *on_changed* gets the path of a znode that changed since it was read, once until it is read again.  It
+    gets none of the changes while there was no connection: compare all when ``generation`` grew.  kazoo's
+    thread calls it, so it must not block.  All else is as for ``Connection``.
     """
 
     def __init__(
-        self,
-        servers: str,
-        *,
-        on_connection: Callable[[bool], None] = lambda _: None,
-        on_changed: Callable[[str], None] | None = None,
-        session_timeout: float = SESSION_TIMEOUT,
-        access: Access = OPEN,
-        client_options: Mapping[str, Any] | None = None,
+        self, servers: str, *, on_changed: Callable[[str], None] | None = None, **options: Any
     ) -> None:
-        self._servers = servers
-        self._hosts, *chroot = servers.split("/")
-        self._root = "".join(f"/{segment}" for segment in chroot if segment)
-        self._on_connection = on_connection
         self._on_changed = on_changed
-        self._session_timeout = session_timeout
-        self._access = access
-        self._secrets = Secrets(access)  # only the supervisor uses it, once it runs
-        self._attempts = Attempts(self._hosts, access)  # replaced as a whole, by the supervisor
-        self._client_options = client_options or {}
-        self._closing = threading.Event()
-        self._attention = threading.Event()  # wakes the supervisor
-        self._supervisor = threading.Thread(target=self._supervise, name="zookeeper", daemon=True)
-        # Readers need no lock: each attribute is replaced as a whole.
-        self._lock = threading.Lock()  # protects writes of all that follows
-        self._connected = threading.Event()
-        self._generation = 0
-        self._since = time.monotonic()  # when the client was connected last, or made
-        self._silent = False  # the client has left a request unanswered
-        self._client = self._make_client()
-
-    @classmethod
-    @contextmanager
-    def connected_to(cls, servers: str, timeout: float, access: Access = OPEN) -> Iterator["ZooKeeper"]:
-        """A connection for the length of a ``with``; ``Retry`` if there is none after *timeout* seconds."""
-        zookeeper = cls(servers, access=access)
-        zookeeper.start()
-        try:
-            if not zookeeper.wait(timeout):
-                raise Retry(f"ZooKeeper at {servers} is not connected after {timeout:g} s{zookeeper.trouble}")
-            yield zookeeper
-        finally:
-            zookeeper.close()
-
-    @property
-    def connected(self) -> bool:
-        """Whether there is a connection; without one, each call fails at once with ``Retry``."""
-        return self._connected.is_set()
-
-    @property
-    def trouble(self) -> str:
-        """Why there is no connection, as the end of a sentence; empty if unknown."""
-        trouble = self._attempts.trouble
-        return f": {trouble}" if trouble else ""
-
-    @property
-    def generation(self) -> int:
-        """The number of connections so far; changes between two of them are not notified."""
-        return self._generation
-
-    def start(self) -> None:
-        """Connect, and keep the connection up."""
-        self._client.start_async()
-        self._supervisor.start()
-
-    def wait(self, timeout: float) -> bool:
-        """Wait up to *timeout* seconds for a connection; return whether there is one."""
-        return self._connected.wait(timeout)
-
-    def close(self) -> None:
-        """End the session, within two seconds; a server that hangs ends it later, by its timeout."""
-        self._closing.set()
-        self._attention.set()
-        if self._supervisor.is_alive():
-            self._supervisor.join(CLOSE_TIMEOUT)
-        with self._lock:
-            self._connected.clear()
-        _dismiss(self._client).join(CLOSE_TIMEOUT)
-
-    # reading and writing
+        super().__init__(servers, **options)
 
     def read(self, paths: Iterable[str]) -> dict[str, Znode | None]:
         """Read the znodes at *paths*, None if missing, and watch each: its next change is notified."""
-        found: dict[str, Znode | None] = dict.fromkeys(paths)
+        unread, found = self._in_bulk("read", DATA, paths)
+        found = {path: _znode(*answer) if answer else None for path, answer in found.items()}
         watcher = self._notify_change if self._on_changed else None
-        unread = list(found)
         while unread:
             answers = self._ask(
                 "read", unread, lambda client, path: client.get_async(self._root + path, watcher)
@@ -241,11 +75,10 @@ class ZooKeeper:
 
     def listed(self, paths: Iterable[str]) -> dict[str, list[str] | None]:
         """The names of the znodes' children, None if missing; the next change of each list is notified."""
+        unread, found = self._in_bulk("list", CHILDREN, paths)
         watcher = self._notify_change if self._on_changed else None
-        return self._ask(
-            "list",
-            list(paths),
-            lambda client, path: client.get_children_async(self._root + path, watcher),
+        return found | self._ask(
+            "list", unread, lambda client, path: client.get_children_async(self._root + path, watcher)
         )
 
     def make_parents(self, path: str) -> None:
@@ -275,10 +108,10 @@ class ZooKeeper:
         client = self._ready()
         with self._translated(client, verb, ops[0].path):
             results = self._submit(client.transaction(), ops).get(timeout=ANSWER_TIMEOUT)
-        errors = [(op, result) for op, result in zip(ops, results, strict=True) if _is_error(result)]
+        errors = [(op, result) for op, result in zip(ops, results, strict=True) if is_error(result)]
         for op, error in errors:
-            if not isinstance(error, _ROLLED_BACK):
-                raise _op_failure(op, error, leading=op is ops[0]) from error
+            if not isinstance(error, ROLLED_BACK):
+                raise op_failure(op, error, leading=op is ops[0]) from error
         if errors:
             raise Retry(f"{verb} {ops[0].path}: rolled back, and the server gives no reason")
         return [_version(op, result) for op, result in zip(ops, results, strict=True)]
@@ -319,195 +152,68 @@ class ZooKeeper:
             take()
         return answers
 
-    # the connection
+    # in bulk
 
-    def _ready(self) -> KazooClient:
-        """Return the client; ``Retry`` if it is not connected.
+    def _in_bulk(self, verb: str, what: int, paths: Iterable[str]) -> tuple[list[str], dict[str, Any]]:
+        """Read *what* of *paths* in bulk, where that costs less; return the paths left, and the answers.
 
-        If the connection is lost right after this, kazoo sends the request late.  A late write fails on its
-        versions.
+        What is still watched is read without another watch.  Few others cost less one by one.
         """
-        if not self._connected.is_set():
-            raise Retry("ZooKeeper is not connected")
-        return self._client
+        left, client = list(dict.fromkeys(paths)), self._ready()
+        if not self._bulk.works:
+            return left, {}
+        with self._translated(client, verb, ", ".join(left[:1])):
+            rooted = {path: normpath(self._root + path) for path in left}
+        watchers = watchers_of(client, what)
+        bare = {path: at for path, at in rooted.items() if self._on_changed and at not in watchers}
+        watched = {path: at for path, at in rooted.items() if path not in bare}
+        answers = self._read_many(client, verb, what, watched, watch=False)
+        if len(bare) < FEW:
+            return list(bare), answers
+        return [], answers | self._read_many(client, verb, what, bare, watch=True)
 
-    @contextmanager
-    def _translated(self, client: KazooClient, verb: str, path: str) -> Iterator[None]:
+    def _read_many(
+        self, client: KazooClient, verb: str, what: int, rooted: Mapping[str, str], *, watch: bool
+    ) -> dict[str, Any]:
+        """Read *what* of paths, given with the chroot, too, and *watch* them; None if there is no znode."""
+        answers: dict[str, Any] = {}
+        left, count = list(rooted), FIRST
+        while left:
+            paths, left = left[:count], left[count:]
+            at = [rooted[path] for path in paths]
+            begun = time.monotonic()
+            with self._translated(client, verb, paths[0]):
+                # Watch first: then each change is in the answer, or notified.
+                if watch:
+                    self._watch(client, what, at)
+                results, size = send(client, MultiRead(what, at)).get(timeout=ANSWER_TIMEOUT)
+            count = next_count(count, time.monotonic() - begun, size)
+            for path, result in zip(paths, results, strict=True):
+                answers[path] = None if isinstance(result, NoNodeError) else result
+                if is_error(answers[path]):
+                    raise failure(verb, path, result)
+        return answers
+
+    def _watch(self, client: KazooClient, what: int, at: Sequence[str]) -> None:
+        """Watch *what* of znodes, and the coming of those whose data is asked for and that are missing."""
+        results, _ = send(client, MultiRead(what, at)).get(timeout=ANSWER_TIMEOUT)
+        here = [path for path, result in zip(at, results, strict=True) if not is_error(result)]
+        missing = [path for path, result in zip(at, results, strict=True) if isinstance(result, NoNodeError)]
+        request = (
+            SetWatches(client, self._notify_change, data=here, missing=missing)
+            if what == DATA
+            else SetWatches(client, self._notify_change, children=here)
+        )
         try:
-            yield
-        except KazooTimeoutError as error:
-            self._give_up(client)
-            raise Retry(f"{verb} {path}: no answer within {ANSWER_TIMEOUT:g} s") from error
-        except (KazooException, ValueError) as error:
-            raise _failure(verb, path, error) from error
-
-    def _make_client(self) -> KazooClient:
-        retry = KazooRetry(max_tries=-1, max_delay=RECONNECT_DELAY)
-        credentials = self._secrets.credentials
-        try:
-            client = KazooClient(
-                self._hosts,
-                timeout=self._session_timeout,
-                handler=Handler(credentials.tls, CONNECT_TIMEOUT, self._attempts),
-                connection_retry=retry,
-                logger=_kazoo_log,
-                **credentials.options,
-                **self._client_options,
-            )
-        except (ConfigurationError, TypeError, ValueError) as error:
-            raise Misconfigured(f"cannot connect to ZooKeeper at {self._servers!r}: {error}") from error
-        client.add_listener(lambda state: self._follow(client, state))
-        return client
-
-    def _follow(self, client: KazooClient, state: str) -> None:
-        """Note a change of the connection.  kazoo's thread calls it, which must not wait."""
-        if state == KazooState.CONNECTED:
-            # kazoo has not sent our credentials yet.  This answer comes after the server accepted them.
-            client.exists_async("/").rawlink(lambda answer: self._answered(client, answer))
-            return
-        with self._lock:
-            if client is not self._client or self._silent:
-                return
-            self._disconnected()
-            if client.client_state == KeeperState.AUTH_FAILED:
-                self._attempts.denied("it refuses our credentials: mend --zk-auth-file")
-        self._attention.set()
-
-    def _answered(self, client: KazooClient, answer: Any) -> None:
-        with self._lock:
-            if client is self._client and isinstance(answer.exception, SessionClosedRequireSaslError):
-                self._attempts.denied(_asks_for_credentials(self._access))
-            lost = client is not self._client or client.client_state != KeeperState.CONNECTED
-            # NoAuth for "/" is an answer, too: the server works.
-            if lost or self._silent or not isinstance(answer.exception, NoAuthError | None):
-                return
-            self._generation += 1
-            self._attempts.answered()
-            self._connected.set()
-        self._attention.set()
-
-    def _give_up(self, client: KazooClient) -> None:
-        """Have the supervisor replace *client*, whose server did not answer a request."""
-        with self._lock:
-            if client is self._client:
-                self._silent = True
-                self._disconnected()
-        self._attention.set()
-
-    def _disconnected(self) -> None:
-        if self._connected.is_set():
-            self._connected.clear()
-            self._since = time.monotonic()
-            self._attempts.lost()
+            send(client, request).get(timeout=ANSWER_TIMEOUT)
+        except KazooException:
+            self._give_up(client)  # it takes them for watched
+            raise
 
     def _notify_change(self, event: WatchedEvent) -> None:
         # kazoo ends the watches of a lost connection by an event NONE, which has no path.
         if self._on_changed and event.type != EventType.NONE:
             self._on_changed(event.path.removeprefix(self._root))
-
-    def _supervise(self) -> None:
-        """Report changes of the connection, and replace a client that cannot recover."""
-        reported = 0, False
-        replaced = 0  # the generation in which we replaced the client last
-        reasons: set[str] = set()  # logged since the last connection
-        while not self._closing.is_set():
-            self._attention.clear()
-            with self._lock:
-                now = self._generation, self._connected.is_set()
-                spent = not now[1] and is_spent(
-                    self._client.client_state,
-                    time.monotonic() - self._since,
-                    self._session_timeout,
-                    self._silent,
-                )
-            if now != reported:
-                log.info("zookeeper connected" if now[1] else "zookeeper disconnected", servers=self._servers)
-                self._on_connection(now[1])
-                reported = now
-            if now[1]:
-                _once.forget()
-                reasons.clear()
-            elif (trouble := self._attempts.trouble) and trouble not in reasons:
-                reasons.add(trouble)
-                log.warning("zookeeper not connected", reason=trouble, servers=self._servers)
-            renewed = self._secrets.renewed()
-            if renewed:
-                self._attempts = Attempts(self._hosts, self._access)
-            if renewed or spent:
-                # Log one replacement a generation: while no server answers, one follows another.
-                self._replace(aloud=renewed or now[0] != replaced)
-                replaced = now[0]
-            self._attention.wait(CHECK_PERIOD)
-
-    def _replace(self, aloud: bool) -> None:
-        """Replace the client; *aloud*: log it as info."""
-        log_it = log.info if aloud else log.debug
-        log_it("zookeeper client replaced", state=self._client.client_state, servers=self._servers)
-        client = self._make_client()
-        with self._lock:
-            spent, self._client = self._client, client
-            self._connected.clear()
-            self._since = time.monotonic()
-            self._silent = False
-        _dismiss(spent)
-        client.start_async()
-
-
-def _asks_for_credentials(access: Access) -> str:
-    if not access.has_identity:
-        return "it asks for credentials: give --zk-auth-file"
-    return "it does not accept our credentials: mend --zk-auth-file, or --zk-auth-scheme"
-
-
-def _dismiss(client: KazooClient) -> threading.Thread:
-    """Stop *client* in a thread of its own, since that may take as long as a session."""
-
-    def stop() -> None:
-        # Nobody uses it any more, so its errors do not matter.
-        with suppress(Exception):
-            client.stop()
-        with suppress(Exception):
-            client.close()
-
-    thread = threading.Thread(target=stop, name="zookeeper-stop", daemon=True)
-    thread.start()
-    return thread
-
-
-def is_spent(state: str, disconnected: float, session_timeout: float, silent: bool) -> bool:
-    """Whether the client is beyond recovery after *disconnected* seconds.
-
-    Its thread may have ended (the server refused it, or it failed), or the servers may not know its session.
-    *silent*: its server did not answer a request.
-
-    >>> is_spent(KeeperState.CONNECTING, 20.0, session_timeout=15.0, silent=False)
-    True
-    >>> is_spent(KeeperState.CONNECTING, 10.0, session_timeout=15.0, silent=False)
-    False
-    """
-    ended = state in (KeeperState.AUTH_FAILED, KeeperState.CLOSED)
-    return silent or disconnected > (DEAD_AFTER if ended else session_timeout)
-
-
-# what answers mean
-
-
-def _failure(verb: str, path: str, error: Exception) -> Failure:
-    mending = _MENDING.get(type(error), "").format(parent=path.rpartition("/")[0] or "/")
-    text = f"{verb} {path}: {mending or f'{type(error).__name__} {error}'}".rstrip()
-    if isinstance(error, _OVERTAKEN):
-        return Overtaken(text, path)
-    return Rejected(text) if isinstance(error, _REFUSED) else Retry(text)
-
-
-def _op_failure(op: Op, error: Exception, leading: bool) -> Failure:
-    if leading and isinstance(op, Check) and isinstance(error, BadVersionError):
-        return Fenced(f"{op.path} is not at version {op.version} any more: another process took over")
-    return _failure(type(op).__name__.lower(), op.path, error)
-
-
-def _is_error(result: Any) -> bool:
-    return isinstance(result, KazooException)
 
 
 def _version(op: Op, result: Any) -> int | None:
