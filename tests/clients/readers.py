@@ -21,7 +21,8 @@ class Reader:
     know no *ports*.  If an endpoint's metadata changes, it lists the endpoint without a gap, unless it
     *blinks*.  *own_faults*: the client's own errors, which no registry causes.  *name*: of a client that
     has several readers.  *calls*: the ways in which it calls, of which "off" is without the retries that it
-    makes by default.
+    makes by default.  *provider*: what its framework's provider is told after host and port; the others
+    call by HTTP.
     """
 
     client: str
@@ -33,6 +34,7 @@ class Reader:
     own_faults: tuple[str, ...] = ()
     name: str = ""
     calls: tuple[str, ...] = ("defaults",)
+    provider: tuple[str, ...] | None = None
 
     @property
     def id(self) -> str:
@@ -61,10 +63,17 @@ GO_KIT = Reader("go-kit", "go-kit", _directory, calls=RETRIES)
 CURATOR = Reader("curator", "curator", _pair, sees=ZONE)
 SERVERSET_SD = Reader("serverset_sd", "serverset", _directory)
 NERVE_SD = Reader("nerve_sd", "nerve", lambda base, service: (f"{base}/{service}/services",))
-DUBBO = Reader("dubbo", "dubbo", lambda base, service: (base, service, "1.0.0"), sees=ZONE)
+DUBBO = Reader(
+    "dubbo",
+    "dubbo",
+    lambda base, service: (base, service, "1.0.0"),
+    sees=ZONE,
+    calls=RETRIES,
+    provider=("1.0.0",),
+)
 FINAGLE = Reader("finagle", "serverset", _directory, sees=ZONE, calls=RETRIES)
 SPRING_CLOUD = Reader("spring-cloud", "spring-cloud", _pair, sees=ZONE)
-SOFA = Reader("sofa", "sofa", _pair, sees=ZONE)
+SOFA = Reader("sofa", "sofa", _pair, sees=ZONE, provider=())
 ZKCLI = Reader("zkcli", "kube2zk", _directory, ports=False)
 ARMERIA_CURATOR = Reader(
     "armeria", "curator", lambda base, service: ("curator", base, service), name="armeria-curator"
@@ -78,7 +87,11 @@ ARMERIA_SERVERSET = Reader(  # a member with other metadata is another one, and 
 )
 D2 = Reader("d2", "d2", _pair, sees={"weight": "7.0"})
 MOTAN = Reader(
-    "motan", "motan", lambda base, service: (base.removesuffix("/motan"), "default_rpc", "1.0.0", service)
+    "motan",
+    "motan",
+    lambda base, service: (base.removesuffix("/motan"), "default_rpc", "1.0.0", service),
+    calls=("zookeeper", "zk"),  # Motan's registry protocols
+    provider=("default_rpc", "1.0.0"),
 )
 # A query of Vert.x that lists a record, and no longer finds it, never ends.
 VERTX = Reader("vertx", "vertx", _pair, sees=ZONE, own_faults=("TimeoutException",))

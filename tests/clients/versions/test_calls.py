@@ -4,7 +4,7 @@ Clients and pods are in a network of their own, each pod on a machine of its own
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import count, product
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
+from hack.clients.build import command
 from hack.clients.watcher import Watcher
 from hack.local import netns
 from hack.local.cluster import LocalCluster
@@ -24,9 +25,12 @@ from tests.clients.readers import (
     ARMERIA,
     CURATOR,
     D2,
+    DUBBO,
     FINAGLE,
     GO_KIT,
+    MOTAN,
     PATIENCE,
+    SOFA,
     SPRING_CLOUD,
     VERTX,
     Reader,
@@ -36,7 +40,7 @@ from tests.cluster.world import Controller, World
 
 SERVER = Path(__file__).parents[1] / "server.py"
 PORT = 8080
-CALLERS = (*ARMERIA, D2, CURATOR, GO_KIT, SPRING_CLOUD, VERTX, FINAGLE)
+CALLERS = (*ARMERIA, D2, CURATOR, GO_KIT, SPRING_CLOUD, VERTX, FINAGLE, DUBBO, MOTAN, SOFA)
 LATELY = 60  # calls in a row: that many leave out one of five addresses by chance once in 600,000 times
 
 
@@ -64,11 +68,12 @@ def machine(network: Network, cluster: LocalCluster) -> Iterator[Machine]:
 
 
 class Pods:
-    """Pods with a server each, on machines of their own."""
+    """Pods with a server each, on machines of their own; *command*: a server, by its host and port."""
 
-    def __init__(self, network: Network, world: World) -> None:
+    def __init__(self, network: Network, world: World, command: Callable[[str, str], Sequence[str]]) -> None:
         self._network = network
         self._world = world
+        self._command = command
         self._machines = ExitStack()
         self._numbers = count()
         self._servers: dict[str, Process] = {}
@@ -96,8 +101,9 @@ class Pods:
     def _serve(self) -> str:
         machine = self._machines.enter_context(self._network.machine(f"pod-{next(self._numbers)}"))
         address = machine.address
-        command = [sys.executable, str(SERVER), address, str(PORT)]
-        self._servers[address] = machine.start("server", command, partial(answers, machine))
+        self._servers[address] = machine.start(
+            "server", self._command(address, str(PORT)), partial(answers, machine)
+        )
         return address
 
 
@@ -108,6 +114,14 @@ def answers(machine: Machine) -> bool:
     except OSError:
         return False
     return True
+
+
+def server(reader: Reader) -> Callable[[str, str], Sequence[str]]:
+    """The program of the pods that the reader calls."""
+    if reader.provider is None:
+        return lambda host, port: (sys.executable, str(SERVER), host, port)
+    provider = reader.provider
+    return lambda host, port: (*command(reader.client), "serve", host, port, *provider)
 
 
 def answered(caller: Watcher, way: str, address: str) -> bool:
@@ -152,7 +166,7 @@ def test_no_call_fails_while_pods_come_move_and_go(
 ):
     controller = start_controller(*layout_flags(world, reader))
     follows = (cluster.zk_servers, *reader.follow(base(world, reader.layout), SERVICE))
-    with Pods(network, world) as pods:
+    with Pods(network, world, server(reader)) as pods:
         a, b = pods.create("a"), pods.create("b")
         for address in (a, b):
             eventually(partial(published, world, reader, address.partition(":")[0]), PATIENCE)
