@@ -102,7 +102,7 @@ class Pods:
         machine = self._machines.enter_context(self._network.machine(f"pod-{next(self._numbers)}"))
         address = machine.address
         self._servers[address] = machine.start(
-            "server", self._command(address, str(PORT)), partial(answers, machine)
+            "server", self._command(address, str(PORT)), partial(answers, machine), PATIENCE
         )
         return address
 
