@@ -387,6 +387,20 @@ def test_a_second_look_asks_the_server_and_takes_in_what_the_store_lacks() -> No
     assert server.held == {A, B}
 
 
+@pytest.mark.parametrize(
+    ("found", "lacked"),
+    [
+        pytest.param(version(B, 4), True, id="older than the watch"),
+        pytest.param(version(B, 9), False, id="its event comes"),
+        pytest.param(version(A, 4), False, id="in the store"),
+    ],
+)
+def test_what_a_list_lacked(found: Thing, lacked: bool) -> None:
+    server = Server(listing(5, A), [])
+    server.run()
+    assert server.informer.lacks(found) == lacked
+
+
 def test_a_second_look_that_the_watch_overtakes_takes_in_what_was_not_deleted_since() -> None:
     gone, late_comer = Thing("b", uid="2"), Thing("c", uid="3")
     asked, overtaken = threading.Event(), threading.Event()

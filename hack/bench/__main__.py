@@ -7,11 +7,13 @@ from functools import partial
 from pathlib import Path
 
 import click
+import msgspec
 from rich.console import Console
 
 from hack.bench import report
 from hack.bench.figures import Outcome
-from hack.bench.scenarios import SCENARIOS
+from hack.bench.peers import Peer, peer
+from hack.bench.scenarios import OF_PEERS, SCENARIOS
 from hack.bench.sizes import Sizes, brief
 from hack.bench.stage import Stage
 from hack.local.binaries import Unavailable
@@ -41,6 +43,14 @@ TOP = Path(__file__).parents[2]
     show_default=True,
     help="How often the quiet namespace changes beside each flood: 150 for a p99 that means something.",
 )
+@click.option(
+    "--peer",
+    "peers",
+    multiple=True,
+    metavar="CMD",
+    help="Measure another controller, too, where it can be: a command with kube2zk's flags, or `least`, a Go"
+    " program that does the least work possible; repeatable.",
+)
 @click.option("--quick", is_flag=True, help="Everything, but briefly: such figures mean nothing.")
 @click.option(
     "--out",
@@ -49,7 +59,14 @@ TOP = Path(__file__).parents[2]
     show_default="build/bench",
     help="Where bench.json and propagation.png go.",
 )
-def main(names: tuple[str, ...], pods: int, neighbour_changes: int, quick: bool, out: Path) -> None:
+def main(
+    names: tuple[str, ...],
+    pods: int,
+    neighbour_changes: int,
+    peers: tuple[str, ...],
+    quick: bool,
+    out: Path,
+) -> None:
     """Measure the controller on a local cluster of its own, each figure beside a bare client's.
 
     The floor is the least work that any controller has to do; a bare client does it in the same run.
@@ -60,10 +77,15 @@ def main(names: tuple[str, ...], pods: int, neighbour_changes: int, quick: bool,
     outcomes: list[Outcome] = []
     directory = Path(tempfile.mkdtemp(prefix="rpcregistry-bench-"))
     try:
+        others = [peer(text) for text in peers]
         with report.tracker(console) as progress:
             progress.console.print("starting a cluster …")
             with Stage(directory, partial(report.track, progress)) as stage:
                 for name in [name for name in SCENARIOS if name in names or not names]:
+                    # First the others: what ours writes is what the next scenario begins with.
+                    for other in others if name in OF_PEERS else ():
+                        progress.console.print(f"{name}: {other.name} …")
+                        outcomes.append(_of_peer(name, stage, sizes, other))
                     progress.console.print(f"{name} …")
                     outcomes.append(SCENARIOS[name](stage, sizes))
                     files = report.write(out, outcomes, pods)
@@ -74,6 +96,16 @@ def main(names: tuple[str, ...], pods: int, neighbour_changes: int, quick: bool,
     report.show(outcomes)
     for file in files:
         console.print(f"wrote {file}")
+
+
+def _of_peer(name: str, stage: Stage, sizes: Sizes, other: Peer) -> Outcome:
+    """The figures of a scenario with another controller, or why there are none."""
+    with stage.instead(other):
+        try:
+            found = SCENARIOS[name](stage, sizes)
+        except RuntimeError as error:
+            found = Outcome(name, [], notes=[f"not measured: {error}"])
+    return msgspec.structs.replace(found, scenario=f"{name}: {other.name}")
 
 
 if __name__ == "__main__":

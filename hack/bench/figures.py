@@ -31,6 +31,7 @@ class Cost(msgspec.Struct, frozen=True):
     controller_cpu_seconds: float
     controller_peak_bytes: int
     apiserver_cpu_seconds: float
+    apiserver_allocated_bytes: int
     etcd_cpu_seconds: float
     zookeeper_cpu_seconds: float
     requests: Mapping[str, int]
@@ -134,6 +135,9 @@ def cost_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
             quantity(cost.controller_peak_bytes, "bytes"),
             quantity(cost.controller_cpu_seconds, "s"),
             quantity(cost.apiserver_cpu_seconds, "s"),
+            quantity(cost.apiserver_allocated_bytes, "bytes"),
+            quantity(cost.etcd_cpu_seconds, "s"),
+            quantity(cost.zookeeper_cpu_seconds, "s"),
             str(written(cost.requests, "rpcservices")),
             str(sum(cost.requests.values())),
             quantity(cost.response_bytes + cost.watch_bytes, "bytes"),

@@ -27,6 +27,7 @@ class Reading(NamedTuple):
     requests: dict[str, int]
     response_bytes: int
     watch_bytes: int
+    allocated_bytes: int
     zxid: int
     packets: int
     znode_writes: int
@@ -62,10 +63,10 @@ def samples(text: str) -> list[tuple[str, dict[str, str], float]]:
     ]
 
 
-def api_counts(text: str) -> tuple[dict[str, int], int, int]:
-    """From the API server's metrics: requests by verb and resource, bytes of answers and of watches."""
+def api_counts(text: str) -> tuple[dict[str, int], int, int, int]:
+    """From the API server's metrics: requests by verb and resource; bytes answered, watched, allocated."""
     requests: dict[str, int] = {}
-    answers = watched = 0
+    answers = watched = allocated = 0
     for name, labels, value in samples(text):
         match name:
             case "apiserver_request_total":
@@ -76,7 +77,9 @@ def api_counts(text: str) -> tuple[dict[str, int], int, int]:
                 answers += int(value)
             case "apiserver_watch_events_sizes_sum":
                 watched += int(value)
-    return {key: count for key, count in requests.items() if key.split(" ")[1]}, answers, watched
+            case "go_memstats_alloc_bytes_total":
+                allocated = int(value)
+    return {key: count for key, count in requests.items() if key.split(" ")[1]}, answers, watched, allocated
 
 
 def zookeeper_says(servers: str, command: str) -> str:
@@ -95,7 +98,9 @@ def zookeeper_counts(servers: str) -> tuple[int, int]:
 
 
 def controller_writes(port: int | None) -> int:
-    """How many znodes a controller has written."""
+    """How many znodes our controller has written; 0 without one."""
+    if port is None:
+        return 0
     try:
         with _opener.open(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             found = samples(answer.read().decode())
@@ -108,7 +113,7 @@ def read(
     client: Client, zk_servers: str, pids: dict[str, int | None], controller_port: int | None
 ) -> Reading:
     """Read all gauges; *pids*: by program, the controller's included."""
-    requests, answers, watched = api_counts(client.send(Request("GET", "/metrics")).decode())
+    requests, answers, watched, allocated = api_counts(client.send(Request("GET", "/metrics")).decode())
     zxid, packets = zookeeper_counts(zk_servers)
     return Reading(
         at=time.monotonic(),
@@ -117,9 +122,10 @@ def read(
         requests=requests,
         response_bytes=answers,
         watch_bytes=watched,
+        allocated_bytes=allocated,
         zxid=zxid,
         packets=packets,
-        znode_writes=controller_writes(controller_port) if pids["controller"] else 0,
+        znode_writes=controller_writes(controller_port),
     )
 
 
@@ -131,6 +137,7 @@ def cost(before: Reading, after: Reading) -> Cost:
         controller_cpu_seconds=used["controller"],
         controller_peak_bytes=after.peak,
         apiserver_cpu_seconds=used["kube-apiserver"],
+        apiserver_allocated_bytes=after.allocated_bytes - before.allocated_bytes,
         etcd_cpu_seconds=used["etcd"],
         zookeeper_cpu_seconds=used["zookeeper"],
         requests=difference(after.requests, before.requests),

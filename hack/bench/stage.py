@@ -13,6 +13,7 @@ import msgspec
 from hack.bench import gauges
 from hack.bench.figures import Cost
 from hack.bench.http import Client, Request, request
+from hack.bench.peers import Peer
 from hack.bench.population import (
     NAMESPACE,
     BarePod,
@@ -30,7 +31,7 @@ from hack.local.process import Process
 T = TypeVar("T")
 TOP = Path(__file__).parents[2]
 RPCSERVICES = f"/apis/rpcregistry.dev/v1alpha1/namespaces/{NAMESPACE}/rpcservices"
-PATIENCE = 1800.0  # seconds; bounds a failure and measures nothing
+PATIENCE = 600.0  # seconds; bounds a failure and measures nothing
 Progress = Callable[[Iterable[T], int, str], Iterator[T]]
 
 
@@ -77,6 +78,7 @@ class Stage:
         self.population = Population()
         self._controller: Process | None = None
         self._port: int | None = None
+        self._peer: Peer | None = None
 
     def __enter__(self) -> "Stage":
         compileall.compile_dir(TOP / "controller" / "rpcregistry", quiet=1)  # as in the image
@@ -145,10 +147,36 @@ class Stage:
 
     # the controller
 
+    @contextmanager
+    def instead(self, peer: Peer) -> Iterator[None]:
+        """Have *peer* run wherever a scenario runs the controller, until the end of a ``with``."""
+        self.clear()
+        self._peer = peer
+        try:
+            yield
+        finally:
+            self._peer = None
+            self.clear()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the controller is ours: no other one has probes and conditions."""
+        return self._peer is None
+
     def start(self, *flags: str) -> float:
         """Start the controller; return when that was, by the monotonic clock."""
+        self._controller = self._of_peer(self._peer) if self._peer else self._ours(*flags)
+        started = time.monotonic()
+        self._controller.start()
+        return started
+
+    def _of_peer(self, peer: Peer) -> Process:
+        command = peer.command(self.cluster.kubeconfig, self.cluster.zk_servers)
+        return Process(peer.name, self._directory.resolve(), command, lambda: True)
+
+    def _ours(self, *flags: str) -> Process:
         self._port = free_ports(1)[0]
-        self._controller = controller(
+        return controller(
             self._directory.resolve(),
             lambda: True,
             *flags,
@@ -157,9 +185,6 @@ class Stage:
             lease_namespace=NAMESPACE,
             bind_address=f"127.0.0.1:{self._port}",
         )
-        started = time.monotonic()
-        self._controller.start()
-        return started
 
     def stop(self) -> None:
         """Stop the controller, if one runs."""
@@ -212,9 +237,11 @@ class Stage:
 
     def until_up_to_date(self) -> None:
         """Wait until the controller is ready, the znodes are right and every RpcService says so."""
-        until(lambda: self.answers("/readyz"), "the controller does not become ready")
+        if self.is_ours:
+            until(lambda: self.answers("/readyz"), "the controller does not become ready")
         self.until_right()
-        self.until_synced()
+        if self.is_ours:
+            self.until_synced()
 
     def until_synced(self) -> None:
         """Wait until every RpcService says that it is in ZooKeeper."""

@@ -31,7 +31,7 @@ ALL = ("go-kit", *JAVA_CLIENTS, "zkcli", "serverset_sd", "nerve_sd")
 def command(client: str) -> list[str]:
     """The command that runs a watcher, built first if needed; raises ``Unavailable``."""
     match client:
-        case "go-kit" | "kube2zk":
+        case "go-kit" | "kube2zk" | "least":
             return [str(_go_build(client) / client)]
         case "zkcli":
             return [sys.executable, "-m", "hack.clients.zkcli", *zkcli()]

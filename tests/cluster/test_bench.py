@@ -39,6 +39,26 @@ def test_a_cold_start_is_measured_beside_a_bare_client(tmp_path: Path):
 
 
 @pytest.mark.full
+def test_other_controllers_are_measured_beside_ours(tmp_path: Path):
+    found = bench(tmp_path, "--scenario=cold", "--scenario=propagation", "--peer=least", "--peer=false --no")
+    assert [*found] == [
+        *("cold: least", "cold: false", "cold"),
+        *("propagation: least", "propagation: false", "propagation"),
+    ]
+    for scenario in ("cold", "propagation"):
+        least, ours = (
+            {figure["what"] for figure in found[name]["figures"]} for name in (f"{scenario}: least", scenario)
+        )
+        assert least
+        assert least <= ours
+        assert not found[f"{scenario}: false"]["figures"]
+        assert "has ended" in found[f"{scenario}: false"]["notes"][0]
+    cost = found["cold: least"]["costs"]["znodes right"]
+    assert cost["requests"]["PUT rpcservices/status"] == 5
+    assert cost["controller_peak_bytes"] > 0
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("named", [["propagation"], list(SCENARIOS)], ids=["one", "all"])
 def test_every_scenario_is_measured_and_latencies_are_drawn(tmp_path: Path, named: list[str]):
     found = bench(tmp_path, *(f"--scenario={name}" for name in named))

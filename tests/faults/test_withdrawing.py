@@ -68,15 +68,12 @@ def once(answer: Callable[[str, str], Answer | None]) -> Callable[[str, str], An
     return instead
 
 
-IN_VAIN = pytest.mark.allows(I5="what a LIST lacked is made again in vain, until a watch event shows it")
-
-
 @pytest.mark.parametrize(
     ("resource", "kept"),
     [
         pytest.param("pods", 0, id="no pods"),
         pytest.param("pods", 1, id="some of the pods", marks=pytest.mark.full),
-        pytest.param("rpcservices", 0, id="no RpcServices", marks=[pytest.mark.full, IN_VAIN]),
+        pytest.param("rpcservices", 0, id="no RpcServices", marks=pytest.mark.full),
     ],
 )
 def test_a_list_that_lacks_something_once_withdraws_nothing(

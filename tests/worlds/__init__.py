@@ -74,6 +74,9 @@ class Held(Generic[T]):
     def observe(self, written: T) -> None:
         self.put(written, ours=True)
 
+    def lacks(self, found: T) -> bool:
+        return found.key not in self._items
+
     def put(self, item: T, ours: bool = False) -> None:
         old = self._items.get(item.key)
         self._items[item.key] = item

@@ -101,6 +101,7 @@ class World:
             services=self.services,
             relied=self.relied,
             read_pod=self._read_pod,
+            read_service=self.services.get,
             read_node=self._read_node,
             may_register=self._may_register,
             settings=rpcservice_plan.ProjectionSettings(

@@ -318,9 +318,7 @@ class NodeServiceReconciler:
             found = self._read(key)
             if found:
                 self._services.observe(found)
-            if found and self._services.store.get(key) is None:
-                # The store did not take it, since it is older than the watch: a LIST lacked it, and no event
-                # will bring it.
+            if found and self._services.lacks(found):
                 self._services.second_look()
             raise
 

@@ -59,7 +59,8 @@ class Source(Protocol[T]):
 
     *unknown*: why the source cannot be read, in full or in part, or None.  ``unknown_in``: the same for one
     namespace.  ``second_look`` makes a quorum LIST of its own; it raises a ``Failure`` while the source is
-    unknown.  ``observe`` puts what our own write returned into the store.
+    unknown.  ``observe`` puts what our own write returned into the store.  ``lacks``: whether a LIST lacked
+    what a read found, so that no watch event will bring it; a second look does.
     """
 
     @property
@@ -69,6 +70,7 @@ class Source(Protocol[T]):
     def unknown_in(self, namespace: str) -> str | None: ...
     def second_look(self) -> Iterable[T]: ...
     def observe(self, written: T) -> None: ...
+    def lacks(self, found: T) -> bool: ...
 
 
 class ZooKeeper(Protocol):

@@ -216,6 +216,10 @@ class Relied:
         """A quorum LIST of its own."""
         return self._watched.second_look()
 
+    def lacks(self, found: RpcService) -> bool:
+        """Whether a LIST lacked what a read *found*."""
+        return self._watched.lacks(found)
+
     def observe(self, written: RpcService) -> None:
         """Put what our own write returned into the watched store."""
         self._watched.observe(written)

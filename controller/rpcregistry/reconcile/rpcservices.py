@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
+from typing import Any
 
 import msgspec
 
@@ -59,6 +60,7 @@ class RpcServiceReconciler:
         relied: Relied,
         read_node: Callable[[str], Node | None],
         read_pod: Callable[[ObjectKey], Pod | None],
+        read_service: Callable[[ObjectKey], RpcService | None],
         may_register: Callable[[Pod, str], bool],
         settings: planning.ProjectionSettings,
         clock: Clock,
@@ -74,6 +76,7 @@ class RpcServiceReconciler:
         self._kube = kube
         self._pods = pods
         self._services = services
+        self._read_service = read_service
         self._settings = settings  # replaced as a whole, by any worker
         self._clock = clock
         self._enqueue = enqueue
@@ -389,7 +392,7 @@ class RpcServiceReconciler:
             case planning.Create(namespace, name, service_name, status, head):
                 manifest = made.rpcservice(namespace, name, service_name, head, self._settings.labels)
                 with self._room.to_make(ObjectKey(namespace, name)):
-                    service = self._kube.create(RPCSERVICES, namespace, manifest)
+                    service = self._create(namespace, manifest)
                     self._shown.wait(service)
                     self._set_status(service, status)
             case planning.SetStatus(service, status):
@@ -397,6 +400,15 @@ class RpcServiceReconciler:
             case planning.Delete(service):
                 service = latest.get(service.uid, service)
                 self._kube.delete(RPCSERVICES, service.key, service.uid, service.resource_version)
+
+    def _create(self, namespace: str, manifest: Mapping[str, Any]) -> RpcService:
+        try:
+            return self._kube.create(RPCSERVICES, namespace, manifest)
+        except Conflict:
+            found = self._read_service(ObjectKey(namespace, manifest["metadata"]["name"]))
+            if found and self._services.lacks(found):
+                self._services.second_look()
+            raise
 
     def _set_status(self, service: RpcService, status: RpcServiceStatus) -> RpcService:
         status = msgspec.structs.replace(status, observed_generation=service.generation)

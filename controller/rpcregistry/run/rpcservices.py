@@ -1,5 +1,7 @@
 """The pod controller: RpcServices from pods, and Events about what pods declare wrongly."""
 
+from functools import partial
+
 from rpcregistry.manifests import EVENTS, NODES, PODS, RPCSERVICES
 from rpcregistry.model import ObjectKey, Pod, ServiceKey
 from rpcregistry.plan import rpcservices as planning
@@ -29,6 +31,7 @@ def rpcservices_part(shared: Shared) -> Part:
         relied=shared.relied,
         # One that --pod-label-selector leaves out would be found, too.
         read_pod=lambda key: None if settings.pod_label_selector else shared.kube.get(PODS, key),
+        read_service=partial(shared.kube.get, RPCSERVICES),
         read_node=lambda name: shared.kube.get(NODES, ObjectKey("", name)),
         may_register=shared.may_register,
         settings=planning.ProjectionSettings(

@@ -194,6 +194,11 @@ class Source(Generic[T]):
         if informer:
             informer.observe(written)
 
+    def lacks(self, found: T) -> bool:
+        """Whether a LIST lacked what a read *found*."""
+        informer = self._informers.get(found.key.namespace) or self._informers.get("")
+        return informer is not None and informer.lacks(found)
+
     def start(self, crew: Crew) -> None:
         """Start to list and watch."""
         for informer in self._informers.values():

@@ -219,6 +219,15 @@ class Informer(Generic[T]):
             if change:
                 self._on_change(msgspec.structs.replace(change, ours=True))
 
+    def lacks(self, found: T) -> bool:
+        """Whether no watch event will bring what a read *found*: a LIST lacked it.  ``second_look`` adds it.
+
+        Only for nouns that carry their ``resource_version``.
+        """
+        version = int(getattr(found, "resource_version", 0))
+        with self._lock:
+            return self.store.get(found.key) is None and version <= (self._position or 0)
+
     def second_look(self) -> list[T]:
         """Return the present objects, by a LIST of its own; raises ``Unknown`` while they cannot be read.
 

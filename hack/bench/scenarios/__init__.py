@@ -29,3 +29,4 @@ SCENARIOS: Mapping[str, Callable[[Stage, Sizes], Outcome]] = {
     "foreign": foreign.run,
     "neighbour": neighbour.run,
 }
+OF_PEERS = frozenset({"cold", "propagation"})  # what needs nothing that only our controller has
