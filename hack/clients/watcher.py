@@ -56,9 +56,9 @@ class Watcher:
         """The ways by which the client came to its lists."""
         return {line["via"] for line in self.lines if "endpoints" in line or "error" in line}
 
-    def errors(self) -> list[str]:
-        """What the client raised in place of a list."""
-        return [line["error"] for line in self.lines if "error" in line]
+    def errors(self, via: str | None = None) -> list[str]:
+        """What the client raised in place of a list; with *via*: by that way of the client only."""
+        return [line["error"] for line in self.lines if "error" in line and via in (None, line.get("via"))]
 
     def close(self) -> None:
         """End it."""

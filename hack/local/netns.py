@@ -61,11 +61,13 @@ class Machine:
         """Run a command in here; return its outcome, also of a failure."""
         return subprocess.run(self.command(*command), capture_output=True, text=True, check=False)
 
-    def start(self, name: str, command: Sequence[str], ready: Callable[[], bool]) -> Process:
+    def start(
+        self, name: str, command: Sequence[str], ready: Callable[[], bool], seconds: float = 60.0
+    ) -> Process:
         """Start a program in here, and wait until it serves; it ends with the machine."""
         process = Process(name, self.directory, self.command(*command), ready)
         process.start()
-        process.wait_until_ready()
+        process.wait_until_ready(seconds)
         return process
 
     def answers(self, url: str) -> bool:

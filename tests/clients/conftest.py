@@ -59,7 +59,7 @@ def start_watcher(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Ca
     for watcher in started:
         watcher.close()
         if getattr(request.node, "failed", False):
-            print(*watcher.lines, sep="\n")
+            print(*watcher.lines[-500:], sep="\n")
             print(watcher.log.read_text()[-5000:])
 
 

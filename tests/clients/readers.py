@@ -20,7 +20,9 @@ class Reader:
     *sees*: what it shows of an endpoint with the metadata and weight of ``OTHERWISE``; kube2zk's clients
     know no *ports*.  If an endpoint's metadata changes, it lists the endpoint without a gap, unless it
     *blinks*.  *own_faults*: the client's own errors, which no registry causes.  *name*: of a client that
-    has several readers.
+    has several readers.  *calls*: the ways in which it calls, of which "off" is without the retries that it
+    makes by default.  *provider*: what its framework's provider is told after host and port; the others
+    call by HTTP.
     """
 
     client: str
@@ -31,15 +33,17 @@ class Reader:
     blinks: bool = False
     own_faults: tuple[str, ...] = ()
     name: str = ""
+    calls: tuple[str, ...] = ("defaults",)
+    provider: tuple[str, ...] | None = None
 
     @property
     def id(self) -> str:
         """What a test's cell is called."""
         return self.name or self.client
 
-    def errors(self, watcher: Watcher) -> list[str]:
-        """What the client raised in place of a list, and should not have."""
-        return [error for error in watcher.errors() if not any(own in error for own in self.own_faults)]
+    def errors(self, watcher: Watcher, via: str | None = None) -> list[str]:
+        """What the client raised in place of a list or an answer, and should not have."""
+        return [error for error in watcher.errors(via) if not any(own in error for own in self.own_faults)]
 
     def address(self, ip: str, port: int) -> str:
         """An endpoint as the client shows it."""
@@ -54,14 +58,22 @@ def _pair(base: str, service: str) -> tuple[str, ...]:
     return (base, service)
 
 
-GO_KIT = Reader("go-kit", "go-kit", _directory)
+RETRIES = ("off", "defaults")
+GO_KIT = Reader("go-kit", "go-kit", _directory, calls=RETRIES)
 CURATOR = Reader("curator", "curator", _pair, sees=ZONE)
 SERVERSET_SD = Reader("serverset_sd", "serverset", _directory)
 NERVE_SD = Reader("nerve_sd", "nerve", lambda base, service: (f"{base}/{service}/services",))
-DUBBO = Reader("dubbo", "dubbo", lambda base, service: (base, service, "1.0.0"), sees=ZONE)
-FINAGLE = Reader("finagle", "serverset", _directory, sees=ZONE)
+DUBBO = Reader(
+    "dubbo",
+    "dubbo",
+    lambda base, service: (base, service, "1.0.0"),
+    sees=ZONE,
+    calls=RETRIES,
+    provider=("1.0.0",),
+)
+FINAGLE = Reader("finagle", "serverset", _directory, sees=ZONE, calls=RETRIES)
 SPRING_CLOUD = Reader("spring-cloud", "spring-cloud", _pair, sees=ZONE)
-SOFA = Reader("sofa", "sofa", _pair, sees=ZONE)
+SOFA = Reader("sofa", "sofa", _pair, sees=ZONE, provider=())
 ZKCLI = Reader("zkcli", "kube2zk", _directory, ports=False)
 ARMERIA_CURATOR = Reader(
     "armeria", "curator", lambda base, service: ("curator", base, service), name="armeria-curator"
@@ -75,7 +87,11 @@ ARMERIA_SERVERSET = Reader(  # a member with other metadata is another one, and 
 )
 D2 = Reader("d2", "d2", _pair, sees={"weight": "7.0"})
 MOTAN = Reader(
-    "motan", "motan", lambda base, service: (base.removesuffix("/motan"), "default_rpc", "1.0.0", service)
+    "motan",
+    "motan",
+    lambda base, service: (base.removesuffix("/motan"), "default_rpc", "1.0.0", service),
+    calls=("zookeeper", "zk"),  # Motan's registry protocols
+    provider=("default_rpc", "1.0.0"),
 )
 # A query of Vert.x that lists a record, and no longer finds it, never ends.
 VERTX = Reader("vertx", "vertx", _pair, sees=ZONE, own_faults=("TimeoutException",))

@@ -83,8 +83,10 @@ def _placeholder(field: str, default: str | None, encode: str | None) -> Placeho
             f"and in a name {' and '.join(NAMES_ONLY)}"
         )
     if encode is not None and encode not in FILTERS:
-        known = ", ".join(FILTERS)
-        raise ValueError(f"${{{field}|{encode}}}: there is no filter {encode!r}; there is {known}")
+        raise ValueError(
+            f"${{{field}|{encode}}}: there is no filter {encode!r}; there is {', '.join(FILTERS)}, "
+            "and a default is written ${weight:-1}"
+        )
     if default is None or field not in (*NUMBERS, "metadata", *NAMES_ONLY):
         return Placeholder(field, default, encode or "")
     if field not in NUMBERS:

@@ -22,10 +22,7 @@ final class Client {
         } else {
             group.whenReady().join();
             WebClient client = WebClient.builder(SessionProtocol.HTTP, group).build();
-            Lines.poll("call", () -> {
-                String[] answer = client.get("/").aggregate().join().contentUtf8().split(":");
-                return new Lines.Endpoints().add(answer[0], answer[1], Map.of());
-            });
+            Lines.calls("defaults", () -> Lines.answer(client.get("/").aggregate().join().contentUtf8()));
         }
         Lines.untilInputEnds();
     }

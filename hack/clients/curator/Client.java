@@ -29,7 +29,7 @@ final class Client {
         } else if (args[0].equals("call")) {
             ServiceProvider<Object> provider = discovery.serviceProviderBuilder().serviceName(args[3]).build();
             provider.start();
-            Lines.poll("call", () -> {
+            Lines.calls("defaults", () -> {
                 ServiceInstance<Object> instance = provider.getInstance();
                 return Pod.asked(instance.getAddress(), instance.getPort());
             });

@@ -84,13 +84,12 @@ final class Client {
         client.start(started);
         started.get();
         URI uri = URI.create("d2://" + service + "/");
-        Lines.poll("call", () -> {
+        Lines.calls("defaults", () -> {
             try {
                 RequestContext patient = new RequestContext(); // with a machine that others load
                 patient.putLocalAttr(R2Constants.REQUEST_TIMEOUT, 20000);
-                String[] answer = client.restRequest(new RestRequestBuilder(uri).build(), patient)
-                        .get(20, TimeUnit.SECONDS).getEntity().asString("UTF-8").split(":");
-                return new Lines.Endpoints().add(answer[0], answer[1], Map.of());
+                return Lines.answer(client.restRequest(new RestRequestBuilder(uri).build(), patient)
+                        .get(20, TimeUnit.SECONDS).getEntity().asString("UTF-8"));
             } catch (ExecutionException error) {
                 throw new IllegalStateException(error.getMessage() + ": " + root(error));
             }

@@ -1,5 +1,6 @@
 package watcher;
 
+import com.example.Echo;
 import java.util.List;
 import org.apache.dubbo.common.URL;
 import org.apache.dubbo.config.ApplicationConfig;
@@ -8,30 +9,80 @@ import org.apache.dubbo.config.ReferenceConfig;
 import org.apache.dubbo.config.RegistryConfig;
 import org.apache.dubbo.config.ServiceConfig;
 import org.apache.dubbo.config.bootstrap.DubboBootstrap;
+import org.apache.dubbo.rpc.Filter;
+import org.apache.dubbo.rpc.Invocation;
 import org.apache.dubbo.rpc.Invoker;
+import org.apache.dubbo.rpc.Result;
 import org.apache.dubbo.rpc.cluster.ClusterInvoker;
+import org.apache.dubbo.rpc.model.ApplicationModel;
 import org.apache.dubbo.rpc.service.GenericService;
 
 /**
  * Dubbo's consumer and provider: {@code watch SERVERS GROUP INTERFACE VERSION}, {@code write SERVERS GROUP INTERFACE
- * VERSION HOST PORT}. An empty version is none.
+ * VERSION HOST PORT}. An empty version is none. {@code call …} calls the providers, with the retries that Dubbo has by
+ * default and without; {@code serve HOST PORT VERSION} is a provider that registers nowhere.
  */
 final class Client {
     public static void main(String[] args) throws Exception {
+        if (args[0].equals("serve")) {
+            serve(args[1], Integer.parseInt(args[2]), args[3]);
+        }
         RegistryConfig registry = new RegistryConfig("zookeeper://" + args[1]);
         registry.setGroup(args[2].substring(1));
         registry.setUseAsConfigCenter(false);
         registry.setUseAsMetadataCenter(false);
-        ApplicationConfig application = new ApplicationConfig("watcher");
-        application.setQosEnable(false);
-        DubboBootstrap dubbo = DubboBootstrap.getInstance().application(application).registry(registry);
+        DubboBootstrap dubbo = application().registry(registry);
         if (args[0].equals("watch")) {
             watch(dubbo, args[3], args[4]);
+        } else if (args[0].equals("call")) {
+            ApplicationModel.defaultModel().getDefaultModule().getExtensionLoader(Filter.class)
+                    .addExtension("attempts", Attempts.class);
+            call("off", dubbo, args[4], 0);
+            call("defaults", dubbo, args[4], null);
         } else {
             registry.setRegisterMode("interface"); // of the two ways that it has, the one that we write
             write(dubbo, args);
         }
         Lines.untilInputEnds();
+    }
+
+    private static DubboBootstrap application() {
+        ApplicationConfig application = new ApplicationConfig("watcher");
+        application.setQosEnable(false);
+        return DubboBootstrap.getInstance().application(application);
+    }
+
+    private static void serve(String host, int port, String version) throws Exception {
+        ProtocolConfig protocol = new ProtocolConfig("dubbo", port);
+        protocol.setHost(host);
+        ServiceConfig<Echo> service = new ServiceConfig<>();
+        service.setInterface(Echo.class);
+        service.setVersion(version);
+        service.setRef(() -> host + ":" + port);
+        application().registry(new RegistryConfig(RegistryConfig.NO_AVAILABLE)).protocol(protocol).service(service).start();
+        Thread.currentThread().join();
+    }
+
+    private static void call(String via, DubboBootstrap dubbo, String version, Integer retries) {
+        ReferenceConfig<Echo> reference = new ReferenceConfig<>();
+        reference.setInterface(Echo.class);
+        reference.setVersion(version);
+        reference.setRetries(retries);
+        reference.setFilter("attempts");
+        reference.setTimeout(20000); // with a machine that others load
+        reference.setCheck(false);
+        dubbo.reference(reference).start();
+        Echo echo = reference.get();
+        Lines.calls(via, () -> Lines.answer(echo.address()));
+    }
+
+    /** Counts, as each attempt of a call passes the filters anew. */
+    public static final class Attempts implements Filter {
+        @Override
+        public Result invoke(Invoker<?> invoker, Invocation invocation) {
+            Lines.tried(1);
+            return invoker.invoke(invocation);
+        }
     }
 
     private static void watch(DubboBootstrap dubbo, String service, String version) {

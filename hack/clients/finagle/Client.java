@@ -12,6 +12,8 @@ import com.twitter.finagle.http.Response;
 import com.twitter.finagle.partitioning.zk.ZkMetadata$;
 import com.twitter.finagle.partitioning.zk.ZkMetadata;
 import com.twitter.finagle.service.RetryBudgets;
+import com.twitter.finagle.stats.InMemoryStatsReceiver;
+import com.twitter.finagle.stats.ReadableCounter;
 import com.twitter.util.Await;
 import com.twitter.util.Duration;
 import com.twitter.util.Event;
@@ -25,7 +27,7 @@ import scala.runtime.BoxedUnit;
 
 /**
  * Finagle's serversets: {@code watch SERVERS PATH}, {@code write SERVERS PATH HOST PORT}; {@code call SERVERS PATH} asks
- * by its HTTP client, without the retries that it has by default.
+ * by its HTTP client, with the retries that it has by default and without.
  */
 final class Client {
     public static void main(String[] args) throws Exception {
@@ -39,19 +41,29 @@ final class Client {
                 }
             });
         } else if (args[0].equals("call")) {
-            Service<Request, Response> service = Http.client().withRetryBudget(RetryBudgets.EMPTY)
-                    .newService("zk2!" + args[1] + "!" + args[2], "pods");
-            Lines.poll("call", () -> {
-                Response response = Await.result(service.apply(Request.apply("/")), Duration.fromSeconds(20));
-                String[] answer = response.contentString().split(":");
-                return new Lines.Endpoints().add(answer[0], answer[1], Map.of());
-            });
+            String path = "zk2!" + args[1] + "!" + args[2];
+            call("off", Http.client().withRetryBudget(RetryBudgets.EMPTY), path);
+            call("defaults", Http.client(), path);
         } else {
             InetSocketAddress address = new InetSocketAddress(args[3], Integer.parseInt(args[4]));
             Await.result(Announcer$.MODULE$.announce(address, "zk!" + args[1] + "!" + args[2] + "!0"));
             Lines.written();
         }
         Lines.untilInputEnds();
+    }
+
+    private static void call(String via, Http.Client client, String path) {
+        InMemoryStatsReceiver stats = new InMemoryStatsReceiver();
+        Service<Request, Response> service = client.withStatsReceiver(stats).newService(path, "pods");
+        ReadableCounter requeues = stats.counter("pods", "retries", "requeues");
+        Lines.calls(via, () -> {
+            long before = (Long) requeues.apply();
+            try {
+                return Lines.answer(Await.result(service.apply(Request.apply("/")), Duration.fromSeconds(20)).contentString());
+            } finally {
+                Lines.tried(1 + (int) ((Long) requeues.apply() - before));
+            }
+        });
     }
 
     private static Event<Addr> changes(Var<Addr> addr) {

@@ -4,9 +4,9 @@
 //	go-kit write SERVERS PATH NAME ADDRESS
 //	go-kit call SERVERS PATH
 //
-// It prints one JSON line for every list of instances that the instancer tells of; or for every call, by
-// go-kit's round robin and without a retry, that comes out otherwise than the one before.  It ends with
-// its standard input.
+// It prints one JSON line for every list of instances that the instancer tells of; or for every call by
+// go-kit's round robin: without retries, and with those of go-kit's examples.  It ends with its standard
+// input.
 package main
 
 import (
@@ -15,8 +15,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-kit/kit/endpoint"
@@ -70,43 +72,64 @@ func call(client zk.Client, path string, logger log.Logger) {
 	if err != nil {
 		fail(err)
 	}
-	balancer := lb.NewRoundRobin(sd.NewEndpointer(instancer, asking, logger))
-	go func() {
-		for _, err := balancer.Endpoint(); err != nil; _, err = balancer.Endpoint() {
-			time.Sleep(20 * time.Millisecond) // the instancer has told of nothing yet
-		}
-		before := ""
-		for {
-			line := map[string]any{"via": "call"}
-			if ask, err := balancer.Endpoint(); err != nil {
-				line["error"] = err.Error()
-			} else if address, err := ask(context.Background(), nil); err != nil {
-				line["error"] = err.Error()
-			} else {
-				line["endpoints"] = map[string]any{address.(string): map[string]string{}}
-			}
-			if text := fmt.Sprint(line); text != before {
-				printLine(line)
-				before = text
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-	}()
-}
-
-// asking makes an endpoint of an instance: it asks for the address of the server that answers.
-func asking(instance string) (endpoint.Endpoint, io.Closer, error) {
-	transport := &http.Transport{DisableKeepAlives: true} // Go asks again where a connection that it kept is closed
-	client := &http.Client{Transport: transport, Timeout: 20 * time.Second}
-	return func(context.Context, any) (any, error) {
-		answer, err := client.Get("http://" + instance + "/")
+	// Go asks again where a connection that it kept is closed.
+	once := balancer(instancer, &http.Transport{DisableKeepAlives: true}, logger)
+	again := lb.Retry(3, 20*time.Second, balancer(instancer, &http.Transport{}, logger))
+	go calls("off", func(ctx context.Context, request any) (any, error) {
+		ask, err := once.Endpoint()
 		if err != nil {
 			return nil, err
 		}
-		defer answer.Body.Close()
-		address, err := io.ReadAll(answer.Body)
-		return string(address), err
-	}, nil, nil
+		return ask(ctx, request)
+	})
+	go calls("defaults", again)
+}
+
+// balancer gives the instances by turns, once there is one.
+func balancer(instancer sd.Instancer, transport *http.Transport, logger log.Logger) lb.Balancer {
+	made := lb.NewRoundRobin(sd.NewEndpointer(instancer, asking(transport), logger))
+	for _, err := made.Endpoint(); err != nil; _, err = made.Endpoint() {
+		time.Sleep(20 * time.Millisecond)
+	}
+	return made
+}
+
+func calls(via string, ask endpoint.Endpoint) {
+	for {
+		var tried atomic.Int32
+		line := map[string]any{"via": via}
+		address, err := ask(httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
+			GetConn: func(string) { tried.Add(1) },
+		}), nil)
+		if err != nil {
+			line["error"] = err.Error()
+		} else {
+			line["endpoints"] = map[string]any{address.(string): map[string]string{}}
+		}
+		line["retried"] = max(0, tried.Load()-1)
+		printLine(line)
+		time.Sleep(30 * time.Millisecond)
+	}
+}
+
+// asking makes endpoints of instances: each asks for the address of the server that answers.
+func asking(transport *http.Transport) sd.Factory {
+	client := &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	return func(instance string) (endpoint.Endpoint, io.Closer, error) {
+		return func(ctx context.Context, _ any) (any, error) {
+			request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+instance+"/", nil)
+			if err != nil {
+				return nil, err
+			}
+			answer, err := client.Do(request)
+			if err != nil {
+				return nil, err
+			}
+			defer answer.Body.Close()
+			address, err := io.ReadAll(answer.Body)
+			return string(address), err
+		}, nil, nil
+	}
 }
 
 func write(client zk.Client, path, name, address string, logger log.Logger) {

@@ -5,8 +5,10 @@ import java.util.SortedMap;
 import java.util.TreeMap;
 import java.util.concurrent.Callable;
 
-/** What a watcher prints: one JSON line for every list of endpoints that its client shows. */
+/** What a watcher prints: one JSON line for every list of endpoints that its client shows, and for every call. */
 final class Lines {
+    private static final ThreadLocal<Integer> TRIED = ThreadLocal.withInitial(() -> 0);
+
     /** A list of endpoints: what is known of each, by "host:port". */
     static final class Endpoints {
         private final SortedMap<String, SortedMap<String, String>> byAddress = new TreeMap<>();
@@ -54,6 +56,40 @@ final class Lines {
         });
         thread.setDaemon(true);
         thread.start();
+    }
+
+    /**
+     * Make one call after the other, and print each: the endpoint at which it came out, and how often it was retried.
+     *
+     * <p><i>via</i> says how the client retries: "defaults", or "off" where it would by default.
+     */
+    static void calls(String via, Callable<Endpoints> client) {
+        Thread thread = new Thread(() -> {
+            while (true) {
+                TRIED.set(0);
+                String outcome;
+                try {
+                    outcome = ",\"endpoints\":" + client.call();
+                } catch (Exception error) {
+                    outcome = ",\"error\":" + quote(error.toString());
+                }
+                print("{\"via\":" + quote(via) + ",\"retried\":" + Math.max(0, TRIED.get() - 1) + outcome + "}");
+                sleep(30);
+            }
+        });
+        thread.setDaemon(true);
+        thread.start();
+    }
+
+    /** Note so many attempts at the call which this thread makes; clients that never retry need not. */
+    static void tried(int times) {
+        TRIED.set(TRIED.get() + times);
+    }
+
+    /** The answer of a pod: its address. */
+    static Endpoints answer(String address) {
+        int colon = address.lastIndexOf(':');
+        return new Endpoints().add(address.substring(0, colon), address.substring(colon + 1), Map.of());
     }
 
     /** Live as long as whoever started us wants. */

@@ -4,7 +4,6 @@ import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.Socket;
 import java.nio.charset.StandardCharsets;
-import java.util.Map;
 
 /** A pod's program, for clients that choose an endpoint and leave the call to others. */
 final class Pod {
@@ -21,8 +20,7 @@ final class Pod {
             if (!answer.startsWith("HTTP/1.1 200 ")) {
                 throw new IOException(host + ":" + port + " answers '" + answer + "'");
             }
-            String[] address = answer.substring(answer.indexOf("\r\n\r\n") + 4).split(":");
-            return new Lines.Endpoints().add(address[0], address[1], Map.of());
+            return Lines.answer(answer.substring(answer.indexOf("\r\n\r\n") + 4));
         }
     }
 

@@ -10,6 +10,7 @@ import com.alipay.sofa.rpc.config.ServerConfig;
 import com.alipay.sofa.rpc.listener.ProviderInfoListener;
 import com.alipay.sofa.rpc.registry.Registry;
 import com.alipay.sofa.rpc.registry.RegistryFactory;
+import com.example.Echo;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -17,13 +18,24 @@ import java.util.Map;
 
 /**
  * SOFARPC's registry: {@code watch SERVERS BASE INTERFACE}, {@code write SERVERS BASE INTERFACE HOST PORT}. BASE ends
- * in /sofa-rpc, which the library appends to whatever path it is given.
+ * in /sofa-rpc, which the library appends to whatever path it is given. {@code call …} calls the providers, {@code serve
+ * HOST PORT} is one that registers nowhere.
  */
 final class Client {
     public static void main(String[] args) throws Exception {
+        if (args[0].equals("serve")) {
+            serve(args[1], Integer.parseInt(args[2]));
+        }
         String above = args[2].substring(0, args[2].length() - "/sofa-rpc".length());
-        Registry registry = RegistryFactory.getRegistry(
-                new RegistryConfig().setProtocol("zookeeper").setAddress(args[1] + above));
+        RegistryConfig where = new RegistryConfig().setProtocol("zookeeper").setAddress(args[1] + above);
+        if (args[0].equals("call")) {
+            Echo echo = new ConsumerConfig<Echo>()
+                    .setInterfaceId(args[3]).setProtocol("bolt").setApplication(new ApplicationConfig().setAppName("caller"))
+                    .setRegistry(where).setConnectTimeout(20000).setTimeout(20000).refer(); // with a machine that others load
+            Lines.calls("defaults", () -> Lines.answer(echo.address()));
+            Lines.untilInputEnds();
+        }
+        Registry registry = RegistryFactory.getRegistry(where);
         registry.init();
         registry.start();
         if (args[0].equals("watch")) {
@@ -37,6 +49,15 @@ final class Client {
             Lines.written();
         }
         Lines.untilInputEnds();
+    }
+
+    private static void serve(String host, int port) throws Exception {
+        new ProviderConfig<Echo>()
+                .setInterfaceId(Echo.class.getName()).setRef(() -> host + ":" + port).setRegister(false)
+                .setApplication(new ApplicationConfig().setAppName("provider"))
+                .setServer(new ServerConfig().setProtocol("bolt").setHost(host).setPort(port))
+                .export();
+        Thread.currentThread().join();
     }
 
     private static void watch(Registry registry, String service) {

@@ -40,7 +40,7 @@ class Client {
         } else if (args[0].equals("call")) {
             ReactiveLoadBalancer<ServiceInstance> balancer =
                     context.getBean(LoadBalancerClientFactory.class).getInstance(application);
-            Lines.poll("call", () -> {
+            Lines.calls("defaults", () -> {
                 ServiceInstance chosen = Mono.from(balancer.choose()).block().getServer();
                 return Pod.asked(chosen.getHost(), chosen.getPort());
             });

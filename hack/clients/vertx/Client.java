@@ -34,14 +34,13 @@ final class Client {
             Lines.poll("records", () -> endpoints(records(discovery, args[3])));
         } else {
             AtomicInteger turn = new AtomicInteger();
-            Lines.poll("call", () -> {
+            Lines.calls("defaults", () -> {
                 List<Record> found = records(discovery, args[3]);
                 ServiceReference reference = discovery.getReference(found.get(turn.getAndIncrement() % found.size()));
                 try {
-                    String[] answer = got(reference.getAs(HttpClient.class)
+                    return Lines.answer(got(reference.getAs(HttpClient.class)
                             .request(HttpMethod.GET, "/").compose(HttpClientRequest::send)
-                            .compose(HttpClientResponse::body), 20).toString().split(":");
-                    return new Lines.Endpoints().add(answer[0], answer[1], Map.of());
+                            .compose(HttpClientResponse::body), 20).toString());
                 } finally {
                     reference.release();
                 }
