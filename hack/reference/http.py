@@ -13,7 +13,7 @@ import msgspec
 
 from hack.reference.markdown import MADE, table
 from rpcregistry.page import app
-from rpcregistry.plan.screens import changes, one, others, services, state
+from rpcregistry.plan.screens import changes, one, others, services, known, state
 
 RULES = """\
 ## The page's JSON
@@ -151,7 +151,7 @@ def _fields(
 def _type(of: Any, structs: dict[type[msgspec.Struct], None]) -> str:
     """A type in words; *structs* gets those that it names."""
     name = partial(_type, structs=structs)
-    if of is state.Setting:
+    if of is known.Setting:
         of = Setting
     if isinstance(of, str):
         return of

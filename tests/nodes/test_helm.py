@@ -13,7 +13,7 @@ from hack.local.cluster import LocalCluster
 from hack.local.nodes import RealCluster
 from hack.manifests import BASE, CHART
 from tests.install.chart import helm
-from tests.nodes.test_manifests import EXAMPLES, image_of, rolled_out
+from tests.nodes.installation import EXAMPLES, image_of, rolled_out
 
 pytestmark = [pytest.mark.deep, pytest.mark.needs_root]
 
