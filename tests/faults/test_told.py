@@ -124,7 +124,7 @@ def test_a_quota_of_zookeeper_is_named_and_costs_what_is_new_alone(
 
 @QUOTAS
 @pytest.mark.usefixtures("refusing")
-@pytest.mark.allows(I9="/readyz says so")
+@pytest.mark.allows(I3="what went while no process ran is confirmed first", I9="/readyz says so")
 @pytest.mark.full
 def test_a_heartbeat_that_is_refused_is_told_and_keeps_nobody_published_who_went(
     world: World, stand: Stand, start_controller: Callable[..., Replica]
