@@ -17,7 +17,7 @@ class Kube:
     """An API server that serves *schemas* of our group; None: no such group."""
 
     def __init__(self, schemas: Mapping[str, Any] | None) -> None:
-        paths = {"api/v1": {}, **({} if schemas is None else {GROUP: {}})}
+        paths: dict[str, object] = {"api/v1": {}, **({} if schemas is None else {GROUP: {}})}
         self._answers = {
             OPENAPI: {"paths": paths},
             f"{OPENAPI}/{GROUP}": {"components": {"schemas": schemas}},
