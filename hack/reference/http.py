@@ -13,7 +13,7 @@ import msgspec
 
 from hack.reference.markdown import MADE, table
 from rpcregistry.page import app
-from rpcregistry.plan.screens import changes, one, others, services, known, state
+from rpcregistry.plan.screens import changes, known, one, others, services, state
 
 RULES = """\
 ## The page's JSON
