@@ -54,6 +54,8 @@ def environment(playground: Playground, folder: Path) -> Iterator[Mapping[str, s
     made = set(kubectl("get", KINDS, "-o", "name").split()) - set(kept)
     if made:
         kubectl("delete", "--ignore-not-found", "--wait=true", *sorted(made))
+    # A page may have installed it in another namespace, whose account has the rights since then.
+    kubectl("apply", "-f", str(TOP / "examples" / "controller.yaml"))
     for namespace in set(kubectl("get", "deployments", "-A", "--no-headers", "-o", NAMESPACES).split()):
         kubectl("-n", namespace, "scale", "deployment", "--all", "--replicas=0")
     eventually(lambda: not kubectl("get", "pods,rpcservices", "-A", "-o", "name"))
