@@ -204,6 +204,7 @@ def test_it_works_below_a_path_and_without_a_stream(world: World, served: Served
 
 def test_a_controller_that_ends_leaves_its_last_answer_and_says_so(served: Served, show: Callable[..., Page]):
     page = show(served.url)
+    expect(page.locator(".hop").first).to_contain_text("Pods")  # it had an answer
     served.controller.kill()
     expect(page.locator(".live.off")).to_contain_text("Last answer")
     expect(page.get_by_role("heading", level=1)).to_have_text("Services")
