@@ -5,12 +5,19 @@ import os
 import signal
 from collections.abc import Iterator
 
+import hypothesis
 import jsonschema  # noqa: F401  (a test whose example is the first with a mistake would pay for its import)
 import pytest
 import structlog
 
 from hack.local.cluster import LocalCluster
 from tests import budget, deep, skips, workers
+
+# A machine that others use says nothing by how long an example takes.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

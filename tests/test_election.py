@@ -921,7 +921,7 @@ def restart(world, process):
     world.run(0)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_never_do_two_lead_and_in_the_end_one_does(data):
     """Processes that hang, pause, die and come back, calls that are slow or lost, hands that edit.

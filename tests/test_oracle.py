@@ -495,7 +495,7 @@ def frozen_names(first: oracle.World, then: oracle.World) -> set[str]:
     }
 
 
-@settings(max_examples=200, deadline=None, print_blob=True)
+@settings(max_examples=200, print_blob=True)
 @given(FLAGS, moments(), moments(), st.sampled_from([1, 2, 100]), st.booleans(), st.booleans())
 def test_the_controllers_make_of_any_world_what_the_oracle_says(
     flags: Mapping[str, Any],

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rpcregistry.errors import Conflict
@@ -332,7 +332,6 @@ chapters = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(st.sampled_from(FORMS), chapters)
 def test_no_plan_breaks_an_invariant_wherever_the_ones_before_were_cut_off(layout: Layout, story):
     registry = OneLayout(layout)
@@ -511,7 +510,6 @@ pods = st.lists(
 uids = st.sets(st.sampled_from([f"u{n}" for n in range(6)]))
 
 
-@settings(deadline=None)
 @given(services, pods, uids, uids, st.booleans(), st.sets(st.integers(0, 8)), st.booleans())
 def test_no_plan_of_rpcservices_breaks_one_and_whatever_is_refused_loses_no_row(
     found, pods, confirmed, held, unknown, refused, wary

@@ -317,7 +317,7 @@ ENDPOINTS = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(TEMPLATES, ENDPOINTS, st.sampled_from(["echo", "com.foo.Outer$Inner", "a_b-c"]))
 def test_a_template_renders_or_is_told_and_never_raises(says: Any, endpoint: Endpoint, service: str):
     try:
@@ -339,7 +339,7 @@ def test_a_template_renders_or_is_told_and_never_raises(says: Any, endpoint: End
                 json.loads(data)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.one_of(TEMPLATES.map(lambda says: yaml.safe_dump(says) if is_plain(says) else ""), st.text(), TEXTS)
 )
