@@ -191,6 +191,13 @@ def test_what_removes_comes_first_where_something_was_refused_before():
     assert [row.pod_name for row in first.status.endpoints] == ["p3"]
 
 
+def test_what_removes_nothing_does_not_come_first():
+    """The first status of a new object, say, before its pod has an address."""
+    world = World(echo(1), [service("echo", generated=True)])
+    first, *_ = Writes(world.plan(), SETTINGS, NOW, wary=True)
+    assert adds(first)
+
+
 def test_after_a_slow_refusal_what_removes_is_written_and_nothing_that_adds():
     world = World(echo(1, 2, 3, 4, 5)).settle()
     replace_pods(world, *echo(2, 3, *range(5, 20)))

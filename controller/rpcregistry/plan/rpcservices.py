@@ -22,6 +22,9 @@ from rpcregistry.plan.publication import Place, place, places
 
 ROWS_BYTES = 1024 * 1024  # of one object, as JSON; etcd takes 1.5 MiB, metadata and conditions included
 
+# In place of ``ready``: equal to no status that we write, so that the object is written in any case.
+BY_OTHERS = "by others"
+
 
 class Create(msgspec.Struct, frozen=True):
     """Create a generated RpcService (a part of *head*, if given) and write its status.
@@ -201,8 +204,7 @@ def _in_order(ops: Sequence[Op], observed: ObservedRpcServices) -> list[Op]:
 def _by_our_word(op: SetStatus | Delete, observed: ObservedRpcServices) -> Op:
     """*op*, of the object as we wrote it last."""
     rows = tuple(observed.rows_of(op.service))
-    # Equal to no status that we write, so that the object is written in any case.
-    status = msgspec.structs.replace(op.service.status, endpoints=rows, ready="")
+    status = msgspec.structs.replace(op.service.status, endpoints=rows, ready=BY_OTHERS)
     return msgspec.structs.replace(op, service=msgspec.structs.replace(op.service, status=status))
 
 

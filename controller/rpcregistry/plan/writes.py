@@ -7,7 +7,16 @@ import msgspec
 
 from rpcregistry.model import Endpoint, RpcService
 from rpcregistry.plan.publication import Place, place, places
-from rpcregistry.plan.rpcservices import Create, Delete, Op, ProjectionSettings, SetStatus, added, status_of
+from rpcregistry.plan.rpcservices import (
+    BY_OTHERS,
+    Create,
+    Delete,
+    Op,
+    ProjectionSettings,
+    SetStatus,
+    added,
+    status_of,
+)
 
 MOST_REFUSED_CREATES = 10  # of one plan: a quota refuses all the others as well
 
@@ -90,16 +99,26 @@ class Writes:
         for op in self._ops:
             if isinstance(op, SetStatus):
                 listed = places(self._services[op.service.uid].status.endpoints)
-                yield from self._set(op, [row for row in op.status.endpoints if place(row) in listed])
+                rows = [row for row in op.status.endpoints if place(row) in listed]
+                yield from self._set(op, rows, removing=True)
 
-    def _set(self, op: SetStatus, rows: Collection[Endpoint]) -> Iterator[SetStatus]:
-        """Have the object list *rows*, a part of those of *op*, and the rows that stay."""
+    def _set(
+        self, op: SetStatus, rows: Collection[Endpoint], *, removing: bool = False
+    ) -> Iterator[SetStatus]:
+        """Have the object list *rows*, a part of those of *op*, and the rows that stay.
+
+        *removing*: not unless this changes its rows.  What else is new can wait, and must not be tried before
+        additions: if it is refused after a wait, they would not be tried at all.
+        """
         service = self._services[op.service.uid]
         rows = [*rows, *self._staying(service, places(rows))]
         unplaced = op.status.total_endpoints - len(op.status.endpoints)
         status = status_of(service, service.service_name, rows, self._settings, self._now, unplaced)
         same = status == service.status and not service.damaged
         if same or status.endpoints == self._refused_rows.get(service.uid):
+            return
+        is_ours = service.status.ready != BY_OTHERS and not service.damaged
+        if removing and is_ours and status.endpoints == service.status.endpoints:
             return
         yield SetStatus(service, status)
         if self._was_refused():
