@@ -106,7 +106,10 @@ def test_without_an_answer_to_its_renewals_a_leader_ends(
     world: World, api: HttpProxy, through_api, start_controller
 ):
     leader = start_controller(kubeconfig=through_api, restarts=False)
+    serve(world, 1, 2)
+    eventually(lambda: serves(world, 1, 2))
     refuse(api, "PATCH", LEASE, 403)
     eventually(lambda: is_confined(leader), timeout=30)
     refuse(api, "PATCH", LEASE, None)
     assert leader.wait(10) == 1
+    assert serves(world, 1, 2)

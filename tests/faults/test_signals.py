@@ -113,7 +113,7 @@ def busy() -> Iterator[None]:
 
 def stop_in(stand: Stand, state: State, times: int) -> None:
     """Stop so many processes in a state by two signals back to back, in either order."""
-    if state.name == "following":
+    if state.name == "following" and not any(replica.leads() for replica in stand.replicas):
         eventually(stand.start().leads, timeout=SOON)
     waiting = [state.start(stand) for _ in range(times)]
     orders = cycle([(signal.SIGINT, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)])
