@@ -49,7 +49,7 @@ def pods_come_and_go(stand: Stand, world: World) -> None:
     settle(stand)
 
 
-def a_node_comes_and_goes(stand: Stand, world: World) -> None:
+def a_node_is_selected_no_more(stand: Stand, world: World) -> None:
     """A LocalService has two nodes, and then one."""
     stand.start()
     nodes = [f"{world.namespace}-{letter}" for letter in "ab"]
@@ -58,7 +58,7 @@ def a_node_comes_and_goes(stand: Stand, world: World) -> None:
     world.create_localservice()
     world.create_pod("a", "echo", ip="10.0.0.1")
     settle(stand)
-    world.delete_node(nodes[0])
+    world.relabel_node(nodes[0], world=None)
     settle(stand)
 
 
@@ -149,7 +149,7 @@ def zookeeper_is_away(stand: Stand, world: World) -> None:
 
 JOURNEYS: Mapping[str, Journey] = {
     "I1-only-the-first-is-published": pods_come_and_go,
-    "I1-the-service-of-a-node-outlives-it": a_node_comes_and_goes,
+    "I1-the-service-of-a-node-stays-for-ever": a_node_is_selected_no_more,
     "I2-a-list-that-lacks-pods-is-believed": a_list_lacks_the_pods,
     "I3-the-deleted-stay": pods_come_and_go,
     "I4-what-nobody-lists-is-cleared": pods_come_and_go,
