@@ -33,8 +33,14 @@ NEVER: Mapping[tuple[str, str], str] = {
     ("delete", "events"): "the API server deletes Events, after an hour",
     ("patch", "events"): "an Event is written once: its name is a hash of what it says",
 }
-IMPOSSIBLE: Mapping[tuple[str, str], str] = {
-    (verb, "quota"): "a quota counts objects as they are made" for verb in VERBS if verb != "create"
+IMPOSSIBLE: Mapping[tuple[str, str, str], str] = {
+    **{
+        (verb, kind, "quota"): "a quota counts objects as they are made"
+        for verb in VERBS
+        for kind in KINDS
+        if verb != "create"
+    },
+    ("create", "events", "quota"): "Kubernetes counts no Events for a quota",
 }
 
 Manifest = Mapping[str, Any]
