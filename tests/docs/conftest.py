@@ -20,16 +20,20 @@ OURS = ("crds", "deploy", "docs", "examples")
 @pytest.fixture(scope="session")
 def playground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
     """The playground, up and running."""
-    mine = {name: value for name, value in os.environ.items() if name.startswith("RPCREGISTRY_")}
-    for name in mine:
-        del os.environ[name]
     playground = Playground(tmp_path_factory.mktemp("playground"))
     try:
-        playground.up(lambda _: None)
+        with pytest.MonkeyPatch.context() as patch:  # other tests have theirs before the last page
+            for name in filter(is_ours, [*os.environ]):
+                patch.delenv(name)
+            playground.up(lambda _: None)
         yield playground
     finally:
         playground.down()
-        os.environ.update(mine)
+
+
+def is_ours(variable: str) -> bool:
+    """Whether it is one of the product's: a person has none at first."""
+    return variable.startswith("RPCREGISTRY_")
 
 
 @pytest.fixture
@@ -48,7 +52,8 @@ def environment(playground: Playground, folder: Path) -> Iterator[Mapping[str, s
     """A person's environment; what was made is deleted at the end, and what runs is stopped."""
     kubectl = playground.cluster.kubectl
     kept = kubectl("get", KINDS, "-o", "name").split()
-    yield {**os.environ, "BROWSER": "true", "HOME": str(folder)}
+    mine = {name: value for name, value in os.environ.items() if not is_ours(name)}
+    yield {**mine, "BROWSER": "true", "HOME": str(folder)}
     if zookeeper := playground.cluster.process("zookeeper").pid:
         os.kill(zookeeper, signal.SIGCONT)  # a page that failed may have left it stopped
     made = set(kubectl("get", KINDS, "-o", "name").split()) - set(kept)
