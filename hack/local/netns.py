@@ -13,12 +13,14 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from hack.local.process import Process
 
 NAMESPACES = Path("/run/netns")
 FILES = Path("/etc/netns")  # what ip-netns(8) mounts over /etc for the programs of a namespace
+_networks = count(1)  # of this process
 TOOLS = ("ip", "nft", "curl", "unshare")
 CLONE_NEWNET = 0x40000000  # <linux/sched.h>
 PROBE = """
@@ -138,7 +140,7 @@ class Network:
 @contextmanager
 def make_network(directory: Path, name: str | None = None) -> Iterator[Network]:
     """A network without machines; *directory* keeps what theirs write.  All namespaces begin with *name*."""
-    name = name or f"rpcregistry-{os.getpid()}"
+    name = name or f"rpcregistry-{os.getpid()}-{next(_networks)}"
     with _namespace(name):
         _ip("-n", name, "link", "add", "bridge", "up", "type", "bridge")
         yield Network(name, directory)
