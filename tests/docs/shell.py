@@ -10,6 +10,8 @@ import termios
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.wildcards import shows
+
 COLUMNS = 110
 PIECES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\n|\r(?!\n)|[^\x1b\n\r]+")
 AGE = re.compile(r"(?<=\s)\d+[smhd](?:\d+[smhd])?(?=\s|$)", re.MULTILINE)
@@ -65,20 +67,13 @@ def on_screen(text: str) -> str:
 
 
 def agrees(wanted: str, shown: str) -> bool:
-    r"""Whether *shown* is what a page says.
-
-    ``…`` stands for anything in a line, and alone in a line for any lines.  Ages differ, and so does the
-    width of columns.
+    r"""Whether *shown* is what a page says (``shows``); ages differ.
 
     >>> agrees("NAME  AGE\na     4s\n…\n", "NAME    AGE\na  12s\nb 1s\n"), agrees("a\n", "a\nb\n")
     (True, False)
     """
-    pattern = "".join(
-        "(.*\n)*" if line.strip() == "…" else ".*".join(map(re.escape, _plain(line).split("…"))) + "\n"
-        for line in wanted.splitlines()
-    )
-    return re.fullmatch(pattern, "".join(f"{_plain(line)}\n" for line in shown.splitlines())) is not None
+    return shows(_ageless(wanted), _ageless(shown))
 
 
-def _plain(line: str) -> str:
-    return " ".join(AGE.sub("AGE", line).split())
+def _ageless(text: str) -> str:
+    return "\n".join(AGE.sub("AGE", line) for line in text.splitlines())
