@@ -14,7 +14,7 @@ FIRST_PAUSE = 1.0  # seconds
 LONGEST_PAUSE = 60.0
 LONGEST_PAUSE_AWAY = 8.0  # while the server is away: once it answers, no write has to wait for long
 REPORTED_AFTER = 10.0  # seconds, before which we do not report what may pass by itself
-LOG_PERIOD = 60.0  # seconds between two lines about the same write
+LOG_PERIOD = 60.0  # seconds between two lines about the same refusal
 COUNT_PERIOD = 10.0  # seconds between two updates of the shown count of endpoints without room
 
 

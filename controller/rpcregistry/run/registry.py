@@ -30,6 +30,7 @@ from rpcregistry.reconcile.repairs import Repairs
 from rpcregistry.reconcile.reports import Reports
 from rpcregistry.reconcile.synced import SyncedReconciler
 from rpcregistry.reconcile.transactions import RegistryWriter
+from rpcregistry.reconcile.troubles import LOG_PERIOD
 from rpcregistry.run.dryrun import DryRunZooKeeper
 from rpcregistry.run.metered import MeteredZooKeeper
 from rpcregistry.run.part import Part
@@ -48,7 +49,6 @@ log = structlog.get_logger(__name__)
 BATCH = 100  # services in one transaction
 LINGER = 0.02  # seconds after a transaction, in which the changes of the next one gather
 COMPARE_AGAIN_AFTER = 1.0  # seconds
-LOG_PERIOD = 60.0  # seconds between two lines about the same refusal
 COMPARE_PARTS = 10  # of all services; each part is read anew once a period
 PATIENCE = 10.0  # seconds for which own writes may stay unwatched while there is more to write
 LAST_BEAT = 0.5  # seconds
@@ -446,8 +446,8 @@ class RegistryLoop:
 
     def _look(self) -> None:
         """Write the heartbeat and compare, if each is due."""
-        # The heartbeat comes first: another controller that looks for it has to see it soon.  One that is
-        # refused, by a quota, say, costs nothing else: whoever does not see it and takes over has the fence.
+        # The heartbeat comes first: another controller that looks for it has to see it soon.  If ZooKeeper
+        # refuses it, for a quota, say, we go on: the fence stops us once another controller takes over.
         refused: Rejected | None = None
         try:
             self._beat_if_due()
