@@ -179,7 +179,7 @@ def walk(cluster: LocalCluster, world: World, members: Members, tmp_path: Path) 
 
 
 def publish(world: World, number: int) -> None:
-    """One more pod; whoever watches lists it."""
+    """Create one more pod, and wait until the watching client lists it."""
     world.create_pod(f"p{number}", "echo", ip=f"10.0.1.{number}")
     eventually(lambda: f"10.0.1.{number}" in (world.servers("echo") or ()), SLOWLY)
 
