@@ -21,9 +21,9 @@ PROBE = {
 STAYS = ({"operator": "Exists", "effect": "NoExecute"},)  # tolerations of who is not evicted
 
 
-def eventually(look: Callable[[], T]) -> T:
+def eventually(look: Callable[[], T], timeout: float = PATIENCE) -> T:
     """Call *look* until it returns a true value; return that.  Kubelets take their time on a busy machine."""
-    return waiting.eventually(look, PATIENCE)
+    return waiting.eventually(look, timeout)
 
 
 def server(*arguments: str, probe: bool = True, **container: Any) -> dict[str, Any]:

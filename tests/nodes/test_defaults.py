@@ -1,13 +1,11 @@
 """Silent nodes where Kubernetes waits as long as it does by default: 50 s for a Node, 300 s for its pods."""
 
-from functools import partial
-
 import pytest
 
 from hack.local.nodes import BY_DEFAULT, Node, RealCluster
-from tests.cluster.waiting import eventually
-from tests.cluster.world import Recorder, World
-from tests.nodes.pods import STAYS, Pods, ask, is_ready
+from tests.cluster.world import World
+from tests.nodes.pods import Pods, ask, eventually, is_ready
+from tests.nodes.silence import outlast_silence
 
 pytestmark = [
     pytest.mark.deep,
@@ -19,21 +17,7 @@ PATIENCE = 600.0  # seconds
 
 def test_all_nodes_fall_silent_and_nothing_is_withdrawn(pods: Pods, world: World, real: RealCluster):
     """Kubelets renew their Leases at different times, so the Nodes turn not Ready one after the other."""
-    addresses = {name: pods.run(f"on-{name}", node=name, tolerations=STAYS) for name in real.nodes}
-    seen = {name: Recorder(world.zk, f"{world.base}/on-{name}") for name in real.nodes}
-    for node in real.nodes.values():
-        node.silence()
-    try:
-        for name in real.nodes:
-            eventually(partial(is_silent, world, f"on-{name}"), PATIENCE)
-    finally:
-        for node in real.nodes.values():
-            node.resume()
-    for name in real.nodes:
-        eventually(partial(is_synced, world, f"on-{name}"), PATIENCE)
-    assert {name: recorder.states for name, recorder in seen.items()} == {
-        name: [[address]] for name, address in addresses.items()
-    }
+    outlast_silence(pods, world, real, is_silent, PATIENCE)
 
 
 def test_one_node_falls_silent_its_pods_are_evicted_and_end_with_its_return(
@@ -63,7 +47,3 @@ def is_silent(world: World, service: str) -> bool:
     """Whether the service is held, and the nodes are said to be the cause."""
     conditions = world.rpcservices()[service]["status"]["conditions"]
     return any(c["reason"] == "Held" and "Nodes are silent" in c["message"] for c in conditions)
-
-
-def is_synced(world: World, service: str) -> bool:
-    return world.synced(service) == ("True", "InRegistry")

@@ -5,8 +5,9 @@ from functools import partial
 import pytest
 
 from hack.local.nodes import Node, RealCluster
-from tests.cluster.world import Recorder, World
+from tests.cluster.world import World
 from tests.nodes.pods import STAYS, Pods, ask, eventually, is_ready
+from tests.nodes.silence import is_synced, outlast_silence
 
 pytestmark = [pytest.mark.full, pytest.mark.needs_root]
 
@@ -77,26 +78,8 @@ def test_a_machine_that_hangs_as_a_whole_is_withdrawn_and_comes_back(
 
 
 def test_all_nodes_fall_silent_and_nothing_is_withdrawn(pods: Pods, world: World, real: RealCluster):
-    addresses = {name: pods.run(f"on-{name}", node=name, tolerations=STAYS) for name in real.nodes}
-    seen = {name: Recorder(world.zk, f"{world.base}/on-{name}") for name in real.nodes}
-    for node in real.nodes.values():
-        node.silence()
-    try:
-        for name in real.nodes:
-            eventually(partial(is_held, world, f"on-{name}"))
-    finally:
-        for node in real.nodes.values():
-            node.resume()
-    for name in real.nodes:
-        eventually(partial(is_synced, world, f"on-{name}"))
-    assert {name: recorder.states for name, recorder in seen.items()} == {
-        name: [[address]] for name, address in addresses.items()
-    }
+    outlast_silence(pods, world, real, is_held)
 
 
 def is_held(world: World, service: str) -> bool:
     return world.synced(service) == ("False", "Held")
-
-
-def is_synced(world: World, service: str) -> bool:
-    return world.synced(service) == ("True", "InRegistry")
