@@ -23,6 +23,7 @@ from rpcregistry.plan.ledger import Ledger, ledger_path
 from rpcregistry.plan.ops import Create, Delete, Set, Step, Znode
 from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.plan.publication import Adopt, Policy, Publication, PublicationSettings
+from rpcregistry.plan.rows import Absences, ObservedRpcServices
 from rpcregistry.plan.writes import Writes
 from rpcregistry.plan.znodes import plan
 from rpcregistry.reconcile.cache import ZnodeCache
@@ -514,10 +515,8 @@ uids = st.sets(st.sampled_from([f"u{n}" for n in range(6)]))
 def test_no_plan_of_rpcservices_breaks_one_and_whatever_is_refused_loses_no_row(
     found, pods, confirmed, held, unknown, refused, wary
 ):
-    observed = rpcservices.ObservedRpcServices(
-        found, {pod.name: pod for pod in pods}, {each.name for each in found}
-    )
-    absences = rpcservices.Absences(confirmed, held, unknown)
+    observed = ObservedRpcServices(found, {pod.name: pod for pod in pods}, {each.name for each in found})
+    absences = Absences(confirmed, held, unknown)
     ops = rpcservices.plan(KEY, observed, absences, SETTINGS, NOW)
     check_objects(KEY, ops)
 

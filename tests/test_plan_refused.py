@@ -11,13 +11,8 @@ from rpcregistry.model import Declaration, LabelSelector, Pod, RpcService, RpcSe
 from rpcregistry.plan.invariants import lost
 from rpcregistry.plan.pods import newest_of
 from rpcregistry.plan.publication import Place
-from rpcregistry.plan.rpcservices import (
-    ROWS_BYTES,
-    Absences,
-    Create,
-    Op,
-    SetStatus,
-)
+from rpcregistry.plan.rows import Absences
+from rpcregistry.plan.rpcservices import ROWS_BYTES, Create, Op, SetStatus
 from rpcregistry.plan.writes import MOST_REFUSED_CREATES, Writes
 from tests.builders import NOW, pod
 from tests.worlds.rpcservices import SETTINGS, World, pods_strategy, service, verbose

@@ -13,15 +13,8 @@ from rpcregistry.model import (
     ServiceKey,
 )
 from rpcregistry.plan.pods import addressed, is_listed, names_service, refused_address
-from rpcregistry.plan.rpcservices import (
-    ROWS_BYTES,
-    Absences,
-    Create,
-    Delete,
-    ObservedRpcServices,
-    SetStatus,
-    suspects,
-)
+from rpcregistry.plan.rows import Absences, ObservedRpcServices, suspects
+from rpcregistry.plan.rpcservices import ROWS_BYTES, Create, Delete, SetStatus
 from tests.builders import NOW, pod
 from tests.worlds.rpcservices import KEY, World, planned, pods_strategy, service, verbose
 

@@ -12,16 +12,8 @@ from rpcregistry.model import (
     ServiceKey,
 )
 from rpcregistry.plan.invariants import check_objects
-from rpcregistry.plan.rpcservices import (
-    Absences,
-    Create,
-    Delete,
-    ObservedRpcServices,
-    Op,
-    ProjectionSettings,
-    SetStatus,
-    plan,
-)
+from rpcregistry.plan.rows import Absences, ObservedRpcServices
+from rpcregistry.plan.rpcservices import Create, Delete, Op, ProjectionSettings, SetStatus, plan
 from tests.builders import NOW, pod, rpcservice
 
 KEY = ServiceKey("default", "echo")

@@ -1,4 +1,4 @@
-"""Where RpcServices differ from their pods: compared with the rows that ``plan.rpcservices`` wants."""
+"""Where RpcServices differ from their pods: compared with the rows that ``plan.rows`` wants."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import msgspec
 
 from rpcregistry.model import Endpoint, LabelSelector, ObjectKey, Pod, RpcService, ServiceKey
-from rpcregistry.plan import rpcservices
 from rpcregistry.plan.conditions import held_by
 from rpcregistry.plan.findings import Finding
 from rpcregistry.plan.held import is_endless
 from rpcregistry.plan.pods import as_reported, is_finished
 from rpcregistry.plan.publication import Unlisted
+from rpcregistry.plan.rows import Absences, ObservedRpcServices, owner_name, wanted_rows
 
 RowId = tuple[str, int | None]
 
@@ -53,7 +53,7 @@ def owners(pods: Sequence[Pod], services: Sequence[RpcService]) -> dict[ServiceK
     """The RpcService of each key that lists annotated pods, or will; pods need its ``register`` right."""
     index = _Index(pods, services)
     observed = {key: index.observed(key) for key in index.keys}
-    return {key: rpcservices.owner_name(key, seen.services, seen.taken) for key, seen in observed.items()}
+    return {key: owner_name(key, seen.services, seen.taken) for key, seen in observed.items()}
 
 
 class _Index:
@@ -80,7 +80,7 @@ class _Index:
     def keys(self) -> list[ServiceKey]:
         return sorted(self._services.keys() | self._declaring.keys())
 
-    def observed(self, key: ServiceKey) -> rpcservices.ObservedRpcServices:
+    def observed(self, key: ServiceKey) -> ObservedRpcServices:
         services = self._services.get(key, [])
         pods = {pod.name: pod for pod in self._declaring.get(key, ())}
         for service in services:
@@ -96,7 +96,7 @@ class _Index:
         pods = {
             name: as_reported(pod, {pod.node_name}) if pod.uid in held else pod for name, pod in pods.items()
         }
-        return rpcservices.ObservedRpcServices(services, pods, self._taken[key.namespace], _AnyNode())
+        return ObservedRpcServices(services, pods, self._taken[key.namespace], _AnyNode())
 
     def _selected(self, namespace: str, selector: LabelSelector) -> Iterator[Pod]:
         """The pods that a selector matches, searched among those with its first label."""
@@ -116,7 +116,7 @@ class _AnyNode:
         return True
 
 
-def _rows(key: ServiceKey, observed: rpcservices.ObservedRpcServices) -> _Rows:
+def _rows(key: ServiceKey, observed: ObservedRpcServices) -> _Rows:
     listed = {
         (row.pod_uid, row.port): (service.name, row)
         for service in observed.services
@@ -124,12 +124,12 @@ def _rows(key: ServiceKey, observed: rpcservices.ObservedRpcServices) -> _Rows:
     }
     held = {uid for (uid, _), (_, row) in listed.items() if row.held}
     # ``verify`` looks twice, so an absent pod without a hold should not be listed any more.
-    absences = rpcservices.Absences(confirmed={uid for uid, _ in listed} - held, held=held)
-    desired = rpcservices.wanted_rows(key, observed, absences)
+    absences = Absences(confirmed={uid for uid, _ in listed} - held, held=held)
+    desired = wanted_rows(key, observed, absences)
     return _Rows({(row.pod_uid, row.port): row for row in desired}, listed)
 
 
-def _findings(key: ServiceKey, observed: rpcservices.ObservedRpcServices, rows: _Rows) -> Iterator[Finding]:
+def _findings(key: ServiceKey, observed: ObservedRpcServices, rows: _Rows) -> Iterator[Finding]:
     pods = {identity: row.pod_name for identity, (_, row) in rows.listed.items()}
     pods |= {identity: row.pod_name for identity, row in rows.desired.items()}
     found: dict[tuple[str, str], str] = {}
@@ -147,7 +147,7 @@ def _state_of(
     desired: Endpoint | None,
     listed: Endpoint | None,
     home: str,
-    observed: rpcservices.ObservedRpcServices,
+    observed: ObservedRpcServices,
 ) -> tuple[str, str]:
     """State and detail of one row; *home*: the RpcService that lists it."""
     match desired, listed:

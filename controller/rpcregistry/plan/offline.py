@@ -32,6 +32,7 @@ from rpcregistry.plan.ledger import ledger_root
 from rpcregistry.plan.ops import Create
 from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.plan.publication import PublicationSettings, publication
+from rpcregistry.plan.rows import Absences, ObservedRpcServices, owner_name
 
 Manifest = Mapping[str, Any]
 NOW = "1970-01-01T00:00:00Z"  # conditions need a time, and offline none makes sense
@@ -127,20 +128,16 @@ def reconciled(
     keys |= {service.service_key for service in declared}
     settings = rpcservices.ProjectionSettings(layouts=tuple(layouts))
     for key in sorted(keys):
-        while ops := rpcservices.plan(
-            key, _observe(key, pods, services.values()), rpcservices.Absences(), settings, NOW
-        ):
+        while ops := rpcservices.plan(key, _observe(key, pods, services.values()), Absences(), settings, NOW):
             for op in ops:
                 service = _applied(op, len(services))
                 services[service.key] = service
     return [services[key] for key in sorted(services)]
 
 
-def _observe(
-    key: ServiceKey, pods: Iterable[Pod], services: Iterable[RpcService]
-) -> rpcservices.ObservedRpcServices:
+def _observe(key: ServiceKey, pods: Iterable[Pod], services: Iterable[RpcService]) -> ObservedRpcServices:
     local = [service for service in services if service.namespace == key.namespace]
-    return rpcservices.ObservedRpcServices(
+    return ObservedRpcServices(
         services=[service for service in local if service.service_key == key],
         pods={pod.name: pod for pod in pods if pod.namespace == key.namespace},
         taken={service.name for service in local},
@@ -196,7 +193,7 @@ def _projected(found: Objects, services: Sequence[RpcService]) -> Iterator[Local
     there = {local.key for local in found.locals}
     for key in sorted(asked):
         named = [service for service in services if service.service_key == key]
-        owner = rpcservices.owner_name(key, named, ())
+        owner = owner_name(key, named, ())
         pods = [pod for pod in found.pods if pod.namespace == key.namespace]
         op = localservices.project(key.namespace, key.service_name, owner, pods, None, True)
         if isinstance(op, localservices.Create):

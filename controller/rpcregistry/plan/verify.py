@@ -1,7 +1,7 @@
 """Where pods, RpcServices and znodes disagree.
 
 The comparison uses the controllers' own plans: RpcServices are compared with the rows that
-``plan.rpcservices`` wants (``plan.listing``), and znodes with the writes that ``plan.znodes`` wants.
+``plan.rows`` wants (``plan.listing``), and znodes with the writes that ``plan.znodes`` wants.
 """
 
 from collections import defaultdict

@@ -6,7 +6,7 @@ from itertools import chain
 import structlog
 
 from rpcregistry.model import Endpoint, Node, ObjectKey, Pod, RpcService, ServiceKey
-from rpcregistry.plan import rpcservices as planning
+from rpcregistry.plan import rows as planning
 from rpcregistry.plan.pods import as_reported, is_unheard
 from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
 from rpcregistry.reconcile.held import HeldOnLease

@@ -8,7 +8,7 @@ from rpcregistry.model import Endpoint, Pod
 from rpcregistry.plan.leftovers import items_of, published_items
 from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.plan.publication import Place, place
-from rpcregistry.plan.rpcservices import declared_rows
+from rpcregistry.plan.rows import declared_rows
 
 Leftover = tuple[str, str, str]  # service name, its path in a layout, item
 

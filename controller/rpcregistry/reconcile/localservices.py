@@ -18,7 +18,7 @@ from rpcregistry.names import local_service_name
 from rpcregistry.plan import localservices as planning
 from rpcregistry.plan.conditions import says_the_same
 from rpcregistry.plan.pods import asks_locality, newest_of, silent_on
-from rpcregistry.plan.rpcservices import owner_name
+from rpcregistry.plan.rows import owner_name
 from rpcregistry.reconcile.nodeservices import OF_LOCAL, NodeServiceReconciler
 from rpcregistry.reconcile.observing import DECLARED, NAMED, Taken
 from rpcregistry.reconcile.ports import Change, Clock, Events, Kube, Source

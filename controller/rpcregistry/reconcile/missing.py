@@ -15,7 +15,7 @@ from rpcregistry.plan.ledger import Ledger
 from rpcregistry.plan.leftovers import endpoints_in
 from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.plan.pods import is_listed, left_services, names_service
-from rpcregistry.plan.rpcservices import declared_rows
+from rpcregistry.plan.rows import declared_rows
 from rpcregistry.reconcile.byname import listing, services_of
 from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
 from rpcregistry.reconcile.held import HeldOnLease, WithoutObject

@@ -9,9 +9,9 @@ import msgspec
 
 from rpcregistry.model import Endpoint, Node, ObjectKey, Pod, RpcService, ServiceKey
 from rpcregistry.plan import ownword
-from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.pods import as_reported, silent_on
 from rpcregistry.plan.publication import Place, places
+from rpcregistry.plan.rows import ObservedRpcServices, owner_name
 from rpcregistry.reconcile.nodeturns import NodeTurns
 from rpcregistry.reconcile.ports import Clock, Source
 from rpcregistry.reconcile.reads import Reads, Unread
@@ -72,15 +72,15 @@ class Observer:
         self._read_pod = read_pod
         self._may_register = may_register
 
-    def observe(self, key: ServiceKey) -> planning.ObservedRpcServices:
+    def observe(self, key: ServiceKey) -> ObservedRpcServices:
         """Observe the RpcServices of *key*, and their pods."""
         return self._observe(key, [])
 
-    def _observe(self, key: ServiceKey, unread: list[Unread]) -> planning.ObservedRpcServices:
+    def _observe(self, key: ServiceKey, unread: list[Unread]) -> ObservedRpcServices:
         """As ``observe``; appends to *unread* the reads that were refused."""
         services = [self._as_kept(service) for service in self._services.store.indexed(NAMED, key)]
         taken = Taken(self._services.store, key.namespace)
-        owner = planning.owner_name(key, services, taken)
+        owner = owner_name(key, services, taken)
         remembered = self._remembered(services)
         deleted = self._relied.deleted_of(key)
 
@@ -110,7 +110,7 @@ class Observer:
             pod = self._read(ObjectKey(key.namespace, name), unread)
             if pod:
                 pods[name] = as_permitted(pod)
-        return planning.ObservedRpcServices(
+        return ObservedRpcServices(
             services=services,
             pods=self._as_reported(pods),
             taken=taken,
@@ -120,7 +120,7 @@ class Observer:
             unplaced=self._unplaced(key),
         )
 
-    def observe_surely(self, key: ServiceKey) -> tuple[planning.ObservedRpcServices, Sequence[Unread]]:
+    def observe_surely(self, key: ServiceKey) -> tuple[ObservedRpcServices, Sequence[Unread]]:
         """Observe as ``observe`` does, and read the Nodes whose watch event is behind that of their pods.
 
         Two watches keep no common order.  If a pod was silenced while its Node still looks Ready, read the

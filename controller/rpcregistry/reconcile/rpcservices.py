@@ -24,6 +24,7 @@ from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.invariants import check_objects
 from rpcregistry.plan.pods import newest_of, refused_address
 from rpcregistry.plan.publication import ALL_LISTED, Place, Unlisted, place
+from rpcregistry.plan.rows import ObservedRpcServices, owner_of, wanted_rows
 from rpcregistry.plan.writes import Writes, write_of
 from rpcregistry.reconcile.absences import Absences, turned
 from rpcregistry.reconcile.held import HeldOnLease
@@ -177,7 +178,7 @@ class RpcServiceReconciler:
         """
         observed, unread = self._observer.observe_surely(key)
         absences = self.absences.of(key, observed)
-        wanted = _Wanted(lambda: planning.wanted_rows(key, observed, absences))
+        wanted = _Wanted(lambda: wanted_rows(key, observed, absences))
         if observed.deleted:
             obsolete, _ = self._outdated(key, observed, wanted)
             self._relied.withdraw(key, obsolete)
@@ -213,7 +214,7 @@ class RpcServiceReconciler:
         return bool(ops)
 
     def _write(
-        self, key: ServiceKey, ops: Sequence[planning.Op], observed: planning.ObservedRpcServices
+        self, key: ServiceKey, ops: Sequence[planning.Op], observed: ObservedRpcServices
     ) -> tuple[Writes, Refusals[planning.Op]]:
         """Make the writes of a plan, except those that were refused a moment ago."""
         trouble = self._troubles.get(key)
@@ -243,7 +244,7 @@ class RpcServiceReconciler:
         return writes, refusals
 
     def _too_soon(
-        self, op: planning.Op, observed: planning.ObservedRpcServices, ours: Container[str], now: float
+        self, op: planning.Op, observed: ObservedRpcServices, ours: Container[str], now: float
     ) -> Retry | None:
         """Why a rewrite has to wait: others keep writing the status; *ours*: the uids rewritten by now."""
         if not isinstance(op, planning.SetStatus) or op.service.uid in ours:
@@ -257,7 +258,7 @@ class RpcServiceReconciler:
     def _rely(
         self,
         key: ServiceKey,
-        observed: planning.ObservedRpcServices,
+        observed: ObservedRpcServices,
         writes: Writes,
         refusals: Refusals[planning.Op],
         leaving: Sequence[tuple[RpcService, Collection[Place]]],
@@ -278,7 +279,7 @@ class RpcServiceReconciler:
     def _vouch(
         self,
         key: ServiceKey,
-        observed: planning.ObservedRpcServices,
+        observed: ObservedRpcServices,
         wanted: "_Wanted",
         ops: Sequence[planning.Op],
     ) -> list[tuple[RpcService, Collection[Place]]]:
@@ -312,7 +313,7 @@ class RpcServiceReconciler:
     def _refused(
         self,
         key: ServiceKey,
-        observed: planning.ObservedRpcServices,
+        observed: ObservedRpcServices,
         wanted: "_Wanted",
         writes: Writes,
         refusals: Refusals[planning.Op],
@@ -349,11 +350,9 @@ class RpcServiceReconciler:
             after = 0.0  # while the slow write waits; once it is due, it would keep the others back again
         return Partial(str(failure), after, rejected=isinstance(failure, Rejected))
 
-    def _show_unplaced(
-        self, observed: planning.ObservedRpcServices, unplaced: int, refused: Container[str]
-    ) -> None:
+    def _show_unplaced(self, observed: ObservedRpcServices, unplaced: int, refused: Container[str]) -> None:
         """Have the head's status count the unlisted endpoints.  If it is *refused*, the next plan does it."""
-        head = planning.owner_of(observed.services)
+        head = owner_of(observed.services)
         if head is None or head.uid in refused:
             return
         latest = self._services.store.get(head.key)
@@ -364,7 +363,7 @@ class RpcServiceReconciler:
                 self._set_status(latest, planning.with_unplaced(latest.status, unplaced))
 
     def _outdated(
-        self, key: ServiceKey, observed: planning.ObservedRpcServices, wanted: "_Wanted"
+        self, key: ServiceKey, observed: ObservedRpcServices, wanted: "_Wanted"
     ) -> tuple[frozenset[Place], frozenset[Place]]:
         """Relied-on endpoints that their pods show to have ended, and those shown not to be Ready."""
         relied = self._relied.listing(key)

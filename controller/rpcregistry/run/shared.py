@@ -9,11 +9,11 @@ from typing import Any, Generic, Protocol, TypeVar
 from rpcregistry.kube.client import Kube
 from rpcregistry.manifests import EVENTS, LOCALSERVICES, NODES, PODS, RPCSERVICES, ApiType, Named, Resource
 from rpcregistry.model import Node, ObjectKey, Pod, RpcService, ServiceKey
-from rpcregistry.plan import rpcservices as planning
 from rpcregistry.plan.heartbeat import Oldest
 from rpcregistry.plan.journal import Ending, Entry
 from rpcregistry.plan.repairs import Repair
 from rpcregistry.plan.restored import Record
+from rpcregistry.plan.rows import owner_name
 from rpcregistry.reconcile import byname, localservices, observing, ports, room
 from rpcregistry.reconcile.fence import ConfinedPoster, FencedKube
 from rpcregistry.reconcile.generatedlabels import GeneratedLabelReconciler
@@ -208,7 +208,7 @@ class Shared:
         """The name of the RpcService that lists the annotated pods of a service."""
         key = ServiceKey(namespace, service_name)
         found = self.services.store.indexed(observing.NAMED, key)
-        return planning.owner_name(key, found, observing.Taken(self.services.store, namespace))
+        return owner_name(key, found, observing.Taken(self.services.store, namespace))
 
     @property
     def present(self) -> Record:
