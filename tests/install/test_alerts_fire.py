@@ -183,12 +183,12 @@ def faulty(at: Installation) -> Step:
 
 
 def late(at: Installation) -> Step:
-    """Renewals of its Lease take 2.2 s, and no watch of pods lives."""
+    """Renewals of its Lease take 3.5 s, and no watch of pods lives."""
     at.start(*(flag for number in range(5) for flag in ("--namespace", f"{at.world.namespace}-{number}")))
 
     def instead(method: str, path: str) -> None:
         if method != "GET" and is_of(path, "leases"):
-            time.sleep(2.2)
+            time.sleep(3.5)
         if is_watch(path) and is_of(path, "pods"):
             raise Cut
 
