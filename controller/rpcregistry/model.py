@@ -17,7 +17,9 @@ SPEC_KEYS = "rpcregistry.dev/spec-keys"
 GENERATED_LABELS = "rpcregistry.dev/generated-labels"
 SERVICE_NAME = "rpcregistry.dev/service-name"
 LOCAL_LABELS = "local-service.rpcregistry.dev/"  # and a LocalService's name: on the pods that ask for it
-UNREPORTED = "Unknown"  # a pod's phase if nobody can report its state: Kubernetes' own word, which is out of use
+UNREPORTED = (
+    "Unknown"  # a pod's phase if nobody can report its state: Kubernetes' own word, which is out of use
+)
 
 
 def _api_name(field: str) -> str:

@@ -103,7 +103,9 @@ class Absences:
             is_there = self._nodes.store.get(ObjectKey("", row.node_name)) is not None
             if pod and pod.uid == row.pod_uid and pod.ready and not is_there:
                 self._turns.take_up(row.node_name)
-                log.info("held or withdrawn still: its Node was deleted", pod=str(pod.key), node=row.node_name)
+                log.info(
+                    "held or withdrawn still: its Node was deleted", pod=str(pod.key), node=row.node_name
+                )
 
     def forget_withdrawn(self) -> None:
         """Drop the confirmations of pods that no status lists any more, and deleted Nodes without pods."""

@@ -54,7 +54,7 @@ class RegistryWriter:
         self._fence = fence
         self._heartbeat = heartbeat
         self._seen = seen
-        self._beaten: Heartbeat | None = None  # the last heartbeat; None: ZooKeeper may have none, or refuse it
+        self._beaten: Heartbeat | None = None  # the last beat; None: ZooKeeper has none, or refuses it
         self._require_clear = require_clear
         self._on_written = written
         self._clock = clock
