@@ -302,7 +302,7 @@ def test_nodes_that_flap(world: World, start_controller, zk: KazooClient, kubele
 def test_a_node_that_is_deleted_under_its_ready_pods(
     cluster: LocalCluster, world: World, start_controller, zk: KazooClient, kubelets
 ):
-    """As when a spot machine is taken away; a process that starts meanwhile keeps what was held or withdrawn."""
+    """As when a spot machine is taken away; who starts meanwhile keeps what was held or withdrawn."""
     controller: Replica = start_controller("--guard-confirm", "1h")
     fleet = kubelets(6, 2)
     for name in fleet.names:

@@ -93,8 +93,8 @@ class Absences:
     def begin(self) -> None:
         """Take up what an earlier process made of Ready pods whose Nodes were deleted: held or withdrawn.
 
-        Nothing but their rows tells of it.  A pod that was not listed, or was listed otherwise, is believed:
-        that its Node is not there is no proof of anything.
+        Nothing but their rows tells of it.  Without such a row, a pod is believed: that its Node is not there
+        proves nothing.
         """
         for service, row in self._rows():
             if not (row.held or is_withdrawn_with_node(row)):

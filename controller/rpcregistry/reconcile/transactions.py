@@ -175,8 +175,8 @@ class RegistryWriter:
     def _commit_seen(self, ops: Sequence[Op]) -> list[int | None]:
         """Write *ops*, and in the heartbeat how far the API server had come that they rest on.
 
-        Until the next heartbeat, a process may be killed.  The next one has to notice an API server that was
-        restored to a state between the two.  A heartbeat that is not there or is refused costs no other write.
+        A process may be killed before its next beat, and the API server restored to a state between the two.
+        The next process has to notice that.  If the heartbeat is not there or is refused, all else is written.
         """
         if self._beaten is None:
             return self._commit(ops)
