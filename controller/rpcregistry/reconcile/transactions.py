@@ -176,7 +176,7 @@ class RegistryWriter:
         """Write *ops*, and in the heartbeat how far the API server had come that they rest on.
 
         A process may be killed before its next beat, and the API server restored to a state between the two.
-        The next process has to notice that.  If the heartbeat is not there or is refused, all else is written.
+        The next process has to notice that.  If the heartbeat is missing or refused, all else is written.
         """
         if self._beaten is None:
             return self._commit(ops)
