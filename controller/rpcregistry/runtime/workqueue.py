@@ -134,7 +134,8 @@ class Workqueue(Generic[K]):
     """Keys that are due to be worked; any thread may call any method.
 
     A worker takes a key with ``get``, and ends its work with ``done`` or ``retry``.  Until then no other
-    worker gets the key; if it is added meanwhile, it is due once more afterwards.
+    worker gets the key; if it is added meanwhile, it is due once more afterwards.  The worker then calls
+    ``get`` again: no other one is woken for what it may take itself.
 
     *batch_window*: seconds between two writes of one key, at least.  *flows_of*: the namespaces of a key,
     which take turns (``plan.turns``).  *workers*: how many there are; *is_slow*: whether a namespace may use
@@ -248,8 +249,8 @@ class Workqueue(Generic[K]):
             self._alarm = float("inf")
 
     def _hand_over(self) -> None:
-        """Have another one wait for what is due next, or take what is due already."""
-        if self._ready.waiting or self._next_due() < self._alarm:
+        """Have another one take what is due, or wait for what is due next."""
+        if self._ready.has_next(self._in_flight.may, self._retries.may) or self._next_due() < self._alarm:
             self._changed.notify()
 
     def _next_due(self) -> float:
@@ -268,7 +269,6 @@ class Workqueue(Generic[K]):
                 slow = min(WINDOW_PER_WRITE * wrote, LONGEST_WINDOW)
                 self._open_window(key, now + max(self._batch_window, slow))
             self._add_again(key, now)
-            self._hand_over()  # the flow may use one worker more
 
     def retry(self, key: K, after: float | None = None, not_before: float | None = None) -> None:
         """End the failed work on *key*, and requeue it.
@@ -286,7 +286,6 @@ class Workqueue(Generic[K]):
             self._put(key, flows, now + (after if not_before is None else not_before), now)
             self._open_window(key, now + (self._batch_window if not_before is None else not_before))
             self._add_again(key, now)
-            self._hand_over()
 
     def close(self) -> None:
         """Make every ``get`` return at once, with nothing."""
