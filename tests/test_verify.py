@@ -158,6 +158,18 @@ SELECTED = RpcServiceSpec(service_name="echo", selector=LabelSelector(match_labe
             id="Ready on a Node that was deleted, and held",
         ),
         pytest.param(
+            [pod("a", "echo", node_name="n")],
+            [listing("echo", row("a", node_name="n", ready=False, phase="Unknown"))],
+            [],
+            id="Ready on a Node that was deleted, and withdrawn with it",
+        ),
+        pytest.param(
+            [pod("a", "echo", node_name="n")],
+            [listing("echo", row("a", node_name="n", ready=False))],
+            [("default/echo/a", "listed wrongly")],
+            id="Ready, and listed as not Ready",
+        ),
+        pytest.param(
             [ECHO],
             [listing("echo", row("a", held=True))],
             [("default/echo/a", "listed wrongly")],

@@ -9,7 +9,7 @@ from rpcregistry.model import Endpoint, LabelSelector, ObjectKey, Pod, RpcServic
 from rpcregistry.plan.conditions import held_by
 from rpcregistry.plan.findings import Finding
 from rpcregistry.plan.held import is_endless
-from rpcregistry.plan.pods import as_reported, is_finished
+from rpcregistry.plan.pods import as_reported, is_finished, is_withdrawn_with_node
 from rpcregistry.plan.publication import Unlisted
 from rpcregistry.plan.rows import Absences, ObservedRpcServices, owner_name, wanted_rows
 
@@ -90,11 +90,17 @@ class _Index:
             pod = self._pods.get(ObjectKey(key.namespace, name))
             if pod:
                 pods[name] = pod
-        # The controller may hold a Ready pod, because the pod's Node was deleted; the condition says so, too.
-        waiting = filter(held_by, services)
-        held = {row.pod_uid for service in waiting for row in service.status.endpoints if row.held}
+        # The controller may hold a Ready pod, or have withdrawn it, because the pod's Node was deleted.  Of a
+        # hold, the condition says so, too.
+        unreported = {
+            row.pod_uid
+            for service in services
+            for row in service.status.endpoints
+            if is_withdrawn_with_node(row) or (row.held and held_by(service))
+        }
         pods = {
-            name: as_reported(pod, {pod.node_name}) if pod.uid in held else pod for name, pod in pods.items()
+            name: as_reported(pod, {pod.node_name}) if pod.uid in unreported else pod
+            for name, pod in pods.items()
         }
         return ObservedRpcServices(services, pods, self._taken[key.namespace], _AnyNode())
 
