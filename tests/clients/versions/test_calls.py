@@ -142,12 +142,12 @@ class Calls(NamedTuple):
     retried: int
 
 
-def calls(reader: Reader, caller: Watcher, way: str) -> Calls:
-    """What became of the calls that it made in this way."""
+def calls(caller: Watcher, way: str) -> Calls:
+    """What became of the calls that the client made in this way."""
     lines = [line for line in caller.lines if line["via"] == way]
     return Calls(
         sum("endpoints" in line for line in lines),
-        len(reader.errors(caller, way)),
+        len(caller.errors(way)),
         sum(line["retried"] for line in lines),
     )
 
@@ -194,7 +194,7 @@ def test_no_call_fails_while_pods_come_move_and_go(
             world.delete_pod(name)
         settles(on=(), off=(moved, c))
 
-        outcome = {way: calls(reader, caller, way) for way in reader.calls}
+        outcome = {way: calls(caller, way) for way in reader.calls}
         record_property("calls", str(outcome))
         print(reader.id, outcome)
         assert {way: (of.failed, of.retried) for way, of in outcome.items()} == dict.fromkeys(outcome, (0, 0))
