@@ -274,6 +274,15 @@ def test_rights_follow_the_namespaces_and_the_controllers():
     assert not any(kind.startswith("ValidatingAdmissionPolicy") for kind, *_ in found)
 
 
+def test_only_by_a_value_every_pod_of_the_serviceaccount_gets_its_token():
+    for values, automounted in ((DEFAULTS, False), (CHART / "ci" / "least-values.yaml", True)):
+        found = objects(rendered("--values", values))
+        account = found["ServiceAccount", "rpcregistry", "rpcregistry"]
+        pod = found["Deployment", "rpcregistry", "rpcregistry"]["spec"]["template"]["spec"]
+        shown = (account["automountServiceAccountToken"], pod["automountServiceAccountToken"])
+        assert shown == (automounted, True)
+
+
 def test_another_label_of_nodes_stands_in_the_policy():
     text = rendered("--set", SERVERS, "--set", "nodeLabel=example.com/node")
     assert environment(objects(text))["RPCREGISTRY_NODE_LABEL"] == "example.com/node"
