@@ -139,6 +139,14 @@ def test_what_watches_it_is_what_kustomize_gives(tmp_path: Path):
     assert ours == theirs
 
 
+def test_alerts_that_not_everybody_wants_are_what_kustomize_gives(tmp_path: Path):
+    wanted = "metrics.prometheusRule.enabled=true,metrics.prometheusRule.optional={RpcRegistryServiceEmpty}"
+    ours = plain(objects(rendered("--set", SERVERS, "--set", wanted)))
+    theirs = plain(built(tmp_path, "monitoring", "optional-alerts"))
+    del theirs["PodMonitor", "rpcregistry", "rpcregistry"]
+    assert ours == theirs
+
+
 def test_zookeeper_has_to_be_named_and_a_value_that_there_is_not_is_refused():
     assert "/zookeeper/servers" in refusal().replace(".", "/")
     assert "replicas" in refusal("--set", SERVERS, "--set", "replicas=3")
@@ -167,6 +175,11 @@ def test_zookeeper_has_to_be_named_and_a_value_that_there_is_not_is_refused():
             "metrics.prometheusRule.enabled=true,metrics.prometheusRule.disabled={Mine}",
             "there is no alert Mine",
             id="no such alert",
+        ),
+        pytest.param(
+            "metrics.prometheusRule.enabled=true,metrics.prometheusRule.optional={RpcRegistryHeld}",
+            "there is no alert RpcRegistryHeld",
+            id="an alert that is not optional",
         ),
     ],
 )
@@ -328,8 +341,7 @@ def test_what_is_said_to_all_charts_counts_here_too():
 
 def test_alerts_can_be_left_out_and_lead_to_the_runbooks_of_your_own():
     found = objects(rendered("--values", CHART / "ci" / "monitoring-values.yaml"))
-    (rule,) = (manifest for (kind, *_), manifest in found.items() if kind == "PrometheusRule")
-    (group,) = rule["spec"]["groups"]
+    (group,) = found["PrometheusRule", "rpcregistry", "rpcregistry"]["spec"]["groups"]
     ours = yaml.safe_load(manifests.RULES.read_text())["groups"][0]["rules"]
     names = [alert["alert"] for alert in ours if alert["alert"] != "RpcRegistryInvalidAnnotations"]
     assert [alert["alert"] for alert in group["rules"]] == [*names, "Mine"]
