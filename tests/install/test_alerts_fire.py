@@ -9,6 +9,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 import yaml
@@ -77,8 +78,11 @@ def serve(at: Installation, prefix: str, count: int) -> list[str]:
 
 
 def well(at: Installation) -> Step:
-    """All is well: nothing of it may fire."""
-    at.start("--compare-period", "2s")
+    """All is well: nothing of it may fire.  Somebody looks at the page."""
+    controller = at.start("--compare-period", "2s")
+    (url,) = (line["url"] for line in controller.logged() if line["event"] == "the page")
+    with urlopen(url, timeout=30) as page:
+        page.read()
     at.world.create_pod("a", "echo", ip="10.0.0.1")
     eventually(lambda: at.world.servers("echo") == ["10.0.0.1"])
     return nothing
