@@ -80,7 +80,9 @@ def serve(at: Installation, prefix: str, count: int) -> list[str]:
 def well(at: Installation) -> Step:
     """All is well: nothing of it may fire.  Somebody looks at the page."""
     controller = at.start("--compare-period", "2s")
-    (url,) = (line["url"] for line in controller.logged() if line["event"] == "the page")
+    url = eventually(
+        lambda: next((line["url"] for line in controller.logged() if line["event"] == "the page"), "")
+    )
     with urlopen(url, timeout=30) as page:
         page.read()
     at.world.create_pod("a", "echo", ip="10.0.0.1")
