@@ -97,6 +97,7 @@ def test_a_dry_run_and_a_refusal_to_adopt_change_nothing(
     eventually(lambda: "dry run: " in dry.text())
     dry.stop()
     assert sum(line.startswith("+ RpcService ") for line in dry.text().splitlines()) == len(SERVED)
+    assert "refused" not in dry.text()
     start_controller("--adopt", "never")
     eventually(lambda: all(world.synced(name) == ("False", "OwnedElsewhere") for name in SERVED))
 
