@@ -31,7 +31,7 @@ import msgspec
 from rpcregistry.layouts import java, marks
 from rpcregistry.layouts.directories import SEGMENT, Directory
 from rpcregistry.layouts.forms import Address, Child, PerEndpoint, host, missing_port, numeric, started
-from rpcregistry.layouts.placeholders import NAMES_ONLY, LookUp, Placeholder, fields, fill, parse
+from rpcregistry.layouts.placeholders import FIELDS, NAMES_ONLY, LookUp, Placeholder, fields, fill, parse
 from rpcregistry.model import Endpoint, Problem
 
 Path = tuple[str | int, ...]  # the keys and indexes that lead to a value
@@ -42,6 +42,7 @@ _ADDRESS = re.compile(
 _PROTOCOL = re.compile(r"[a-z][a-z0-9+.-]*")
 _ENCODINGS: Mapping[str, Callable[[str], bytes]] = {"": str.encode, "java-string": java.string}
 _DEEPEST, _LARGEST = 32, 10_000  # levels and values in a template: YAML's aliases may repeat for ever
+_BARE = re.compile(rf"(?<!\$)\{{(?:{'|'.join((*FIELDS, *NAMES_ONLY))})\b[^{{}}]*\}}")  # a forgotten dollar
 _INTEGERS = range(-(2**63), 2**63)
 
 
@@ -109,6 +110,10 @@ def _checked(says: Any) -> Template:
     static = says.get("static", {})
     if not isinstance(static, dict):
         raise Wrong(("static",), "it is no mapping from paths to data")
+    paths = [((key,), says.get(key, "")) for key in ("name", "directory", "below")]
+    for path, text in (*paths, *((("static", text), text) for text in static)):
+        if bare := _BARE.search(text):
+            raise Wrong(path, f"{bare[0]} is no placeholder: write ${bare[0]}")
     for path, value in [(("data",), says.get("data", "")), *((("static", k), v) for k, v in static.items())]:
         if not isinstance(value, str | dict | list):
             raise Wrong(path, f"{value!r} is no mapping, list or text: to write it as text, quote it")
