@@ -867,11 +867,11 @@ def test_a_pod_without_a_token_is_told_so(
 ) -> None:
     (account / "token").unlink()
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(Misconfigured, match="this pod has no token .*automountServiceAccountToken"):
+    with pytest.raises(Misconfigured, match=r"this pod has no token .*automountServiceAccountToken"):
         Kube.from_config(None, service_account=account)
     (tmp_path / ".kube").mkdir()
     (tmp_path / ".kube" / "config").write_text("{}")
-    with pytest.raises(Misconfigured, match="cannot connect to a cluster with ~/.kube/config"):
+    with pytest.raises(Misconfigured, match=r"cannot connect to a cluster with ~/\.kube/config"):
         Kube.from_config(None, service_account=account)
 
 

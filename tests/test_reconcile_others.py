@@ -118,10 +118,13 @@ def test_what_a_mutating_policy_makes_of_our_rows_is_not_our_word(world: World):
 
 
 def test_a_dry_run_takes_no_answer_for_what_the_server_keeps(world: World):
+    def unchanged(verb, key, manifest, subresource):
+        return world.services.get(key)
+
     world.serve(1)
     world.settle()
     world.kube.dry_run = True
-    world.kube._write = lambda verb, key, manifest, subresource: world.services.get(key)
+    world.kube._write = unchanged
     world.serve(2)
     world.rpcservices.reconcile(KEY)
 

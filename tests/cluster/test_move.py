@@ -60,7 +60,9 @@ def test_readers_see_the_same_service_from_before_to_after(
     code, findings = verify()
     states = {finding["path"].rpartition("/")[2]: finding["state"] for finding in findings}
     assert (code, states) == (0, {**dict.fromkeys(SERVED, "would be adopted"), "nobodys": "foreign"})
-    lossy = {finding["path"].rpartition("/")[2] for finding in findings if "lose 9.9.9.9:" in finding["detail"]}
+    lossy = {
+        finding["path"].rpartition("/")[2] for finding in findings if "lose 9.9.9.9:" in finding["detail"]
+    }
     assert lossy == {"stale"}
 
     controller = start_controller()

@@ -110,10 +110,6 @@ def _checked(says: Any) -> Template:
     static = says.get("static", {})
     if not isinstance(static, dict):
         raise Wrong(("static",), "it is no mapping from paths to data")
-    paths = [((key,), says.get(key, "")) for key in ("name", "directory", "below")]
-    for path, text in (*paths, *((("static", text), text) for text in static)):
-        if bare := _BARE.search(text):
-            raise Wrong(path, f"{bare[0]} is no placeholder: write ${bare[0]}")
     for path, value in [(("data",), says.get("data", "")), *((("static", k), v) for k, v in static.items())]:
         if not isinstance(value, str | dict | list):
             raise Wrong(path, f"{value!r} is no mapping, list or text: to write it as text, quote it")
@@ -128,6 +124,15 @@ def _check_words(template: Template) -> Template:
     if template.protocol and not _PROTOCOL.fullmatch(template.protocol):
         message = f"{template.protocol!r} is no protocol, like http; no placeholder is filled in it"
         raise Wrong(("protocol",), f"{message}: write ${{protocol:-http}} where it is used")
+    paths: list[tuple[Path, str]] = [
+        (("name",), template.name),
+        (("directory",), template.directory or ""),
+        (("below",), template.below),
+        *((("static", path), path) for path in template.static),
+    ]
+    for path, text in paths:
+        if bare := _BARE.search(text):
+            raise Wrong(path, f"{bare[0]} is no placeholder: write ${bare[0]}")
     return template
 
 

@@ -204,8 +204,9 @@ def _losses(layout: Layout, view: ObservedZnodes, wanted: Publication) -> str:
     lost = [address for address in layout.form.addresses(view.znode.data) if address not in stay]
     if not lost:
         return ""
+    named = ", ".join(lost[:MOST_SHOWN])
     more = f" and {len(lost) - MOST_SHOWN:,} more" if len(lost) > MOST_SHOWN else ""
-    return f"; it will lose {', '.join(lost[:MOST_SHOWN])}{more}: no Ready pod of the service has such an address"
+    return f"; it will lose {named}{more}: no Ready pod of the service has such an address"
 
 
 def _of_children(layout: Layout, name: str, outcome: Outcome, view: ObservedZnodes) -> Iterator[Finding]:

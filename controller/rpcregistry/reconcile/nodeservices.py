@@ -300,7 +300,9 @@ class NodeServiceReconciler:
                 log.info("replace", service=str(service.key))
                 # Try the new Service before the deletion, so that a refusal does not cost the old one.
                 trial = self._kube.create(SERVICES, service.namespace, _renamed(manifest), trial=True)
-                require_kept(self._kube, f"create Service {service.key}", planning.unkept_for_good(manifest, trial))
+                require_kept(
+                    self._kube, f"create Service {service.key}", planning.unkept_for_good(manifest, trial)
+                )
                 self._kube.delete(SERVICES, service.key, service.uid, service.resource_version)
                 self._create(manifest)
             case planning.Delete(service):
