@@ -165,7 +165,7 @@ def _state_of(
             return "not listed", f"it serves {key.service_name}{_port(desired)}, and {others}"
         case None, Endpoint():
             why = _why_not_served(observed.pods.get(listed.pod_name), listed, key.service_name)
-            return "listed but gone", f"RpcService {home} lists it, and {why}"
+            return "listed but gone", f"RpcService {home} lists it{_at(listed)}, and {why}"
         case Endpoint(), Endpoint() if desired != listed:
             return "listed wrongly", f"RpcService {home}: {_differing(desired, listed)}"
         case Endpoint(held=True), _:
@@ -178,6 +178,10 @@ def _state_of(
 
 def _port(row: Endpoint) -> str:
     return "" if row.port is None else f" on port {row.port}"
+
+
+def _at(row: Endpoint) -> str:
+    return f" at {row.ip}" if row.ip else ""
 
 
 def _why_not_served(pod: Pod | None, row: Endpoint, service_name: str) -> str:
