@@ -199,7 +199,7 @@ def test_what_could_not_be_seen_is_said_and_is_2(fields: dict[str, Any], what: s
 
 
 def test_a_pod_that_was_withdrawn_with_its_node_says_so():
-    withdrawn = endpoint(1, ready=False, phase="Unknown")
+    withdrawn = endpoint(1, ready=False, phase="NodeLost")
     found = hop(explain(evidence(services=[service("echo", withdrawn, endpoint(2))])), "RpcService")
     assert found.details == ("default/p1 (10.0.0.1): withdrawn: the pod's Node was deleted",)
 

@@ -159,7 +159,7 @@ SELECTED = RpcServiceSpec(service_name="echo", selector=LabelSelector(match_labe
         ),
         pytest.param(
             [pod("a", "echo", node_name="n")],
-            [listing("echo", row("a", node_name="n", ready=False, phase="Unknown"))],
+            [listing("echo", row("a", node_name="n", ready=False, phase="NodeLost"))],
             [],
             id="Ready on a Node that was deleted, and withdrawn with it",
         ),

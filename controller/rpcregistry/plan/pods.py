@@ -5,7 +5,7 @@ from collections.abc import Container, Iterable, Sequence
 import msgspec
 
 from rpcregistry.dialects import LONGEST_MESSAGE
-from rpcregistry.model import UNREPORTED, Endpoint, Pod, Problem
+from rpcregistry.model import NODE_LOST, Endpoint, Pod, Problem
 from rpcregistry.plan.publication import Place
 
 
@@ -72,13 +72,13 @@ def as_reported(pod: Pod, deleted: Container[str]) -> Pod:
     Its phase says why, in its row, too: a later process has no other sign that this Node was ever there.
     """
     if pod.ready and pod.node_name in deleted:
-        return msgspec.structs.replace(pod, ready=False, silenced=True, phase=UNREPORTED)
+        return msgspec.structs.replace(pod, ready=False, silenced=True, phase=NODE_LOST)
     return pod
 
 
 def is_withdrawn_with_node(row: Endpoint) -> bool:
     """Whether the pod of *row* was Ready, and was withdrawn because its Node had been deleted."""
-    return not row.ready and row.phase == UNREPORTED
+    return not row.ready and row.phase == NODE_LOST
 
 
 def is_unheard(pod: Pod, silent: Container[str], held: bool) -> bool:
