@@ -1,11 +1,13 @@
-"""The proxy that fault tests put in between: what it does to bytes, real sockets show."""
+"""The proxies that tests put in between: what they do to bytes, real sockets show."""
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from hack.local.proxy import Proxy
+from hack.local.tunnel import Tunnel, egress
 
 ALL = b"x" * 1000
 
@@ -67,3 +69,37 @@ def test_a_throttled_connection_delivers_all_of_it_by_and_by(proxy, connected, d
     while len(first + rest) < len(ALL):
         rest += sink.recv(len(ALL))
     assert first + rest == ALL
+
+
+def asked(tunnel: str, port: int) -> tuple[socket.socket, bytes]:
+    """The connection by the API server's way through a tunnel, and the first line of what it is answered."""
+    (selection,) = egress(tunnel)["egressSelections"]
+    path = selection["connection"]["transport"]["uds"]["udsName"]
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(30)
+    client.connect(path.replace("@", "\0"))
+    client.sendall(f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    return client, client.recv(1000).partition(b"\r\n")[0]
+
+
+def test_a_tunnel_passes_on_both_ways_until_either_end_has_said_all(listener: socket.socket):
+    name = f"test-{os.getpid()}"
+    with Tunnel(name, lambda host, port: socket.create_connection((host, port), timeout=30)):
+        client, line = asked(name, listener.getsockname()[1])
+        listener.settimeout(30)
+        server, _ = listener.accept()
+        with client, server:
+            assert line == b"HTTP/1.1 200 Connected"
+            server.settimeout(30)
+            client.sendall(ALL)
+            client.shutdown(socket.SHUT_WR)
+            assert b"".join(iter(lambda: server.recv(1000), b"")) == ALL
+            server.sendall(ALL)
+            server.close()
+            assert b"".join(iter(lambda: client.recv(1000), b"")) == ALL
+
+        with socket.create_server(("127.0.0.1", 0)) as gone:
+            port = gone.getsockname()[1]
+        client, line = asked(name, port)
+        client.close()
+        assert line.startswith(b"HTTP/1.1 502 ")

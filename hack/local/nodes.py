@@ -33,6 +33,7 @@ from hack.local.lifeline import CGROUPS, lifeline, thaw
 from hack.local.netns import Machine, Network, make_network
 from hack.local.process import Process, pause
 from hack.local.proxy import Proxy
+from hack.local.tunnel import Tunnel, egress
 
 SCRIPTS = Path(__file__).with_name("node")
 TOOLS = ("nsenter", "apt-get", "dpkg")
@@ -206,18 +207,21 @@ def real_cluster(directory: Path, count: int = 2, waits: Waits = HASTY) -> Itera
     name, directory = f"rpcregistry-nodes-{os.getpid()}-{next(_clusters)}", directory.resolve()
     state, folders = directory / "state", directory / "nodes"
     folders.mkdir(parents=True)
+    selection = directory / "egress.yaml"
+    selection.write_text(yaml.safe_dump(egress(name)))
+    by_tunnel = (f"--egress-selector-config-file={selection}", "--kubelet-preferred-address-types=InternalIP")
     control = LocalCluster(
         directory,
         nodes=0,
         kubelets=True,
-        apiserver_flags=waits.of_apiserver(),
+        apiserver_flags=[*waits.of_apiserver(), *by_tunnel],
         manager_flags=waits.of_manager(),
     )
     with ExitStack() as stack:
         stack.enter_context(lifeline(name, directory, state))
         stack.enter_context(control)
         network = stack.enter_context(make_network(folders, name))
-        _serve_api(stack, network, control)
+        _serve_api(stack, network, control, name)
         dns = stack.enter_context(run_dns(network, control))
         machines = {
             f"node{n}": (stack.enter_context(machine_of(f"node{n}", network, control)), f"10.244.{n}.0/24")
@@ -234,9 +238,10 @@ def real_cluster(directory: Path, count: int = 2, waits: Waits = HASTY) -> Itera
         yield RealCluster(control, nodes)
 
 
-def _serve_api(stack: ExitStack, network: Network, control: LocalCluster) -> None:
-    """Let pods reach the API server by its Service: a machine of the network stands for the host."""
+def _serve_api(stack: ExitStack, network: Network, control: LocalCluster, tunnel: str) -> None:
+    """Let pods reach the API server by its Service, and it the kubelets: a machine stands for the host."""
     machine = stack.enter_context(network.machine("api"))
+    stack.enter_context(Tunnel(tunnel, machine.connect))
     listener = machine.listen(machine.address, 443)
     stack.enter_context(Proxy(control.server.removeprefix("https://"), listener=listener))
     endpoints = {

@@ -54,7 +54,7 @@ def controllers(cluster: LocalCluster, namespace: str = NAMESPACE) -> dict[str, 
 
 
 def logs(real: RealCluster, namespace: str = NAMESPACE) -> str:
-    """What the controller's pods logged; the API server reaches no kubelet."""
+    """What the containers of the controller's pods have printed, the former ones, too."""
     pods = controllers(real.control, namespace)
     return "".join(real.nodes[node].logs(namespace, name) for name, node in pods.items())
 

@@ -1,6 +1,7 @@
 """The manifests of examples/, applied as they are: real images, rights, policies, probes and DNS names."""
 
 import json
+import shlex
 import subprocess
 from collections.abc import Iterator
 from functools import partial
@@ -23,12 +24,23 @@ from tests.nodes.installation import (
     servers,
 )
 from tests.nodes.pods import eventually
+from tests.pages import Page
 
 pytestmark = [pytest.mark.deep, pytest.mark.needs_root]
 
 
 def test_the_pods_of_the_example_are_published(installed: LocalCluster, their_zookeeper: KazooClient) -> None:
     eventually(partial(published, installed, their_zookeeper, 3))
+    for command in shown_with_exec():
+        assert installed.kubectl(*shlex.split(command)[1:]), command
+
+
+def shown_with_exec() -> list[str]:
+    """What the pages run in a pod of the controller; there are some."""
+    pages = (Page("docs/install.md"), Page("docs/runbooks.md"))
+    found = [command for page in pages for command in page.all_commands() if " -- rpcregistry " in command]
+    assert [command.split(" -- rpcregistry ")[1] for command in found] == ["check --wait 2m", "status"]
+    return found
 
 
 def test_a_local_service_answers_by_its_name_from_the_pods_of_its_node(
