@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable
+from functools import partial
 from itertools import count
 from typing import Generic, TypeVar
 
@@ -321,12 +322,13 @@ class Workqueue(Generic[K]):
         if self._retries.taken:
             self._retries.forget_old(now)
         keys: list[K] = []
-        while len(keys) < limit and (taken := self._ready.take(self._in_flight.may, self._retries.may)):
+        may = partial(self._in_flight.may, now=now)
+        while len(keys) < limit and (taken := self._ready.take(may, self._retries.may)):
             if taken.retry:
                 self._retries.note(taken.flow, now)
                 self._retrying[taken.key] = now
             self._working[taken.key] = taken
-            self._in_flight.begin(taken.flow)
+            self._in_flight.begin(taken.flow, now, retry=taken.retry)
             keys.append(taken.key)
         if keys and self._ready.waiting:
             self._changed.notify()  # a flow that had to wait may be fast now, and use more workers
