@@ -562,9 +562,21 @@ def test_a_flow_has_its_share_of_a_batch_while_another_is_active(world):
 
 
 def test_a_flow_alone_has_the_whole_batch(world):
+    world.queue.add("a name that nobody has", flow="")
     for number in range(100):
         world.queue.add(f"a/{number}")
-    assert len(world.take()) == 100
+    assert len(world.take()) == 101
+
+
+def test_a_batch_says_whether_it_left_keys_that_are_due(world):
+    for number in range(3):
+        world.queue.add(number)
+    assert len(world.take(2)) == 2
+    assert world.queue.left
+    assert world.take(2) == [2]
+    assert not world.queue.left
+    world.queue.add(3)
+    assert not world.queue.left, "that is for the next one"
 
 
 def test_slow_flows_have_two_workers_together():

@@ -215,10 +215,10 @@ class InFlight:
     def begin(self, flow: str, now: float, *, retry: bool = False) -> None:
         """Note that a key of *flow* is worked.
 
-        A *retry*, or work of a slow flow, makes it no company: it may fail for ever.
+        A *retry*, or work of a slow flow, is no company: it may fail for ever.  Nor is what belongs to none.
         """
         self._flows[flow] = self._flows.get(flow, 0) + 1
-        if not retry and not self._is_slow(flow):
+        if flow and not retry and not self._is_slow(flow):
             self._company.note(flow, now)
 
     def end(self, flow: str) -> None:

@@ -173,6 +173,13 @@ class Workqueue(Generic[K]):
         # Keys in _working that were added meanwhile: when they are due, and for which flows.
         self._requeued: dict[K, tuple[float, tuple[str, ...]]] = {}
         self._retries = _Retries()
+        self._left = False  # whether the last ``get`` left keys that were due, without failed ones
+
+    @property
+    def left(self) -> bool:
+        """Whether the last ``get`` left keys that were due, beyond its limit or the share of their namespace."""
+        with self._lock:
+            return self._left
 
     @property
     def depth(self) -> int:
@@ -330,6 +337,7 @@ class Workqueue(Generic[K]):
             self._working[taken.key] = taken
             self._in_flight.begin(taken.flow, now, retry=taken.retry)
             keys.append(taken.key)
+        self._left = self._ready.has_fresh(lambda _: False)
         if keys and self._ready.waiting:
             self._changed.notify()  # a flow that had to wait may be fast now, and use more workers
         return keys
