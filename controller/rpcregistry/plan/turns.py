@@ -11,7 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 K = TypeVar("K", bound=Hashable)
 
 KEPT_FREE = 2  # workers that no single flow may use
-# While another flow is active, too: more would load what they share, this process, the API server and ZooKeeper.
+# While another flow is active, too: more would load this process and the servers for both.
 SHARE = 4  # one flow may use one worker of so many,
 BATCH = 10  # or, of a single worker, so many keys at a time
 ACTIVE = 5.0  # seconds for which a flow counts as active after it had work

@@ -177,7 +177,7 @@ class Workqueue(Generic[K]):
 
     @property
     def left(self) -> bool:
-        """Whether the last ``get`` left keys that were due, beyond its limit or the share of their namespace."""
+        """Whether the last ``get`` left keys that were due: beyond its limit, or their namespace's share."""
         with self._lock:
             return self._left
 
