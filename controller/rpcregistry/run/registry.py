@@ -156,6 +156,7 @@ def _writer(shared: Shared, publishing: PublicationSettings) -> RegistryWriter:
         if settings.dry_run
         else Fence(zookeeper, shared.cluster_id, shared.leadership.renew, shared.leadership.lease),
         heartbeat=_heartbeat(shared),
+        seen=lambda: shared.memory.record(shared.present),
         require_clear=shared.leadership.require_clear,
         written=written,
         clock=shared.clock,
