@@ -835,6 +835,19 @@ def test_foreign_edits_are_put_back(world: World):
     assert world.settle().servers() == ["10.0.0.1"]
 
 
+def test_changes_are_written_before_anything_is_read_again(world: World):
+    world.serve(1)
+    world.serve(2, service="other")
+    world.settle()
+    world.zookeeper.znodes["/rpc_v2/echo"] = (b'{"config":[],"servers":["6.6.6.6"]}', 9)
+    for _ in range(2):  # ours, and another's
+        world.names.update(world.registry.path_changed("/rpc_v2/echo"))
+    world.serve(3, service="other")
+    world.written.clear()
+    world.settle()
+    assert [name for _, _, name in world.written] == ["other", "echo"]
+
+
 def test_a_wiped_zookeeper_is_filled_again(world: World):
     world.serve(1)
     world.serve(2, service="other")

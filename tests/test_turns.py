@@ -170,10 +170,10 @@ def test_every_queue_whose_work_waits_for_a_server_keeps_workers_for_others(part
         may = InFlight(queue.workers, {"slow", "slower"}.__contains__)
         if name in WRITES:
             assert queue.workers > KEPT_FREE, name
-            while may.may("slow"):
-                may.begin("slow")
-            assert not may.may("slower")
-            assert may.may("quiet"), name
+            while may.may("slow", 0.0):
+                may.begin("slow", 0.0)
+            assert not may.may("slower", 0.0)
+            assert may.may("quiet", 0.0), name
         else:
             assert queue.workers == 1, name
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from rpcregistry.plan.turns import ACTIVE, BATCH
 from rpcregistry.runtime.workqueue import ALL_RETRIES_A_SECOND, LONGEST_RETRY, RETRIES_A_SECOND, Workqueue
 
 WINDOW = 0.1
@@ -48,6 +49,15 @@ class World:
 
     def take(self, limit=ALL):
         return self.queue.get(limit, timeout=0)
+
+    def fail(self):
+        """Have all keys fail that come, batch after batch; return them."""
+        failed = []
+        while keys := self.take():
+            failed += keys
+            for key in keys:
+                self.queue.retry(key, after=1)
+        return failed
 
     def next_after(self, step=0.001, longest=100.0):
         """Seconds until something is due, to the precision of *step*."""
@@ -337,21 +347,20 @@ def test_each_flow_may_fail_as_often_as_if_it_were_alone(world):
     for flow in "ab":
         for number in range(100):
             world.queue.add(f"{flow}/{number}")
-    for key in world.take():
-        world.queue.retry(key, after=0)
+    world.fail()
+    world.advance(1)
 
-    taken = world.take()
-    assert [key[0] for key in taken] == ["a", "b"] * RETRIES_A_SECOND
+    assert [key[0] for key in world.fail()] == ["a", "b"] * RETRIES_A_SECOND
 
 
 def test_failing_keys_of_all_flows_share_a_limit_by_turns(world):
     for flow in "abcdefghij":
         for number in range(20):
             world.queue.add(f"{flow}/{number}")
-    for key in world.take():
-        world.queue.retry(key, after=0)
+    world.fail()
+    world.advance(1)
 
-    taken = world.take()
+    taken = world.fail()
     assert len(taken) == ALL_RETRIES_A_SECOND
     assert set(Counter(key[0] for key in taken).values()) == {ALL_RETRIES_A_SECOND // 10}
 
@@ -499,8 +508,75 @@ def test_one_flow_leaves_two_workers_to_the_others():
     world.queue.add("b/1")
     assert world.take() == ["b/1"]
     assert world.take() == []
-    world.queue.done(taken[0])
-    assert world.take() == ["a/6"]
+
+
+def test_a_flow_has_a_quarter_of_the_workers_while_another_is_active():
+    world = World(workers=8)
+    for number in range(100):
+        world.queue.add(f"a/{number}")
+    world.queue.add("b/1")
+    taken = world.take()
+    assert Counter(key[0] for key in taken) == {"a": 2, "b": 1}
+    world.queue.done("b/1")
+    world.queue.done("a/0")
+    assert world.take() == ["a/2"]
+    world.advance(ACTIVE)
+    assert world.take() == []
+    world.advance(0.001)
+    assert world.take() == ["a/3", "a/4", "a/5", "a/6"]
+
+
+def test_a_flow_that_fails_or_is_slow_makes_no_other_yield():
+    world = World(workers=8)
+    world.slow.add("slow")
+    world.queue.add("slow/1")
+    world.queue.add("fails/1")
+    world.take()
+    world.queue.retry("fails/1", after=0)
+    world.advance(ACTIVE + 1)
+    world.queue.add("slow/2")
+    for number in range(100):
+        world.queue.add(f"a/{number}")
+    assert Counter(key.partition("/")[0] for key in world.take()) == {"fails": 1, "slow": 1, "a": 4}
+
+
+def test_the_last_free_worker_is_for_a_flow_that_has_none():
+    world = World(workers=8)
+    for number in range(100):
+        for flow in "abcd":
+            world.queue.add(f"{flow}/{number}")
+    assert len(world.take()) == 7
+    world.queue.add("quiet/1")
+    assert world.take(limit=1) == ["quiet/1"]
+
+
+def test_a_flow_has_its_share_of_a_batch_while_another_is_active(world):
+    for number in range(100):
+        world.queue.add(f"a/{number}")
+    world.queue.add("b/1")
+    taken = world.take()
+    assert Counter(key[0] for key in taken) == {"a": BATCH, "b": 1}
+    for key in taken:
+        world.queue.done(key)
+    assert len(world.take()) == BATCH
+
+
+def test_a_flow_alone_has_the_whole_batch(world):
+    world.queue.add("a name that nobody has", flow="")
+    for number in range(100):
+        world.queue.add(f"a/{number}")
+    assert len(world.take()) == 101
+
+
+def test_a_batch_says_whether_it_left_keys_that_are_due(world):
+    for number in range(3):
+        world.queue.add(number)
+    assert len(world.take(2)) == 2
+    assert world.queue.left
+    assert world.take(2) == [2]
+    assert not world.queue.left
+    world.queue.add(3)
+    assert not world.queue.left, "that is for the next one"
 
 
 def test_slow_flows_have_two_workers_together():
@@ -510,7 +586,7 @@ def test_slow_flows_have_two_workers_together():
         for number in range(10):
             world.queue.add(f"{flow}/{number}")
     taken = world.take()
-    assert Counter(key[0] for key in taken) == {"a": 1, "b": 1, "d": 6}
+    assert Counter(key[0] for key in taken) == {"a": 1, "b": 1, "d": 5}
     world.queue.done("a/0")
     assert world.take() == ["c/0"], "it has its turn, in place of those that had one"
 
@@ -695,12 +771,15 @@ FLOWS = st.sampled_from([None, "a", "b", "c"])
 class QueueMachine(RuleBasedStateMachine):
     """Any order of calls: no key twice at once, none lost, none for nothing, none too early.
 
-    And no flow waits for more than one turn of each other flow.
+    And no flow waits for more than one turn of each other flow.  With several workers, this is about flows
+    that have none of them.
     """
+
+    workers = 1
 
     def __init__(self):
         super().__init__()
-        self.world = World()
+        self.world = World(self.workers)
         self.wanted = {}  # key -> the time before which it must not come
         self.working = set()
         self.again = {}
@@ -729,6 +808,8 @@ class QueueMachine(RuleBasedStateMachine):
             if key not in self.failed and max(due, self.windows.get(key, 0)) <= self.now
             for flow in self.flows[key]
         }
+        if self.workers > 1:
+            waiting -= {work.flow for work in self.world.queue._working.values()}
         self.passed = {flow: self.passed.get(flow, Counter()) for flow in waiting}
 
     @rule(key=KEYS, flow=FLOWS)
@@ -748,6 +829,8 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 4))
     def get(self, limit):
+        if self.workers > 1:
+            limit = min(limit, self.workers - len(self.working))
         self.taken(self.world.take(limit), limit)
 
     def taken(self, keys, limit):
@@ -806,10 +889,11 @@ class QueueMachine(RuleBasedStateMachine):
             self.world.queue.done(key)
             self.failed.discard(key)
             self.give_back(key)
-        for _ in range(3):
+        for _ in range(10):  # also if few workers take few keys at a time
             self.world.advance(200)
             self.note_waiting()
-            self.taken(keys := self.world.take(), ALL)
+            limit = ALL if self.workers == 1 else self.workers
+            self.taken(keys := self.world.take(limit), limit)
             for key in keys:
                 self.world.queue.done(key)
                 self.failed.discard(key)
@@ -819,4 +903,11 @@ class QueueMachine(RuleBasedStateMachine):
         assert not self.world.queue._later
 
 
+class WorkersMachine(QueueMachine):
+    """The same with several workers, of which a flow that has none gets one as soon as one is free."""
+
+    workers = 4
+
+
 TestQueueMachine = QueueMachine.TestCase
+TestWorkersMachine = WorkersMachine.TestCase

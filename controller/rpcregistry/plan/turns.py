@@ -11,6 +11,10 @@ from typing import Generic, NamedTuple, TypeVar
 K = TypeVar("K", bound=Hashable)
 
 KEPT_FREE = 2  # workers that no single flow may use
+# While another flow is active, too: more would load this process and the servers for both.
+SHARE = 4  # one flow may use one worker of so many,
+BATCH = 10  # or, of a single worker, so many keys at a time
+ACTIVE = 5.0  # seconds for which a flow counts as active after it had work
 FOR_SLOW = 2  # workers for all slow flows together
 
 
@@ -162,35 +166,69 @@ class Turns(Generic[K]):
         return len(self.waiting)
 
 
+class Company:
+    """Which flows had fresh work lately, so that others leave room for their next change.
+
+    Times are seconds on any clock that does not go back.
+    """
+
+    def __init__(self) -> None:
+        self._last = "", float("-inf")  # the flow that had work last, and when
+        self._other = float("-inf")  # when any other flow had work last
+
+    def note(self, flow: str, now: float) -> None:
+        """Note that *flow* has work."""
+        last, at = self._last
+        if flow != last:
+            self._other = at
+        self._last = flow, now
+
+    def has_other(self, flow: str, now: float) -> bool:
+        """Whether another than *flow* had work within ``ACTIVE``."""
+        last, at = self._last
+        return now - (self._other if flow == last else at) <= ACTIVE
+
+
 class InFlight:
     """How many of so many *workers* work for each flow, and whether one more may.
 
-    One flow alone may use all but ``KEPT_FREE``, and all slow ones together ``FOR_SLOW``: those that wait for
-    a server that does not answer leave some to all others.  So few workers that none would be left are not
-    divided: their work must not wait for a server.
+    One flow alone may use all but ``KEPT_FREE``; while another is active, too, one of ``SHARE``; and all slow
+    ones together ``FOR_SLOW``.  The last free worker is for a flow that has none.  So flows that wait for a
+    server that does not answer leave some to all others.  So few workers that none would be left are not
+    divided: their work must not wait for a server.  But a batch that one of them takes is.
     """
 
     def __init__(self, workers: int, is_slow: Callable[[str], bool]) -> None:
         self._workers = workers
         self._is_slow = is_slow
-        self._flows: dict[str, int] = {}  # none with 0
+        self._flows: dict[str, int] = {}  # keys in work; none with 0
+        self._company = Company()
 
-    def may(self, flow: str) -> bool:
-        """Whether one more worker may work for *flow*."""
+    def may(self, flow: str, now: float) -> bool:
+        """Whether one more key of *flow* may be taken."""
+        mine = self._flows.get(flow, 0)
+        accompanied = self._company.has_other(flow, now)
         if self._workers <= KEPT_FREE:
-            return True
-        if self._flows.get(flow, 0) >= self._workers - KEPT_FREE:
+            return mine < BATCH or not accompanied
+        if mine >= (max(1, self._workers // SHARE) if accompanied else self._workers - KEPT_FREE):
+            return False
+        if mine and sum(self._flows.values()) == self._workers - 1:
             return False
         if not self._is_slow(flow):
             return True
         return sum(count for other, count in self._flows.items() if self._is_slow(other)) < FOR_SLOW
 
-    def begin(self, flow: str) -> None:
-        """Note that a worker works for *flow*."""
+    def begin(self, flow: str, now: float, *, retry: bool = False) -> None:
+        """Note that a key of *flow* is worked.
+
+        A *retry*, or work of a slow flow, is no company: it may fail for ever.  Nor is what belongs to none.
+        """
         self._flows[flow] = self._flows.get(flow, 0) + 1
+        if flow and not retry and not self._is_slow(flow):
+            self._company.note(flow, now)
 
     def end(self, flow: str) -> None:
-        """Note that a worker has ended its work for *flow*."""
+        """Note that the work on a key of *flow* has ended."""
         left = self._flows.pop(flow) - 1
         if left:
             self._flows[flow] = left

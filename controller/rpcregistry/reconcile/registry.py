@@ -179,14 +179,18 @@ class RegistryReconciler:
     def reconcile(self, names: Sequence[str]) -> tuple[dict[str, Exception], set[str]]:
         """Make the znodes of *names* right; return the failures by name, and the names it wrote for.
 
-        It writes all names in as few transactions as fit.  If that fails, it tries each name alone, so that a
-        refused name costs no other; and each layout of a name alone, for the same reason.
+        It writes all changed names in as few transactions as fit, then all others.  If that fails, it tries
+        each name alone, so that a refused name costs no other; and each layout of a name alone, for the same
+        reason.
         """
         # Before the first read: a later change is another one, which this write may lack.
         taken = self._unwritten.take(names)
         alone = {name: self._troubles.get(name) is not None for name in names}
         failures = self._one_by_one(name for name in names if alone[name])
-        failures |= self._at_once([name for name in names if not alone[name]])
+        together = [name for name in names if not alone[name]]
+        # Changes first: what else is due, such as watches to set again, has to be read before.
+        failures |= self._at_once([name for name in together if name in taken])
+        failures |= self._at_once([name for name in together if name not in taken])
         self._unwritten.put_back({name: since for name, since in taken.items() if name in failures})
         now = self._clock.monotonic()
         for name in names:
@@ -216,6 +220,8 @@ class RegistryReconciler:
         self._writer.beat(len(self._unwritten), stopped)
 
     def _at_once(self, names: Sequence[str]) -> dict[str, Exception]:
+        if not names:
+            return {}
         try:
             self._write(names)
         except Fenced:

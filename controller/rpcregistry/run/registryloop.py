@@ -25,7 +25,7 @@ from rpcregistry.telemetry.metrics import Reading
 log = structlog.get_logger(__name__)
 
 BATCH = 100  # services in one transaction
-LINGER = 0.02  # seconds after a transaction, in which the changes of the next one gather
+LINGER = 0.02  # seconds after a transaction, in which the changes of the next one gather, unless some wait
 COMPARE_AGAIN_AFTER = 1.0  # seconds
 COMPARE_PARTS = 10  # of all services; each part is read anew once a period
 PATIENCE = 10.0  # seconds for which own writes may stay unwatched while there is more to write
@@ -251,7 +251,7 @@ class RegistryLoop:
         failures, written = self._reconciler.reconcile(names)
         for name, failure in failures.items():
             self._shared.journal.failed(name, refused=is_refused(failure))
-        if written:
+        if written and not self._name_queue.left:
             self._rested = time.monotonic() + LINGER
         return failures, written
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable
+from functools import partial
 from itertools import count
 from typing import Generic, TypeVar
 
@@ -174,6 +175,13 @@ class Workqueue(Generic[K]):
         # Keys in _working that were added meanwhile: when they are due, and for which flows.
         self._requeued: dict[K, tuple[float, tuple[str, ...]]] = {}
         self._retries = _Retries()
+        self._left = False  # whether the last ``get`` left keys that were due, without failed ones
+
+    @property
+    def left(self) -> bool:
+        """Whether the last ``get`` left keys that were due: beyond its limit, or their namespace's share."""
+        with self._lock:
+            return self._left
 
     @property
     def depth(self) -> int:
@@ -233,7 +241,7 @@ class Workqueue(Generic[K]):
                 now = self._clock()
                 keys = self._take(limit, now)
                 if keys or now >= until:
-                    self._hand_over()
+                    self._hand_over(now)
                     return keys
                 self._wait(until, now)
             return []
@@ -248,9 +256,10 @@ class Workqueue(Generic[K]):
         if self._alarm == due:
             self._alarm = float("inf")
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, now: float) -> None:
         """Have another one take what is due, or wait for what is due next."""
-        if self._ready.has_next(self._in_flight.may, self._retries.may) or self._next_due() < self._alarm:
+        may = partial(self._in_flight.may, now=now)
+        if self._ready.has_next(may, self._retries.may) or self._next_due() < self._alarm:
             self._changed.notify()
 
     def _next_due(self) -> float:
@@ -323,7 +332,7 @@ class Workqueue(Generic[K]):
         else:
             self._later.put(key, due)
             self._wanted[key] = merged(self._wanted[key], flows) if key in self._wanted else flows
-        self._hand_over()
+        self._hand_over(now)
 
     def _ripen(self, now: float) -> None:
         """Have the keys that are due by now wait for their turn."""
@@ -338,13 +347,15 @@ class Workqueue(Generic[K]):
         if self._retries.taken:
             self._retries.forget_old(now)
         keys: list[K] = []
-        while len(keys) < limit and (taken := self._ready.take(self._in_flight.may, self._retries.may)):
+        may = partial(self._in_flight.may, now=now)
+        while len(keys) < limit and (taken := self._ready.take(may, self._retries.may)):
             if taken.retry:
                 self._retries.note(taken.flow, now)
                 self._retrying[taken.key] = now
             self._working[taken.key] = taken
-            self._in_flight.begin(taken.flow)
+            self._in_flight.begin(taken.flow, now, retry=taken.retry)
             keys.append(taken.key)
+        self._left = self._ready.has_fresh(lambda _: False)
         return keys
 
     def _open_window(self, key: K, until: float) -> None:

@@ -220,12 +220,12 @@ class EventRecorder:
 
                 def may(namespace: str, now: float = now) -> bool:
                     pause = self._pauses.get(namespace)
-                    return self._in_flight.may(namespace) and (pause is None or pause.until <= now)
+                    return self._in_flight.may(namespace, now) and (pause is None or pause.until <= now)
 
                 taken = self._turns[True].take(may) or self._turns[False].take(may)
                 if taken:
                     self._next_at = now + EVENT_INTERVAL
-                    self._in_flight.begin(taken.key.namespace)
+                    self._in_flight.begin(taken.key.namespace, now)
                     return taken.key, *self._events.pop(taken.key)
                 until = (pause.until for pause in self._pauses.values() if pause.until > now)
                 self._condition.wait(min(min(until, default=now + LONGEST_PAUSE) - now, LONGEST_PAUSE))
