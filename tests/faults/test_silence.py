@@ -299,6 +299,7 @@ def test_nodes_that_flap(world: World, start_controller, zk: KazooClient, kubele
 
 
 @pytest.mark.deep
+@pytest.mark.allows(I9="a probe may meet the moment in which the process is killed")
 def test_a_node_that_is_deleted_under_its_ready_pods(
     cluster: LocalCluster, world: World, start_controller, zk: KazooClient, kubelets
 ):
