@@ -189,6 +189,17 @@ def test_a_time_finds_its_lines_among_those_of_others():
     assert not any(line.parts for line in timeline.lines())
 
 
+def test_a_line_takes_no_time_of_a_later_change():
+    timeline, echo = Timeline(), service("echo", endpoint(1))
+    # What was missing at the start is withdrawn after a hold: no pod was seen to change.
+    timeline.add([(1.0, Change(echo, service("echo")))])
+    timeline.add([(40.0, Change(service("echo"), echo)), (40.1, entry("echo"))])
+    assert [(line.kind, line.parts is None) for line in timeline.lines()] == [
+        ("added", False),
+        ("removed", True),
+    ]
+
+
 def test_what_nobody_reads_is_bounded():
     pending = Pending(lambda: 1.0)
     for _ in range(MOST_NOTED + 10):
