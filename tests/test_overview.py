@@ -116,6 +116,16 @@ def test_all_is_well():
     assert exit_code(hops) == 0
 
 
+def test_what_a_silent_node_held_is_not_called_missing_and_clients_find_it():
+    silent = pod(1, "echo", ready=False, silenced=True)
+    held = service("echo", endpoint(1, held=True), synced=false("Held", pods_message(2, "silent")))
+    hops = explain(evidence(pods=[silent], services=[held]))
+    assert hop(hops, "pods").why == "1 pod names it, 0 Ready: clients find only what is held"
+    assert hop(hops, "RpcService").details == ("default/p1 (10.0.0.1): held: its node is silent",)
+    # The object keeps the count with which the hold began.
+    assert "Held: 1 listed pods are" in hop(hops, "registry").why
+
+
 @pytest.mark.parametrize(
     ("fields", "what", "says", "types"),
     [
@@ -159,7 +169,7 @@ def test_all_is_well():
         ),
         pytest.param(
             {"pods": [pod(1, "echo", ready=False, silenced=True)]}, "pods", "its node is silent",
-            "kubectl describe pod p1 -n default", id="a silent node",
+            "kubectl get nodes", id="a silent node",
         ),
         pytest.param(
             {"pods": [pod(1, problems=(Problem("Invalid", "rpc-service: /0/port: bad"),))]}, "pods",

@@ -273,6 +273,39 @@ def test_what_clients_read_stands_beside_what_they_should():
     assert "10.0.0.1" in read.should_be
 
 
+CURATOR = Layout("curator", "/disco")
+
+
+def test_what_is_not_known_to_be_written_is_not_shown_as_missing():
+    waiting = service("echo", endpoint(1), synced=false("RegistryUnavailable"))
+    unknown = one.one(
+        [waiting], [pod(1, "echo")], facts(), [(KUBE2ZK, None)], lambda _: 7.0, SETTINGS, (), ()
+    )
+    (read,) = unknown.registry or ()
+    assert (read.known, read.differences, read.is_) == (False, [], "")
+    assert unknown.endpoints[0].published == "Not known: ZooKeeper did not answer"
+
+
+def test_what_waits_for_zookeeper_is_not_called_published():
+    waiting = service("echo", endpoint(1), endpoint(2), synced=false("RegistryUnavailable"))
+    pods = [pod(1, "echo"), pod(2, "echo")]
+    seen = shown([waiting], pods, view(b'{"config":["zone kg 8M"],"servers":["10.0.0.1"]}'))
+    assert [row.published for row in seen.endpoints] == ["Published", "Not yet: it waits for ZooKeeper"]
+    first = CURATOR.form.place("echo", waiting.status.endpoints[0], "c1")
+    znodes = ObservedZnodes(Znode(b"", 0), None, children={first.name: Znode(b"", 0)})
+    seen = one.one([waiting], pods, facts(), [(CURATOR, znodes)], lambda _: 7.0, SETTINGS, (), ())
+    assert [row.published for row in seen.endpoints] == ["Published", "Not yet: it waits for ZooKeeper"]
+
+
+def test_what_a_silent_node_held_is_not_called_missing():
+    held = service("echo", endpoint(1, held=True), endpoint(2, held=True), synced=false("Held"))
+    seen = shown([held], [pod(1, "echo", ready=False, silenced=True)], view(b""))
+    assert [row.published for row in seen.endpoints] == [
+        "Held: its Node is silent",
+        "Held: its pod is missing",
+    ]
+
+
 def test_pods_that_are_no_endpoints_say_why():
     pods = [
         pod(1, "echo"),
@@ -385,6 +418,14 @@ UNREAD = known.Source(resource="pods", filled=True, count=3, unknown="403: pods 
             {"held": HELD}, "warn ok ok", "ok ok", ["hold"], "rpcregistry release a b", id="pods are held"
         ),
         pytest.param(
+            {"held": HELD, "counts": known.Counts(held=14, nodes=3, silent_nodes=3)},
+            "warn ok ok",
+            "ok ok",
+            ["hold"],
+            "kubectl get nodes",
+            id="Nodes are silent",
+        ),
+        pytest.param(
             {"leads": False, "leader": "r-2"},
             "ok ok ok",
             "ok ok",
@@ -459,6 +500,18 @@ def test_each_situation_shows_where_it_is_stuck_and_what_to_type(
     assert [link.level for link in found.links] == links.split()
     assert [notice.kind for notice in found.notices] == kinds
     assert "".join(notice.command for notice in found.notices) == command
+
+
+def test_what_is_held_is_counted_as_what_it_is():
+    def title(guards: dict[str, int], endpoints: int = 0) -> str:
+        held = known.Held(count=1, guards=guards, until=50.0, endless=False, services=("a", "b"))
+        (notice,) = state.state(look(held=held, counts=known.Counts(held=endpoints))).notices
+        return notice.title.removesuffix(" held, and still published.")
+
+    # A pod of two services is one pod that is missing, and two endpoints.
+    assert title({"pods": 12}, 24) == "24 endpoints of 2 services"
+    assert title({"pods": 1}) == "1 pod of 2 services"
+    assert title({"registry": 2, "nodes": 1}) == "2 services without an RpcService, the Services of 1 Node"
 
 
 def test_a_follower_says_nothing_of_zookeeper():
