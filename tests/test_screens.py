@@ -388,7 +388,8 @@ def test_mistakes_come_before_likely_ones():
 
 def look(**changed: Any) -> known.Look:
     fields: dict[str, Any] = {
-        "version": "1", "python": "3", "memory": 1.0, "identity": "r-1_ab", "leads": True, "leader": "r-1_ab",
+        "version": "1", "python": "3", "memory": 1.0, "memory_limit": None,
+        "identity": "r-1_ab", "leads": True, "leader": "r-1_ab",
         "lease": "ns/rpcregistry", "since": 1.0, "cluster": "c1", "trouble": "", "restored": "",
         "registry": True,
         "sources": [known.Source(resource="pods", filled=True, count=3, heard=1.0)],
