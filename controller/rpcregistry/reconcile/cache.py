@@ -239,7 +239,7 @@ class ZnodeCache:
             self.disturbed[path] = EDITED if found else DELETED
 
     def _is_claimed(self, path: str) -> bool:
-        """Whether the ledger, as last read, says that *path* is ours: others may do with theirs as they like."""
+        """Whether the ledger, as last read, says that *path* is ours, so that only we may change it."""
         return any(
             claim.cluster in self._clusters
             for layout in self._layouts

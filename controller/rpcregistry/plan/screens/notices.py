@@ -84,8 +84,8 @@ def _held(look: Look) -> Notice | None:
             kind="hold",
             title=title,
             text=f"{look.counts.silent_nodes:,} of {counted(look.counts.nodes, 'Node')} report nothing. What"
-            f" runs there may serve all the same, so it stays {how}. Look at the Nodes; {release} withdraws what"
-            " is really gone.",
+            f" runs there may serve all the same, so it stays {how}. Look at the Nodes; {release} withdraws"
+            " what is really gone.",
             command="kubectl get nodes",
             until=held.until,
         )
