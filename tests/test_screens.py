@@ -289,6 +289,8 @@ def test_what_is_not_known_to_be_written_is_not_shown_as_missing():
 def test_what_waits_for_zookeeper_is_not_called_published():
     waiting = service("echo", endpoint(1), endpoint(2), synced=false("RegistryUnavailable"))
     pods = [pod(1, "echo"), pod(2, "echo")]
+    follower = one.one([waiting], pods, facts(), None, lambda _: None, SETTINGS, (), ())
+    assert {row.published for row in follower.endpoints} == {"Not known here"}
     seen = shown([waiting], pods, view(b'{"config":["zone kg 8M"],"servers":["10.0.0.1"]}'))
     assert [row.published for row in seen.endpoints] == ["Published", "Not yet: it waits for ZooKeeper"]
     first = CURATOR.form.place("echo", waiting.status.endpoints[0], "c1")

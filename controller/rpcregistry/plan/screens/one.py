@@ -139,7 +139,8 @@ def one(
     ]
 
     def shown(namespace: str, found: Endpoint) -> EndpointRow:
-        late = _not_written(seen.name, found, written, cluster)
+        late = "Not known here" if waits and views is None else ""
+        late = late or _not_written(seen.name, found, written, cluster)
         return _endpoint(seen.name, namespace, found, layouts, late, silent=found.pod_uid in silent)
 
     return One(
