@@ -143,6 +143,10 @@ def test_what_a_silent_node_held_is_not_called_missing_and_clients_find_it():
             "registry", "RegistryUnavailable", "rpcregistry check", id="ZooKeeper is away",
         ),
         pytest.param(
+            {"services": [service("echo", endpoint(1), synced=false("RegistryUnavailable", "/a: setAcl"))]},
+            "registry", "/a: setAcl", "mend the ACL as their owner", id="an ACL",
+        ),
+        pytest.param(
             {"services": [service("echo", endpoint(1), synced=false("MissingPort"))]},
             "registry", "MissingPort", '"port"', id="a port is missing",
         ),
@@ -278,6 +282,13 @@ def test_what_to_type_where_the_controller_may_not_read():
 def test_what_is_no_trouble(fields: dict[str, Any], beaten: float):
     hops = status(look(beat=Heartbeat(**fields), beaten=beaten), str)
     assert "changes" not in {found.what for found in hops}
+
+
+def test_a_command_with_other_flags_than_the_controllers_says_so_before_it_calls_a_layout_left():
+    left = [Finding("curator", "/a", "left"), Finding("kube2zk", "/b", "missing")]
+    differ = ["--layout is kube2zk=/b here, and curator=/a kube2zk=/b in the controllers"]
+    found = hop(status(look(findings=left, differ=differ), str), "registry")
+    assert found.details[0] == differ[0]
 
 
 def test_a_layout_that_was_left_is_told_and_wrong_only_beside_drift():

@@ -67,6 +67,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         """What to type; ``""`` if all is well."""
         if self.synced is not True and is_endless(self.message):
             return "kubectl get nodes" if SILENT in self.message else "rpcregistry status"
+        if self.synced is False and "setAcl" in self.message:
+            return (
+                f"rpcregistry verify --service {self.service} shows its znodes; mend the ACL as their owner"
+            )
         namespace, _, name = self.objects[0].partition("/")
         if self.reason in NEXT and self.synced is not True:
             return NEXT[self.reason].format(service=self.service, object=name, namespace=namespace)
