@@ -273,6 +273,7 @@ def test_a_source_that_refuses_after_a_watch_is_unknown_until_a_watch_is_accepte
     server.run()
     assert server.requests == ["list", "watch 5", "newest", "newest", "watch 5", "newest", "watch 5"]
     assert server.restarts == ["ended", "refused", "ended"]
+    assert server.informer.restarts == {"ended": 2, "refused": 1}
     assert server.informer.unknown is None
     assert server.listed == 2, "what was left undone meanwhile is to be looked at again"
 

@@ -116,6 +116,16 @@ def test_all_is_well():
     assert exit_code(hops) == 0
 
 
+def test_what_a_silent_node_held_is_not_called_missing_and_clients_find_it():
+    silent = pod(1, "echo", ready=False, silenced=True)
+    held = service("echo", endpoint(1, held=True), synced=false("Held", pods_message(2, "silent")))
+    hops = explain(evidence(pods=[silent], services=[held]))
+    assert hop(hops, "pods").why == "1 pod names it, 0 Ready: clients find only what is held"
+    assert hop(hops, "RpcService").details == ("default/p1 (10.0.0.1): held: its node is silent",)
+    # The object keeps the count with which the hold began.
+    assert "Held: 1 listed pods are" in hop(hops, "registry").why
+
+
 @pytest.mark.parametrize(
     ("fields", "what", "says", "types"),
     [
@@ -131,6 +141,10 @@ def test_all_is_well():
         pytest.param(
             {"services": [service("echo", endpoint(1), synced=false("RegistryUnavailable"))]},
             "registry", "RegistryUnavailable", "rpcregistry check", id="ZooKeeper is away",
+        ),
+        pytest.param(
+            {"services": [service("echo", endpoint(1), synced=false("RegistryUnavailable", "/a: setAcl"))]},
+            "registry", "/a: setAcl", "mend the ACL as their owner", id="an ACL",
         ),
         pytest.param(
             {"services": [service("echo", endpoint(1), synced=false("MissingPort"))]},
@@ -159,7 +173,7 @@ def test_all_is_well():
         ),
         pytest.param(
             {"pods": [pod(1, "echo", ready=False, silenced=True)]}, "pods", "its node is silent",
-            "kubectl describe pod p1 -n default", id="a silent node",
+            "kubectl get nodes", id="a silent node",
         ),
         pytest.param(
             {"pods": [pod(1, problems=(Problem("Invalid", "rpc-service: /0/port: bad"),))]}, "pods",
@@ -274,6 +288,13 @@ def test_what_to_type_where_the_controller_may_not_read():
 def test_what_is_no_trouble(fields: dict[str, Any], beaten: float):
     hops = status(look(beat=Heartbeat(**fields), beaten=beaten), str)
     assert "changes" not in {found.what for found in hops}
+
+
+def test_a_command_with_other_flags_than_the_controllers_says_so_before_it_calls_a_layout_left():
+    left = [Finding("curator", "/a", "left"), Finding("kube2zk", "/b", "missing")]
+    differ = ["--layout is kube2zk=/b here, and curator=/a kube2zk=/b in the controllers"]
+    found = hop(status(look(findings=left, differ=differ), str), "registry")
+    assert found.details[0] == differ[0]
 
 
 def test_a_layout_that_was_left_is_told_and_wrong_only_beside_drift():

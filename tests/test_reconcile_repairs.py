@@ -5,7 +5,7 @@ import pytest
 
 from rpcregistry.errors import Retry
 from rpcregistry.model import Declaration, Problem
-from rpcregistry.plan.ledger import ledger_path
+from rpcregistry.plan.ledger import Ledger, ledger_path
 from rpcregistry.reconcile.cache import REARM
 from tests.builders import declared, pod
 from tests.worlds.layouts import CURATOR, DUBBO, KUBE2ZK, everywhere, instances, providers, serve
@@ -176,6 +176,35 @@ def lose_an_answer(world: World) -> None:
     serve(world, 4)
 
 
+def leave(world: World) -> None:
+    """An RPC server that had registered itself where we publish now ends."""
+    world.zookeeper.znodes["/rpc_v2/other"] = (b'{"servers":["10.6.0.1"]}', 0)
+    world.zookeeper.ephemeral.add("/rpc_v2/other")
+    world.pods.put(pod(7, "other"))
+    world.settle()
+    del world.zookeeper.znodes["/rpc_v2/other"]
+    world.zookeeper.ephemeral.clear()
+    world.names.update(world.registry.path_changed("/rpc_v2/other"))
+    world.settle()
+    assert world.servers("other")
+
+
+def withdraw_elsewhere(world: World) -> None:
+    """Another cluster that had the name gives it up."""
+    entry, znode = ledger_path(KUBE2ZK, "other", "c1"), "/rpc_v2/other"
+    world.zookeeper.znodes |= {
+        znode: (b'{"servers":["10.6.0.1"]}', 0),
+        entry: (Ledger("c2", ("default",)).encode(), 0),
+    }
+    world.pods.put(pod(7, "other"))
+    world.settle()
+    for path in (znode, entry):
+        del world.zookeeper.znodes[path]
+        world.names.update(world.registry.path_changed(path))
+    world.settle()
+    assert world.servers("other")
+
+
 def add_foreign(world: World) -> None:
     world.zookeeper.znodes["/services/echo/theirs"] = (b"theirs", 0)
     world.names.update(world.registry.path_changed("/services/echo"))
@@ -188,6 +217,8 @@ def add_foreign(world: World) -> None:
         pytest.param(reconnect, id="a session that was lost"),
         pytest.param(lose_an_answer, id="an answer of ours that was lost"),
         pytest.param(add_foreign, id="a foreign child"),
+        pytest.param(leave, id="a server's own znode that ends"),
+        pytest.param(withdraw_elsewhere, id="another cluster's znode that ends"),
         pytest.param(lambda world: serve(world, 1, ips=("10.0.0.9",)), id="a pod's change"),
     ],
 )
@@ -198,6 +229,15 @@ def test_what_nobody_else_did_is_not_told_as_if_they_had(world: World, happens):
     world.settle()
 
     assert told(world) == []
+
+
+def test_what_a_lost_answer_leaves_is_unknown_and_not_missing(world: World):
+    assert world.registry.found("echo") == 2
+    lose_an_answer(world)
+    assert world.registry.found("echo") is None
+    assert [view for _, view in world.registry.views("echo")] == [None, None, None]
+    world.settle()
+    assert world.registry.found("echo") == 4
 
 
 def test_a_wiped_zookeeper_is_told_once_about_the_lease():

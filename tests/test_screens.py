@@ -189,6 +189,17 @@ def test_a_time_finds_its_lines_among_those_of_others():
     assert not any(line.parts for line in timeline.lines())
 
 
+def test_a_line_takes_no_time_of_a_later_change():
+    timeline, echo = Timeline(), service("echo", endpoint(1))
+    # What was missing at the start is withdrawn after a hold: no pod was seen to change.
+    timeline.add([(1.0, Change(echo, service("echo")))])
+    timeline.add([(40.0, Change(service("echo"), echo)), (40.1, entry("echo"))])
+    assert [(line.kind, line.parts is None) for line in timeline.lines()] == [
+        ("added", False),
+        ("removed", True),
+    ]
+
+
 def test_what_nobody_reads_is_bounded():
     pending = Pending(lambda: 1.0)
     for _ in range(MOST_NOTED + 10):
@@ -260,6 +271,41 @@ def test_what_clients_read_stands_beside_what_they_should():
     assert "10.66.0.1" in read.is_
     assert "10.66.0.1" not in read.should_be
     assert "10.0.0.1" in read.should_be
+
+
+CURATOR = Layout("curator", "/disco")
+
+
+def test_what_is_not_known_to_be_written_is_not_shown_as_missing():
+    waiting = service("echo", endpoint(1), synced=false("RegistryUnavailable"))
+    unknown = one.one(
+        [waiting], [pod(1, "echo")], facts(), [(KUBE2ZK, None)], lambda _: 7.0, SETTINGS, (), ()
+    )
+    (read,) = unknown.registry or ()
+    assert (read.known, read.differences, read.is_) == (False, [], "")
+    assert unknown.endpoints[0].published == "Not known: ZooKeeper did not answer"
+
+
+def test_what_waits_for_zookeeper_is_not_called_published():
+    waiting = service("echo", endpoint(1), endpoint(2), synced=false("RegistryUnavailable"))
+    pods = [pod(1, "echo"), pod(2, "echo")]
+    follower = one.one([waiting], pods, facts(), None, lambda _: None, SETTINGS, (), ())
+    assert {row.published for row in follower.endpoints} == {"Not known here"}
+    seen = shown([waiting], pods, view(b'{"config":["zone kg 8M"],"servers":["10.0.0.1"]}'))
+    assert [row.published for row in seen.endpoints] == ["Published", "Not yet: it waits for ZooKeeper"]
+    first = CURATOR.form.place("echo", waiting.status.endpoints[0], "c1")
+    znodes = ObservedZnodes(Znode(b"", 0), None, children={first.name: Znode(b"", 0)})
+    seen = one.one([waiting], pods, facts(), [(CURATOR, znodes)], lambda _: 7.0, SETTINGS, (), ())
+    assert [row.published for row in seen.endpoints] == ["Published", "Not yet: it waits for ZooKeeper"]
+
+
+def test_what_a_silent_node_held_is_not_called_missing():
+    held = service("echo", endpoint(1, held=True), endpoint(2, held=True), synced=false("Held"))
+    seen = shown([held], [pod(1, "echo", ready=False, silenced=True)], view(b""))
+    assert [row.published for row in seen.endpoints] == [
+        "Held: its Node is silent",
+        "Held: its pod is missing",
+    ]
 
 
 def test_pods_that_are_no_endpoints_say_why():
@@ -344,7 +390,8 @@ def test_mistakes_come_before_likely_ones():
 
 def look(**changed: Any) -> known.Look:
     fields: dict[str, Any] = {
-        "version": "1", "python": "3", "memory": 1.0, "identity": "r-1_ab", "leads": True, "leader": "r-1_ab",
+        "version": "1", "python": "3", "memory": 1.0, "memory_limit": None,
+        "identity": "r-1_ab", "leads": True, "leader": "r-1_ab",
         "lease": "ns/rpcregistry", "since": 1.0, "cluster": "c1", "trouble": "", "restored": "",
         "registry": True,
         "sources": [known.Source(resource="pods", filled=True, count=3, heard=1.0)],
@@ -372,6 +419,14 @@ UNREAD = known.Source(resource="pods", filled=True, count=3, unknown="403: pods 
         pytest.param({"zookeeper": AWAY}, "ok ok bad", "ok bad", ["bad"], "", id="ZooKeeper is away"),
         pytest.param(
             {"held": HELD}, "warn ok ok", "ok ok", ["hold"], "rpcregistry release a b", id="pods are held"
+        ),
+        pytest.param(
+            {"held": HELD, "counts": known.Counts(held=14, nodes=3, silent_nodes=3)},
+            "warn ok ok",
+            "ok ok",
+            ["hold"],
+            "kubectl get nodes",
+            id="Nodes are silent",
         ),
         pytest.param(
             {"leads": False, "leader": "r-2"},
@@ -448,6 +503,18 @@ def test_each_situation_shows_where_it_is_stuck_and_what_to_type(
     assert [link.level for link in found.links] == links.split()
     assert [notice.kind for notice in found.notices] == kinds
     assert "".join(notice.command for notice in found.notices) == command
+
+
+def test_what_is_held_is_counted_as_what_it_is():
+    def title(guards: dict[str, int], endpoints: int = 0) -> str:
+        held = known.Held(count=1, guards=guards, until=50.0, endless=False, services=("a", "b"))
+        (notice,) = state.state(look(held=held, counts=known.Counts(held=endpoints))).notices
+        return notice.title.removesuffix(" held, and still published.")
+
+    # A pod of two services is one pod that is missing, and two endpoints.
+    assert title({"pods": 12}, 24) == "24 endpoints of 2 services"
+    assert title({"pods": 1}) == "1 pod of 2 services"
+    assert title({"registry": 2, "nodes": 1}) == "2 services without an RpcService, the Services of 1 Node"
 
 
 def test_a_follower_says_nothing_of_zookeeper():

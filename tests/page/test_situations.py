@@ -138,5 +138,8 @@ def test_what_cannot_be_read_is_unknown_and_not_gone(
     expect(notice).to_contain_text("kubectl auth can-i list pods -A --as ann")
     expect(page.locator(".hop.bad")).to_contain_text("as last read")
     expect(page.get_by_role("row", name="echo")).to_contain_text("1/1")
+    other = show(f"{served.url}controller")
+    expect(other.get_by_role("row", name="pods")).to_contain_text("refused")
+    expect(other.get_by_role("row", name="nodes")).not_to_contain_text("refused")
     api.instead = lambda *_: None
     expect(notice).to_have_count(0)

@@ -19,7 +19,7 @@ from rpcregistry.model import Pod
 from rpcregistry.plan.explain import exit_code
 from rpcregistry.plan.findings import Counts
 from rpcregistry.plan.heartbeat import Heartbeat
-from rpcregistry.plan.scope import Scope
+from rpcregistry.plan.scope import Scope, differences
 from rpcregistry.plan.status import Look, status
 from rpcregistry.settings import Target
 from rpcregistry.zookeeper.client import ZooKeeper
@@ -50,7 +50,7 @@ def show_status(
         read = attempt(inspector.read)
         inspection = read if isinstance(read, str) else attempt(lambda: inspector.compare(*read, progress))
         pods = read if isinstance(read, str) else read[0].pods
-        look = _look(kube, target, lease_namespace, beat, pods, inspection)
+        look = _look(kube, target, scope, lease_namespace, beat, pods, inspection)
     confirm = beat.guard_confirm if isinstance(beat, Heartbeat) else 0.0
     found = status(look, _until(confirm))
     report(where.describe(), found, output)
@@ -77,6 +77,7 @@ def _inspector(
 def _look(
     kube: Kube,
     target: Target,
+    scope: Scope,
     lease_namespace: str,
     beat: Heartbeat | str | None,
     pods: Sequence[Pod] | str,
@@ -109,6 +110,7 @@ def _look(
         pods=pods,
         findings=inspection.findings if not isinstance(inspection, str) else inspection,
         counts=inspection.counts if not isinstance(inspection, str) else Counts(),
+        differ=list(map(str, differences(scope, beat))) if isinstance(beat, Heartbeat) else (),
         events=[] if isinstance(told, str) else told,
     )
 

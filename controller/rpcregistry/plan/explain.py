@@ -8,7 +8,7 @@ from enum import Enum
 
 import msgspec
 
-from rpcregistry.model import ObjectKey, Pod, RpcService
+from rpcregistry.model import Endpoint, ObjectKey, Pod, RpcService
 from rpcregistry.plan.findings import Finding
 from rpcregistry.plan.overview import NEXT, UNKNOWN, row
 from rpcregistry.plan.pods import is_finished, is_withdrawn_with_node, names_service
@@ -116,12 +116,16 @@ def _pods(evidence: Evidence) -> Hop:
     if ready and not denied:
         return Hop(seen=Seen.RIGHT, what="pods", why=why, details=cut)
     first = naming[0] if denied or not ready else ready[0]
+    held = not isinstance(evidence.services, str) and any(
+        line.held for service in evidence.services for line in service.status.endpoints
+    )
+    silent = not ready and all(pod.silenced for pod in naming)
     return Hop(
         seen=Seen.WRONG,
         what="pods",
-        why=why if ready else f"{why}: clients find nobody",
+        why=why if ready else f"{why}: clients find {'only what is held' if held else 'nobody'}",
         details=cut,
-        next=f"kubectl describe pod {first.name} -n {first.namespace}",
+        next="kubectl get nodes" if silent else f"kubectl describe pod {first.name} -n {first.namespace}",
     )
 
 
@@ -187,7 +191,7 @@ def _listed(evidence: Evidence, services: Sequence[RpcService]) -> Hop:
     if unknown:
         why = f"{why}; no controller has looked at {', '.join(unknown)} yet"
     wrong = bool(lacking or unknown)
-    details = _cut([*lacking, *_unreported_rows(services)])
+    details = _cut([*lacking, *_unreported_rows(evidence, services)])
     next_ = ""
     if lacking:  # an Event says why, or it is the controller's trouble
         told = {pod.name for pod in _serving(evidence)} & {found.name for found in _told(evidence)}
@@ -203,12 +207,18 @@ def _listed(evidence: Evidence, services: Sequence[RpcService]) -> Hop:
     )
 
 
-def _unreported_rows(services: Iterable[RpcService]) -> list[str]:
+def _unreported_rows(evidence: Evidence, services: Iterable[RpcService]) -> list[str]:
+    pods = () if isinstance(evidence.pods, str) else evidence.pods
+    silent = {pod.uid for pod in pods if isinstance(pod, Pod) and pod.silenced}
     rows = [(service.namespace, line) for service in services for line in service.status.endpoints]
-    held = "held: the pod is missing"
-    withdrawn = "withdrawn: the pod's Node was deleted"
+
+    def why(line: Endpoint) -> str:
+        if not line.held:
+            return "withdrawn: the pod's Node was deleted"
+        return f"held: {'its node is silent' if line.pod_uid in silent else 'the pod is missing'}"
+
     return [
-        f"{ObjectKey(namespace, line.pod_name)} ({line.ip}): {held if line.held else withdrawn}"
+        f"{ObjectKey(namespace, line.pod_name)} ({line.ip}): {why(line)}"
         for namespace, line in rows
         if line.held or is_withdrawn_with_node(line)
     ]

@@ -92,6 +92,15 @@ def is_news(reported: int, count: int) -> bool:
     return 0 < count >= GROWN * reported
 
 
+def recounted(message: str, count: int) -> str:
+    """The message with the *count* of now: an object keeps that with which its hold began.
+
+    >>> recounted("2 listed pods are held without time limit", 12)
+    '12 listed pods are held without time limit'
+    """
+    return re.sub(r"^\d+(?= )", str(count), message)
+
+
 def count_in(message: str) -> int:
     """The count with which a message of ours begins; 0 if it has none.
 

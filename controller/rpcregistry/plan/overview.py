@@ -7,7 +7,7 @@ from difflib import get_close_matches
 import msgspec
 
 from rpcregistry.model import Condition, LocalService, RpcService
-from rpcregistry.plan.held import is_endless
+from rpcregistry.plan.held import is_endless, recounted
 from rpcregistry.plan.silence import SILENT
 
 # Reasons of Synced, the most pressing first; what is not among them comes after.
@@ -67,6 +67,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         """What to type; ``""`` if all is well."""
         if self.synced is not True and is_endless(self.message):
             return "kubectl get nodes" if SILENT in self.message else "rpcregistry status"
+        if self.synced is False and "setAcl" in self.message:
+            return (
+                f"rpcregistry verify --service {self.service} shows its znodes; mend the ACL as their owner"
+            )
         namespace, _, name = self.objects[0].partition("/")
         if self.reason in NEXT and self.synced is not True:
             return NEXT[self.reason].format(service=self.service, object=name, namespace=namespace)
@@ -86,15 +90,17 @@ def row(services: Sequence[RpcService]) -> Row:
     ordered = sorted(services, key=lambda service: (service.is_part, *service.age))
     condition = _worst([service.status.condition("Synced") for service in ordered])
     endpoints = [endpoint for service in ordered for endpoint in service.status.endpoints]
+    held = sum(endpoint.held for endpoint in endpoints)
+    message = condition.message if condition else "no controller has looked at it yet"
     return Row(
         service=ordered[0].service_name,
         namespaces=tuple(sorted({service.namespace for service in ordered})),
         ready=sum(endpoint.ready for endpoint in endpoints),
         total=sum(service.status.total_endpoints for service in ordered),
-        held=sum(endpoint.held for endpoint in endpoints),
+        held=held,
         synced=None if condition is None else condition.status == "True",
         reason=condition.reason if condition else UNKNOWN,
-        message=condition.message if condition else "no controller has looked at it yet",
+        message=recounted(message, held) if held and condition and condition.reason == "Held" else message,
         since=condition.last_transition_time if condition else "",
         created=min(service.created for service in ordered),
         origins=tuple(sorted({service.status.origin for service in ordered} - {""})),

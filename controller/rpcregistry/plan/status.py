@@ -27,7 +27,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     *lease* and *beat* are None if there is none; *renewed* and *beaten*: how many seconds ago, by the clock
     of this machine.  *noted*: held services that only the Lease names.  *kinds*: for each kind why it cannot
     be read, or ``""``.  *pods*: all that name services, or seem to.  *findings*: of one comparison, in which
-    changes in progress show, too.
+    changes in progress show, too.  *differ*: which flags of the controllers are not those of the command.
     """
 
     lease: Lease | str | None
@@ -42,6 +42,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     pods: Sequence[Pod] | str = ()
     findings: Sequence[Finding] | str
     counts: Counts = Counts()
+    differ: Sequence[str] = ()
     events: Sequence[Warned] = ()
 
 
@@ -267,9 +268,15 @@ def _registry(look: Look) -> Hop:
     )
     if drift:
         why = f"{said} ({look.counts}); changes in progress may be among them"
-        return Hop(seen=Seen.WRONG, what="registry", why=why, details=left, next="rpcregistry verify")
+        return Hop(
+            seen=Seen.WRONG,
+            what="registry",
+            why=why,
+            details=(*look.differ, *left),
+            next="rpcregistry verify",
+        )
     why = f"in sync: {look.counts}" + (f" ({said})" if said else "")
-    return Hop(seen=Seen.RIGHT, what="registry", why=why, details=left)
+    return Hop(seen=Seen.RIGHT, what="registry", why=why, details=(*look.differ, *left))
 
 
 def _events(look: Look) -> list[Hop]:

@@ -60,7 +60,7 @@ class ZnodeCache:
 
     Belongs to the registry's thread, with these exceptions.  Any thread may call ``changed`` and
     ``unwatched``.  The guard's thread calls ``claimed``, ``claims`` and ``size``; the page's calls ``found``,
-    ``view`` and ``read_at``, and may see half of a write.
+    ``knows``, ``view`` and ``read_at``, and may see half of a write.
 
     *clusters*: the ids of the clusters whose paths are ours, our own first.
     """
@@ -229,19 +229,30 @@ class ZnodeCache:
         if unread:
             found |= self._zookeeper.read(unread)
         for path, znode in found.items():
-            self._note(path, self._znodes.get(path), znode)
+            self._note(path, self._znodes.get(path), znode, self)
         self._znodes.update(found)
         return unread
 
-    def _note(self, path: str, known: Znode | None, found: Znode | None) -> None:
-        if known and (found is None or found.data != known.data):
+    def _note(self, path: str, known: Znode | None, found: Znode | None, earlier: "ZnodeCache") -> None:
+        differs = known and (found is None or found.data != known.data)
+        if known and differs and not known.ephemeral and earlier._is_claimed(path):
             self.disturbed[path] = EDITED if found else DELETED
+
+    def _is_claimed(self, path: str) -> bool:
+        """Whether the ledger, as last read, says that *path* is ours, so that only we may change it."""
+        return any(
+            claim.cluster in self._clusters
+            for layout in self._layouts
+            if path.startswith((f"{layout.base.rstrip('/')}/", f"{ledger_root(layout)}/"))
+            for name in self._names_of(path)
+            for claim in self.claims(layout, name)
+        )
 
     def note_since(self, earlier: "ZnodeCache") -> None:
         """Note as disturbed what differs from the *earlier* cache, of all that we have read since."""
         for path, known in earlier._znodes.items():
             if path in self._znodes or path.rpartition("/")[0] in self._listed:
-                self._note(path, known, self._znodes.get(path))
+                self._note(path, known, self._znodes.get(path), earlier)
 
     def forget_disturbed(self, names: Iterable[str]) -> None:
         """Forget what others did to *names*: the caller has repaired it."""
@@ -416,8 +427,15 @@ class ZnodeCache:
         """How many endpoints of a name are published, in the layout that has the most."""
         return max((self._count(layout, name) for layout in self._layouts), default=0)
 
-    def found(self, name: str) -> int:
-        """As ``size``, of the layouts in which the ledger says that the service is ours."""
+    def knows(self, layout: Layout, name: str) -> bool:
+        """Whether it is known what a layout holds of a service: not after a write without an answer."""
+        path = layout.directory(name)
+        return path in self._znodes or (path not in self._stale and self._never_was(path))
+
+    def found(self, name: str) -> int | None:
+        """As ``size``, of the layouts in which the ledger says that the service is ours; None: not known."""
+        if is_service_name(name) and not all(self.knows(layout, name) for layout in self._layouts):
+            return None
         ours = (
             layout
             for layout in self._layouts

@@ -152,13 +152,17 @@ class RegistryReconciler:
         """How much is in ZooKeeper."""
         return self._writer.cache.sizes()
 
-    def found(self, name: str) -> int:
-        """How many endpoints of ours clients find of a service, in the layout that has the most."""
+    def found(self, name: str) -> int | None:
+        """How many endpoints of ours clients find, in the layout that has the most; None: not known."""
         return self._writer.cache.found(name)
 
-    def views(self, name: str) -> list[tuple[Layout, ObservedZnodes]]:
-        """The known znodes of a service, by layout."""
-        return [(layout, self._writer.cache.view(layout, name)) for layout in self._layouts]
+    def views(self, name: str) -> list[tuple[Layout, ObservedZnodes | None]]:
+        """The znodes of a service, by layout; None: not known."""
+        cache = self._writer.cache
+        return [
+            (layout, cache.view(layout, name) if cache.knows(layout, name) else None)
+            for layout in self._layouts
+        ]
 
     def read_at(self, layout: Layout, name: str) -> float | None:
         """When the znodes of a service in *layout* were read last; None: never."""

@@ -28,6 +28,7 @@ from rpcregistry.run.part import Part
 from rpcregistry.run.shared import Shared
 from rpcregistry.run.sources import Source
 from rpcregistry.run.timeline import Pending, Timeline
+from rpcregistry.telemetry.cgroup import memory_limit
 
 V = TypeVar("V")
 
@@ -233,6 +234,7 @@ class ProcessLooks:
             version=version("rpcregistry"),
             python=platform.python_version(),
             memory=_memory(),
+            memory_limit=None if isinf(limit := memory_limit()) else limit / 1e6,
             identity=shared.identity,
             leads=self._leads,
             leader=leader,
@@ -282,6 +284,7 @@ class ProcessLooks:
             count=len(source.store),
             unknown=source.unknown or source.kind_missing or "",
             heard=_wall(source.heard),
+            restarts=source.restarts,
         )
 
     def _zookeeper(self) -> known.ZooKeeper:

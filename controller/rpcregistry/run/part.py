@@ -31,10 +31,10 @@ class Znodes(Protocol):
     """What a part knows of ZooKeeper, for those who only look; for any thread."""
 
     def found(self, name: str) -> int | None:
-        """How many endpoints of ours clients find of a service; None before all was compared."""
+        """How many endpoints of ours clients find of a service; None: not known, or not compared yet."""
 
-    def views(self, name: str) -> Sequence[tuple[Layout, ObservedZnodes]] | None:
-        """The known znodes of a service, by layout; None before all was compared."""
+    def views(self, name: str) -> Sequence[tuple[Layout, ObservedZnodes | None]] | None:
+        """The znodes of a service, by layout, None where not known; None before all was compared."""
 
     def read_at(self, layout: Layout, name: str) -> float | None:
         """When the znodes of a service in *layout* were read last, by the monotonic clock; None: never."""

@@ -81,11 +81,11 @@ class RegistryLoop:
     # what the page shows
 
     def found(self, name: str) -> int | None:
-        """How many endpoints of ours clients find of a service; None before all was compared."""
+        """How many endpoints of ours clients find of a service; None: not known, or not compared yet."""
         return None if self._compared_at is None else self._reconciler.found(name)
 
-    def views(self, name: str) -> Sequence[tuple[Layout, ObservedZnodes]] | None:
-        """The known znodes of a service, by layout; None before all was compared."""
+    def views(self, name: str) -> Sequence[tuple[Layout, ObservedZnodes | None]] | None:
+        """The znodes of a service, by layout, None where not known; None before all was compared."""
         return None if self._compared_at is None else self._reconciler.views(name)
 
     def read_at(self, layout: Layout, name: str) -> float | None:

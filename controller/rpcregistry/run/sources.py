@@ -1,5 +1,6 @@
 """What reconcilers read: all informers of one resource as one source; and LISTs."""
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from heapq import nlargest
@@ -115,6 +116,11 @@ class Source(Generic[T]):
         """When the API server was last heard, of the namespace that is silent longest; None: not of all."""
         times = [informer.heard for informer in self._informers.values()]
         return min(time for time in times if time is not None) if None not in times else None
+
+    @property
+    def restarts(self) -> Mapping[str, int]:
+        """How often watches were begun again, by reason (``informer.restart``)."""
+        return sum((Counter(informer.restarts) for informer in self._informers.values()), Counter[str]())
 
     @property
     def unknown(self) -> str | None:

@@ -22,6 +22,7 @@ REPEATED = 3  # repairs lately, from which on somebody changes a service again a
 AT_ONCE = 1.0  # seconds within which several znodes of a service are one repair
 WAITING = 100  # lines of a service that wait for their times
 SLACK = 1_000  # services that are remembered beside those there are
+EARLIER = 1.0  # seconds by which a line may be older than the change that it belongs to
 
 What = Change[RpcService] | Entry | Repair
 Noted = tuple[float, What]
@@ -101,7 +102,8 @@ class Timeline:
         # The first layout in which it is written counts.
         for number in self._waiting.pop(entry.service, ()):
             age = self._number - number
-            if age < len(self._lines) and at - self._lines[-1 - age].at <= entry.seconds + 60:
+            # What another process saw, or nobody saw happen, ends without an entry: no later one is its.
+            if age < len(self._lines) and at - self._lines[-1 - age].at <= entry.seconds + EARLIER:
                 self._lines[-1 - age] = msgspec.structs.replace(self._lines[-1 - age], parts=parts)
         last = self.last(entry.service)
         lags = (*last.lags, round(parts.total, 1))[-LAGS:]

@@ -134,10 +134,11 @@ class Informer(Generic[T]):
         self._position: int | None = None  # the watch continues after this resourceVersion; None: LIST first
         self._highest = 0  # the server's highest resourceVersion: a lower one means that it was restored
         self._listed_at = 0.0
-        # and without it, these three, and _highest.
+        # and without it, these four, and _highest.
         self.heard: float | None = None  # when an answer or an event came last, on the clock
         self._refused: Rejected | None = None
         self.interrupted = ""  # why the last watch was, until one lasts
+        self.restarts: Mapping[str, int] = {}  # by reason, how often the watch was begun again
         self._quarantined: dict[ObjectKey, str] = {}  # of the thread alone, as the next one
         self._accepted_at: float | None = None  # when the server accepted the watch that runs
 
@@ -177,6 +178,7 @@ class Informer(Generic[T]):
                 self._position = None
             if isinstance(failure, Rejected):
                 self._refused = failure
+            self.restarts = {**self.restarts, how.reason: self.restarts.get(how.reason, 0) + 1}
             self._on_restart(how.reason)
             seconds = pause(how, times, healthy) * random.uniform(0.5, 1)
             seconds = max(seconds, getattr(failure, "after", None) or 0.0)

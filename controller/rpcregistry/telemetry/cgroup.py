@@ -6,6 +6,7 @@ from pathlib import Path
 
 # Of cgroups v2 and v1, as a container sees its own.
 MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+ANY = 2.0**60  # cgroups v1 say a number as large as this where there is no limit
 
 
 def memory_limit(files: Sequence[Path] = MEMORY) -> float:
@@ -13,7 +14,7 @@ def memory_limit(files: Sequence[Path] = MEMORY) -> float:
     for file in files:
         try:
             text = file.read_text().strip()
-            return inf if text == "max" else float(text)
+            return inf if text == "max" or float(text) >= ANY else float(text)
         except (OSError, ValueError):
             continue
     return inf

@@ -77,7 +77,7 @@ export const command = text => html`<span class="cmd"><code>${text}</code><butto
 
 const WORDS = {
   InRegistry: 'In sync', OwnedElsewhere: 'Owned elsewhere', MissingPort: 'Missing port', TooLarge: 'Too large', InvalidName: 'Invalid name',
-  RegistryUnavailable: 'ZooKeeper away', NotLookedAt: 'Not compared yet', Waiting: 'Waiting', Held: 'Held', Refused: 'Refused', Unreadable: 'Unreadable',
+  RegistryUnavailable: 'Not written', NotLookedAt: 'Not compared yet', Waiting: 'Waiting', Held: 'Held', Refused: 'Refused', Unreadable: 'Unreadable',
 };
 export const word = reason => WORDS[reason] ?? reason.replace(/([a-z])([A-Z])/g, (_, a, b) => `${a} ${b.toLowerCase()}`);
 export const look = row => ({ InRegistry: 'ok', Held: 'hold', Waiting: 'warn', NotLookedAt: 'none', RegistryUnavailable: 'warn', MissingPort: 'warn' })[row.reason] ?? 'bad';

@@ -45,22 +45,23 @@ const lines = (text, other, kind) => {
   return text.split('\n').map(line => html`<div class=${other && !theirs.has(line) ? kind : ''}>${line || ' '}</div>`);
 };
 const read = (one, row) => html`<section class="card"><div class="head wrap"><h2>What clients read</h2><code class="soft">${one.layout}</code><code class="soft path">${one.path}</code>
-    <span class="soft r">${one.exists ? html`version ${number(one.version)} · ${bytes(one.bytes)}${one.readAt ? html` · read ${ago(one.readAt)}` : nothing}` : 'no znode'}</span></div>
+    <span class="soft r">${!one.known ? 'not known' : one.exists ? html`version ${number(one.version)} · ${bytes(one.bytes)}${one.readAt ? html` · read ${ago(one.readAt)}` : nothing}` : 'no znode'}</span></div>
   ${one.differences.length ? html`<p class="pad">${status('warn', plural(one.differences.length, 'difference'))} ${one.differences.slice(0, 5).join('; ')}</p>` : nothing}
   ${one.children.length ? wide('Znodes', html`<table><caption class="sr">Znodes of ${one.layout}</caption><thead><tr><th scope="col">Znode</th><th scope="col">Holds</th><th scope="col">Whose</th></tr></thead><tbody>${one.children.map(child => html`<tr><td class="mono words">${child.name}</td><td class="mono words">${child.data}</td><td>${child.ours ? 'ours' : html`<span class="late">another's</span>`}</td></tr>`)}</tbody></table>${one.moreChildren ? html`<p class="pad soft">and ${number(one.moreChildren)} more</p>` : nothing}`)
     : one.shouldBe ? html`<div class="diff"><div tabindex="0" role="group" aria-label="What it holds"><h3>It holds</h3>${lines(one.is, one.shouldBe, 'gone')}</div><div tabindex="0" role="group" aria-label="What it should hold"><h3>It should hold</h3>${lines(one.shouldBe, one.is, 'new')}</div></div>`
     : one.is ? html`<div class="diff one"><div tabindex="0" role="group" aria-label="What it holds">${lines(one.is, '', '')}${one.cut ? html`<div class="soft">… cut</div>` : nothing}</div></div>`
-    : html`<p class="pad soft">${one.exists ? 'It is empty.' : row.ready ? 'Nothing of it is written here.' : 'Nobody is Ready, so nothing is published.'}</p>`}</section>`;
+    : html`<p class="pad soft">${!one.known ? 'The last write was not answered, so it holds what it did before or what it should. It is read as soon as ZooKeeper answers.' : one.exists ? 'It is empty.' : row.ready ? 'Nothing of it is written here.' : 'Nobody is Ready, so nothing is published.'}</p>`}</section>`;
 
 export const view = ({ state, data, query, ask }) => {
   const row = data.row, layouts = data.registry?.length ?? 0;
   const differ = data.registry?.some(one => one.differences.length);
+  const known = data.registry && row.found != null;
   return html`<nav class="crumbs" aria-label="Breadcrumb"><a href="./">Services</a> / ${row.namespaces.join(', ')}</nav>
   <div class="title"><h1 tabindex="-1">${row.name}</h1>${pill(look(row), word(row.reason))}${repaired(row)}${row.ready || !row.total ? nothing : pill('bad', 'Nobody is Ready')}</div>
   ${row.message ? html`<p class="message">${row.message}</p>` : nothing}
   ${state.noticed}
   <dl class="facts"><div><dt>Ready</dt><dd>${number(row.ready)} of ${number(row.total)}${row.held ? html` <small class="heldn">+${number(row.held)} held</small>` : nothing}</dd></div>
-    <div><dt>In the registry</dt><dd>${data.registry ? html`${number(row.found ?? 0)} <small>in ${plural(layouts, 'layout')}, ${differ ? 'not as they should be' : 'all as they should be'}</small>` : html`– <small>${state.registry ? (state.role === 'leader' ? 'not compared yet' : 'the leader tells') : 'another process writes it'}</small>`}</dd></div>
+    <div><dt>In the registry</dt><dd>${known ? html`${number(row.found)} <small>in ${plural(layouts, 'layout')}, ${differ ? 'not as they should be' : 'all as they should be'}</small>` : html`– <small>${state.registry ? (state.role !== 'leader' ? 'the leader tells' : data.registry ? 'not known until ZooKeeper answers' : 'not compared yet') : 'another process writes it'}</small>`}</dd></div>
     <div><dt>Pod changed → znode written</dt><dd>${row.lagMs == null ? html`– <small>no change since this process began</small>` : html`${ms(row.lagMs)} <small>slowest of the last ${number(row.lags.length)}: ${ms(Math.max(...row.lags))}</small> ${spark(row.lags)}`}</dd></div>
     <div><dt>${row.objects.length === 1 ? 'RpcService' : `RpcServices (${number(row.objects.length)})`}</dt><dd title=${row.objects.join(', ')}>${row.objects[0]} <small>${row.declared ? 'declared' : 'generated from pods'}</small></dd></div></dl>
   <div class="two"><div class="stack">${endpoints(data, query, ask)}${outside(data.notEndpoints)}${(data.registry ?? []).map(one => read(one, row))}</div>

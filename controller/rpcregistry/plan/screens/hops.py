@@ -67,7 +67,7 @@ def _pods(look: Look) -> Hop:
         return Hop(level="warn", name=name, big=f"{source.count:,}", note="read so far", sub=sub)
     missing = look.held.guards.get("pods", 0)
     level = "warn" if missing or look.counts.silent_nodes else "ok"
-    note = f"{missing:,} missing" if missing else ""
+    note = f"{missing:,} {'silent or missing' if look.counts.silent_nodes else 'missing'}" if missing else ""
     return Hop(
         level=level, name=name, big=f"{source.count:,}", note=note, sub=f"{sub} · heard", since=source.heard
     )

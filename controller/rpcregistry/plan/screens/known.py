@@ -12,13 +12,17 @@ from rpcregistry.plan.screens.services import Row
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A kind that is read.  *unknown*: why it cannot be read, or ""; *heard*: when it was heard last."""
+    """A kind that is read.  *unknown*: why it cannot be read, or ""; *heard*: when it was heard last.
+
+    *restarts*: how often its watches were begun again, by reason; the server ends each after some minutes.
+    """
 
     resource: str
     filled: bool
     count: int
     unknown: str = ""
     heard: float | None = None
+    restarts: Mapping[str, int] = {}
 
 
 class ZooKeeper(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -102,11 +106,15 @@ class Setting(Protocol):
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What is known of the process, and shown as it is."""
+    """What is known of the process, and shown as it is.
+
+    *memory*: what it takes, and *memory_limit*: the most that it may take, None: any (MB).
+    """
 
     version: str
     python: str
     memory: float
+    memory_limit: float | None
     identity: str
     leader: str
     lease: str

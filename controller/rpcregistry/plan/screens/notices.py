@@ -77,16 +77,38 @@ def _held(look: Look) -> Notice | None:
     if not held.count:
         return None
     names = " ".join(held.services) if 0 < len(held.services) <= NAMED else "--all"
-    where = f" of {counted(len(held.services), 'service')}" if held.services else ""
     how = "without time limit" if held.endless else "until that is confirmed"
+    title, release = f"{_what_is_held(look)} held, and still published.", f"rpcregistry release {names}"
+    if look.counts.silent_nodes:
+        return Notice(
+            kind="hold",
+            title=title,
+            text=f"{look.counts.silent_nodes:,} of {counted(look.counts.nodes, 'Node')} report nothing. What"
+            f" runs there may serve all the same, so it stays {how}. Look at the Nodes; {release} withdraws"
+            " what is really gone.",
+            command="kubectl get nodes",
+            until=held.until,
+        )
     return Notice(
         kind="hold",
-        title=f"{counted(held.count, 'endpoint')}{where} held, and still published.",
+        title=title,
         text="Their pods or nodes are missing, though nobody saw them go. A list that is wrong must not empty"
         f" the registry, so they stay {how}. If they are really gone, let go now:",
-        command=f"rpcregistry release {names}",
+        command=release,
         until=held.until,
     )
+
+
+def _what_is_held(look: Look) -> str:
+    endpoints, guards, services = look.counts.held, look.held.guards, len(look.held.services)
+    where = f" of {counted(services, 'service')}" if services else ""
+    published = counted(endpoints, "endpoint") if endpoints else counted(guards.get("pods", 0), "pod")
+    found = [f"{published}{where}"] if endpoints or guards.get("pods") else []
+    if guards.get("registry"):
+        found.append(f"{counted(guards['registry'], 'service')} without an RpcService")
+    if guards.get("nodes"):
+        found.append(f"the Services of {counted(guards['nodes'], 'Node')}")
+    return ", ".join(found)
 
 
 def _repeated(look: Look) -> Notice | None:

@@ -61,6 +61,7 @@ class Child(msgspec.Struct, frozen=True, rename="camel"):
 class Read(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What clients read in one layout.
 
+    *known*: whether this is known; after a write without an answer it is not, until ZooKeeper is read again.
     *is_*: the znode's bytes as text, or ""; *should_be*: what it ought to hold, if that differs.
     *differences*: in words.  *bytes*: of the one znode, or of all.  *read_at*: when it was read from
     ZooKeeper last, None if never.
@@ -68,6 +69,7 @@ class Read(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     layout: str
     path: str
+    known: bool
     exists: bool
     read_at: float | None
     version: int
@@ -99,7 +101,7 @@ def one(
     services: Sequence[RpcService],
     pods: Iterable[Pod],
     facts: Facts,
-    views: Sequence[tuple[Layout, ObservedZnodes]] | None,
+    views: Sequence[tuple[Layout, ObservedZnodes | None]] | None,
     read_at: Callable[[Layout], float | None],
     settings: PublicationSettings,
     changes: Sequence[Said],
@@ -112,12 +114,12 @@ def one(
 ) -> One:
     """The service that *services* are; *pods*: those that name it or are in its statuses.
 
-    *views*: its znodes, None if this process does not read them; *read_at*: when it read those of a layout.
+    *views*: its znodes, None where they are not known, or for all if this process does not read them;
+    *read_at*: when it read those of a layout.
     *denied*: the pods that may not register what they declare.  *state* ``unpublished``: only such
     endpoints.
     """
     seen = row(services, facts)
-    layouts = [layout for layout, _ in views or ()]
     every = [(one.namespace, found) for one in services for found in one.status.endpoints]
     wanted = q.strip().lower()
     chosen = [
@@ -128,10 +130,23 @@ def one(
     chosen.sort(key=lambda pair: (pair[1].ready, pair[1].pod_name))
     end = after + limit
     pods = list(pods)
+    silent = {pod.uid for pod in pods if pod.silenced}
+    layouts = [layout for layout, _ in views or ()]
+    cluster, waits = settings.cluster_id, seen.reason in ("Waiting", "RegistryUnavailable")
+    written = [
+        (layout, None if view is None else _written(layout, seen.name, view, cluster))
+        for layout, view in (views or () if waits else ())
+    ]
+
+    def shown(namespace: str, found: Endpoint) -> EndpointRow:
+        late = "Not known here" if waits and views is None else ""
+        late = late or _not_written(seen.name, found, written, cluster)
+        return _endpoint(seen.name, namespace, found, layouts, late, silent=found.pod_uid in silent)
+
     return One(
         row=seen,
         total=len(chosen),
-        endpoints=[_endpoint(seen.name, ns, found, layouts) for ns, found in chosen[after:end]],
+        endpoints=[shown(namespace, found) for namespace, found in chosen[after:end]],
         next=end if end < len(chosen) else None,
         nodes=len({found.node_name for _, found in every if found.node_name}),
         unpublished=sum(not found.ready for _, found in every),
@@ -142,10 +157,36 @@ def one(
     )
 
 
-def _endpoint(name: str, namespace: str, found: Endpoint, layouts: Iterable[Layout]) -> EndpointRow:
-    published, state = "Published", "ok"
+def _written(layout: Layout, name: str, view: ObservedZnodes, cluster: str) -> Collection[str | None]:
+    """The endpoints that a layout's znodes hold: addresses, or slots."""
+    if isinstance(layout.form, PerService):
+        return layout.form.addresses(view.znode.data) if view.znode else ()
+    return {layout.form.slot_of(name, child, cluster) for child in view.children}
+
+
+def _not_written(
+    name: str, found: Endpoint, written: Iterable[tuple[Layout, Collection[str | None] | None]], cluster: str
+) -> str:
+    """Why an endpoint of a service that waits is not in ZooKeeper, as far as is known; ``""`` if it is."""
+    for layout, there in written:
+        if there is None:
+            return "Not known: ZooKeeper did not answer"
+        if isinstance(layout.form, PerService):
+            key: str | None = found.ip
+        else:
+            placed = layout.form.place(name, found, cluster)
+            key = None if isinstance(placed, Problem) else layout.form.slot_of(name, placed.name, cluster)
+        if key is not None and key not in there:
+            return "Not yet: it waits for ZooKeeper"
+    return ""
+
+
+def _endpoint(
+    name: str, namespace: str, found: Endpoint, layouts: Iterable[Layout], late: str, *, silent: bool
+) -> EndpointRow:
+    published, state = (late, "warn") if late else ("Published", "ok")
     if found.held:
-        published, state = "Held: its pod is missing", "hold"
+        published, state = f"Held: its {'Node is silent' if silent else 'pod is missing'}", "hold"
     elif not found.ready:
         published, state = "No: not Ready", "none"
     for layout in layouts:
@@ -189,7 +230,7 @@ def _registry(
     name: str,
     services: Sequence[RpcService],
     pods: Sequence[Pod],
-    views: Sequence[tuple[Layout, ObservedZnodes]],
+    views: Sequence[tuple[Layout, ObservedZnodes | None]],
     read_at: Callable[[Layout], float | None],
     settings: PublicationSettings,
 ) -> list[Read]:
@@ -200,13 +241,14 @@ def _registry(
 def _read(
     layout: Layout,
     name: str,
-    view: ObservedZnodes,
+    view: ObservedZnodes | None,
     read_at: float | None,
     cluster: Cluster,
     settings: PublicationSettings,
 ) -> Read:
+    known, view = view is not None, view or ObservedZnodes(None, None)
     try:
-        findings = list(findings_of_znodes(layout, cluster, {name: view}, settings))
+        findings = list(findings_of_znodes(layout, cluster, {name: view}, settings)) if known else []
         differences = [
             f"{found.path.rpartition('/')[2]}: {found.state}"
             for found in findings
@@ -223,6 +265,7 @@ def _read(
     return Read(
         layout=layout.name,
         path=path,
+        known=known,
         exists=znode is not None,
         read_at=read_at,
         version=znode.version if znode else 0,
