@@ -11,8 +11,8 @@ from rpcregistry.errors import Rejected
 from rpcregistry.layouts import Layout, marks
 from rpcregistry.layouts.forms import PerEndpoint, PerService
 from rpcregistry.names import is_service_name
-from rpcregistry.plan.ledger import Ledger, decode_ledger, ledger_path, ledger_root, service_name_of
-from rpcregistry.plan.ops import Create, Delete, Op, Set, Znode
+from rpcregistry.plan.ledger import OWNED, Ledger, decode_ledger, ledger_path, ledger_root, service_name_of
+from rpcregistry.plan.ops import Create, Delete, Group, Op, Set, Znode
 from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.reconcile.ports import ZooKeeper
 from rpcregistry.reconcile.stalepaths import StalePaths
@@ -79,6 +79,8 @@ class ZnodeCache:
         # By directory: the services that may have endpoints in it, if their names do not say.  As above: any
         # thread reads it by one ``get``.
         self._shared: dict[str, frozenset[str]] = {}
+        self._claimed: dict[str, str] = {}  # by the path of each ledger entry: its service; as above
+        self._seals: dict[int, bytes] = {}  # by group of names: as of the last comparison
         # By path: what others did to a znode, found by a read that differs from what we knew.
         self.disturbed: dict[str, str] = {}
 
@@ -157,7 +159,7 @@ class ZnodeCache:
         for path in relist:
             listed = frozenset(found.get(path) or ())
             for name in self._listed.get(path, frozenset()) - listed:
-                self._znodes.pop(f"{path}/{name}", None)
+                self._drop(f"{path}/{name}")
                 self.disturbed[f"{path}/{name}"] = DELETED
             self._listed[path] = listed
         self._take([path for place in places for path in self._children(place)])
@@ -222,8 +224,22 @@ class ZnodeCache:
             found |= self._zookeeper.read(unread)
         for path, znode in found.items():
             self._note(path, self._znodes.get(path), znode)
-        self._znodes.update(found)
+            self._put(path, znode)
         return unread
+
+    def _put(self, path: str, znode: Znode | None) -> None:
+        self._znodes[path] = znode
+        if znode is None:
+            self._claimed.pop(path, None)
+        elif path.startswith(OWNED) and path not in self._claimed:
+            root, _, entry = path.rpartition("/")
+            layouts = (layout for layout in self._layouts if ledger_root(layout) == root)
+            names = (service_name_of(layout, entry, self._clusters) for layout in layouts)
+            self._claimed.update((path, name) for name in names if name)
+
+    def _drop(self, path: str) -> None:
+        self._znodes.pop(path, None)
+        self._claimed.pop(path, None)
 
     def _note(self, path: str, known: Znode | None, found: Znode | None) -> None:
         if known and (found is None or found.data != known.data):
@@ -248,16 +264,39 @@ class ZnodeCache:
             self._stale.add(*self._ways(place))
             for path in self._directories(place):
                 for name in self._listed.pop(path, ()):
-                    self._znodes.pop(f"{path}/{name}", None)
+                    self._drop(f"{path}/{name}")
         for path in self._paths(names):
-            self._znodes.pop(path, None)
+            self._drop(path)
             self._stale.add(path)
 
     def mark_stale(self, names: Collection[str]) -> None:
         """Have the next read fetch everything of *names*; keep what is known until then."""
-        self._stale.add(*self._paths(names))
-        for place in self._places(names):
-            self._stale.add(*self._ways(place), *self._children(place))
+        self._stale.add(*self._all_paths(names))
+
+    def differing(self, groups: Mapping[int, Collection[str]]) -> set[int]:
+        """Which *groups* of names may differ in ZooKeeper from when each was asked about last.
+
+        All in which something does, even if the caller has read or written it since.  It reads those after
+        this, lest a change come in between.
+        """
+        known = [self._group(names) for names in groups.values()]
+        seals = dict(zip(groups, self._zookeeper.seals(known), strict=True))
+        differing = {number for number, seal in seals.items() if not seal or self._seals.get(number) != seal}
+        self._seals.update((number, seal or b"") for number, seal in seals.items())
+        return differing
+
+    def _group(self, names: Collection[str]) -> Group:
+        paths = self._all_paths(names)
+        return Group(
+            [path for path in paths if path in self._znodes or path not in self._listed],
+            [path for path in paths if path in self._listed and self._znodes.get(path, True)],
+        )
+
+    def _all_paths(self, names: Collection[str]) -> list[str]:
+        """All paths of *names*, as far as they are known."""
+        places = self._places(names)
+        below = [path for place in places for path in (*self._ways(place), *self._children(place))]
+        return list(dict.fromkeys((*self._paths(names), *sorted(below))))
 
     def expect_nothing(self) -> None:
         """Expect no more events of our own writes: unwatched ones fire none, and would add up."""
@@ -274,20 +313,20 @@ class ZnodeCache:
         match op:
             case Create(path, data) if listed is not None:
                 self._listed[directory] = listed | {name}
-                self._znodes[path] = Znode(data, 0)
+                self._put(path, Znode(data, 0))
                 self._stale.add(path)  # never read, so it has no watch
             case Create(path, data) | Set(path, data, _) if version is not None:
                 if isinstance(op, Create):
                     self._stale.unwatch(path)  # as above; its content is known, so the read can wait
                 before = self._znodes.get(path)
-                self._znodes[path] = Znode(data, version, before.children if before else 0)
+                self._put(path, Znode(data, version, before.children if before else 0))
             case Delete(path, _) if listed is not None:
-                self._znodes.pop(path, None)
+                self._drop(path)
                 self._listed[directory] = listed - {name}
             case Delete(path, _):
-                self._znodes[path] = None
+                self._put(path, None)
             case _:
-                self._znodes.pop(op.path, None)
+                self._drop(op.path)
 
     def _paths(self, names: Iterable[str]) -> list[str]:
         """All paths of *names*, except those of endpoints and on the ways that vary by endpoint."""
@@ -385,14 +424,7 @@ class ZnodeCache:
 
     def claimed(self) -> set[str]:
         """The service names in the ledger."""
-        known = self._znodes.copy().items()
-        return {
-            name
-            for layout in self._layouts
-            for path, znode in known
-            if znode and path.startswith(ledger_root(layout) + "/")
-            if (name := service_name_of(layout, path.rpartition("/")[2], self._clusters))
-        }
+        return set(self._claimed.copy().values())
 
     def sizes(self) -> Sizes:
         """How much the cache has; belongs to the registry's thread."""
