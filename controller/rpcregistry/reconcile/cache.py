@@ -15,6 +15,7 @@ from rpcregistry.plan.ledger import OWNED, Ledger, decode_ledger, ledger_path, l
 from rpcregistry.plan.ops import Create, Delete, Group, Op, Set, Znode
 from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.reconcile.ports import ZooKeeper
+from rpcregistry.reconcile.seals import Seals
 from rpcregistry.reconcile.stalepaths import StalePaths
 
 EDITED, DELETED = "edited", "deleted"
@@ -80,7 +81,8 @@ class ZnodeCache:
         # thread reads it by one ``get``.
         self._shared: dict[str, frozenset[str]] = {}
         self._claimed: dict[str, str] = {}  # by the path of each ledger entry: its service; as above
-        self._seals: dict[int, bytes] = {}  # by group of names: as of the last comparison
+        self._largest: int | None = None  # bytes of a znode; None: it may be another since
+        self._seals = Seals(zookeeper, self._group)
         # By path: what others did to a znode, found by a read that differs from what we knew.
         self.disturbed: dict[str, str] = {}
 
@@ -161,7 +163,7 @@ class ZnodeCache:
             for name in self._listed.get(path, frozenset()) - listed:
                 self._drop(f"{path}/{name}")
                 self.disturbed[f"{path}/{name}"] = DELETED
-            self._listed[path] = listed
+            self._list(path, listed)
         self._take([path for place in places for path in self._children(place)])
         for place in places:
             if place.form.directory.is_shared:
@@ -190,7 +192,7 @@ class ZnodeCache:
             self._take(paths)
             self._stale.mark_read(lists)
             for path, found in (self._zookeeper.listed(lists) if lists else {}).items():
-                self._listed[path] = frozenset(found or ())
+                self._list(path, frozenset(found or ()))
             reached = {path for place in deeper for path in self._reach(place, depth + 1)}
             stale |= {path for path in reached if path in self._stale}
             self._take(reached)
@@ -228,6 +230,7 @@ class ZnodeCache:
         return unread
 
     def _put(self, path: str, znode: Znode | None) -> None:
+        self._forget_sums()
         self._znodes[path] = znode
         if znode is None:
             self._claimed.pop(path, None)
@@ -237,7 +240,17 @@ class ZnodeCache:
             names = (service_name_of(layout, entry, self._clusters) for layout in layouts)
             self._claimed.update((path, name) for name in names if name)
 
+    def _list(self, path: str, names: frozenset[str]) -> None:
+        self._forget_sums()
+        self._listed[path] = names
+
+    def _forget_sums(self) -> None:
+        """Compute anew what idle comparisons need not: something is read or written."""
+        self._largest = None
+        self._seals.forget_paths()
+
     def _drop(self, path: str) -> None:
+        self._forget_sums()
         self._znodes.pop(path, None)
         self._claimed.pop(path, None)
 
@@ -274,26 +287,19 @@ class ZnodeCache:
         self._stale.add(*self._all_paths(names))
 
     def differing(self, groups: Mapping[int, Collection[str]]) -> set[int]:
-        """Which *groups* of names may differ in ZooKeeper from when each was asked about last.
+        """Which *groups* of names may differ in ZooKeeper from when each was asked about last (``Seals``)."""
+        return self._seals.differing(groups)
 
-        All in which something does, even if the caller has read or written it since.  It reads those after
-        this, lest a change come in between.
-        """
-        known = [self._group(names) for names in groups.values()]
-        seals = dict(zip(groups, self._zookeeper.seals(known), strict=True))
-        differing = {number for number, seal in seals.items() if not seal or self._seals.get(number) != seal}
-        self._seals.update((number, seal or b"") for number, seal in seals.items())
-        return differing
-
-    def _group(self, names: Collection[str]) -> Group:
+    def _group(self, names: Iterable[str]) -> Group:
         paths = self._all_paths(names)
         return Group(
             [path for path in paths if path in self._znodes or path not in self._listed],
             [path for path in paths if path in self._listed and self._znodes.get(path, True)],
         )
 
-    def _all_paths(self, names: Collection[str]) -> list[str]:
+    def _all_paths(self, names: Iterable[str]) -> list[str]:
         """All paths of *names*, as far as they are known."""
+        names = list(names)
         places = self._places(names)
         below = [path for place in places for path in (*self._ways(place), *self._children(place))]
         return list(dict.fromkeys((*self._paths(names), *sorted(below))))
@@ -312,7 +318,7 @@ class ZnodeCache:
         listed = self._listed.get(directory)
         match op:
             case Create(path, data) if listed is not None:
-                self._listed[directory] = listed | {name}
+                self._list(directory, listed | {name})
                 self._put(path, Znode(data, 0))
                 self._stale.add(path)  # never read, so it has no watch
             case Create(path, data) | Set(path, data, _) if version is not None:
@@ -322,7 +328,7 @@ class ZnodeCache:
                 self._put(path, Znode(data, version, before.children if before else 0))
             case Delete(path, _) if listed is not None:
                 self._drop(path)
-                self._listed[directory] = listed - {name}
+                self._list(directory, listed - {name})
             case Delete(path, _):
                 self._put(path, None)
             case _:
@@ -428,10 +434,12 @@ class ZnodeCache:
 
     def sizes(self) -> Sizes:
         """How much the cache has; belongs to the registry's thread."""
+        if self._largest is None:
+            self._largest = max((len(znode.data) for znode in self._znodes.values() if znode), default=0)
         paths = list(self.disturbed)
         below = {layout.name: layout.base.rstrip("/") + "/" for layout in self._layouts}
         return Sizes(
-            largest=max((len(znode.data) for znode in self._znodes.values() if znode), default=0),
+            largest=self._largest,
             ledger=len(self.claimed()),
             drift={name: sum(path.startswith(base) for path in paths) for name, base in below.items()},
         )

@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from zlib import crc32
 
 import msgspec
 import structlog
@@ -27,14 +26,13 @@ from rpcregistry.reconcile.ports import Change, Clock, Source
 from rpcregistry.reconcile.refusals import is_refused
 from rpcregistry.reconcile.reports import UNAVAILABLE_AFTER, Reports
 from rpcregistry.reconcile.resting import Besides, Resting
+from rpcregistry.reconcile.seals import Grouped
 from rpcregistry.reconcile.spared import Spared
 from rpcregistry.reconcile.transactions import RegistryWriter
 from rpcregistry.reconcile.troubles import Troubles
 from rpcregistry.reconcile.unwritten import Unwritten
 
 log = structlog.get_logger(__name__)
-
-GROUP = 32  # names at most, on average, of which one digest says whether any differs
 
 
 class RegistryReconciler:
@@ -91,6 +89,7 @@ class RegistryReconciler:
             str, Collection[str]
         ] = {}  # by service path; if lost, they are put off once more
         self._part = 0  # of all names: the part compared last
+        self._grouped = Grouped()
         self.guard = missing.guard
 
     # what changes mean
@@ -155,12 +154,7 @@ class RegistryReconciler:
             self._reports.left_alone(self._writer.uncovered())
             self._missing.retain_only(names)
             self._resting.retain_only(names)
-        groups: dict[int, list[str]] = {}
-        count = parts * (1 << (len(names) // (parts * GROUP)).bit_length())
-        for name in sorted(names):
-            group = crc32(name.encode()) % count
-            if group % parts == part:
-                groups.setdefault(group, []).append(name)
+        groups = self._grouped.part(names, parts, part)
         differing = self._writer.cache.differing(groups)
         due = {
             name

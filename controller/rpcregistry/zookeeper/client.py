@@ -213,7 +213,7 @@ class ZooKeeper(Connection):
                 paths, left = left[:count], left[count:]
                 begun = time.monotonic()
                 with self._translated(client, "compare", paths[0]):
-                    at = [normpath(self._root + path) for path in paths]
+                    at = [self._root + path for path in paths]
                     answer, size = send(client, MultiSeal(DATA, at)).get(timeout=ANSWER_TIMEOUT)
                 count = next_count(count, time.monotonic() - begun, size)
                 seal.update(answer)
@@ -221,10 +221,10 @@ class ZooKeeper(Connection):
         return seals
 
     def _watches(self, client: KazooClient, group: Group) -> bool:
-        """Whether each path of *group* is watched."""
+        """Whether each path of *group* is watched; no path that kazoo would normalise is found."""
         znodes, children = watchers_of(client, DATA), watchers_of(client, CHILDREN)
-        return all(normpath(self._root + path) in znodes for path in group.znodes) and all(
-            normpath(self._root + path) in children for path in group.children
+        return all(self._root + path in znodes for path in group.znodes) and all(
+            self._root + path in children for path in group.children
         )
 
     def _watch(self, client: KazooClient, what: int, at: Sequence[str]) -> None:
