@@ -1,8 +1,9 @@
 """What a comparison leaves out, a plan would leave as it is: whatever happened before, in whatever order."""
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import rule
 
 from tests.test_reconcile_others_machine import Machine
 
@@ -23,8 +24,8 @@ class Resting(Machine):
     def who_was_seen_to_go_is_withdrawn(self):
         pass
 
-    @rule(pick=st.integers(0, 20), deletes=st.booleans())
-    def a_znode_is_changed(self, pick, deletes):
+    @rule(pick=st.integers(0, 20), deletes=st.booleans(), compared=st.booleans())
+    def a_znode_is_changed(self, pick, deletes, compared):
         znodes = self.world.zookeeper.znodes
         ours = sorted(path for path in znodes if path == "/rpc_v2/echo" or "/providers/" in path)
         if ours:
@@ -36,15 +37,32 @@ class Resting(Machine):
                 znodes[path] = (data.replace(b"10.0.0.", b"9.9.9."), version + 1)
             else:
                 znodes[path] = (b"theirs", version + 1)
+        if compared and self.world.compared:
+            self.compare()
+
+    @rule(which=st.integers(0, 3), keep=st.integers(0, 3), compared=st.booleans())
+    def a_condition_is_removed(self, which, keep, compared):
+        services = self._services()
+        if services:
+            service = services[which % len(services)]
+            status = service.status
+            rows = status.endpoints[:keep]
+            self.world.server.others_write(
+                service, status=msgspec.structs.replace(status, conditions=(), endpoints=rows)
+            )
+            self.world.late.deliver()
+        if compared and self.world.compared:
+            self.compare()
 
     @rule(in_bulk=st.booleans())
     def another_server_answers(self, in_bulk):
         self.world.zookeeper.in_bulk = in_bulk
 
-    @precondition(lambda self: self.world.compared)
-    @rule()
-    def all_is_compared(self):
-        self.compare()
+    @rule(minutes=st.integers(1, 3))
+    def minutes_pass(self, minutes):
+        for _ in range(minutes):
+            self.it_works()
+            self.compare()
 
     def compare(self) -> None:
         """Compare all; then plan what that left out, too: nothing happens."""
