@@ -2,7 +2,7 @@
 
 - ``examples/controller.yaml``, of ``deploy/kustomize/base``.  The files are joined as they are, since
   kustomize's output has neither their comments nor their order.
-- the PrometheusRule, of ``deploy/monitoring/rules.yaml``.
+- the PrometheusRules, of ``deploy/monitoring/rules.yaml`` and ``optional.yaml``.
 - what the chart has of other folders: Helm reads no file outside of a chart.
 - the chart's README, of the comments in its values.
 """
@@ -18,6 +18,7 @@ TOP = Path(__file__).parents[1]
 BASE = TOP / "deploy" / "kustomize" / "base"
 COMPONENTS = TOP / "deploy" / "kustomize" / "components"
 RULES = TOP / "deploy" / "monitoring" / "rules.yaml"
+OPTIONAL = RULES.with_name("optional.yaml")
 CHART = TOP / "deploy" / "charts" / "rpcregistry"
 TARGET = TOP / "examples" / "controller.yaml"
 HEADER = """\
@@ -28,11 +29,11 @@ HEADER = """\
 # deploy/kustomize/README.md says how.
 """
 RULE = """\
-# `python -m hack.manifests` makes this of deploy/monitoring/rules.yaml.
+# `python -m hack.manifests` makes this of deploy/monitoring/{file}.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
-  name: rpcregistry
+  name: {name}
   namespace: rpcregistry
   labels:
     app.kubernetes.io/name: rpcregistry
@@ -47,6 +48,7 @@ COPIED = {
     "deploy/kustomize/base/flow-control.yaml": "base",
     "deploy/kustomize/components/page/rbac.yaml": "page",
     "deploy/monitoring/rules.yaml": "",
+    "deploy/monitoring/optional.yaml": "",
     "deploy/kustomize/components/dashboard/rpcregistry.json": "",
 }
 
@@ -58,10 +60,11 @@ def controller() -> str:
     return HEADER + "---\n".join(file.read_text() for file in files)
 
 
-def rule() -> str:
-    """The alerts as an object of the Prometheus Operator."""
-    lines = RULES.read_text().splitlines(keepends=True)
-    return RULE + "".join(f"  {line}" if line.strip() else line for line in lines)
+def rule(file: Path, name: str) -> str:
+    """The alerts of *file* as an object of the Prometheus Operator."""
+    lines = file.read_text().splitlines(keepends=True)
+    spec = "".join(f"  {line}" if line.strip() else line for line in lines)
+    return RULE.format(file=file.name, name=name) + spec
 
 
 def readme() -> str:
@@ -77,7 +80,8 @@ def made() -> Mapping[Path, str]:
     }
     return {
         TARGET: controller(),
-        COMPONENTS / "monitoring" / "prometheusrule.yaml": rule(),
+        COMPONENTS / "monitoring" / "prometheusrule.yaml": rule(RULES, "rpcregistry"),
+        COMPONENTS / "optional-alerts" / "prometheusrule.yaml": rule(OPTIONAL, "rpcregistry-optional"),
         CHART / "README.md": readme(),
         **copies,
     }

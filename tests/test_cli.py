@@ -14,6 +14,7 @@ from kazoo.security import OPEN_ACL_UNSAFE
 from rpcregistry.cli import CONTROLLERS, run_command, translate
 from rpcregistry.plan.publication import Adopt, CrossNamespace, Policy
 from tests.commandline import parsed
+from tests.pages import TOP
 
 UNREACHABLE = """
 apiVersion: v1
@@ -275,7 +276,14 @@ WRONG = [
         ["run", "--layout", "dubbo=/a", "--layout", "kube2zk=/a/b"], "within", id="a layout within another"
     ),
     pytest.param(["run", "--template", "mine"], "NAME=FILE", id="a template without a file"),
-    pytest.param(["run", "--template", "mine=/no/such"], "/no/such", id="a template that is not there"),
+    pytest.param(
+        ["run", "--template", "mine=/no/such"], ": /no/such: No such file", id="a template that is not there"
+    ),
+    pytest.param(
+        ["run", "--template", f"mine={TOP}/examples/layouts/nerve.yaml"],
+        "add --layout mine=/mine",
+        id="a template that no layout uses",
+    ),
     pytest.param(["run", "--template", "dubbo=/x"], "another name", id="a template called as a layout is"),
     pytest.param(["-zkpath", "rpc_v2"], "'/rpc_v2'", id="K4: a base path without a leading slash"),
     pytest.param(["-zkpath", "/a/../b"], "/rpc_v2", id="a base path that climbs"),

@@ -861,6 +861,20 @@ def test_a_token_file_that_is_gone_for_a_moment_kills_nothing(
         kube.list(PODS)
 
 
+@pytest.mark.usefixtures("in_cluster")
+def test_a_pod_without_a_token_is_told_so(
+    account: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (account / "token").unlink()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(Misconfigured, match=r"this pod has no token .*automountServiceAccountToken"):
+        Kube.from_config(None, service_account=account)
+    (tmp_path / ".kube").mkdir()
+    (tmp_path / ".kube" / "config").write_text("{}")
+    with pytest.raises(Misconfigured, match=r"cannot connect to a cluster with ~/\.kube/config"):
+        Kube.from_config(None, service_account=account)
+
+
 def test_a_token_that_no_header_can_hold_is_not_shown(in_cluster: Server, account: Path) -> None:
     (account / "token").write_text("s3cret\nX-Evil: yes")
     with pytest.raises(Retry) as caught:

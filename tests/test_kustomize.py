@@ -79,15 +79,17 @@ def test_an_older_server_can_do_without_the_selectable_field(tmp_path: Path):
 def test_alerts_lead_to_the_runbooks_of_your_own(tmp_path: Path):
     readme = (DEPLOY / "README.md").read_text()
     (said,) = (block for block in readme.split("```") if "runbook_url" in block and "replacements" in block)
-    found = objects(build(overlay(tmp_path, "monitoring", **yaml.safe_load(said.removeprefix("yaml")))))
-    (group,) = found["PrometheusRule", "rpcregistry", "rpcregistry"]["spec"]["groups"]
-    (ours,) = yaml.safe_load(manifests.RULES.read_text())["groups"]
-    assert [rule["annotations"]["runbook_url"] for rule in group["rules"]] == [
-        rule["annotations"]["runbook_url"].replace(
-            "docs/runbooks.md", "https://wiki.example.com/rpcregistry/runbooks"
-        )
-        for rule in ours["rules"]
-    ]
+    components = ("monitoring", "optional-alerts")
+    found = objects(build(overlay(tmp_path, *components, **yaml.safe_load(said.removeprefix("yaml")))))
+    for name, file in (("rpcregistry", manifests.RULES), ("rpcregistry-optional", manifests.OPTIONAL)):
+        (group,) = found["PrometheusRule", "rpcregistry", name]["spec"]["groups"]
+        (ours,) = yaml.safe_load(file.read_text())["groups"]
+        assert [rule["annotations"]["runbook_url"] for rule in group["rules"]] == [
+            rule["annotations"]["runbook_url"].replace(
+                "docs/runbooks.md", "https://wiki.example.com/rpcregistry/runbooks"
+            )
+            for rule in ours["rules"]
+        ]
 
 
 def without_order(found: Any) -> Any:

@@ -198,6 +198,12 @@ def test_what_could_not_be_seen_is_said_and_is_2(fields: dict[str, Any], what: s
     assert next(iter(fields.values())) in found.why
 
 
+def test_a_pod_that_was_withdrawn_with_its_node_says_so():
+    withdrawn = endpoint(1, ready=False, phase="Unknown")
+    found = hop(explain(evidence(services=[service("echo", withdrawn, endpoint(2))])), "RpcService")
+    assert found.details == ("default/p1 (10.0.0.1): withdrawn: the pod's Node was deleted",)
+
+
 def test_a_pod_is_explained_with_each_service_that_it_names():
     hops = explain_pod(pod(1, "echo", ready=False), [evidence()], [])
     assert (hops[0].seen, exit_code(hops)) == (Seen.WRONG, 1)

@@ -9,13 +9,16 @@ import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from starlette.types import ASGIApp, Message
 
 from rpcregistry.errors import Retry
-from rpcregistry.page.access import Reviews
-from rpcregistry.page.app import ASSETS, Refused
+from rpcregistry.page.access import Reviews, everybody
+from rpcregistry.page.app import ASSETS, Refused, make_app
+from rpcregistry.telemetry.metrics import Metrics
 
 LIT = ASSETS / "vendor" / "lit-html"
 
@@ -80,6 +83,52 @@ def answer(reviews: Reviews, header: str = "Bearer secret") -> int:
     except Refused as refused:
         return 0 if "secret" in str(refused) else refused.status
     return 200
+
+
+def ask(app: ASGIApp, path: str, method: str = "GET", host: str = "localhost") -> None:
+    """Ask the application as a server does."""
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(_: Message) -> None:
+        pass
+
+    request = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "query_string": b"",
+        "headers": [(b"host", host.encode())],
+    }
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, app(request, receive, send)).result()
+
+
+def test_requests_are_counted_by_route_and_status_of_which_there_are_few():
+    metrics, looks = (
+        Metrics(),
+        SimpleNamespace(version=1, rejected=dict, service=lambda *_: None, closest=lambda _: []),
+    )
+    app = make_app(looks, ("localhost",), everybody, metrics.page_answered, asyncio.Event())
+    for number in range(2):
+        ask(app, "/controller")
+        ask(app, "/api/rejected")
+        ask(app, f"/api/services/of/another/name/{number}")
+        ask(app, f"/{number}")
+        ask(app, f"/assets/mark/{number}.js")
+        ask(app, "/", method="POST")
+        ask(app, "/", host=f"evil-{number}.example")
+    counted = re.findall(r"^rpcregistry_ui_requests_total(.+)", metrics.render().decode(), re.MULTILINE)
+    assert set(counted) == {
+        '{code="200",route="/controller"} 2.0',
+        '{code="200",route="/api/rejected"} 2.0',
+        '{code="404",route="/api/services/{name}"} 2.0',
+        '{code="404",route="/{path}"} 2.0',
+        '{code="404",route="/assets/{mark}/{path}"} 2.0',
+        '{code="405",route="none"} 2.0',
+        '{code="400",route="none"} 2.0',
+    }
 
 
 @pytest.mark.parametrize(

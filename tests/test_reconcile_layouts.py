@@ -2,15 +2,20 @@
 
 import json
 
+import msgspec
 import pytest
 
 from rpcregistry.errors import Conflict, Retry
 from rpcregistry.model import ObjectKey
+from rpcregistry.plan import heartbeat
 from rpcregistry.plan.ops import Create, Delete
+from rpcregistry.plan.restored import Record
 from rpcregistry.reconcile.cache import REARM
 from tests.builders import declared, pod_key
 from tests.worlds.layouts import CURATOR, DUBBO, KUBE2ZK, everywhere, instances, providers, serve
 from tests.worlds.registry import CONFIRM, World
+
+BEAT = heartbeat.path("c1")
 
 
 @pytest.fixture
@@ -203,7 +208,7 @@ def test_the_heartbeat_tells_when_it_was_written_and_what_waits(world: World):
     serve(world, 1)
     world.settle()
     world.registry.beat()
-    first = world.zookeeper.znodes["/rpcregistry/heartbeat/c1"]
+    first = world.zookeeper.znodes[BEAT]
     world.zookeeper.connected = False
     serve(world, 2)
     with pytest.raises(Retry):
@@ -211,10 +216,51 @@ def test_the_heartbeat_tells_when_it_was_written_and_what_waits(world: World):
     world.zookeeper.connected = True
     world.clock.seconds += 10
     world.registry.beat()
-    second = world.zookeeper.znodes["/rpcregistry/heartbeat/c1"]
+    second = world.zookeeper.znodes[BEAT]
 
     assert [json.loads(data)["waiting"] for data, _ in (first, second)] == [0, 1]
     assert json.loads(first[0])["at"] < json.loads(second[0])["at"]
+
+
+def test_what_is_written_says_in_the_heartbeat_how_far_the_api_server_had_come(world: World):
+    """A process that is killed before the next heartbeat leaves that, too."""
+    serve(world, 1)
+    world.settle()
+    world.registry.beat()
+    before = heartbeat.decode(world.zookeeper.znodes[BEAT][0])
+    world.seen = Record(versions={"pods": 42}, lease_uid="u", lease_version=43)
+    serve(world, 2)
+    world.settle()
+    after = heartbeat.decode(world.zookeeper.znodes[BEAT][0])
+
+    assert [ops for ops in world.zookeeper.commits if {op.path for op in ops} == {BEAT}] == [
+        [Create(BEAT, msgspec.json.encode(before))]
+    ]
+    assert after == msgspec.structs.replace(before, seen=world.seen)
+
+
+@pytest.mark.parametrize("trouble", ["deleted", "refused"])
+def test_a_heartbeat_that_cannot_be_written_costs_no_write(world: World, trouble: str):
+    serve(world, 1)
+    world.settle()
+    world.registry.beat()
+    if trouble == "deleted":
+        del world.zookeeper.znodes[BEAT]
+    else:
+        world.zookeeper.refused.add(BEAT)
+    serve(world, 2)
+    world.settle()
+    assert everywhere(world, 2)
+    refusals = world.zookeeper.refusals
+    serve(world, 3)
+    world.settle()
+    assert (everywhere(world, 3), world.zookeeper.refusals) == (True, refusals), "not asked again"
+    world.zookeeper.refused.clear()
+    world.registry.beat()
+    world.seen = Record(versions={"pods": 42})
+    serve(world, 4)
+    world.settle()
+    assert heartbeat.decode(world.zookeeper.znodes[BEAT][0]).seen == world.seen
 
 
 def test_an_endpoint_in_several_layouts_is_one_to_the_guard(world: World):

@@ -117,6 +117,18 @@ def test_what_a_mutating_policy_makes_of_our_rows_is_not_our_word(world: World):
     assert [found.ip for found in world.services.get(ECHO).status.endpoints] == ["10.0.0.2"]
 
 
+def test_a_dry_run_takes_no_answer_for_what_the_server_keeps(world: World):
+    def unchanged(verb, key, manifest, subresource):
+        return world.services.get(key)
+
+    world.serve(1)
+    world.settle()
+    world.kube.dry_run = True
+    world.kube._write = unchanged
+    world.serve(2)
+    world.rpcservices.reconcile(KEY)
+
+
 def test_an_object_that_no_operation_is_about_is_not_relied_on(world: World):
     """A part whose head is gone, with rows of others, while a quota keeps the head from being made."""
     world.serve(1, 2, 3, 4)

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from rpcregistry.errors import Partial, Rejected
-from rpcregistry.model import RELEASE, ObjectKey
+from rpcregistry.model import RELEASE, Node, ObjectKey
 from rpcregistry.plan.silence import CALM, LEAST
 from tests.builders import address, pod
 from tests.worlds.fleet import PODS, Fleet
@@ -273,6 +273,48 @@ def test_a_process_that_starts_after_a_node_was_deleted_keeps_what_was_held():
     fleet.end(fleet.on(2))
     assert fleet.published() == fleet.all - fleet.of(2)
     assert fleet.condition().reason == "InRegistry"
+
+
+def test_a_process_that_starts_after_a_node_was_deleted_publishes_nobody_again_who_was_withdrawn_with_it():
+    fleet = Fleet(10)
+    fleet.delete(2)
+    fleet.wait(CONFIRM)
+    assert fleet.published() == fleet.all - fleet.of(2)
+    for _ in range(2):
+        writes = len(fleet.kube.writes)
+        fleet.start()
+        fleet.settle()
+        fleet.wait(10 * CONFIRM)
+        assert fleet.published() == fleet.all - fleet.of(2)
+        assert fleet.condition().reason == "InRegistry"
+        assert len(fleet.kube.writes) == writes
+    fleet.node(2, ready=True)
+    fleet.settle()
+    assert fleet.published() == fleet.all
+
+
+def test_a_node_that_came_back_while_nobody_ran():
+    fleet = Fleet(10)
+    fleet.delete(2)
+    fleet.wait(CONFIRM)
+    fleet.nodes._items[ObjectKey("", "n2")] = Node(name="n2", uid="another", ready=True)
+    fleet.start()
+    fleet.settle()
+    assert fleet.published() == fleet.all
+
+
+@pytest.mark.parametrize("name", ["p7", "a-new-one"])
+def test_of_a_node_that_is_not_there_a_pod_is_believed_that_became_ready_while_nobody_ran(name: str):
+    """It was listed as not Ready by its kubelet's word, or not at all."""
+    fleet = Fleet(10)
+    if name == "p7":
+        fleet.pods.put(pod(name, "echo", ready=False, node_name="virtual"))
+        fleet.settle()
+    fleet.pods._items[ObjectKey("default", name)] = pod(name, "echo", node_name="virtual")
+    fleet.start()
+    fleet.settle()
+    fleet.wait(10 * CONFIRM)
+    assert fleet.published() == fleet.all | {address(name)}
 
 
 def test_where_there_are_no_nodes_a_pod_that_became_ready_while_nobody_ran_is_published():

@@ -1,6 +1,7 @@
 """What ``render`` and ``run --dry-run`` say, which change nothing."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,29 @@ def test_the_directories_and_static_znodes_of_a_template_show(
         "\\xac\\xed\x00\x05t\x00\t192.0.2.1"
     ]
     assert documents[1]["status"]["registryPaths"] == "/mine/*/echo"
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        pytest.param("name: ${id}/x\n", "line 1 .*no name of a znode", id="a name that is no znode's"),
+        pytest.param(
+            "name: ${id}\ndata: {port: ${port}}\n",
+            "line 2 .*quote each placeholder",
+            id="a placeholder without quotes",
+        ),
+    ],
+)
+def test_a_template_that_cannot_work_renders_nothing_and_says_where(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], says: str, told: str
+):
+    template = tmp_path / "mine.yaml"
+    template.write_text(says)
+    flags = [f"--template=mine={template}", "--layout=mine=/mine"]
+    code, documents, err = render(tmp_path, capfd, DEPLOYMENT.replace("REPLICAS", "1"), flags=flags)
+
+    assert (code, documents) == (2, [])
+    assert re.search(told, err), err
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from rpcregistry.model import (
     ObjectKey,
     RpcServiceSpec,
 )
-from rpcregistry.sdk import Peer, Service
+from rpcregistry.sdk import Instance, Peer, Service
 from rpcregistry.sdk.announcement import REGISTERED, OwnPod, announce, is_lost, withdraw
 from rpcregistry.sdk.instances import instances, peers
 from rpcregistry.sdk.subscriptions import Subscription, Subscriptions
@@ -31,6 +31,8 @@ from tests.pages import Page
 
 ECHO = Declaration(service_name="echo", port=8080, version="v1")
 TIME = Declaration(service_name="time", port=9090)
+PAGE = Page("docs/sdk.md")
+PAGE_TITLE = "SDK: the RPC process's side"
 BOTH = pytest.mark.parametrize("dialect", [APP_IO, RPC_SERVICE], ids=["app.io", "rpc-service"])
 
 texts = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=20)
@@ -90,7 +92,46 @@ def test_the_package_has_what_the_sdk_has():
 def test_the_page_on_the_sdk_has_each_exception():
     values = {name: getattr(rpcregistry, name) for name in rpcregistry.__all__}
     failures = {name for name, value in values.items() if issubclass(value, rpcregistry.Failure)}
-    assert set(Page("docs/sdk.md").first_column("What can fail")) == failures
+    assert set(PAGE.first_column("What can fail")) == failures
+
+
+@pytest.mark.parametrize("kind", [Instance, Peer])
+def test_the_page_on_the_sdk_has_each_field(kind: type[msgspec.Struct]):
+    rows = {row[0]: row[1:] for row in PAGE.rows(PAGE_TITLE) if row}
+    assert rows[kind.__name__] == list(kind.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked"),
+    [
+        pytest.param({"10.0.0.2": True}, ["10.0.0.2"], id="the oldest that is Ready"),
+        pytest.param({}, ["10.0.0.2", "10.0.0.3"], id="the next, if that ends"),
+    ],
+)
+def test_the_page_fills_a_process_from_the_oldest_peer(answers: dict[str, bool], asked: list[str]):
+    (code,) = (block.text for block in PAGE.blocks if "copy_from" in block.text)
+    found = peers([pod(1, ready=False), pod(2), pod(3)], pod(4))
+    calls: list[str] = []
+
+    class Registry:
+        def register(self, service: Service) -> None:
+            calls.append(f"register {service.name}")
+
+        def wait_until_synced(self) -> None:
+            calls.append("wait")
+
+        def peers(self, service: str) -> tuple[Peer, ...]:
+            return found
+
+    def copy_from(address: str) -> bool:
+        ip = address.removesuffix(":50051")
+        calls.append(ip)
+        return answers.get(ip, False)
+
+    given = {"registry": Registry(), "Service": Service, "PORT": 50051, "copy_from": copy_from}
+    exec(code, {**given, "say_ready": lambda: calls.append("ready")})
+
+    assert calls == ["register cache", "wait", *asked, "ready"]
 
 
 def test_a_command_does_not_import_the_sdk():

@@ -89,11 +89,40 @@ from tests.test_layouts import C1, ENDPOINT, EXAMPLES, MARK, RICH
         pytest.param(
             {"name": "${id}", "static": {"${service}/a": ""}}, "among the endpoints", id="static: a child"
         ),
+        pytest.param(
+            {"name": "${id}-{pod}"}, r"name: \{pod\} .* write \$\{pod\}", id="a name without a dollar"
+        ),
+        pytest.param(
+            {"name": "${id}", "directory": "${group:-a}/{service}"},
+            r"directory: \{service\} .* write \$\{service\}",
+            id="a directory without a dollar",
+        ),
+        pytest.param(
+            {"name": "${id}", "directory": "{version:-1}"}, r"write \$\{version:-1\}", id="nor a default's"
+        ),
+        pytest.param({"name": "${id}", "below": "{group}"}, "below: .*group", id="below without a dollar"),
+        pytest.param(
+            {"name": "${id}", "static": {"{service}/a": ""}},
+            r"write \$\{service\}",
+            id="static: without a dollar",
+        ),
     ],
 )
 def test_a_template_that_cannot_work_is_refused(fields: object, message: str):
     with pytest.raises((ValueError, msgspec.ValidationError), match=message):
         from_template(fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"data": "/{version}/{ip}"}, id="in data, which may be a template of its readers"),
+        pytest.param({"directory": "{zone}"}, id="of no field"),
+        pytest.param({"directory": "$${service}"}, id="after a dollar that is meant"),
+    ],
+)
+def test_braces_that_are_no_forgotten_placeholder_stay(fields: dict[str, object]):
+    from_template({"name": "${id}", **fields})
 
 
 def test_what_a_template_can_say():

@@ -37,7 +37,6 @@ NO_QUEUES = {
     "run/journal.py": "what has happened, the newest of it",
     "run/timeline.py": "what has happened, the newest of it",
     "run/sources.py": "the newest of several numbers",
-    "runtime/store.py": "the newest of several numbers",
     "runtime/workqueue.py": "the queue itself, and the retries of the last second",
     "zookeeper/client.py": "one command's requests, in order",
 }

@@ -158,6 +158,18 @@ SELECTED = RpcServiceSpec(service_name="echo", selector=LabelSelector(match_labe
             id="Ready on a Node that was deleted, and held",
         ),
         pytest.param(
+            [pod("a", "echo", node_name="n")],
+            [listing("echo", row("a", node_name="n", ready=False, phase="Unknown"))],
+            [],
+            id="Ready on a Node that was deleted, and withdrawn with it",
+        ),
+        pytest.param(
+            [pod("a", "echo", node_name="n")],
+            [listing("echo", row("a", node_name="n", ready=False))],
+            [("default/echo/a", "listed wrongly")],
+            id="Ready, and listed as not Ready",
+        ),
+        pytest.param(
             [ECHO],
             [listing("echo", row("a", held=True))],
             [("default/echo/a", "listed wrongly")],
@@ -209,7 +221,7 @@ def test_a_finding_says_what_is_wrong():
     assert details == {
         "default/echo/a": "it serves echo on port 80, and RpcService echo does not list it",
         "default/echo/b": "RpcService echo: ready is True, should be False",
-        "default/echo/c": "RpcService echo lists it, and the pod was deleted",
+        "default/echo/c": "RpcService echo lists it at 10.0.0.3, and the pod was deleted",
     }
 
 
@@ -231,7 +243,7 @@ def test_a_pod_that_is_listed_but_gone_says_why(found, why):
         if finding.state == "listed but gone"
     ]
 
-    assert details == [f"RpcService echo lists it, and {why}"]
+    assert details == [f"RpcService echo lists it at 10.0.0.1, and {why}"]
 
 
 # RpcServices and znodes
@@ -346,6 +358,43 @@ def test_what_verify_finds_where_pods_name_a_service_before_the_first_controller
     )
 
     assert finding.state == state
+
+
+@pytest.mark.parametrize(
+    ("pods", "services", "lost"),
+    [
+        pytest.param([pod("a", "echo")], [], "10.0.0.8, 10.0.0.9", id="kube2zk left them behind"),
+        pytest.param(
+            [pod("a", "echo", ready=False)], [], "10.0.0.1, 10.0.0.8, 10.0.0.9", id="a pod is not Ready"
+        ),
+        pytest.param(
+            [pod("a", "echo"), pod("b", "echo", ips=("10.0.0.8",))], [], "10.0.0.9", id="of another pod"
+        ),
+        pytest.param([], [service("echo", "10.0.0.1")], "10.0.0.8, 10.0.0.9", id="an RpcService lists it"),
+    ],
+)
+def test_what_is_to_be_adopted_says_which_addresses_it_will_lose(pods, services, lost):
+    view = ObservedZnodes(Znode(content("10.0.0.1", "10.0.0.8", "10.0.0.9"), 3), None)
+    found = findings_of(Cluster(pods, services), [(LAYOUT, {"echo": view})], OURS, kept_up=False)
+
+    (detail,) = (finding.detail for finding in found if finding.state == "would be adopted")
+    assert detail.endswith(f"; it will lose {lost}: no Ready pod of the service has such an address")
+
+
+def test_what_is_to_be_adopted_and_will_lose_nothing_says_nothing_of_that():
+    view = ObservedZnodes(Znode(content("10.0.0.1"), 3), None)
+    (finding,) = findings_of(Cluster([ECHO], []), [(LAYOUT, {"echo": view})], OURS, kept_up=False)
+
+    assert finding.detail == "it existed before, and pods name it, but no RpcService does yet"
+
+
+def test_of_many_addresses_that_will_be_lost_few_are_named():
+    gone = [f"10.0.1.{number}" for number in range(2000)]
+    view = ObservedZnodes(Znode(content("10.0.0.1", *gone), 3), None)
+    (finding,) = findings_of(Cluster([ECHO], []), [(LAYOUT, {"echo": view})], OURS, kept_up=False)
+
+    assert "10.0.1.9 and 1,990 more:" in finding.detail
+    assert "10.0.1.10" not in finding.detail
 
 
 def providers(*ips: str) -> dict[str, Znode]:

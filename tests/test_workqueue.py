@@ -536,6 +536,7 @@ def test_workers_that_wait_are_woken_when_a_flow_is_slow_no_more():
         time.sleep(0.001)
     slow.clear()
     queue.done(*first[0])
+    assert queue.get(1)
     for thread, _ in waits:
         thread.join(5)
 
@@ -593,6 +594,62 @@ def test_a_wait_ends_when_a_delayed_key_is_due():
     thread.join(5)
 
     assert taken == [["a"]]
+
+
+def all_waiting(queue, number):
+    """So many threads that wait for a key each."""
+    waits = [waiting(queue, 1) for _ in range(number)]
+    while len(queue._changed._waiters) < number:
+        time.sleep(0.001)
+    return waits
+
+
+def test_the_worker_that_a_later_key_woke_has_another_one_wait_for_the_next():
+    queue = Workqueue(0.0, flows_of)
+    waits = all_waiting(queue, 3)
+    queue.add_after("a", 0.01)
+    queue.add_after("b", 0.02)
+    queue.add_after("c", 0.03)
+    for thread, _ in waits:
+        thread.join(5)
+
+    assert sorted(taken for _, taken in waits) == [[["a"]], [["b"]], [["c"]]]
+
+
+def test_a_worker_is_woken_for_a_key_that_is_due_before_what_another_waits_for():
+    queue = Workqueue(0.0, flows_of)
+    waits = all_waiting(queue, 2)
+    queue.add_after("later", 3600)
+    while queue._alarm == float("inf"):
+        time.sleep(0.001)
+    queue.add_after("soon", 0.01)
+    until = time.monotonic() + 5
+    while not any(taken for _, taken in waits) and time.monotonic() < until:
+        time.sleep(0.001)
+
+    assert [["soon"]] in [taken for _, taken in waits]
+    queue.close()
+
+
+def test_who_has_nothing_to_take_is_not_woken():
+    asked = set()
+
+    def clock():
+        asked.add(threading.get_ident())
+        return time.monotonic()
+
+    queue = Workqueue(0.0, flows_of, clock=clock)
+    queue.add("worked")
+    queue.get(1)
+    waits = all_waiting(queue, 3)
+    asked.clear()
+    queue.done("worked")
+    queue.add_after("later", 0.05)
+    while not any(taken for _, taken in waits):
+        time.sleep(0.001)
+
+    assert len(asked - {threading.get_ident()}) == 1
+    queue.close()
 
 
 def test_a_wait_ends_when_its_time_is_over():

@@ -17,6 +17,7 @@ SPEC_KEYS = "rpcregistry.dev/spec-keys"
 GENERATED_LABELS = "rpcregistry.dev/generated-labels"
 SERVICE_NAME = "rpcregistry.dev/service-name"
 LOCAL_LABELS = "local-service.rpcregistry.dev/"  # and a LocalService's name: on the pods that ask for it
+UNREPORTED = "Unknown"  # the phase of a pod that nobody can report; Kubernetes' own word, out of use there
 
 
 def _api_name(field: str) -> str:

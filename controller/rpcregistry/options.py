@@ -321,6 +321,11 @@ def layouts_of(texts: tuple[str, ...], zkpath: str | None, templates: Templates)
         raise click.UsageError(
             f"--zkpath is not for --layout: add --layout kube2zk={zkpath} instead", context
         )
+    if templates and not texts:
+        name = templates[0][0]
+        raise click.UsageError(
+            f"--template: no --layout uses {name}: add --layout {name}=/{name}, or another base path", context
+        )
     try:
         layouts = tuple(
             layout(text, dict(templates)) for text in texts or (f"kube2zk={zkpath or '/rpc_v2'}",)

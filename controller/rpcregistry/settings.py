@@ -324,7 +324,9 @@ def template(text: str) -> tuple[str, PerEndpoint]:
         raise ValueError(f"there is a layout {name!r} already: choose another name")
     try:
         return name, templatefile.load(Path(file).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except OSError as error:
+        raise ValueError(f"{file}: {error.strerror}") from error
+    except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
 
 

@@ -99,14 +99,31 @@ def zookeeper_counts(servers: str) -> tuple[int, int]:
 
 def controller_writes(port: int | None) -> int:
     """How many znodes our controller has written; 0 without one."""
+    return int(_sum(_of_controller(port), "rpcregistry_registry_writes_total"))
+
+
+def change_seconds(port: int | None) -> dict[str, tuple[float, float]]:
+    """How long changes took our controller so far, by part: the sum of seconds, and how many changes."""
+    found = _of_controller(port)
+    metrics = {part: f"rpcregistry_{part}_seconds" for part in ("propagation", "status", "write")}
+    return {
+        part: (_sum(found, f"{metric}_sum"), _sum(found, f"{metric}_count"))
+        for part, metric in metrics.items()
+    }
+
+
+def _of_controller(port: int | None) -> list[tuple[str, dict[str, str], float]]:
     if port is None:
-        return 0
+        return []
     try:
         with _opener.open(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-            found = samples(answer.read().decode())
+            return samples(answer.read().decode())
     except (URLError, OSError):
-        return 0
-    return int(sum(value for name, _, value in found if name == "rpcregistry_registry_writes_total"))
+        return []
+
+
+def _sum(found: list[tuple[str, dict[str, str], float]], metric: str) -> float:
+    return sum(value for name, _, value in found if name == metric)
 
 
 def read(

@@ -263,6 +263,10 @@ class Stage:
         pids["controller"] = self._controller.pid if self._controller else None
         return gauges.read(self.api, self.cluster.zk_servers, pids, self._port)
 
+    def change_seconds(self) -> dict[str, tuple[float, float]]:
+        """How long changes took our controller so far, by part: the sum of seconds, and how many changes."""
+        return gauges.change_seconds(self._port)
+
     def cost_since(self, before: gauges.Reading) -> Cost:
         """Usage since *before*."""
         return gauges.cost(before, self.read())

@@ -107,7 +107,7 @@ def page() -> str:
 
 def served() -> list[str]:
     """The paths below ``/api`` that the application answers."""
-    door: Any = app.make_app(_nobody(), (), _nobody(), asyncio.Event())
+    door: Any = app.make_app(_nobody(), (), _nobody(), _nobody(), asyncio.Event())
     return [route.path for route in door._inside.routes if route.path.startswith("/api/")]
 
 

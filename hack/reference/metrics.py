@@ -31,7 +31,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
         "lease_renewed_timestamp_seconds", "zookeeper_request_seconds", "zookeeper_connections",
         "guard_held", "nodes_silent", "restored", "events_waiting", "events_dropped",
     ),
-    "The process": ("build",),
+    "The process": ("build", "ui_requests"),
 }  # fmt: skip
 ENDINGS = {"counter": "_total", "info": "_info"}
 PROCESS = """
@@ -50,6 +50,7 @@ of writing stand still there.
 - `ending`: `written`, `nothing` (nothing was to write), `refused`.
 - `guard`: `pods`, `registry`, `nodes`. `kind`: `edited`, `deleted`. `op`: `create`, `set`, `delete`.
 - `code`: the HTTP status, or `none` without an answer.
+- `route`: a path of [the page](http.md#the-pages-json), or `none` for a request that was not let in.
 
 [Runbooks](../runbooks.md) says which alert rests on which of them.
 """

@@ -19,10 +19,9 @@ class Reader:
 
     *sees*: what it shows of an endpoint with the metadata and weight of ``OTHERWISE``; kube2zk's clients
     know no *ports*.  If an endpoint's metadata changes, it lists the endpoint without a gap, unless it
-    *blinks*.  *own_faults*: the client's own errors, which no registry causes.  *name*: of a client that
-    has several readers.  *calls*: the ways in which it calls, of which "off" is without the retries that it
-    makes by default.  *provider*: what its framework's provider is told after host and port; the others
-    call by HTTP.
+    *blinks*.  *name*: of a client that has several readers.  *calls*: the ways in which it calls, of which
+    "off" is without the retries that it makes by default.  *provider*: what its framework's provider is told
+    after host and port; the others call by HTTP.
     """
 
     client: str
@@ -31,7 +30,6 @@ class Reader:
     sees: Mapping[str, str] = field(default_factory=dict)
     ports: bool = True
     blinks: bool = False
-    own_faults: tuple[str, ...] = ()
     name: str = ""
     calls: tuple[str, ...] = ("defaults",)
     provider: tuple[str, ...] | None = None
@@ -40,10 +38,6 @@ class Reader:
     def id(self) -> str:
         """What a test's cell is called."""
         return self.name or self.client
-
-    def errors(self, watcher: Watcher, via: str | None = None) -> list[str]:
-        """What the client raised in place of a list or an answer, and should not have."""
-        return [error for error in watcher.errors(via) if not any(own in error for own in self.own_faults)]
 
     def address(self, ip: str, port: int) -> str:
         """An endpoint as the client shows it."""
@@ -93,8 +87,7 @@ MOTAN = Reader(
     calls=("zookeeper", "zk"),  # Motan's registry protocols
     provider=("default_rpc", "1.0.0"),
 )
-# A query of Vert.x that lists a record, and no longer finds it, never ends.
-VERTX = Reader("vertx", "vertx", _pair, sees=ZONE, own_faults=("TimeoutException",))
+VERTX = Reader("vertx", "vertx", _pair, sees=ZONE)
 KRATOS = Reader("kratos", "kratos", _pair, sees=ZONE)
 
 SMOKE = (GO_KIT, CURATOR)

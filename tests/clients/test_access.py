@@ -71,17 +71,11 @@ def test_a_registry_that_was_open_is_closed_by_the_commands_of_the_readme(
     servers = f"{server.address}/{world.namespace}"  # with a ledger of its own
     controller = start_controller("--zk-servers", servers)
     world.create_pod("a", entry(), ip="172.16.0.1")
-    directory = f"/{world.namespace}{world.base}"
+    base_path, directory = world.base, f"/{world.namespace}{world.base}"
     eventually(lambda: world.zk.exists(f"{directory}/{SERVICE}"), PATIENCE)
     controller.stop()
 
-    line = CommandLine([*zkcli(), "-server", servers])
-    try:
-        line.ask("addauth", "digest", "rpcregistry:s3cret")
-        for path in (world.base, "/rpcregistry"):
-            line.ask("setAcl", "-R", path, "auth::cdrwa,world:anyone:r")
-    finally:
-        line.close()
+    own(servers, base_path, "s3cret")
     for change in (
         world.zk.delete,
         lambda path: world.zk.set(path, b""),
@@ -92,7 +86,34 @@ def test_a_registry_that_was_open_is_closed_by_the_commands_of_the_readme(
 
     user = tmp_path / "user"
     user.write_text("rpcregistry:s3cret")
-    start_controller("--zk-servers", servers, "--zk-auth-file", str(user))
+    changed = start_controller("--zk-servers", servers, "--zk-auth-file", str(user))
     world.create_pod("b", entry(), ip="172.16.0.2")
     world.base = directory
     eventually(lambda: world.servers(SERVICE) == ["172.16.0.1", "172.16.0.2"], PATIENCE)
+
+    # The password has leaked.
+    own(servers, base_path, "s3cret", "fresh")
+    world.create_pod("c", entry(serviceName="made-between"), ip="172.16.0.3")
+    eventually(lambda: world.servers("made-between") == ["172.16.0.3"], PATIENCE)
+    user.write_text("rpcregistry:fresh")
+    eventually(lambda: changed.text().count("zookeeper connected") == 2, PATIENCE)
+    own(servers, base_path, "s3cret", "fresh")
+    own(servers, base_path, "fresh")
+    world.create_pod("d", entry(serviceName="made-between"), ip="172.16.0.4")
+    eventually(lambda: world.servers("made-between") == ["172.16.0.3", "172.16.0.4"], PATIENCE)
+    world.zk.add_auth("digest", "rpcregistry:s3cret")
+    for service in (SERVICE, "made-between"):
+        with pytest.raises(NoAuthError):
+            world.zk.set(f"{directory}/{service}", b"")
+
+
+def own(servers: str, base: str, *passwords: str) -> None:
+    """Type what the page shows: znodes belong to the user with each of *passwords*."""
+    line = CommandLine([*zkcli(), "-server", servers])
+    try:
+        for password in passwords:
+            line.ask("addauth", "digest", f"rpcregistry:{password}")
+        for path in (base, "/rpcregistry"):
+            line.ask("setAcl", "-R", path, "auth::cdrwa,world:anyone:r")
+    finally:
+        line.close()

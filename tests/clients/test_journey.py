@@ -59,4 +59,4 @@ def test_a_client_lists_the_right_endpoints_through_add_change_remove_and_restar
     assert smallest(watcher) == 1
     changed = [] if reader.blinks else [a]
     assert all(unbroken(watcher, address) for address in (*changed, b, other_port, moved, c))
-    assert reader.errors(watcher) == []
+    assert watcher.errors() == []

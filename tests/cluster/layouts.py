@@ -20,7 +20,7 @@ PLACES = {
     "vertx": "",
 }
 PORT = 20880
-BY_TEMPLATE = ("nerve", "go-kit", "d2", "motan", "vertx")
+BY_TEMPLATE = ("nerve", "go-kit", "d2", "motan", "vertx", "kratos")
 ALL = ("kube2zk", "curator", "spring-cloud", "dubbo", "serverset", "sofa", *BY_TEMPLATE)
 
 

@@ -65,3 +65,10 @@ def test_every_scenario_is_measured_and_latencies_are_drawn(tmp_path: Path, name
     assert list(found) == named
     assert all(scenario["figures"] for scenario in found.values())
     assert (tmp_path / "propagation.png").read_bytes().startswith(b"\x89PNG")
+    parts = {
+        figure["what"]: figure["value"]
+        for figure in found["propagation"]["figures"]
+        if "mean of a part" in figure["what"]
+    }
+    assert len(parts) == 4
+    assert all(value > 0 for value in parts.values()), parts

@@ -60,6 +60,10 @@ def test_readers_see_the_same_service_from_before_to_after(
     code, findings = verify()
     states = {finding["path"].rpartition("/")[2]: finding["state"] for finding in findings}
     assert (code, states) == (0, {**dict.fromkeys(SERVED, "would be adopted"), "nobodys": "foreign"})
+    lossy = {
+        finding["path"].rpartition("/")[2] for finding in findings if "lose 9.9.9.9:" in finding["detail"]
+    }
+    assert lossy == {"stale"}
 
     controller = start_controller()
     eventually(lambda: all(world.synced(name) == ("True", "InRegistry") for name in SERVED))
@@ -97,6 +101,7 @@ def test_a_dry_run_and_a_refusal_to_adopt_change_nothing(
     eventually(lambda: "dry run: " in dry.text())
     dry.stop()
     assert sum(line.startswith("+ RpcService ") for line in dry.text().splitlines()) == len(SERVED)
+    assert "refused" not in dry.text()
     start_controller("--adopt", "never")
     eventually(lambda: all(world.synced(name) == ("False", "OwnedElsewhere") for name in SERVED))
 

@@ -112,6 +112,11 @@ def test_each_step_of_the_runbook_and_each_way_back(
     stand.check()
     kube2zk_adds(world.zk, path, "10.0.0.11")
     world.create_pod("later", "echo", ip="10.0.0.11")
+    world.delete_pod("p0")
+    findings = typed(f"{PAGE.commands('Back from 4')[3]} || true")
+    found = {line.partition("\t")[0] for line in findings.splitlines()}
+    assert found == {"listed but gone", "not listed", "foreign"}
+    assert f"lists it at {IPS[0]}, and the pod was deleted" in findings
     walk(typed, "Back from 4", only=slice(4, None))
 
     assert not world.zk.exists("/rpcregistry")

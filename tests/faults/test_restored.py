@@ -18,6 +18,7 @@ from tests.cluster.world import Recorder, World
 from tests.faults.harness.ground import Ground
 from tests.faults.harness.kubelet import Replica, ask
 from tests.faults.harness.stand import Stand
+from tests.faults.test_leadership import epoch
 from tests.faults.test_sure_look import audited, heartbeat, lease
 
 LIVE = [f"10.0.0.{number}" for number in range(11, 23)]
@@ -252,3 +253,80 @@ def test_a_process_that_is_killed_once_it_has_seen_the_restore_leaves_it_to_the_
     eventually(lambda: {RESTORED, "rpcregistry.dev/taken-at"} & annotations().keys(), LONG)
     controller.crash()
     held_told_and_released(ground, world, seen, controller, also=[])
+
+
+@pytest.mark.deep
+@DECIDED
+@pytest.mark.parametrize("how", ["at once", "with a raised counter"])
+def test_a_copy_that_is_younger_than_the_last_heartbeat_of_a_killed_process(
+    ground: Ground, world: World, zk: KazooClient, start_controller: Callable[..., Replica], how: str
+):
+    (controller,) = begin(start_controller, ONE)
+    publish(world, *DEAD)
+    eventually(lambda: world.synced("echo") == ("True", "InRegistry"), LONG)
+    saved = save_and_kill_before_the_next_beat(ground, world, controller)
+    seen = Recorder(zk, f"{world.base}/echo")
+    restore(ground, world, saved, how, [controller])
+    held_told_and_released(ground, world, seen, controller, also=[])
+
+
+def save_and_kill_before_the_next_beat(ground: Ground, world: World, controller: Replica) -> Path:
+    """The copy, and the rolling update after it, which no beat has seen; again if one has."""
+    while True:
+        before = heartbeat(world)["at"]
+        eventually(lambda: heartbeat(world)["at"] > before, LONG)  # noqa: B023
+        at, saved = heartbeat(world)["at"], ground.cluster.save_etcd()
+        publish(world, *LIVE)
+        eventually(lambda: world.servers("echo") == [*DEAD, *LIVE])
+        forget(world, *DEAD)
+        eventually(lambda: world.servers("echo") == LIVE)
+        controller.kill()
+        if heartbeat(world)["at"] == at:
+            return saved
+        controller.start()
+        publish(world, *DEAD)
+        eventually(lambda: world.servers("echo") == [*DEAD, *LIVE], LONG)
+        forget(world, *LIVE)
+        eventually(lambda: world.servers("echo") == DEAD, LONG)
+
+
+@pytest.mark.deep
+@pytest.mark.allows(
+    I2="the older ZooKeeper lacks them",
+    I3="and has others",
+    I6="the numbers of both logs overlap",
+    I10="and both change again",
+)
+@pytest.mark.parametrize("killed", [False, True], ids=["its successor lives", "its successor was killed"])
+def test_a_zookeeper_that_goes_back_lets_no_paused_leader_write(
+    ground: Ground, world: World, stand: Stand, start_controller: Callable[..., Replica], killed: bool
+):
+    """Nothing but the fence stops it: without a leader election it has no Lease to lose.
+
+    If its successor was killed, the version that nobody may get lies on the Lease alone.
+    """
+    first = start_controller(leader_elect=False)
+    publish(world, "10.0.0.1")
+    eventually(lambda: world.servers("echo") == ["10.0.0.1"])
+    saved = ground.cluster.save_zookeeper()
+    assert first.stop() == 0
+    paused = start_controller(leader_elect=False, restarts=False)
+    publish(world, "10.0.0.2")
+    eventually(lambda: world.servers("echo") == ["10.0.0.1", "10.0.0.2"])
+    assert epoch(world) == 1
+    with paused.paused():
+        leader = start_controller(leader_elect=False)
+        publish(world, "10.0.0.3")
+        right = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+        eventually(lambda: world.servers("echo") == right, LONG)
+        eventually(
+            lambda: (lease(world).metadata.annotations or {}).get("rpcregistry.dev/fence") == "2", LONG
+        )
+        ground.cluster.restore_zookeeper(saved, then=leader.crash if killed else lambda: None)
+        stand.zk = world.zk = stand.connect()
+        eventually(lambda: world.servers("echo") == right, 2 * LONG)
+        assert epoch(world) > 1, "the version of the paused one is nobody's again"
+    assert paused.wait() == 1
+    assert "another process took over" in paused.text()
+    assert len(leader.lives) == 1 + killed
+    assert world.servers("echo") == right

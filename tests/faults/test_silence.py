@@ -300,9 +300,9 @@ def test_nodes_that_flap(world: World, start_controller, zk: KazooClient, kubele
 
 @pytest.mark.deep
 def test_a_node_that_is_deleted_under_its_ready_pods(
-    world: World, start_controller, zk: KazooClient, kubelets
+    cluster: LocalCluster, world: World, start_controller, zk: KazooClient, kubelets
 ):
-    """As when a spot machine is taken away; a process that starts meanwhile keeps what was held."""
+    """As when a spot machine is taken away; who starts meanwhile keeps what was held or withdrawn."""
     controller: Replica = start_controller("--guard-confirm", "1h")
     fleet = kubelets(6, 2)
     for name in fleet.names:
@@ -317,7 +317,17 @@ def test_a_node_that_is_deleted_under_its_ready_pods(
     assert world.serves(*fleet.names)
     eventually(lambda: is_published(world, fleet.of(*range(5))), timeout=60)
     eventually(lambda: world.serves(*fleet.names[:5]), timeout=60)
-    assert seen.states == [fleet.all, fleet.of(*range(5))]
+    states = [fleet.all, fleet.of(*range(5))]
+    assert seen.states == states
+
+    # The next process has not seen the Node, and reads its pods as Ready.
+    controller.crash()
+    another = "10.0.0.99"
+    world.create_pod("echo-99", "echo", ip=another, node=fleet.names[0])
+    eventually(lambda: is_published(world, [*fleet.of(*range(5)), another]), timeout=90)
+    states.append([*fleet.of(*range(5)), another])
+    assert seen.states == states
+    assert verified(cluster, world) == (0, [])
 
     for name in fleet.pods[fleet.names[5]]:
         world.delete_pod(name)
@@ -326,10 +336,10 @@ def test_a_node_that_is_deleted_under_its_ready_pods(
     controller.crash()
     world.forget_controllers()
     eventually(lambda: "their Nodes were deleted" in said(world), timeout=90)
-    assert seen.states == [fleet.all, fleet.of(*range(5))]
+    assert seen.states == states
     for name in fleet.pods[fleet.names[4]]:
         world.delete_pod(name)
-    eventually(lambda: is_published(world, fleet.of(*range(4))))
+    eventually(lambda: is_published(world, [*fleet.of(*range(4)), another]))
 
 
 @pytest.mark.deep

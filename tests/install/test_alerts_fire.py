@@ -9,6 +9,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 import yaml
@@ -16,7 +17,7 @@ from kazoo.client import KazooClient
 
 from hack.local.cluster import LocalCluster
 from hack.local.http_proxy import Cut, is_of, is_watch
-from hack.manifests import RULES, TOP
+from hack.manifests import OPTIONAL, RULES, TOP
 from tests.cluster.test_deployment import NO_MOUNTS
 from tests.cluster.waiting import eventually
 from tests.install.fleet import CONFINED, FORBIDDEN, Fleet, Installation, Prometheus, forbid
@@ -36,6 +37,7 @@ FAULTY = (
     "rpcservices.RpcServiceReconciler.reconcile = lambda self, key: {}[key];"
     "main()",
 )
+BOTH = RULES.read_text() + OPTIONAL.read_text().partition("groups:\n")[2]
 Step = Callable[[], None]  # done again every second while alerts are awaited
 
 
@@ -76,8 +78,13 @@ def serve(at: Installation, prefix: str, count: int) -> list[str]:
 
 
 def well(at: Installation) -> Step:
-    """All is well: nothing of it may fire."""
-    at.start("--compare-period", "2s")
+    """All is well: nothing of it may fire.  Somebody looks at the page."""
+    controller = at.start("--compare-period", "2s")
+    url = eventually(
+        lambda: next((line["url"] for line in controller.logged() if line["event"] == "the page"), "")
+    )
+    with urlopen(url, timeout=30) as page:
+        page.read()
     at.world.create_pod("a", "echo", ip="10.0.0.1")
     eventually(lambda: at.world.servers("echo") == ["10.0.0.1"])
     return nothing
@@ -145,12 +152,13 @@ def clogged(at: Installation) -> Step:
 
 
 def untidy(at: Installation) -> Step:
-    """Others edit znodes; Events and a status are refused; a pod is wrong; names go."""
+    """Others edit znodes; Events and a status are refused; a pod is wrong, another not Ready; names go."""
     world = at.world
     dubbo = ("--layout", f"dubbo={world.base}-dubbo")
     at.start("--max-znode-bytes", "200", *dubbo)
     names = [f"edited-{number}" for number in range(12)]
     world.create_pod("b", *names, ip="10.0.0.2")
+    world.create_pod("e", "empty", ip="10.0.0.5", ready=False)
     pods = serve(at, "commit", MANY)
     written = [*names, *(f"commit-{number}" for number in range(MANY))]
     eventually(lambda: world.data(names[0]))
@@ -240,7 +248,7 @@ TROUBLES: Mapping[Callable[[Installation], Step], set[str]] = {
     clogged: {"QueueGrows"},
     untidy: {
         *("Failing", "Refused", "EventsDropped", "InvalidAnnotations"),
-        *("Unsynced", "Repairing", "ZnodeNearLimit", "LedgerGrows"),
+        *("Unsynced", "Repairing", "ZnodeNearLimit", "LedgerGrows", "ServiceEmpty"),
     },
     faulty: {"UnhandledError"},
     late: {"LeaseSlow", "WatchBroken"},
@@ -281,7 +289,7 @@ def test_each_alert_fires_for_a_controller_in_that_trouble(fleet: Fleet, tmp_pat
     installed = [(trouble, fleet.install(trouble.__name__.replace("_", "-"))) for trouble in TROUBLES]
     steps = [trouble(at) for trouble, at in installed]
     targets = {trouble.__name__: at.ports for trouble, at in installed}
-    with Prometheus(tmp_path / "prometheus", targets, hurried(RULES.read_text()), EVERY) as prometheus:
+    with Prometheus(tmp_path / "prometheus", targets, hurried(BOTH), EVERY) as prometheus:
         fired: set[tuple[str, str]] = set()
 
         def all_fired() -> bool:
@@ -314,6 +322,10 @@ def test_the_copy_of_the_rules_differs_in_nothing_but_times():
     def without_times(text: str) -> str:
         return re.sub(r"(\[|for: )\d+(ms|[smh])\b", r"\1", text)
 
-    copy = hurried(RULES.read_text())
-    assert without_times(copy) == without_times(RULES.read_text())
+    copy = hurried(BOTH)
+    assert without_times(copy) == without_times(BOTH)
+    assert [group["name"] for group in yaml.safe_load(copy)["groups"]] == [
+        "rpcregistry",
+        "rpcregistry-optional",
+    ]
     assert yaml.safe_load(copy)["groups"][0]["rules"][0]["for"] == "10000ms"

@@ -139,6 +139,14 @@ def test_what_watches_it_is_what_kustomize_gives(tmp_path: Path):
     assert ours == theirs
 
 
+def test_alerts_that_not_everybody_wants_are_what_kustomize_gives(tmp_path: Path):
+    wanted = "metrics.prometheusRule.enabled=true,metrics.prometheusRule.optional={RpcRegistryServiceEmpty}"
+    ours = plain(objects(rendered("--set", SERVERS, "--set", wanted)))
+    theirs = plain(built(tmp_path, "monitoring", "optional-alerts"))
+    del theirs["PodMonitor", "rpcregistry", "rpcregistry"]
+    assert ours == theirs
+
+
 def test_zookeeper_has_to_be_named_and_a_value_that_there_is_not_is_refused():
     assert "/zookeeper/servers" in refusal().replace(".", "/")
     assert "replicas" in refusal("--set", SERVERS, "--set", "replicas=3")
@@ -167,6 +175,11 @@ def test_zookeeper_has_to_be_named_and_a_value_that_there_is_not_is_refused():
             "metrics.prometheusRule.enabled=true,metrics.prometheusRule.disabled={Mine}",
             "there is no alert Mine",
             id="no such alert",
+        ),
+        pytest.param(
+            "metrics.prometheusRule.enabled=true,metrics.prometheusRule.optional={RpcRegistryHeld}",
+            "there is no alert RpcRegistryHeld",
+            id="an alert that is not optional",
         ),
     ],
 )
@@ -274,6 +287,15 @@ def test_rights_follow_the_namespaces_and_the_controllers():
     assert not any(kind.startswith("ValidatingAdmissionPolicy") for kind, *_ in found)
 
 
+def test_only_by_a_value_every_pod_of_the_serviceaccount_gets_its_token():
+    for values, automounted in ((DEFAULTS, False), (CHART / "ci" / "least-values.yaml", True)):
+        found = objects(rendered("--values", values))
+        account = found["ServiceAccount", "rpcregistry", "rpcregistry"]
+        pod = found["Deployment", "rpcregistry", "rpcregistry"]["spec"]["template"]["spec"]
+        shown = (account["automountServiceAccountToken"], pod["automountServiceAccountToken"])
+        assert shown == (automounted, True)
+
+
 def test_another_label_of_nodes_stands_in_the_policy():
     text = rendered("--set", SERVERS, "--set", "nodeLabel=example.com/node")
     assert environment(objects(text))["RPCREGISTRY_NODE_LABEL"] == "example.com/node"
@@ -319,8 +341,7 @@ def test_what_is_said_to_all_charts_counts_here_too():
 
 def test_alerts_can_be_left_out_and_lead_to_the_runbooks_of_your_own():
     found = objects(rendered("--values", CHART / "ci" / "monitoring-values.yaml"))
-    (rule,) = (manifest for (kind, *_), manifest in found.items() if kind == "PrometheusRule")
-    (group,) = rule["spec"]["groups"]
+    (group,) = found["PrometheusRule", "rpcregistry", "rpcregistry"]["spec"]["groups"]
     ours = yaml.safe_load(manifests.RULES.read_text())["groups"][0]["rules"]
     names = [alert["alert"] for alert in ours if alert["alert"] != "RpcRegistryInvalidAnnotations"]
     assert [alert["alert"] for alert in group["rules"]] == [*names, "Mine"]

@@ -4,9 +4,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pytest
 
+from hack.local.cluster import free_ports
 from tests.cluster.waiting import eventually
 from tests.cluster.world import World
 from tests.page.conftest import Served
@@ -64,6 +66,15 @@ def test_what_is_asked_wrongly_is_said(served: Served):
         answer = served.ask(path)
         assert (answer.status, answer.headers["content-type"]) == (status, "application/problem+json"), path
         assert detail in answer.json["detail"]
+
+
+def test_metrics_say_what_is_asked(start_page: Callable[..., Served]):
+    (port,) = free_ports(1)
+    served = start_page("--bind-address", f"127.0.0.1:{port}")
+    assert served.ask("api/services/orderz").status == 404
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    assert 'rpcregistry_ui_requests_total{code="404",route="/api/services/{name}"} 1.0' in lines
 
 
 def test_only_this_page_by_its_own_name_and_only_to_look(served: Served):

@@ -24,14 +24,30 @@ __all__ = ["reader", "server", "servers"]
 
 pytestmark = pytest.mark.full
 
+
+def change_and_back(r: Reader, path: str) -> None:
+    r.set_all([path], b"2")
+    r.set_all([path], b"1")
+
+
+def make_anew(r: Reader, path: str) -> None:
+    r.other.delete(r.root + path)
+    r.make([path])
+
+
+def make_and_delete_a_child(r: Reader, path: str) -> None:
+    r.make([f"{path}/child"])
+    r.other.delete(f"{r.root}{path}/child")
+
+
 CHANGES: dict[str, Callable[[Reader, str], object]] = {
     "its data": lambda r, path: r.set_all([path], b"2"),
     "nothing, by a write": lambda r, path: r.set_all([path], b"1"),
-    "its data, and back": lambda r, path: (r.set_all([path], b"2"), r.set_all([path], b"1")),
-    "made anew": lambda r, path: (r.other.delete(r.root + path), r.make([path])),
+    "its data, and back": change_and_back,
+    "made anew": make_anew,
     "gone": lambda r, path: r.other.delete(r.root + path),
     "a child": lambda r, path: r.make([f"{path}/child"]),
-    "a child, and not": lambda r, path: (r.make([f"{path}/a"]), r.other.delete(f"{r.root}{path}/a")),
+    "a child, and not": make_and_delete_a_child,
 }
 
 

@@ -11,7 +11,7 @@ from rpcregistry.manifests import Named, Resource
 from rpcregistry.model import ObjectKey, Problem, Regarding
 from rpcregistry.plan.invariants import clashes
 from rpcregistry.plan.ledger import FENCES
-from rpcregistry.plan.ops import Check, Create, Delete, Group, Op, Set, Znode
+from rpcregistry.plan.ops import ANY, Check, Create, Delete, Group, Op, Set, Znode
 from rpcregistry.reconcile.withdrawn import Withdrawn
 from rpcregistry.runtime.store import Change
 
@@ -164,7 +164,7 @@ class ZooKeeperInMemory:
             case Create(path, new) if not there:
                 after[path] = (new, 0)
                 return 0
-            case Set(path, new, expected) if there and expected == version:
+            case Set(path, new, expected) if there and expected in (version, ANY):
                 after[path] = (new, version + 1)
                 return version + 1
             case Delete(path, expected) if there and expected == version and not self.children_of.get(path):

@@ -131,6 +131,7 @@ class World:
             clusters=["c1"],
             fence=Fence(self.zookeeper, "c1", lambda: None),
             heartbeat=self._heartbeat,
+            seen=lambda: self._heartbeat().seen,
             require_clear=self._require_clear,
             written=lambda layout, op, name, done: self.written.append((layout, op, name)),
             clock=self.clock,

@@ -64,7 +64,13 @@ def api_server(
     ``~/.kube/config``.  The default context is the file's current one.  Raises ``Misconfigured``.
     """
     file = kubeconfig or os.environ.get("KUBECONFIG")
-    in_cluster = not file and not context and _in_cluster(service_account)
+    in_pod = not file and not context and bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
+    in_cluster = in_pod and (service_account / "token").is_file()
+    if in_pod and not in_cluster and not Path(USUAL_FILE).expanduser().exists():
+        raise Misconfigured(
+            f"this pod has no token ({service_account / 'token'}): does it or its ServiceAccount say "
+            "automountServiceAccountToken: false?"
+        )
     try:
         if in_cluster:
             return _of_service_account(service_account, connections)
@@ -79,10 +85,6 @@ def _unusable(error: Exception) -> str:
         needs = f'to read it takes the extra "kubeconfig" (there is no module {error.name})'
         return f'{needs}: pip install "rpcregistry[kubeconfig]"'
     return str(error)
-
-
-def _in_cluster(service_account: Path) -> bool:
-    return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and (service_account / "token").is_file()
 
 
 def _of_service_account(folder: Path, connections: int) -> ApiServer:

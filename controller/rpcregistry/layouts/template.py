@@ -31,7 +31,7 @@ import msgspec
 from rpcregistry.layouts import java, marks
 from rpcregistry.layouts.directories import SEGMENT, Directory
 from rpcregistry.layouts.forms import Address, Child, PerEndpoint, host, missing_port, numeric, started
-from rpcregistry.layouts.placeholders import NAMES_ONLY, LookUp, Placeholder, fields, fill, parse
+from rpcregistry.layouts.placeholders import FIELDS, NAMES_ONLY, LookUp, Placeholder, fields, fill, parse
 from rpcregistry.model import Endpoint, Problem
 
 Path = tuple[str | int, ...]  # the keys and indexes that lead to a value
@@ -42,6 +42,7 @@ _ADDRESS = re.compile(
 _PROTOCOL = re.compile(r"[a-z][a-z0-9+.-]*")
 _ENCODINGS: Mapping[str, Callable[[str], bytes]] = {"": str.encode, "java-string": java.string}
 _DEEPEST, _LARGEST = 32, 10_000  # levels and values in a template: YAML's aliases may repeat for ever
+_BARE = re.compile(rf"(?<!\$)\{{(?:{'|'.join((*FIELDS, *NAMES_ONLY))})\b[^{{}}]*\}}")  # a forgotten dollar
 _INTEGERS = range(-(2**63), 2**63)
 
 
@@ -123,6 +124,15 @@ def _check_words(template: Template) -> Template:
     if template.protocol and not _PROTOCOL.fullmatch(template.protocol):
         message = f"{template.protocol!r} is no protocol, like http; no placeholder is filled in it"
         raise Wrong(("protocol",), f"{message}: write ${{protocol:-http}} where it is used")
+    paths: list[tuple[Path, str]] = [
+        (("name",), template.name),
+        (("directory",), template.directory or ""),
+        (("below",), template.below),
+        *((("static", path), path) for path in template.static),
+    ]
+    for path, text in paths:
+        if bare := _BARE.search(text):
+            raise Wrong(path, f"{bare[0]} is no placeholder: write ${bare[0]}")
     return template
 
 

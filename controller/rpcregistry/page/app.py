@@ -66,10 +66,20 @@ class Refused(Exception):
 
 
 Authorize = Callable[[Mapping[str, str]], Awaitable[None]]  # of the headers; raises ``Refused``
+Answered = Callable[[str, int], None]  # a path's template, ``none`` for what is not let in; an HTTP status
 
 
-def make_app(looks: Looks, hosts: Collection[str], authorize: Authorize, stopping: asyncio.Event) -> ASGIApp:
-    """The application; *hosts*: the names that a request may call it by; streams end with *stopping*."""
+def make_app(
+    looks: Looks,
+    hosts: Collection[str],
+    authorize: Authorize,
+    answered: Answered,
+    stopping: asyncio.Event,
+) -> ASGIApp:
+    """The application; *hosts*: the names that a request may call it by; streams end with *stopping*.
+
+    *answered* is told of each answer when it begins.
+    """
     index = (ASSETS / "index.html").read_text()
     files = {path.relative_to(ASSETS).as_posix(): path.read_bytes() for path in sorted(ASSETS.rglob("*.*"))}
     mark = hashlib.sha256(b"\0".join(files.values())).hexdigest()[:12]
@@ -119,7 +129,7 @@ def make_app(looks: Looks, hosts: Collection[str], authorize: Authorize, stoppin
         middleware=[Middleware(GZipMiddleware, minimum_size=1_000, compresslevel=1)],
         exception_handlers={Refused: _refused},
     )
-    return _Door(inner, frozenset(host.lower() for host in hosts), authorize)
+    return _Door(inner, frozenset(host.lower() for host in hosts), authorize, answered)
 
 
 # what a query may say
@@ -276,15 +286,18 @@ def _problem(refused: Refused) -> Response:
 
 
 class _Door:
-    """Answers only reads, by users who may look, and under the page's own names; adds the headers.
+    """Answers only reads, by users who may look, and under the page's own names; adds headers, and counts.
 
     The Host check refuses pages of other origins, whose owners made their name lead here (DNS rebinding).
     """
 
-    def __init__(self, inside: ASGIApp, hosts: frozenset[str], authorize: Authorize) -> None:
+    def __init__(
+        self, inside: ASGIApp, hosts: frozenset[str], authorize: Authorize, answered: Answered
+    ) -> None:
         self._inside = inside
         self._hosts = hosts
         self._authorize = authorize
+        self._answered = answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -294,6 +307,8 @@ class _Door:
             if message["type"] == "http.response.start":
                 have = [(key.lower().encode(), value.encode()) for key, value in HEADERS.items()]
                 message = {**message, "headers": [*message["headers"], *have]}
+                route = scope.get("route")  # set once one is found
+                self._answered(route.path_format if route else "none", message["status"])
             await send(message)
 
         try:

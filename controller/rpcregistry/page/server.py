@@ -10,7 +10,7 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from rpcregistry.page.app import Authorize, Looks, make_app
+from rpcregistry.page.app import Answered, Authorize, Looks, make_app
 
 log = structlog.get_logger(__name__)
 
@@ -28,12 +28,19 @@ class PageServer:
     """
 
     def __init__(
-        self, address: str, hosts: Sequence[str], looks: Looks, authorize: Authorize, wake: Callable[[], None]
+        self,
+        address: str,
+        hosts: Sequence[str],
+        looks: Looks,
+        authorize: Authorize,
+        answered: Answered,
+        wake: Callable[[], None],
     ) -> None:
         self._address = address
         self._hosts = (*LOCAL, *hosts)
         self._looks = looks
         self._authorize = authorize
+        self._answered = answered
         self._wake = wake
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="page", daemon=True)
@@ -76,7 +83,7 @@ class PageServer:
 
     async def _serve(self, listening: socket.socket) -> None:
         stopping = asyncio.Event()
-        app: ASGIApp = make_app(self._looks, self._hosts, self._authorize, stopping)
+        app: ASGIApp = make_app(self._looks, self._hosts, self._authorize, self._answered, stopping)
         config = uvicorn.Config(
             app, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
             server_header=False, proxy_headers=False, limit_concurrency=MOST_CONNECTIONS,

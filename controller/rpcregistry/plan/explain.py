@@ -11,7 +11,7 @@ import msgspec
 from rpcregistry.model import ObjectKey, Pod, RpcService
 from rpcregistry.plan.findings import Finding
 from rpcregistry.plan.overview import NEXT, UNKNOWN, row
-from rpcregistry.plan.pods import is_finished, names_service
+from rpcregistry.plan.pods import is_finished, is_withdrawn_with_node, names_service
 from rpcregistry.plan.words import counted
 
 MOST_PODS = 10  # named in a hop
@@ -187,7 +187,7 @@ def _listed(evidence: Evidence, services: Sequence[RpcService]) -> Hop:
     if unknown:
         why = f"{why}; no controller has looked at {', '.join(unknown)} yet"
     wrong = bool(lacking or unknown)
-    details = _cut([*lacking, *_held_rows(services)])
+    details = _cut([*lacking, *_unreported_rows(services)])
     next_ = ""
     if lacking:  # an Event says why, or it is the controller's trouble
         told = {pod.name for pod in _serving(evidence)} & {found.name for found in _told(evidence)}
@@ -203,12 +203,14 @@ def _listed(evidence: Evidence, services: Sequence[RpcService]) -> Hop:
     )
 
 
-def _held_rows(services: Iterable[RpcService]) -> list[str]:
+def _unreported_rows(services: Iterable[RpcService]) -> list[str]:
+    rows = [(service.namespace, line) for service in services for line in service.status.endpoints]
+    held = "held: the pod is missing"
+    withdrawn = "withdrawn: the pod's Node was deleted"
     return [
-        f"{ObjectKey(service.namespace, line.pod_name)} ({line.ip}): held: the pod is missing"
-        for service in services
-        for line in service.status.endpoints
-        if line.held
+        f"{ObjectKey(namespace, line.pod_name)} ({line.ip}): {held if line.held else withdrawn}"
+        for namespace, line in rows
+        if line.held or is_withdrawn_with_node(line)
     ]
 
 

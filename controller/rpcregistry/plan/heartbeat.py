@@ -11,7 +11,8 @@ It is also the one sign of life that every controller of a cluster id leaves in 
 runs and whichever Lease it holds.  A heartbeat is *alive* if its znode changes while we watch it: we read no
 clock of another machine.
 
-*seen* is what the next process has to know of the API server (``plan.restored``).
+*seen* is what the next process has to know of the API server (``plan.restored``).  Each transaction brings it
+up to date, and leaves all else as the last beat wrote it.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from enum import Enum
 
 import msgspec
 
-from rpcregistry.plan.ops import Op, Znode, write
+from rpcregistry.plan.ops import ANY, Op, Set, Znode, write
 from rpcregistry.plan.restored import Record
 
 HEARTBEATS = "/rpcregistry/heartbeat"
@@ -101,6 +102,11 @@ def decode(data: bytes) -> Heartbeat:
 def beat(path: str, observed: Znode | None, heartbeat: Heartbeat) -> tuple[Op, ...]:
     """The operation that writes the heartbeat."""
     return write(path, msgspec.json.encode(heartbeat), observed)
+
+
+def renew(cluster_id: str, heartbeat: Heartbeat) -> Op:
+    """The operation that replaces the heartbeat of a cluster, whichever it is; for who holds the fence."""
+    return Set(path(cluster_id), msgspec.json.encode(heartbeat), ANY)
 
 
 class Observation(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from rpcregistry.model import Endpoint, LabelSelector, ObjectKey, Pod, RpcServic
 from rpcregistry.plan.conditions import held_by
 from rpcregistry.plan.findings import Finding
 from rpcregistry.plan.held import is_endless
-from rpcregistry.plan.pods import as_reported, is_finished
+from rpcregistry.plan.pods import as_reported, is_finished, is_withdrawn_with_node
 from rpcregistry.plan.publication import Unlisted
 from rpcregistry.plan.rows import Absences, ObservedRpcServices, owner_name, wanted_rows
 
@@ -90,11 +90,17 @@ class _Index:
             pod = self._pods.get(ObjectKey(key.namespace, name))
             if pod:
                 pods[name] = pod
-        # The controller may hold a Ready pod, because the pod's Node was deleted; the condition says so, too.
-        waiting = filter(held_by, services)
-        held = {row.pod_uid for service in waiting for row in service.status.endpoints if row.held}
+        # The controller may hold a Ready pod, or have withdrawn it, because the pod's Node was deleted.  Of a
+        # hold, the condition says so, too.
+        unreported = {
+            row.pod_uid
+            for service in services
+            for row in service.status.endpoints
+            if is_withdrawn_with_node(row) or (row.held and held_by(service))
+        }
         pods = {
-            name: as_reported(pod, {pod.node_name}) if pod.uid in held else pod for name, pod in pods.items()
+            name: as_reported(pod, {pod.node_name}) if pod.uid in unreported else pod
+            for name, pod in pods.items()
         }
         return ObservedRpcServices(services, pods, self._taken[key.namespace], _AnyNode())
 
@@ -159,7 +165,7 @@ def _state_of(
             return "not listed", f"it serves {key.service_name}{_port(desired)}, and {others}"
         case None, Endpoint():
             why = _why_not_served(observed.pods.get(listed.pod_name), listed, key.service_name)
-            return "listed but gone", f"RpcService {home} lists it, and {why}"
+            return "listed but gone", f"RpcService {home} lists it{_at(listed)}, and {why}"
         case Endpoint(), Endpoint() if desired != listed:
             return "listed wrongly", f"RpcService {home}: {_differing(desired, listed)}"
         case Endpoint(held=True), _:
@@ -172,6 +178,10 @@ def _state_of(
 
 def _port(row: Endpoint) -> str:
     return "" if row.port is None else f" on port {row.port}"
+
+
+def _at(row: Endpoint) -> str:
+    return f" at {row.ip}" if row.ip else ""
 
 
 def _why_not_served(pod: Pod | None, row: Endpoint, service_name: str) -> str:

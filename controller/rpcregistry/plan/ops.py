@@ -34,8 +34,11 @@ class Create(msgspec.Struct, frozen=True):
     data: bytes
 
 
+ANY = -1  # a version
+
+
 class Set(msgspec.Struct, frozen=True):
-    """Replace the bytes of a znode that has *version*."""
+    """Replace the bytes of a znode that has *version*, or ``ANY``."""
 
     path: str
     data: bytes

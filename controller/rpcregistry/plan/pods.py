@@ -5,7 +5,7 @@ from collections.abc import Container, Iterable, Sequence
 import msgspec
 
 from rpcregistry.dialects import LONGEST_MESSAGE
-from rpcregistry.model import Pod, Problem
+from rpcregistry.model import UNREPORTED, Endpoint, Pod, Problem
 from rpcregistry.plan.publication import Place
 
 
@@ -67,10 +67,18 @@ def asks_locality(pod: Pod, service_name: str) -> bool:
 
 
 def as_reported(pod: Pod, deleted: Container[str]) -> Pod:
-    """The pod as anybody can still report it, if the Nodes *deleted* are gone: on these, none is Ready."""
+    """The pod as anybody can still report it, if the Nodes *deleted* are gone: on these, none is Ready.
+
+    Its phase says why, in its row, too: a later process has no other sign that this Node was ever there.
+    """
     if pod.ready and pod.node_name in deleted:
-        return msgspec.structs.replace(pod, ready=False, silenced=True)
+        return msgspec.structs.replace(pod, ready=False, silenced=True, phase=UNREPORTED)
     return pod
+
+
+def is_withdrawn_with_node(row: Endpoint) -> bool:
+    """Whether the pod of *row* was Ready, and was withdrawn because its Node had been deleted."""
+    return not row.ready and row.phase == UNREPORTED
 
 
 def is_unheard(pod: Pod, silent: Container[str], held: bool) -> bool:

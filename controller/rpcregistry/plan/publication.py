@@ -5,7 +5,7 @@ from enum import Enum
 
 import msgspec
 
-from rpcregistry.model import Endpoint, Problem, RpcService
+from rpcregistry.model import UNREPORTED, Endpoint, Problem, RpcService
 
 # A row's identity, in whichever object it is listed: pod uid and port.
 Place = tuple[str, int | None]
@@ -193,4 +193,4 @@ def _protected(rows: Sequence[Endpoint], threshold: int) -> bool:
 
 
 def _started(row: Endpoint) -> bool:
-    return row.ready or row.phase in ("", "Running")  # a row that says nothing means the usual
+    return row.ready or row.phase in ("", "Running", UNREPORTED)  # a row that says nothing means the usual

@@ -124,6 +124,12 @@ class Turns(Generic[K]):
                 return Taken(key, flow, flows, retry)
         return None
 
+    def has_next(self, may: Callable[[str], bool], may_retry: Callable[[str], bool]) -> bool:
+        """Whether ``take`` would take a key."""
+        return any(
+            may(flow) and lines.first(flow, may_retry) is not None for flow, lines in self._flows.items()
+        )
+
     def discard(self, key: K) -> None:
         """Remove *key* from all flows, if it waits."""
         flows, retry = self.waiting.pop(key, ((), False))

@@ -32,6 +32,8 @@ from rpcregistry.watch import Unreadable
 
 RESTORED = "the API server was restored to an older state: nothing changes before a release or a watch event"
 
+MOST_SHOWN = 10  # addresses in a detail
+
 Views = Sequence[tuple[Layout, Mapping[str, ObservedZnodes]]]  # by layout, and by service name
 
 
@@ -180,18 +182,31 @@ def _of_znode(
         return
     if view.ledger is None and view.znode and awaited and not wanted.services and not view.znode.ephemeral:
         detail = "it existed before, and pods name it, but no RpcService does yet"
-        yield Finding(layout.name, path, "would be adopted", detail)
+        yield Finding(layout.name, path, "would be adopted", f"{detail}{_losses(layout, view, wanted)}")
     elif view.ledger is None and view.znode and not wanted.endpoints:
         yield Finding(layout.name, path, "foreign", "not ours")
     elif wanted.frozen and not writes:
         return
     elif view.ledger is None and view.znode:
         detail = "it existed before, and an RpcService publishes it now"
-        yield Finding(layout.name, path, "would be adopted", detail)
+        yield Finding(layout.name, path, "would be adopted", f"{detail}{_losses(layout, view, wanted)}")
     elif not (wanted.endpoints or wanted.unlisted) and outcome.ops:
         yield Finding(layout.name, path, "orphaned", "the ledger names it, and no RpcService publishes it")
     else:
         yield from _of_writes(layout, writes)
+
+
+def _losses(layout: Layout, view: ObservedZnodes, wanted: Publication) -> str:
+    """Which addresses the adoption would withdraw, as the end of a detail; ``""`` if none."""
+    if wanted.frozen or view.znode is None or not isinstance(layout.form, PerService):
+        return ""
+    stay = {row.ip for row in (*wanted.endpoints, *wanted.unlisted)}
+    lost = [address for address in layout.form.addresses(view.znode.data) if address not in stay]
+    if not lost:
+        return ""
+    named = ", ".join(lost[:MOST_SHOWN])
+    more = f" and {len(lost) - MOST_SHOWN:,} more" if len(lost) > MOST_SHOWN else ""
+    return f"; it will lose {named}{more}: no Ready pod of the service has such an address"
 
 
 def _of_children(layout: Layout, name: str, outcome: Outcome, view: ObservedZnodes) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ import structlog
 
 from rpcregistry.model import Endpoint, Node, ObjectKey, Pod, RpcService, ServiceKey
 from rpcregistry.plan import rows as planning
-from rpcregistry.plan.pods import as_reported, is_unheard
+from rpcregistry.plan.pods import as_reported, is_unheard, is_withdrawn_with_node
 from rpcregistry.reconcile.guard import Decision, Guard, Snapshot, log_released
 from rpcregistry.reconcile.held import HeldOnLease
 from rpcregistry.reconcile.memory import Past
@@ -91,15 +91,21 @@ class Absences:
             self.guard.wake()
 
     def begin(self) -> None:
-        """Take up the holds of an earlier process on Ready pods whose Nodes were deleted.
+        """Take up what an earlier process made of Ready pods whose Nodes were deleted: held or withdrawn.
 
-        Nothing but the row's mark tells of them.
+        Nothing but their rows tells of it.  Without such a row, a pod is believed: that its Node is not there
+        proves nothing.
         """
         for service, row in self._rows():
+            if not (row.held or is_withdrawn_with_node(row)):
+                continue
             pod = self._pods.store.get(ObjectKey(service.namespace, row.pod_name))
             is_there = self._nodes.store.get(ObjectKey("", row.node_name)) is not None
-            if row.held and pod and pod.ready and not is_there:
+            if pod and pod.uid == row.pod_uid and pod.ready and not is_there:
                 self._turns.take_up(row.node_name)
+                log.info(
+                    "held or withdrawn still: its Node was deleted", pod=str(pod.key), node=row.node_name
+                )
 
     def forget_withdrawn(self) -> None:
         """Drop the confirmations of pods that no status lists any more, and deleted Nodes without pods."""

@@ -245,8 +245,9 @@ class LocalServiceReconciler:
             case planning.SetSpec(local, spec):
                 written = self._kube.patch(LOCALSERVICES, local.key, made.localservice_spec(local, spec))
                 self._locals.observe(written)
-                if not self._kube.dry_run:
-                    require_kept(f"patch LocalService {local.key}", planning.unkept(spec, written.spec))
+                require_kept(
+                    self._kube, f"patch LocalService {local.key}", planning.unkept(spec, written.spec)
+                )
             case planning.Delete(local):
                 pods = [] if local.name != self.name(key)[1] else self._list_pods(key.namespace)
                 if not any(asks_locality(pod, key.service_name) for pod in pods):

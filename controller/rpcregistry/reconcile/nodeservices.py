@@ -295,13 +295,14 @@ class NodeServiceReconciler:
                 log.info("patch", service=str(service.key), fields=planning.fields_of(patch))
                 written = self._kube.patch(SERVICES, service.key, patch)
                 self._services.observe(written)
-                if not self._kube.dry_run:
-                    require_kept(f"patch Service {service.key}", planning.unkept(op, written))
+                require_kept(self._kube, f"patch Service {service.key}", planning.unkept(op, written))
             case planning.Replace(service, manifest):
                 log.info("replace", service=str(service.key))
                 # Try the new Service before the deletion, so that a refusal does not cost the old one.
                 trial = self._kube.create(SERVICES, service.namespace, _renamed(manifest), trial=True)
-                require_kept(f"create Service {service.key}", planning.unkept_for_good(manifest, trial))
+                require_kept(
+                    self._kube, f"create Service {service.key}", planning.unkept_for_good(manifest, trial)
+                )
                 self._kube.delete(SERVICES, service.key, service.uid, service.resource_version)
                 self._create(manifest)
             case planning.Delete(service):

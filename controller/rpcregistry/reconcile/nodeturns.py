@@ -24,8 +24,8 @@ class NodeTurns:
     """The last turn of each Node; for any thread.
 
     Lost with the process.  The next one dates each turn from when it first sees the Node, so it waits longer.
-    It does not know a Node that was deleted before, and takes the Node's Ready pods for Ready: it withdraws
-    less.
+    A Node that was deleted before it knows only by rows (``take_up``).  It takes other Ready pods of such a
+    Node for Ready: it withdraws less.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -55,10 +55,10 @@ class NodeTurns:
             self._set(name, there=False, ready=False)
 
     def take_up(self, name: str) -> None:
-        """Note that an earlier process held pods because this Node was deleted.
+        """Note that an earlier process held or withdrew pods because this Node was deleted.
 
         Nobody knows since when.  The wait for its pods never begins: this process did not see the Node, so
-        it holds them until they are deleted or the Node is back.
+        they stay held, or withdrawn, until they are deleted or the Node is back.
         """
         with self._lock:
             self._turns.setdefault(name, Turn(there=False, ready=False, at=inf))

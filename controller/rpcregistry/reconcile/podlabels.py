@@ -89,8 +89,7 @@ class PodLabelReconciler:
 
     def _apply(self, op: planning.SetLabels) -> None:
         answer = self._kube.patch(PODS, op.pod.key, made.pod_labels(op.pod, op.labels))
-        if not self._kube.dry_run:
-            require_kept(f"patch Pod {op.pod.key}", planning.unkept(op.labels, answer))
+        require_kept(self._kube, f"patch Pod {op.pod.key}", planning.unkept(op.labels, answer))
 
     def _may_need(self, pod: Pod) -> bool:
         """Whether to enqueue the pod.  Its permission is asked for by a worker: an informer must not wait."""

@@ -7,7 +7,7 @@ import structlog
 
 from rpcregistry.errors import Conflict, Ending, Partial, Rejected, Retry, Unanswered, Unkept
 from rpcregistry.plan.invariants import Broken
-from rpcregistry.reconcile.ports import Clock
+from rpcregistry.reconcile.ports import Clock, Kube
 from rpcregistry.reconcile.troubles import FIRST_PAUSE, REPORTED_AFTER, Troubles
 
 K = TypeVar("K", bound=Hashable)
@@ -35,9 +35,12 @@ def log_refused(key: object, failure: Rejected | Retry) -> None:
             log.info("refused", key=str(key), reason=str(failure))
 
 
-def require_kept(what: str, changed: Collection[str]) -> None:
-    """Raise ``Unkept`` if fields of the answer to our write *what* are *changed* from what was written."""
-    if changed:
+def require_kept(kube: Kube, what: str, changed: Collection[str]) -> None:
+    """Raise ``Unkept`` if fields of the answer to our write *what* are *changed* from what was written.
+
+    A dry run writes nothing, so its answers show nothing.
+    """
+    if changed and not kube.dry_run:
         raise Unkept(
             f"{what}: the API server does not keep {', '.join(sorted(changed))}: "
             "a mutating admission policy or webhook changes it"

@@ -420,7 +420,9 @@ class RpcServiceReconciler:
         is_ours = not (written.damaged or is_altered)
         self._relied.vouch(written if is_ours else msgspec.structs.replace(written, status=status))
         self._services.observe(written)
-        require_kept(f"status of RpcService {service.key}", ["status.endpoints"] if is_altered else [])
+        require_kept(
+            self._kube, f"status of RpcService {service.key}", ["status.endpoints"] if is_altered else []
+        )
         return written
 
     def _note_read(self, before: RpcService, written: RpcService) -> None:

@@ -23,6 +23,7 @@ class Silences(Generic[Id]):
 
     It belongs to the guard's thread, but any thread may call ``why`` and ``count``: what these read is
     replaced as a whole.
+    Lost with the process: the next one begins as if most Nodes were silent (``silence.at_start``).
     """
 
     def __init__(self, clock: Clock, lease: HeldOnLease) -> None:

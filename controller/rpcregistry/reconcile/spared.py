@@ -25,6 +25,7 @@ class Spared:
     """Remembers the rows of each name that have shown something; belongs to the registry's thread.
 
     For each plan of a name, ``note`` is called first.
+    Lost with the process: with fewer rows to explain what is published, the next one lets more of it stay.
     """
 
     def __init__(

@@ -13,6 +13,7 @@ from rpcregistry.plan.heartbeat import Heartbeat
 from rpcregistry.plan.invariants import check_transaction
 from rpcregistry.plan.ledger import ledger_root
 from rpcregistry.plan.ops import OPS_A_TRANSACTION, Create, Delete, Op, Step, batches
+from rpcregistry.plan.restored import Record
 from rpcregistry.reconcile.cache import ZnodeCache
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.ports import Clock, ZooKeeper
@@ -30,7 +31,7 @@ class RegistryWriter:
     Any thread may read ``compared``, and ``cache``, which is replaced as a whole.
 
     *clusters*: the ids of the clusters whose paths are ours, our own first.  *heartbeat*: returns what it
-    says now, but for what ``beat`` is told.
+    says now, but for what ``beat`` is told; *seen*: how far the API server has come.
     *require_clear* fails while another process may keep the registry up.  *written* is called with the
     layout, operation and service name of each znode written, and what others had done to it, or ``""``.
     """
@@ -43,6 +44,7 @@ class RegistryWriter:
         clusters: Sequence[str],
         fence: Fence | None,
         heartbeat: Callable[[], Heartbeat],
+        seen: Callable[[], Record],
         require_clear: Callable[[], None],
         written: Callable[[str, str, str, str], None],
         clock: Clock,
@@ -52,6 +54,8 @@ class RegistryWriter:
         self._clusters = clusters
         self._fence = fence
         self._heartbeat = heartbeat
+        self._seen = seen
+        self._beaten: Heartbeat | None = None  # the last beat; None: ZooKeeper has none, or refuses it
         self._require_clear = require_clear
         self._on_written = written
         self._clock = clock
@@ -149,7 +153,9 @@ class RegistryWriter:
         says = msgspec.structs.replace(
             self._heartbeat(), at=self._clock.stamp(), waiting=waiting, stopped=stopped
         )
+        self._beaten = None
         self._commit(heartbeat.beat(path, observed, says))
+        self._beaten = says
 
     def _note(self, name: str, layout: Layout, step: Step) -> None:
         """Note a written step, and which of its writes were repairs."""
@@ -163,9 +169,25 @@ class RegistryWriter:
 
     def _transact(self, ops: Sequence[Op]) -> None:
         """Write *ops* in one transaction, and note the results in the cache."""
-        for op, version in zip(ops, self._commit(ops), strict=True):
+        for op, version in zip(ops, self._commit_seen(ops), strict=True):
             log.info(type(op).__name__.lower(), path=op.path)
             self.cache.remember(op, version)
+
+    def _commit_seen(self, ops: Sequence[Op]) -> list[int | None]:
+        """Write *ops*, and in the heartbeat how far the API server had come that they rest on.
+
+        A process may be killed before its next beat, and the API server restored to a state between the two.
+        The next process has to notice that.  If the heartbeat is missing or refused, all else is written.
+        """
+        if self._beaten is None:
+            return self._commit(ops)
+        says = msgspec.structs.replace(self._beaten, seen=self._seen())
+        try:
+            return self._commit([*ops, heartbeat.renew(self._clusters[0], says)])[: len(ops)]
+        except (Conflict, Rejected):  # the server wrote nothing
+            versions = self._commit(ops)
+            self._beaten = None
+            return versions
 
     def _commit(self, ops: Sequence[Op]) -> list[int | None]:
         self.cache.expect(ops)

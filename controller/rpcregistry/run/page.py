@@ -53,7 +53,8 @@ def make_page(shared: Shared, parts: Sequence[Part], sources: Sequence[Source[An
             shared.settings.target.kubeconfig, shared.settings.target.context, connections=2
         )
         authorize = Reviews(kube.raw)
-    return PageServer(settings.address, settings.hosts, looks, authorize, looks.wake)
+    answered = shared.metrics.page_answered
+    return PageServer(settings.address, settings.hosts, looks, authorize, answered, looks.wake)
 
 
 class ProcessLooks:

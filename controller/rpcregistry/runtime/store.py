@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from heapq import nlargest
+from itertools import islice
+from operator import itemgetter
 from typing import Generic, TypeVar
 
 import msgspec
@@ -70,7 +71,7 @@ class Store(Generic[T]):
     def newest(self, count: int) -> list[tuple[T, int]]:
         """The objects that changed last, with their own resourceVersions; for any thread."""
         with self._lock:
-            keys = nlargest(count, self._own, key=self._own.__getitem__)
+            keys = islice(reversed(self._own), count)
             return [(self._items[key], self._own[key]) for key in keys if key in self._items]
 
     def put(self, item: T, version: int, own: int | None = None) -> Change[T] | None:
@@ -82,6 +83,7 @@ class Store(Generic[T]):
         if old and version <= self._versions[key]:
             return None
         with self._lock:
+            self._own.pop(key, None)
             self._versions[key], self._own[key] = version, version if own is None else own
             if old == item:
                 return None
@@ -124,6 +126,7 @@ class Store(Generic[T]):
         indexes: dict[str, dict[Hashable, dict[ObjectKey, T]]] = {name: {} for name in self._functions}
         for key, item in items.items():
             _index(self._functions, indexes, key, item)
+        own = dict(sorted(own.items(), key=itemgetter(1)))
         with self._lock:
             self._items, self._versions, self._own, self._indexes = items, versions, own, indexes
 

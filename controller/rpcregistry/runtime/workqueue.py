@@ -134,7 +134,8 @@ class Workqueue(Generic[K]):
     """Keys that are due to be worked; any thread may call any method.
 
     A worker takes a key with ``get``, and ends its work with ``done`` or ``retry``.  Until then no other
-    worker gets the key; if it is added meanwhile, it is due once more afterwards.
+    worker gets the key; if it is added meanwhile, it is due once more afterwards.  The worker then calls
+    ``get`` again: no other one is woken for what it may take itself.
 
     *batch_window*: seconds between two writes of one key, at least.  *flows_of*: the namespaces of a key,
     which take turns (``plan.turns``).  *workers*: how many there are; *is_slow*: whether a namespace may use
@@ -159,6 +160,7 @@ class Workqueue(Generic[K]):
         self._jitter = jitter
         self._lock = threading.RLock()  # protects all that follows
         self._changed = threading.Condition(self._lock)
+        self._alarm = float("inf")  # when one of those that wait wakes by itself, on behalf of all
         self._closed = False
         # A key waits in at most one of these two, and in none while it is worked.
         self._ready: Turns[K] = Turns()  # keys that are due
@@ -231,11 +233,29 @@ class Workqueue(Generic[K]):
                 now = self._clock()
                 keys = self._take(limit, now)
                 if keys or now >= until:
+                    self._hand_over()
                     return keys
-                retry = self._retries.pause_over() if self._ready.retries else float("inf")
-                wait = min(until, self._later.first(), retry) - now
-                self._changed.wait(min(wait, threading.TIMEOUT_MAX))
+                self._wait(until, now)
             return []
+
+    def _wait(self, until: float, now: float) -> None:
+        """Wait for a change, for *until*, and, unless another wakes as early, for what is due next."""
+        due = self._next_due()
+        if due < self._alarm:
+            self._alarm = due
+            until = min(until, due)
+        self._changed.wait(min(until - now, threading.TIMEOUT_MAX))
+        if self._alarm == due:
+            self._alarm = float("inf")
+
+    def _hand_over(self) -> None:
+        """Have another one take what is due, or wait for what is due next."""
+        if self._ready.has_next(self._in_flight.may, self._retries.may) or self._next_due() < self._alarm:
+            self._changed.notify()
+
+    def _next_due(self) -> float:
+        retry = self._retries.pause_over() if self._ready.retries else float("inf")
+        return min(self._later.first(), retry)
 
     def done(self, key: K, wrote: float | None = None) -> None:
         """End the work on *key*; *wrote*: the seconds that its write took, None if there was none.
@@ -249,7 +269,6 @@ class Workqueue(Generic[K]):
                 slow = min(WINDOW_PER_WRITE * wrote, LONGEST_WINDOW)
                 self._open_window(key, now + max(self._batch_window, slow))
             self._add_again(key, now)
-            self._changed.notify()
 
     def retry(self, key: K, after: float | None = None, not_before: float | None = None) -> None:
         """End the failed work on *key*, and requeue it.
@@ -267,7 +286,6 @@ class Workqueue(Generic[K]):
             self._put(key, flows, now + (after if not_before is None else not_before), now)
             self._open_window(key, now + (self._batch_window if not_before is None else not_before))
             self._add_again(key, now)
-            self._changed.notify()
 
     def close(self) -> None:
         """Make every ``get`` return at once, with nothing."""
@@ -305,8 +323,7 @@ class Workqueue(Generic[K]):
         else:
             self._later.put(key, due)
             self._wanted[key] = merged(self._wanted[key], flows) if key in self._wanted else flows
-        # Waking one worker is enough: it takes the key, or waits until the key is due.
-        self._changed.notify()
+        self._hand_over()
 
     def _ripen(self, now: float) -> None:
         """Have the keys that are due by now wait for their turn."""
@@ -328,8 +345,6 @@ class Workqueue(Generic[K]):
             self._working[taken.key] = taken
             self._in_flight.begin(taken.flow)
             keys.append(taken.key)
-        if keys and self._ready.waiting:
-            self._changed.notify()  # a flow that had to wait may be fast now, and use more workers
         return keys
 
     def _open_window(self, key: K, until: float) -> None:

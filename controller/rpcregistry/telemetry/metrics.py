@@ -154,6 +154,9 @@ class Metrics:
         self._kube_seconds = seconds(
             "rpcregistry_kube_request_seconds", "Until the API server's answer began.", "verb"
         )
+        self._page_requests = counter(
+            "rpcregistry_ui_requests", "Requests to the page, by the path's template.", "route", "code"
+        )
         self._zookeeper_seconds = seconds(
             "rpcregistry_zookeeper_request_seconds", "Until ZooKeeper's answer.", "op"
         )
@@ -202,6 +205,10 @@ class Metrics:
         """Count a request to the API server; *code*: the HTTP status, or ``none`` without an answer."""
         self._kube_requests.labels(verb, code).inc()
         self._kube_seconds.labels(verb).observe(seconds)
+
+    def page_answered(self, route: str, code: int) -> None:
+        """Count an answer of the page; *route*: a path's template, or ``none`` before it was looked at."""
+        self._page_requests.labels(route, code).inc()
 
     def zookeeper_answered(self, op: str, seconds: float) -> None:
         """Observe a call of ZooKeeper, which may be several requests."""

@@ -1,6 +1,6 @@
 """Propagation: a pod's status is patched; until another client reads its address in ZooKeeper."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hack.bench import floors
@@ -29,15 +29,18 @@ def run(stage: Stage, sizes: Sizes) -> Outcome:
     costs = {}
     with stage.running():
         stage.until_up_to_date()
+        before = stage.change_seconds()
         idle = one_at_a_time(stage, many, sizes.idle_changes)
         figures = latency_figures("idle", idle, floor)
+        if stage.is_ours:
+            figures += _parts(idle, before, stage.change_seconds())
         series = [Series("idle", idle, (), floor)]
         for rate, seconds in sizes.rates:
             for pods, where in ((many, f"{len(changed)} services"), (one, "one service")):
                 name = f"{rate:g}/s over {where}"
-                before = stage.read()
+                reading = stage.read()
                 found = under_load(stage, pods, rate, seconds)
-                costs[name] = stage.cost_since(before)
+                costs[name] = stage.cost_since(reading)
                 figures += _figures(name, found, alone[rate])
                 figures += _cpu(name, costs[name], int(rate * seconds), alone[rate])
                 series.append(Series(name, found.latencies, found.load, alone[rate].load))
@@ -81,6 +84,25 @@ def _idle_floor(stage: Stage, pods: Sequence[BarePod], changes: int) -> list[flo
         return one_at_a_time(stage, pods, changes)
     finally:
         pipeline.close()
+
+
+def _parts(
+    latencies: Sequence[float],
+    before: Mapping[str, tuple[float, float]],
+    after: Mapping[str, tuple[float, float]],
+) -> list[Figure]:
+    """The means of a change's parts, by the controller's own metrics; together they are the mean latency."""
+    took = {
+        part: (after[part][0] - seconds) / (after[part][1] - count)
+        for part, (seconds, count) in before.items()
+    }
+    parts = {
+        "until the status lists it": took["status"],
+        "until the registry controller writes": took["propagation"] - took["status"] - took["write"],
+        "the transaction": took["write"],
+        "outside of the controller": sum(latencies) / len(latencies) - took["propagation"],
+    }
+    return [Figure(f"idle, mean of a part: {part}", seconds, "s") for part, seconds in parts.items()]
 
 
 def _cpu(name: str, cost: Cost, changes: int, alone: Alone) -> list[Figure]:

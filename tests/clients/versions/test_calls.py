@@ -30,6 +30,7 @@ from tests.clients.readers import (
     GO_KIT,
     MOTAN,
     PATIENCE,
+    RETRIES,
     SOFA,
     SPRING_CLOUD,
     VERTX,
@@ -98,6 +99,10 @@ class Pods:
     def stop(self, address: str) -> None:
         self._servers.pop(address.partition(":")[0]).kill()
 
+    def freeze(self, address: str) -> None:
+        """Let the server hang: it keeps its connections, and answers no more."""
+        self._servers[address.partition(":")[0]].pause()
+
     def _serve(self) -> str:
         machine = self._machines.enter_context(self._network.machine(f"pod-{next(self._numbers)}"))
         address = machine.address
@@ -142,12 +147,12 @@ class Calls(NamedTuple):
     retried: int
 
 
-def calls(reader: Reader, caller: Watcher, way: str) -> Calls:
-    """What became of the calls that it made in this way."""
+def calls(caller: Watcher, way: str) -> Calls:
+    """What became of the calls that the client made in this way."""
     lines = [line for line in caller.lines if line["via"] == way]
     return Calls(
         sum("endpoints" in line for line in lines),
-        len(reader.errors(caller, way)),
+        len(caller.errors(way)),
         sum(line["retried"] for line in lines),
     )
 
@@ -194,7 +199,42 @@ def test_no_call_fails_while_pods_come_move_and_go(
             world.delete_pod(name)
         settles(on=(), off=(moved, c))
 
-        outcome = {way: calls(reader, caller, way) for way in reader.calls}
+        outcome = {way: calls(caller, way) for way in reader.calls}
         record_property("calls", str(outcome))
         print(reader.id, outcome)
         assert {way: (of.failed, of.retried) for way, of in outcome.items()} == dict.fromkeys(outcome, (0, 0))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("reader", "fail"),
+    [
+        pytest.param(GO_KIT, Pods.stop, id="go-kit"),
+        pytest.param(FINAGLE, Pods.stop, id="finagle"),
+        pytest.param(DUBBO, Pods.freeze, id="dubbo"),  # it gives up a provider whose connection ends
+    ],
+)
+def test_a_call_to_a_pod_that_fails_while_it_is_listed_counts_as_retried_or_failed(
+    reader: Reader,
+    fail: Callable[[Pods, str], None],
+    network: Network,
+    machine: Machine,
+    cluster: LocalCluster,
+    world: World,
+    start_controller: Callable[..., Controller],
+    start_watcher: Callable[..., Watcher],
+):
+    start_controller(*layout_flags(world, reader))
+    follows = (cluster.zk_servers, *reader.follow(base(world, reader.layout), SERVICE))
+    with Pods(network, world, server(reader)) as pods:
+        a, b = pods.create("a"), pods.create("b")
+        for address in (a, b):
+            eventually(partial(published, world, reader, address.partition(":")[0]), PATIENCE)
+        caller = start_watcher(reader.client, "call", *follows, within=machine.command())
+        for way, address in product(RETRIES, (a, b)):
+            eventually(partial(answered, caller, way, address), PATIENCE)
+
+        fail(pods, a)  # and nobody says so to Kubernetes
+        eventually(lambda: calls(caller, "off").failed, PATIENCE)
+        eventually(lambda: calls(caller, "defaults").retried, PATIENCE)
+        assert (calls(caller, "off").retried, calls(caller, "defaults").failed) == (0, 0)

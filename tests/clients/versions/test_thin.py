@@ -37,6 +37,6 @@ def test_all_follow_a_pod_that_comes_one_that_moves_and_one_that_goes(
     all_list(moved)
 
     for reader, watcher in watchers.items():
-        assert reader.errors(watcher) == [], reader.id
+        assert watcher.errors() == [], reader.id
         assert smallest(watcher) >= 1, reader.id
         assert all(unbroken(watcher, address) for address in (a, b, moved)), reader.id

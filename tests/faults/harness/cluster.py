@@ -139,10 +139,11 @@ class FaultCluster(LocalCluster):
         """A copy of its data as they are on the disk at one moment, like a snapshot of a machine."""
         return self._copy("zookeeper")
 
-    def restore_zookeeper(self, saved: Path) -> None:
-        """Have it go on with a copy."""
+    def restore_zookeeper(self, saved: Path, then: Callable[[], None] = lambda: None) -> None:
+        """Have it go on with a copy; *then*: what happens while it is down."""
         with self.process("zookeeper").down():
             self.wipe_zookeeper()
+            then()
             shutil.copytree(saved, self.directory / "zookeeper")
 
     # etcd's data
