@@ -91,4 +91,4 @@ class Resting(Machine):
 
 
 TestMachine = Resting.TestCase
-TestMachine.settings = settings(max_examples=60, stateful_step_count=40)
+TestMachine.settings = settings(max_examples=150, stateful_step_count=40)
