@@ -394,11 +394,13 @@ class RegistryReconciler:
 
     def _besides(self, name: str) -> Besides | None:
         """What a plan and the report of *name* read besides znodes; None while that is more than this."""
-        if self._memory.restored or self._confined():
+        services = services_of(self._services, name)
+        latest = {service.key: service for service in services_of(self._latest, name)}
+        relied = {service.key: service for service in services}
+        if relied != latest or self._memory.restored or self._confined():
             return None
         return (
-            *services_of(self._services, name),
-            *services_of(self._latest, name),
+            *services,
             self._services.unknown,
             self._is_unlooked(name),
             self._initial_sync.is_pending(name),
