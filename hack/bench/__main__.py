@@ -44,6 +44,13 @@ TOP = Path(__file__).parents[2]
     help="How often the quiet namespace changes beside each flood: 150 for a p99 that means something.",
 )
 @click.option(
+    "--idle-minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=Sizes.idle_minutes,
+    show_default=True,
+    help="For how long the controller is idle, with few services and with many.",
+)
+@click.option(
     "--peer",
     "peers",
     multiple=True,
@@ -63,6 +70,7 @@ def main(
     names: tuple[str, ...],
     pods: int,
     neighbour_changes: int,
+    idle_minutes: float,
     peers: tuple[str, ...],
     quick: bool,
     out: Path,
@@ -73,7 +81,11 @@ def main(
     Quote the ratio of the two, since machines differ.
     """
     console = Console(stderr=True)
-    sizes = brief(pods) if quick else Sizes(pods=pods, neighbour_changes=neighbour_changes)
+    sizes = (
+        brief(pods)
+        if quick
+        else Sizes(pods=pods, neighbour_changes=neighbour_changes, idle_minutes=idle_minutes)
+    )
     outcomes: list[Outcome] = []
     directory = Path(tempfile.mkdtemp(prefix="rpcregistry-bench-"))
     try:

@@ -25,6 +25,8 @@ class Sizes:
     part_sizes: tuple[int, ...] = (50, 100, 250, 500)
     services_in_parts: tuple[int, ...] = (1000, 5000)
     part_changes: int = 30
+    idle_services: tuple[int, ...] = (1000, 10_000)  # of one pod each
+    idle_minutes: float = 5.0
     neighbour_changes: int = 15  # of which each is one withdrawal and one publication
 
     def population(self) -> list[BarePod]:
@@ -49,5 +51,7 @@ def brief(pods: int) -> Sizes:
         part_sizes=(20, 50),
         services_in_parts=(60,),
         part_changes=3,
+        idle_services=(20,),
+        idle_minutes=0.05,
         neighbour_changes=2,
     )

@@ -11,7 +11,7 @@ from rpcregistry.manifests import Named, Resource
 from rpcregistry.model import ObjectKey, Problem, Regarding
 from rpcregistry.plan.invariants import clashes
 from rpcregistry.plan.ledger import FENCES
-from rpcregistry.plan.ops import ANY, Check, Create, Delete, Op, Set, Znode
+from rpcregistry.plan.ops import ANY, Check, Create, Delete, Group, Op, Set, Znode
 from rpcregistry.reconcile.withdrawn import Withdrawn
 from rpcregistry.runtime.store import Change
 
@@ -105,6 +105,7 @@ class ZooKeeperInMemory:
         self.lose_answer = False
         self.meanwhile: list[Callable[[], None]] = []  # happens before the next transaction is answered
         self.reads = 0  # of so many paths
+        self.in_bulk = True  # as servers since 3.6
 
     def read(self, paths: Iterable[str]) -> dict[str, Znode | None]:
         paths = list(paths)
@@ -127,6 +128,12 @@ class ZooKeeperInMemory:
 
     def make_parents(self, path: str) -> None:
         pass
+
+    def seals(self, groups: Sequence[Group]) -> list[bytes | None]:
+        return [self._seal({*group.znodes, *group.children}) if self.in_bulk else None for group in groups]
+
+    def _seal(self, paths: Iterable[str]) -> bytes:
+        return repr([(at, self.znodes.get(at), sorted(self.children(at))) for at in sorted(paths)]).encode()
 
     def commit(self, ops: Sequence[Op]) -> list[int | None]:
         assert not list(clashes(op for op in ops if not op.path.startswith(FENCES))), ops

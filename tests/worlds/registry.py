@@ -165,6 +165,7 @@ class World:
             missing=missing,
             reports=reports,
             services=self.relied,
+            latest=self.services,
             memory=self.memory,
             initial_sync=initial_sync,
             is_unlooked=self.relied.is_unlooked,

@@ -25,9 +25,10 @@ from rpcregistry.plan.outcome import Outcome
 from rpcregistry.plan.publication import Publication, PublicationSettings
 from rpcregistry.plan.znodes import plan
 from rpcregistry.reconcile import ports
-from rpcregistry.reconcile.cache import ZnodeCache, uncovered
+from rpcregistry.reconcile.cache import ZnodeCache
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.lookout import Lookout
+from rpcregistry.reconcile.uncovered import uncovered
 from rpcregistry.runtime.clock import SystemClock
 from rpcregistry.telemetry.audit import audit
 from rpcregistry.zookeeper.access import Access

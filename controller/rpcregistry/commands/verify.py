@@ -27,9 +27,10 @@ from rpcregistry.plan.publication import PublicationSettings
 from rpcregistry.plan.scope import Scope
 from rpcregistry.plan.verify import Cluster, Views, findings_of, ours
 from rpcregistry.reconcile import ports
-from rpcregistry.reconcile.cache import ZnodeCache, uncovered_entries
+from rpcregistry.reconcile.cache import ZnodeCache
 from rpcregistry.reconcile.reads import Unread
 from rpcregistry.reconcile.registration import Registration
+from rpcregistry.reconcile.uncovered import uncovered_entries
 from rpcregistry.settings import Target
 from rpcregistry.watch import Listing
 from rpcregistry.zookeeper.client import ZooKeeper

@@ -50,6 +50,7 @@ def _quoted(path: str) -> str:
     return quote(path, safe="")
 
 
+@lru_cache(maxsize=32768)  # each comparison asks for all
 def entry_parts(entry: str) -> tuple[str, str]:
     """The service's path and the cluster id (or ``""``) in the name of a ledger entry.
 

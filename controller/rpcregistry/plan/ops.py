@@ -1,6 +1,6 @@
 """Znodes as read, and operations to write: the values between plans and the code that applies them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias, TypeVar
 
 import msgspec
@@ -18,6 +18,13 @@ class Znode(msgspec.Struct, frozen=True):
     version: int
     children: int = 0
     ephemeral: bool = False
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Paths to compare together: *znodes* that were read, and those whose *children* were listed."""
+
+    znodes: Sequence[str]
+    children: Sequence[str]
 
 
 class Create(msgspec.Struct, frozen=True):

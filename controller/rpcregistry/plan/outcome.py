@@ -42,6 +42,11 @@ class Outcome(msgspec.Struct, frozen=True):
     removals: tuple[Step, ...] = ()
 
     @property
+    def at_rest(self) -> bool:
+        """Whether nothing is to do, now or later, and nothing is to be said."""
+        return not (self.steps or self.refusal or self.notes or self.deferred or self.requeue)
+
+    @property
     def ops(self) -> tuple[Op, ...]:
         """All operations, in order."""
         return tuple(op for step in self.steps for op in step)

@@ -11,18 +11,11 @@ from rpcregistry.errors import Rejected
 from rpcregistry.layouts import Layout, marks
 from rpcregistry.layouts.forms import PerEndpoint, PerService
 from rpcregistry.names import is_service_name
-from rpcregistry.plan.ledger import (
-    OWNED,
-    Ledger,
-    decode_ledger,
-    entry_parts,
-    ledger_path,
-    ledger_root,
-    service_name_of,
-)
-from rpcregistry.plan.ops import Create, Delete, Op, Set, Znode
+from rpcregistry.plan.ledger import OWNED, Ledger, decode_ledger, ledger_path, ledger_root, service_name_of
+from rpcregistry.plan.ops import Create, Delete, Group, Op, Set, Znode
 from rpcregistry.plan.outcome import ObservedZnodes
 from rpcregistry.reconcile.ports import ZooKeeper
+from rpcregistry.reconcile.seals import Seals
 from rpcregistry.reconcile.stalepaths import StalePaths
 
 EDITED, DELETED = "edited", "deleted"
@@ -87,6 +80,9 @@ class ZnodeCache:
         # By directory: the services that may have endpoints in it, if their names do not say.  As above: any
         # thread reads it by one ``get``.
         self._shared: dict[str, frozenset[str]] = {}
+        self._claimed: dict[str, str] = {}  # by the path of each ledger entry: its service; as above
+        self._largest: int | None = None  # bytes of a znode; None: it may be another since
+        self._seals = Seals(zookeeper, self._group)
         # By path: what others did to a znode, found by a read that differs from what we knew.
         self.disturbed: dict[str, str] = {}
 
@@ -165,9 +161,9 @@ class ZnodeCache:
         for path in relist:
             listed = frozenset(found.get(path) or ())
             for name in self._listed.get(path, frozenset()) - listed:
-                self._znodes.pop(f"{path}/{name}", None)
+                self._drop(f"{path}/{name}")
                 self.disturbed[f"{path}/{name}"] = DELETED
-            self._listed[path] = listed
+            self._list(path, listed)
         self._take([path for place in places for path in self._children(place)])
         for place in places:
             if place.form.directory.is_shared:
@@ -196,7 +192,7 @@ class ZnodeCache:
             self._take(paths)
             self._stale.mark_read(lists)
             for path, found in (self._zookeeper.listed(lists) if lists else {}).items():
-                self._listed[path] = frozenset(found or ())
+                self._list(path, frozenset(found or ()))
             reached = {path for place in deeper for path in self._reach(place, depth + 1)}
             stale |= {path for path in reached if path in self._stale}
             self._take(reached)
@@ -230,8 +226,34 @@ class ZnodeCache:
             found |= self._zookeeper.read(unread)
         for path, znode in found.items():
             self._note(path, self._znodes.get(path), znode, self)
-        self._znodes.update(found)
+        for path, znode in found.items():
+            self._put(path, znode)
         return unread
+
+    def _put(self, path: str, znode: Znode | None) -> None:
+        self._forget_sums()
+        self._znodes[path] = znode
+        if znode is None:
+            self._claimed.pop(path, None)
+        elif path.startswith(OWNED) and path not in self._claimed:
+            root, _, entry = path.rpartition("/")
+            layouts = (layout for layout in self._layouts if ledger_root(layout) == root)
+            names = (service_name_of(layout, entry, self._clusters) for layout in layouts)
+            self._claimed.update((path, name) for name in names if name)
+
+    def _list(self, path: str, names: frozenset[str]) -> None:
+        self._forget_sums()
+        self._listed[path] = names
+
+    def _forget_sums(self) -> None:
+        """Compute anew what idle comparisons need not: something is read or written."""
+        self._largest = None
+        self._seals.forget_paths()
+
+    def _drop(self, path: str) -> None:
+        self._forget_sums()
+        self._znodes.pop(path, None)
+        self._claimed.pop(path, None)
 
     def _note(self, path: str, known: Znode | None, found: Znode | None, earlier: "ZnodeCache") -> None:
         differs = known and (found is None or found.data != known.data)
@@ -267,16 +289,32 @@ class ZnodeCache:
             self._stale.add(*self._ways(place))
             for path in self._directories(place):
                 for name in self._listed.pop(path, ()):
-                    self._znodes.pop(f"{path}/{name}", None)
+                    self._drop(f"{path}/{name}")
         for path in self._paths(names):
-            self._znodes.pop(path, None)
+            self._drop(path)
             self._stale.add(path)
 
     def mark_stale(self, names: Collection[str]) -> None:
         """Have the next read fetch everything of *names*; keep what is known until then."""
-        self._stale.add(*self._paths(names))
-        for place in self._places(names):
-            self._stale.add(*self._ways(place), *self._children(place))
+        self._stale.add(*self._all_paths(names))
+
+    def differing(self, groups: Mapping[int, Collection[str]]) -> set[int]:
+        """Which *groups* of names may differ in ZooKeeper from when each was asked about last (``Seals``)."""
+        return self._seals.differing(groups)
+
+    def _group(self, names: Iterable[str]) -> Group:
+        paths = self._all_paths(names)
+        return Group(
+            [path for path in paths if path in self._znodes or path not in self._listed],
+            [path for path in paths if path in self._listed and self._znodes.get(path, True)],
+        )
+
+    def _all_paths(self, names: Iterable[str]) -> list[str]:
+        """All paths of *names*, as far as they are known."""
+        names = list(names)
+        places = self._places(names)
+        below = [path for place in places for path in (*self._ways(place), *self._children(place))]
+        return list(dict.fromkeys((*self._paths(names), *sorted(below))))
 
     def expect_nothing(self) -> None:
         """Expect no more events of our own writes: unwatched ones fire none, and would add up."""
@@ -292,21 +330,21 @@ class ZnodeCache:
         listed = self._listed.get(directory)
         match op:
             case Create(path, data) if listed is not None:
-                self._listed[directory] = listed | {name}
-                self._znodes[path] = Znode(data, 0)
+                self._list(directory, listed | {name})
+                self._put(path, Znode(data, 0))
                 self._stale.add(path)  # never read, so it has no watch
             case Create(path, data) | Set(path, data, _) if version is not None:
                 if isinstance(op, Create):
                     self._stale.unwatch(path)  # as above; its content is known, so the read can wait
                 before = self._znodes.get(path)
-                self._znodes[path] = Znode(data, version, before.children if before else 0)
+                self._put(path, Znode(data, version, before.children if before else 0))
             case Delete(path, _) if listed is not None:
-                self._znodes.pop(path, None)
-                self._listed[directory] = listed - {name}
+                self._drop(path)
+                self._list(directory, listed - {name})
             case Delete(path, _):
-                self._znodes[path] = None
+                self._put(path, None)
             case _:
-                self._znodes.pop(op.path, None)
+                self._drop(op.path)
 
     def _paths(self, names: Iterable[str]) -> list[str]:
         """All paths of *names*, except those of endpoints and on the ways that vary by endpoint."""
@@ -404,21 +442,16 @@ class ZnodeCache:
 
     def claimed(self) -> set[str]:
         """The service names in the ledger."""
-        known = self._znodes.copy().items()
-        return {
-            name
-            for layout in self._layouts
-            for path, znode in known
-            if znode and path.startswith(ledger_root(layout) + "/")
-            if (name := service_name_of(layout, path.rpartition("/")[2], self._clusters))
-        }
+        return set(self._claimed.copy().values())
 
     def sizes(self) -> Sizes:
         """How much the cache has; belongs to the registry's thread."""
+        if self._largest is None:
+            self._largest = max((len(znode.data) for znode in self._znodes.values() if znode), default=0)
         paths = list(self.disturbed)
         below = {layout.name: layout.base.rstrip("/") + "/" for layout in self._layouts}
         return Sizes(
-            largest=max((len(znode.data) for znode in self._znodes.values() if znode), default=0),
+            largest=self._largest,
             ledger=len(self.claimed()),
             drift={name: sum(path.startswith(base) for path in paths) for name, base in below.items()},
         )
@@ -454,25 +487,3 @@ class ZnodeCache:
             case PerEndpoint() as form:
                 place = _place(layout, form, name)
                 return len(self._children(place))
-
-
-def uncovered(
-    zookeeper: ZooKeeper, layouts: Sequence[Layout], clusters: Collection[str]
-) -> set[tuple[str, str]]:
-    """The layout names and paths that the ledger gives to *clusters* and none of *layouts* writes."""
-    return set(uncovered_entries(zookeeper, layouts, clusters))
-
-
-def uncovered_entries(
-    zookeeper: ZooKeeper, layouts: Sequence[Layout], clusters: Collection[str]
-) -> dict[tuple[str, str], Ledger]:
-    """As ``uncovered``, with the ledger's entries."""
-    covered = {(layout.name, layout.base.rstrip("/")) for layout in layouts}
-    found = {
-        f"{OWNED}/{name}/{entry}": (name, path)
-        for name in zookeeper.children(OWNED)
-        for entry in zookeeper.children(f"{OWNED}/{name}")
-        if (path := entry_parts(entry)[0]) and (name, path.rpartition("/")[0]) not in covered
-    }
-    entries = {path: decode_ledger(znode.data) for path, znode in zookeeper.read(found).items() if znode}
-    return {found[path]: entry for path, entry in entries.items() if entry.cluster in clusters}

@@ -58,6 +58,8 @@ class InitialSync:
         """
         with self._lock:
             found = list(self._unlisted.get(name, {}).values())
+        if not found:
+            return ALL_LISTED
         return Unlisted(
             endpoints=tuple(row for unlisted in found for row in unlisted.endpoints),
             services={uid for unlisted in found for uid in unlisted.services},

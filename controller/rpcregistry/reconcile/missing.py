@@ -183,7 +183,10 @@ class Missing:
 
     def retain_only(self, names: Iterable[str]) -> None:
         """Have the guard drop all confirmations but those of what is missing now; *names*: all names."""
-        self.guard.retain_only({subject for name in names for subject in self.of(name)})
+        confirmed = {name for name, _, _ in self.guard.confirmed}
+        self.guard.retain_only(
+            {subject for name in confirmed.intersection(names) for subject in self.of(name)}
+        )
 
     def _claims(self, name: str) -> Iterator[Ledger]:
         for layout in self._layouts:

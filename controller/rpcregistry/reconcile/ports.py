@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 from rpcregistry.manifests import Named, Resource
 from rpcregistry.model import ObjectKey, Problem, Regarding
-from rpcregistry.plan.ops import Op, Znode
+from rpcregistry.plan.ops import Group, Op, Znode
 from rpcregistry.runtime.store import Change
 
 __all__ = ["Change", "Clock", "Kube", "Source", "Store"]
@@ -74,7 +74,11 @@ class Source(Protocol[T]):
 
 
 class ZooKeeper(Protocol):
-    """A ZooKeeper client.  Each call may raise an ``errors.Failure``; ``commit`` is one transaction."""
+    """A ZooKeeper client.  Each call may raise an ``errors.Failure``; ``commit`` is one transaction.
+
+    ``seals``: for each group, bytes that are others once a znode of it or its children changed; None where
+    only a read shows that, or where something is not watched any more.
+    """
 
     @property
     def connected(self) -> bool: ...
@@ -83,6 +87,7 @@ class ZooKeeper(Protocol):
     def read(self, paths: Iterable[str]) -> dict[str, Znode | None]: ...
     def children(self, path: str) -> list[str]: ...
     def listed(self, paths: Iterable[str]) -> dict[str, list[str] | None]: ...
+    def seals(self, groups: Sequence[Group]) -> list[bytes | None]: ...
     def commit(self, ops: Sequence[Op]) -> list[int | None]: ...
     def make_parents(self, path: str) -> None: ...
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from zlib import crc32
 
 import msgspec
 import structlog
@@ -26,6 +25,8 @@ from rpcregistry.reconcile.missing import Missing
 from rpcregistry.reconcile.ports import Change, Clock, Source
 from rpcregistry.reconcile.refusals import is_refused
 from rpcregistry.reconcile.reports import UNAVAILABLE_AFTER, Reports
+from rpcregistry.reconcile.resting import Besides, Resting
+from rpcregistry.reconcile.seals import Grouped
 from rpcregistry.reconcile.spared import Spared
 from rpcregistry.reconcile.transactions import RegistryWriter
 from rpcregistry.reconcile.troubles import Troubles
@@ -39,7 +40,8 @@ class RegistryReconciler:
 
     One thread calls ``reconcile``, ``compare…`` and ``beat``; any thread reports a change.  *initial_sync*:
     which names are not reconciled yet, and what their statuses lack.  *is_unlooked*: whether the pod
-    controller has not checked some status of a name.  *grace*: how long a withdrawn path stays in the ledger.
+    controller has not checked some status of a name.  *latest*: the RpcServices that *services* relies on, as
+    they are now.  *grace*: how long a withdrawn path stays in the ledger.
     *enqueue* is called with the names to reconcile again.  *confined*: whether to withdraw only.
     *unwritten*: the names with a change that is not written yet.
     """
@@ -51,6 +53,7 @@ class RegistryReconciler:
         missing: Missing,
         reports: Reports,
         services: Source[RpcService],
+        latest: Source[RpcService],
         memory: Memory,
         initial_sync: InitialSync,
         is_unlooked: Callable[[str], bool],
@@ -66,6 +69,10 @@ class RegistryReconciler:
         self._missing = missing
         self._reports = reports
         self._services = services
+        self._latest = latest
+        self._memory = memory
+        self._confined = confined
+        self._resting = Resting(self._besides)
         self._spared = Spared(missing, memory, confined, settings.cluster_id)
         self._initial_sync = initial_sync
         self._is_unlooked = is_unlooked
@@ -82,6 +89,7 @@ class RegistryReconciler:
             str, Collection[str]
         ] = {}  # by service path; if lost, they are put off once more
         self._part = 0  # of all names: the part compared last
+        self._grouped = Grouped()
         self.guard = missing.guard
 
     # what changes mean
@@ -134,16 +142,29 @@ class RegistryReconciler:
         return names
 
     def compare_next(self, parts: int) -> set[str]:
-        """Mark the next of so many *parts* of all names as stale, and return it: all at once take long."""
-        self._part = (self._part + 1) % parts
+        """Compare the next of so many *parts* of all names; return those to plan: all at once take long.
+
+        Their znodes may have changed, or what their last plan read besides, or it left something to do.
+        They are read anew.
+        """
+        part = (self._part + 1) % parts
         names = self.every_name()
-        if self._part == 0:
+        if part == 0:
             self._writer.cache.expect_nothing()
             self._reports.left_alone(self._writer.uncovered())
             self._missing.retain_only(names)
-        part = {name for name in names if crc32(name.encode()) % parts == self._part}
-        self._writer.cache.mark_stale(part)
-        return part
+            self._resting.retain_only(names)
+        groups = self._grouped.part(names, parts, part)
+        differing = self._writer.cache.differing(groups)
+        due = {
+            name
+            for group, members in groups.items()
+            for name in members
+            if group in differing or name not in self._resting
+        }
+        self._writer.cache.mark_stale(due)
+        self._part = part  # if a request fails, the same part is compared again
+        return due
 
     def _listed_names(self) -> set[str]:
         return {service.service_name for service in self._services.store.values()}
@@ -328,6 +349,7 @@ class RegistryReconciler:
         self._writer.cache.forget_disturbed(names)
 
     def _plan_all(self, name: str) -> tuple[Publication, list[Outcome]]:
+        self._resting.begin(name)
         full = self._publication(name)
         wanted = self._spared.wanted(full)
         return wanted, [self._plan(layout, name, wanted, full) for layout in self._layouts]
@@ -373,6 +395,27 @@ class RegistryReconciler:
         self._reports.written(name, wanted, outcomes, self._writer.take_repaired(name))
         self._requeue(name, outcomes)
         self._missing.concluded(name)
+        self._resting.end(name, all(outcome.at_rest for outcome in outcomes) and not self._waits(name))
+
+    def _waits(self, name: str) -> bool:
+        """Whether the guard, or a time that passes, may decide something about *name*."""
+        claims = (claim for layout in self._layouts for claim in self._writer.cache.claims(layout, name))
+        return bool(self._missing.of(name)) or any(claim.withdrawn_at for claim in claims)
+
+    def _besides(self, name: str) -> Besides | None:
+        """What a plan and the report of *name* read besides znodes; None while that is more than this."""
+        services = services_of(self._services, name)
+        latest = {service.key: service for service in services_of(self._latest, name)}
+        relied = {service.key: service for service in services}
+        if relied != latest or self._memory.restored or self._confined():
+            return None
+        return (
+            *services,
+            self._services.unknown,
+            self._is_unlooked(name),
+            self._initial_sync.is_pending(name),
+            self._initial_sync.unlisted(name),
+        )
 
     def _defer(self, layout: Layout, name: str, outcome: Outcome) -> None:
         self._deferred.pop(layout.path(name), None)

@@ -14,9 +14,10 @@ from rpcregistry.plan.invariants import check_transaction
 from rpcregistry.plan.ledger import ledger_root
 from rpcregistry.plan.ops import OPS_A_TRANSACTION, Create, Delete, Op, Step, batches
 from rpcregistry.plan.restored import Record
-from rpcregistry.reconcile.cache import ZnodeCache, uncovered
+from rpcregistry.reconcile.cache import ZnodeCache
 from rpcregistry.reconcile.fence import Fence
 from rpcregistry.reconcile.ports import Clock, ZooKeeper
+from rpcregistry.reconcile.uncovered import uncovered
 
 log = structlog.get_logger(__name__)
 

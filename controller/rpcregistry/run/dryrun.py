@@ -119,6 +119,7 @@ class DryRunZooKeeper:
         self.read = zookeeper.read
         self.children = zookeeper.children
         self.listed = zookeeper.listed
+        self.seals = zookeeper.seals
 
     @property
     def connected(self) -> bool:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from rpcregistry.plan.ops import Op, Znode
+from rpcregistry.plan.ops import Group, Op, Znode
 from rpcregistry.reconcile.ports import ZooKeeper
 
 
@@ -39,6 +39,11 @@ class MeteredZooKeeper:
         """As ZooKeeper's."""
         with self._timed("list"):
             return self._zookeeper.listed(paths)
+
+    def seals(self, groups: Sequence[Group]) -> list[bytes | None]:
+        """As ZooKeeper's."""
+        with self._timed("compare"):
+            return self._zookeeper.seals(groups)
 
     def commit(self, ops: Sequence[Op]) -> list[int | None]:
         """As ZooKeeper's."""

@@ -80,6 +80,7 @@ def _reconciler(shared: Shared, name_queue: Workqueue[str], synced: SyncedReconc
         missing=_missing(shared, publishing, writer, name_queue),
         reports=_reports(shared, synced),
         services=shared.registered,
+        latest=shared.services,
         memory=shared.memory,
         # A dry run writes no statuses, so their initial sync would never be done.
         initial_sync=InitialSync() if settings.dry_run else shared.initial_sync,

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from hashlib import blake2b
 from typing import Any
 
 from kazoo.client import KazooClient, TransactionRequest
@@ -16,12 +17,13 @@ from kazoo.protocol.paths import normpath
 from kazoo.protocol.states import EventType, WatchedEvent
 
 from rpcregistry.errors import Retry
-from rpcregistry.plan.ops import Check, Create, Delete, Op, Set, Znode
+from rpcregistry.plan.ops import Check, Create, Delete, Group, Op, Set, Znode
 from rpcregistry.zookeeper.bulk import (
     CHILDREN,
     DATA,
     FIRST,
     MultiRead,
+    MultiSeal,
     SetWatches,
     next_count,
     send,
@@ -193,6 +195,37 @@ class ZooKeeper(Connection):
                 if is_error(answers[path]):
                     raise failure(verb, path, result)
         return answers
+
+    def seals(self, groups: Sequence[Group]) -> list[bytes | None]:
+        """A digest of what the server says of each group; None if it does not read in bulk.
+
+        None, too, where a path is not watched any more.
+        """
+        client, count = self._ready(), FIRST
+        seals: list[bytes | None] = []
+        for group in groups:
+            if not (self._bulk.works and self._watches(client, group)):
+                seals.append(None)
+                continue
+            left = list(dict.fromkeys((*group.znodes, *group.children)))
+            seal = blake2b("\0".join(left).encode(), digest_size=16)
+            while left:
+                paths, left = left[:count], left[count:]
+                begun = time.monotonic()
+                with self._translated(client, "compare", paths[0]):
+                    at = [self._root + path for path in paths]
+                    answer, size = send(client, MultiSeal(DATA, at)).get(timeout=ANSWER_TIMEOUT)
+                count = next_count(count, time.monotonic() - begun, size)
+                seal.update(answer)
+            seals.append(seal.digest())
+        return seals
+
+    def _watches(self, client: KazooClient, group: Group) -> bool:
+        """Whether each path of *group* is watched; no path that kazoo would normalise is found."""
+        znodes, children = watchers_of(client, DATA), watchers_of(client, CHILDREN)
+        return all(self._root + path in znodes for path in group.znodes) and all(
+            self._root + path in children for path in group.children
+        )
 
     def _watch(self, client: KazooClient, what: int, at: Sequence[str]) -> None:
         """Watch *what* of znodes, and the coming of those whose data is asked for and that are missing."""

@@ -7,6 +7,7 @@ from hack.bench.scenarios import (
     away,
     cold,
     foreign,
+    idle,
     localservices,
     neighbour,
     parts,
@@ -28,5 +29,6 @@ SCENARIOS: Mapping[str, Callable[[Stage, Sizes], Outcome]] = {
     "parts": parts.run,
     "foreign": foreign.run,
     "neighbour": neighbour.run,
+    "idle": idle.run,
 }
 OF_PEERS = frozenset({"cold", "propagation"})  # what needs nothing that only our controller has
