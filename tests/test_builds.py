@@ -22,10 +22,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_who_waits_for_another_build_hears_whose_it_is_and_how_long(capfd: pytest.CaptureFixture[str]):
-    go_on = threading.Event()
-    builds = [
-        threading.Thread(target=binaries.once, args=("a", lambda _: go_on.wait()), daemon=True) for _ in "12"
-    ]
+    begun, go_on = threading.Event(), threading.Event()
+
+    def build_into(_: Path) -> None:
+        begun.set()
+        go_on.wait()
+
+    builds = [threading.Thread(target=binaries.once, args=("a", build_into), daemon=True) for _ in "12"]
     said = ""
 
     def waiting() -> bool:
@@ -35,6 +38,7 @@ def test_who_waits_for_another_build_hears_whose_it_is_and_how_long(capfd: pytes
 
     for build in builds:
         build.start()
+        assert begun.wait(5)
     eventually(waiting)
     go_on.set()
     for build in builds:
