@@ -690,6 +690,12 @@ def test_an_address_is_the_same_to_both(address: str, published: bool):
             id="what identifies the endpoint, between hex digits",
         ),
         pytest.param(
+            {"name": "${id}", "data": {"a": 1, "${instance}": 2}},
+            {},
+            '* {"*": 2, "a": 1}',
+            id="what identifies the endpoint, as a key",
+        ),
+        pytest.param(
             {"name": "${id}", "directory": "${group:-main}/${service}", "data": ["${port:-07}", None]},
             {},
             "main/echo/* [7, null]",

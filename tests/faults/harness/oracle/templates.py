@@ -174,7 +174,10 @@ def _service_in(says: str, path: str) -> str | None:
 
 def _shown(template: Template, below: Sequence[str], data: Any) -> str:
     where = "/".join(below) if "directory" in template else below[-1]
-    return _CHOSEN.sub("*", f"{where} {_as_text(data)}")
+    masked = _CHOSEN.sub("*", _as_text(data))
+    if not isinstance(data, str):
+        masked = _as_text(json.loads(masked))  # in the order of the keys that are shown
+    return f"{_CHOSEN.sub('*', where)} {masked}"
 
 
 def _static(path: str, data: Any) -> str:
