@@ -66,10 +66,7 @@ def owner_name(key: ServiceKey, services: Collection[RpcService], taken: Contain
 
 def owner_of(services: Iterable[RpcService]) -> RpcService | None:
     """The RpcService that lists annotated pods, if it exists."""
-    return _owner(sorted(services, key=lambda service: service.age))
-
-
-def _owner(by_age: Sequence[RpcService]) -> RpcService | None:
+    by_age = sorted(services, key=lambda service: service.age)
     declared = (service for service in by_age if not service.generated)
     generated = (service for service in by_age if service.generated and not service.is_part)
     return next(chain(declared, generated), None)
@@ -88,7 +85,7 @@ def desired_rows(
     heads = {service.name for service in services if not service.generated} | {home}
     for service in services:
         for row in observed.rows_of(service):
-            head, shown = rows.get((row.pod_uid, row.port), (None, None))
+            head, shown = rows.get(place(row), (None, None))
             absent = is_absent(row, shown, observed)
             if (absent and row.pod_uid not in absences.confirmed) or (
                 absences.unknown and not _covers(shown, row)
@@ -96,7 +93,7 @@ def desired_rows(
                 head = head or (service.name if service.name in heads else home)
                 # A row stays held until the guard has decided: after a start, it has not looked yet.
                 held = row.held or row.pod_uid in absences.held
-                rows[row.pod_uid, row.port] = head, _with_held(row, held)
+                rows[place(row)] = head, _with_held(row, held)
     for row in _unheard_of_deleted(observed, rows):
         if row.pod_uid not in absences.confirmed:
             home, _ = rows[place(row)]
@@ -123,7 +120,7 @@ def _unheard_of_deleted(
 def wanted_rows(key: ServiceKey, observed: ObservedRpcServices, absences: Absences) -> list[Endpoint]:
     """All desired rows of *key*, over all its RpcServices."""
     services = sorted(observed.services, key=lambda service: service.age)
-    by_head = desired_rows(key, services, _owner(services), observed, absences)
+    by_head = desired_rows(key, services, owner_of(services), observed, absences)
     return [row for rows in by_head.values() for row in rows]
 
 
@@ -133,7 +130,7 @@ def suspects(key: ServiceKey, observed: ObservedRpcServices) -> dict[str, int]:
     weights: dict[str, int] = {}
     for service in observed.services:
         for row in observed.rows_of(service):
-            _, shown = rows.get((row.pod_uid, row.port), ("", None))
+            _, shown = rows.get(place(row), ("", None))
             if is_absent(row, shown, observed):
                 weights[row.pod_uid] = weights.get(row.pod_uid, 0) + 1
     for row in _unheard_of_deleted(observed, rows):
@@ -165,9 +162,9 @@ def _with_held(row: Endpoint, held: bool) -> Endpoint:
 
 def _shown(
     key: ServiceKey, services: Sequence[RpcService], home: str, observed: ObservedRpcServices
-) -> dict[tuple[str, int | None], tuple[str, Endpoint]]:
+) -> dict[Place, tuple[str, Endpoint]]:
     """The rows that the pods show, with their heads, by uid and port."""
-    rows: dict[tuple[str, int | None], tuple[str, Endpoint]] = {}
+    rows: dict[Place, tuple[str, Endpoint]] = {}
     for found in observed.pods.values():
         pod = keeping(found, _published_of(found, observed)) if found.refused_ips else found
         if is_listed(pod):

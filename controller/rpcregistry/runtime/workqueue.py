@@ -258,9 +258,12 @@ class Workqueue(Generic[K]):
 
     def _hand_over(self, now: float) -> None:
         """Have another one take what is due, or wait for what is due next."""
-        may = partial(self._in_flight.may, now=now)
-        if self._ready.has_next(may, self._retries.may) or self._next_due() < self._alarm:
+        if self._ready.has_next(self._may(now), self._retries.may) or self._next_due() < self._alarm:
             self._changed.notify()
+
+    def _may(self, now: float) -> Callable[[str], bool]:
+        """Returns whether one more key of a flow may be taken now."""
+        return partial(self._in_flight.may, now=now)
 
     def _next_due(self) -> float:
         retry = self._retries.pause_over() if self._ready.retries else float("inf")
@@ -347,7 +350,7 @@ class Workqueue(Generic[K]):
         if self._retries.taken:
             self._retries.forget_old(now)
         keys: list[K] = []
-        may = partial(self._in_flight.may, now=now)
+        may = self._may(now)
         while len(keys) < limit and (taken := self._ready.take(may, self._retries.may)):
             if taken.retry:
                 self._retries.note(taken.flow, now)
