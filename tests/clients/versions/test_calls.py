@@ -68,6 +68,19 @@ def machine(network: Network, cluster: LocalCluster) -> Iterator[Machine]:
         yield machine
 
 
+@pytest.fixture
+def start_caller(
+    machine: Machine, cluster: LocalCluster, world: World, start_watcher: Callable[..., Watcher]
+) -> Callable[[Reader], Watcher]:
+    """Starts a reader's client on its machine: it follows the service, and calls it."""
+
+    def start(reader: Reader) -> Watcher:
+        follows = (cluster.zk_servers, *reader.follow(base(world, reader.layout), SERVICE))
+        return start_watcher(reader.client, "call", *follows, within=machine.command())
+
+    return start
+
+
 class Pods:
     """Pods with a server each, on machines of their own; *command*: a server, by its host and port."""
 
@@ -89,6 +102,13 @@ class Pods:
         address = self._serve()
         self._world.create_pod(name, entry(PORT), ip=address)
         return f"{address}:{PORT}"
+
+    def publish(self, reader: Reader, *names: str) -> list[str]:
+        """Create pods, and wait until the reader's layout has them."""
+        addresses = [self.create(name) for name in names]
+        for address in addresses:
+            eventually(partial(published, self._world, reader, address.partition(":")[0]), PATIENCE)
+        return addresses
 
     def move(self, name: str) -> str:
         """Give the pod another address; its server at the old one goes on until ``stop``."""
@@ -162,20 +182,15 @@ def calls(caller: Watcher, way: str) -> Calls:
 def test_no_call_fails_while_pods_come_move_and_go(
     reader: Reader,
     network: Network,
-    machine: Machine,
-    cluster: LocalCluster,
     world: World,
     start_controller: Callable[..., Controller],
-    start_watcher: Callable[..., Watcher],
+    start_caller: Callable[[Reader], Watcher],
     record_property: Callable[[str, object], None],
 ):
     controller = start_controller(*layout_flags(world, reader))
-    follows = (cluster.zk_servers, *reader.follow(base(world, reader.layout), SERVICE))
     with Pods(network, world, server(reader)) as pods:
-        a, b = pods.create("a"), pods.create("b")
-        for address in (a, b):
-            eventually(partial(published, world, reader, address.partition(":")[0]), PATIENCE)
-        caller = start_watcher(reader.client, "call", *follows, within=machine.command())
+        a, b = pods.publish(reader, "a", "b")
+        caller = start_caller(reader)
 
         def settles(*, on: tuple[str, ...], off: tuple[str, ...] = ()) -> None:
             for way, address in product(reader.calls, on):
@@ -218,19 +233,14 @@ def test_a_call_to_a_pod_that_fails_while_it_is_listed_counts_as_retried_or_fail
     reader: Reader,
     fail: Callable[[Pods, str], None],
     network: Network,
-    machine: Machine,
-    cluster: LocalCluster,
     world: World,
     start_controller: Callable[..., Controller],
-    start_watcher: Callable[..., Watcher],
+    start_caller: Callable[[Reader], Watcher],
 ):
     start_controller(*layout_flags(world, reader))
-    follows = (cluster.zk_servers, *reader.follow(base(world, reader.layout), SERVICE))
     with Pods(network, world, server(reader)) as pods:
-        a, b = pods.create("a"), pods.create("b")
-        for address in (a, b):
-            eventually(partial(published, world, reader, address.partition(":")[0]), PATIENCE)
-        caller = start_watcher(reader.client, "call", *follows, within=machine.command())
+        a, b = pods.publish(reader, "a", "b")
+        caller = start_caller(reader)
         for way, address in product(RETRIES, (a, b)):
             eventually(partial(answered, caller, way, address), PATIENCE)
 
