@@ -1,4 +1,4 @@
-"""What a comparison leaves out, a plan would leave as it is: whatever happened before, in whatever order."""
+"""A comparison leaves out only names of which a plan would change nothing, whatever happened before."""
 
 import msgspec
 from hypothesis import settings
